@@ -1,0 +1,24 @@
+"""What weighters, dynamics models, objectives and terminations have in common: they are built late and saved in the zip."""
+
+import torch as th
+from torch import nn
+
+
+class Plug(nn.Module):
+    """
+    A part of the agent that a user can replace. ``__init__`` takes hyperparameters only (and checks them); sizes come with
+    :meth:`build`. Whatever a plug learns is a float parameter or buffer, so that ``state_dict`` is complete and loads with
+    ``weights_only``; an attribute that holds an optimiser has "optim" in its name.
+    """
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """
+        Create what depends on the sizes. Called once, before any training, and again (fresh) on load.
+
+        :param observation_dim: size O of an observation
+        :param action_dim: size A of an action
+        """
+
+    def optimizers(self) -> dict[str, th.optim.Optimizer]:
+        """The optimisers to save, by attribute name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, th.optim.Optimizer)}

@@ -1,0 +1,53 @@
+"""The contract of a model objective: what a dynamics model minimises on a weighted batch."""
+
+from abc import abstractmethod
+
+import torch as th
+
+from sb3_tom.common.plug import Plug
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.dynamics.base import DynamicsModel
+
+Extras = dict[str, th.Tensor]
+"""What an objective prepared per row of the data, each ``[N, ...]``; a batch receives the same rows of it."""
+
+
+class ModelObjective(Plug):
+    """Value-aware and adversarial objectives override :meth:`prepare`, :meth:`step` or :meth:`relabel`; likelihood only :meth:`loss`."""
+
+    def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
+        """
+        Compute once per model phase what the loss needs of the agent, for example value gradients at the data.
+
+        :return: tensors ``[N, ...]``, row by row beside ``data``
+        """
+        return {}
+
+    @abstractmethod
+    def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
+        """
+        :param model: the model to fit
+        :param batch: fields ``[E, B, ...]``, own rows for each member
+        :param weights: ``[E, B]``
+        :param extras: the same rows of what :meth:`prepare` returned
+        :return: scalar
+        """
+
+    def step(
+        self,
+        model: DynamicsModel,
+        optimizer: th.optim.Optimizer,
+        batch: Transitions,
+        weights: th.Tensor,
+        extras: Extras,
+        context: Context,
+    ) -> None:
+        """One optimiser step on one batch; adversarial objectives update their own networks here too."""
+        loss = self.loss(model, batch, weights, extras)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def relabel(self, batch: Transitions, context: Context) -> Transitions:
+        """Change imagined transitions before they are stored; the identity by default."""
+        return batch

@@ -1,0 +1,52 @@
+"""The contract of a weighter: which past transitions shall the dynamics model be fitted to, and how much?"""
+
+from abc import abstractmethod
+
+import torch as th
+
+from sb3_tom.common.plug import Plug
+from sb3_tom.common.types import Context, Transitions
+
+
+class Weighter(Plug):
+    """
+    Gives each transition of the replay buffer a weight. The agent validates and normalises the weights in one place
+    (:func:`sb3_tom.common.weights.usable_weights`) and uses that one vector for the model fit, its validation and the
+    starts of the imagined rollouts.
+
+    :cvar max_weight: upper bound of a mean-normalised weight, None for no bound
+    :cvar uniform_mix: share in [0, 1] of uniform weights that is mixed in
+    :cvar ess_floor: least effective sample size as a share of the rows; weights are tempered until it holds; 0 is off
+    """
+
+    max_weight: float | None = None
+    uniform_mix: float = 0.0
+    ess_floor: float = 0.0
+
+    def fit(
+        self,
+        data: Transitions,
+        recent: Transitions,
+        start_observations: th.Tensor,
+        context: Context,
+    ) -> dict[str, float]:
+        """
+        Learn what the weights need. The default learns nothing.
+
+        :param data: the N rows of the replay buffer
+        :param recent: footprint of the current policy, by default the newest 1,000 rows (fewer before there are so many)
+        :param start_observations: ``[K, O]`` observations after real resets, K > 0
+        :param context: view of the agent
+        :return: figures for the log, by short name
+        """
+        return {}
+
+    @abstractmethod
+    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+        """
+        Weigh the rows.
+
+        :param data: the N rows of the replay buffer
+        :param context: view of the agent
+        :return: ``[N]``, finite and non-negative; only ratios matter
+        """
