@@ -1,0 +1,34 @@
+"""Model-based policy optimisation for Stable-Baselines3, with weighters that choose what the model learns from."""
+
+from pathlib import Path
+
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
+from sb3_tom.dynamics.linear import LinearDynamics
+from sb3_tom.dynamics.mdn import MixtureDensityNetwork
+from sb3_tom.mbpo.mbpo import MBPO, MBPOPMAC, MBPOTOM
+from sb3_tom.objectives.base import ModelObjective
+from sb3_tom.weighters.base import Weighter
+from sb3_tom.weighters.pmac import PMACWeighter
+from sb3_tom.weighters.tom import TOMWeighter
+from sb3_tom.weighters.uniform import UniformWeighter
+
+__version__ = Path(__file__).with_name("version.txt").read_text(encoding="utf-8").strip()
+
+__all__ = [
+    "MBPO",
+    "MBPOPMAC",
+    "MBPOTOM",
+    "Context",
+    "DynamicsModel",
+    "LinearDynamics",
+    "MixtureDensityNetwork",
+    "ModelObjective",
+    "PMACWeighter",
+    "ProbabilisticEnsemble",
+    "TOMWeighter",
+    "Transitions",
+    "UniformWeighter",
+    "Weighter",
+]

@@ -1,17 +1,19 @@
 """What weighters, dynamics models, objectives and terminations have in common: they are built late and saved in the zip."""
 
+from abc import ABC
+
 import torch as th
 from torch import nn
 
 
-class Plug(nn.Module):
+class Plug(nn.Module, ABC):
     """
     A part of the agent that a user can replace. ``__init__`` takes hyperparameters only (and checks them); sizes come with
     :meth:`build`. Whatever a plug learns is a float parameter or buffer, so that ``state_dict`` is complete and loads with
     ``weights_only``; an attribute that holds an optimiser has "optim" in its name.
     """
 
-    def build(self, observation_dim: int, action_dim: int) -> None:
+    def build(self, observation_dim: int, action_dim: int) -> None:  # noqa: B027
         """
         Create what depends on the sizes. Called once, before any training, and again (fresh) on load.
 
@@ -20,5 +22,10 @@ class Plug(nn.Module):
         """
 
     def optimizers(self) -> dict[str, th.optim.Optimizer]:
-        """The optimisers to save, by attribute name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, th.optim.Optimizer)}
+        """The optimisers to save, those of nested modules included, by dotted attribute name."""
+        found: dict[str, th.optim.Optimizer] = {}
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, th.optim.Optimizer):
+                    found[f"{path}.{name}" if path else name] = value
+        return found

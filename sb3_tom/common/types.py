@@ -53,6 +53,16 @@ class Transitions(NamedTuple):
         return Transitions(*(field[indices] for field in self))
 
 
+class Batch(NamedTuple):
+    """A minibatch of the policy update: B rows, real and imagined ones mixed; fields as in :class:`Transitions`."""
+
+    observations: th.Tensor
+    actions: th.Tensor
+    next_observations: th.Tensor
+    rewards: th.Tensor
+    terminated: th.Tensor
+
+
 @dataclass(frozen=True)
 class Context:
     """

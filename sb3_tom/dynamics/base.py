@@ -95,6 +95,7 @@ class DynamicsModel(Plug):
         weights: th.Tensor,
         objective: "ModelObjective",
         context: Context,
+        weighting: str = "sample",
     ) -> dict[str, float]:
         """
         Fit the model to weighted data.
@@ -103,5 +104,6 @@ class DynamicsModel(Plug):
         :param weights: ``[N]``, usable: finite, non-negative, mean 1
         :param objective: what to minimise
         :param context: view of the agent
+        :param weighting: "sample" draws rows in proportion to their weights, "loss" multiplies the loss by them
         :return: figures for the log, by short name; ``validation_error`` and ``gradient_steps`` at least
         """

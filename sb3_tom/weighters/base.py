@@ -14,11 +14,13 @@ class Weighter(Plug):
     (:func:`sb3_tom.common.weights.usable_weights`) and uses that one vector for the model fit, its validation and the
     starts of the imagined rollouts.
 
+    :cvar recent_size: number of newest rows that :meth:`fit` receives as the current policy's footprint
     :cvar max_weight: upper bound of a mean-normalised weight, None for no bound
     :cvar uniform_mix: share in [0, 1] of uniform weights that is mixed in
     :cvar ess_floor: least effective sample size as a share of the rows; weights are tempered until it holds; 0 is off
     """
 
+    recent_size: int = 1000
     max_weight: float | None = None
     uniform_mix: float = 0.0
     ess_floor: float = 0.0
@@ -34,7 +36,7 @@ class Weighter(Plug):
         Learn what the weights need. The default learns nothing.
 
         :param data: the N rows of the replay buffer
-        :param recent: footprint of the current policy, by default the newest 1,000 rows (fewer before there are so many)
+        :param recent: footprint of the current policy, by default the newest ``recent_size`` rows (fewer before there are so many)
         :param start_observations: ``[K, O]`` observations after real resets, K > 0
         :param context: view of the agent
         :return: figures for the log, by short name

@@ -1,0 +1,221 @@
+"""The real replay buffer (weights, policy versions, episode starts) and the ring of imagined transitions."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_tom.common.types import Transitions
+
+
+class WeightedReplayBuffer(ReplayBuffer):
+    """
+    SB3's replay buffer that knows for each transition its weight, the version of the policy that collected it and whether it
+    terminated, and keeps a small ring of the observations that episodes started from.
+
+    Row numbers count in the order of the arrays ``[buffer_size, n_envs]``, flattened. Observations are stored as float32:
+    SB3 converts them to float32 before every use anyway.
+
+    :param n_start_observations: capacity of the ring of start observations; the other parameters are SB3's
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        n_start_observations: int = 1000,
+    ) -> None:
+        if optimize_memory_usage:
+            raise ValueError("optimize_memory_usage=True is not allowed: the model is fitted to next_observations; allowed: False")
+        super().__init__(
+            buffer_size,
+            observation_space,
+            action_space,
+            device,
+            n_envs=n_envs,
+            handle_timeout_termination=handle_timeout_termination,
+        )
+        shape = (self.buffer_size, self.n_envs)
+        self.observations = np.zeros((*shape, *self.obs_shape), dtype=np.float32)
+        self.next_observations = np.zeros((*shape, *self.obs_shape), dtype=np.float32)
+        self.terminated = np.zeros(shape, dtype=np.float32)
+        self.weights = np.ones(shape, dtype=np.float32)
+        self.policy_versions = np.zeros(shape, dtype=np.int64)
+        self.policy_version = 0
+        self._starts = np.zeros((n_start_observations, *self.obs_shape), dtype=np.float32)
+        self._n_starts = 0
+        self._expected_observations: np.ndarray | None = None
+
+    def add(
+        self,
+        obs: np.ndarray,
+        next_obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Store one transition per env (SB3's contract), with weight 1 and the agent's current policy version."""
+        row = self.pos
+        super().add(obs, next_obs, action, reward, done, infos)
+        self.terminated[row] = self.dones[row] * (1.0 - self.timeouts[row])
+        self.weights[row] = 1.0
+        self.policy_versions[row] = self.policy_version
+        self._remember_starts(row)
+
+    def _remember_starts(self, row: int) -> None:
+        """An observation that does not continue the env's last transition starts an episode; also after ``env.reset()``."""
+        observations = self.observations[row]
+        if self._expected_observations is None:
+            starts = np.ones(self.n_envs, dtype=bool)
+        else:
+            starts = (observations != self._expected_observations).any(axis=1)
+        for observation in observations[starts]:
+            self._starts[self._n_starts % len(self._starts)] = observation
+            self._n_starts += 1
+        self._expected_observations = self.next_observations[row].copy()
+        self._expected_observations[self.dones[row] > 0] = np.nan  # equal to nothing: the next one is a start
+
+    @property
+    def n_transitions(self) -> int:
+        """Number of stored transitions, all envs together."""
+        return self.size() * self.n_envs
+
+    def _view(self, array: np.ndarray) -> th.Tensor:
+        """The filled part of ``[buffer_size, n_envs, ...]`` as ``[N, ...]``, without a copy on the CPU."""
+        flat = array[: self.size()].reshape(self.n_transitions, *array.shape[2:])
+        return th.from_numpy(flat).to(self.device)
+
+    def transitions(self) -> Transitions:
+        """All stored rows; on the CPU views of the arrays, so do not write to them."""
+        return Transitions(
+            observations=self._view(self.observations),
+            actions=self._view(self.actions),
+            next_observations=self._view(self.next_observations),
+            rewards=self._view(self.rewards).unsqueeze(-1),
+            terminated=self._view(self.terminated).unsqueeze(-1),
+            policy_version=self._view(self.policy_versions),
+        )
+
+    def row_weights(self) -> th.Tensor:
+        """Weights of all stored rows, ``[N]``."""
+        return self._view(self.weights)
+
+    def set_row_weights(self, weights: th.Tensor) -> None:
+        """
+        Keep the weights of the latest model phase.
+
+        :param weights: ``[N]``, in row order
+        """
+        self.weights[: self.size()] = weights.detach().cpu().numpy().reshape(self.size(), self.n_envs)
+
+    def newest_rows(self, n_rows: int) -> th.Tensor:
+        """
+        Row numbers of the newest transitions, oldest first; all rows if there are fewer.
+
+        :param n_rows: how many
+        :return: int64 ``[min(n_rows, N)]``
+        """
+        n_positions = min(-(-n_rows // self.n_envs), self.size())
+        positions = (self.pos - n_positions + np.arange(n_positions)) % self.buffer_size
+        rows = (positions[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
+        return th.from_numpy(rows[-n_rows:]).to(self.device)
+
+    def start_observations(self) -> th.Tensor:
+        """Observations after real resets ``[K, O]``, at most the capacity of their ring."""
+        return th.from_numpy(self._starts[: min(self._n_starts, len(self._starts))]).to(self.device)
+
+    @classmethod
+    def from_replay_buffer(cls, buffer: ReplayBuffer) -> "WeightedReplayBuffer":
+        """
+        Copy a plain SB3 buffer, for example a SAC run's: weights 1, policy version 0.
+
+        :param buffer: its ``optimize_memory_usage`` must be off
+        :raises ValueError: if it is on
+        """
+        copy = cls(
+            buffer.buffer_size * buffer.n_envs,
+            buffer.observation_space,
+            buffer.action_space,
+            device=buffer.device,
+            n_envs=buffer.n_envs,
+            optimize_memory_usage=buffer.optimize_memory_usage,
+            handle_timeout_termination=buffer.handle_timeout_termination,
+        )
+        for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+            getattr(copy, name)[: buffer.size()] = getattr(buffer, name)[: buffer.size()]
+        copy.terminated[:] = copy.dones * (1.0 - copy.timeouts)
+        copy.pos, copy.full = buffer.pos, buffer.full
+        copy._find_starts()
+        return copy
+
+    def _find_starts(self) -> None:
+        """Fill the ring of start observations from stored rows: those that do not continue the row before them."""
+        rows = (self.pos - self.size() + np.arange(self.size())) % self.buffer_size
+        observations = self.observations[rows]
+        continues = np.zeros((len(rows), self.n_envs), dtype=bool)
+        continues[1:] = (observations[1:] == self.next_observations[rows[:-1]]).all(-1) & (self.dones[rows[:-1]] == 0)
+        starts = observations[~continues][-len(self._starts) :]
+        self._starts[: len(starts)] = starts
+        self._n_starts = len(starts)
+
+
+class ImaginedBuffer:
+    """
+    Ring of imagined transitions on the device. A transition is one row of one tensor, so that a batch is one gather.
+
+    :param capacity: rows that it keeps
+    :param observation_dim: size O of an observation
+    :param action_dim: size A of an action
+    :param device: where it lives
+    """
+
+    def __init__(self, capacity: int, observation_dim: int, action_dim: int, device: th.device | str) -> None:
+        self.capacity = capacity
+        self._widths = (observation_dim, action_dim, observation_dim, 1, 1)
+        self._rows = th.empty((capacity, sum(self._widths)), device=device)
+        self._position = 0
+        self.size = 0
+
+    def resize(self, capacity: int) -> None:
+        """
+        Change the capacity, keeping the newest rows.
+
+        :param capacity: rows that it keeps from now on
+        """
+        if capacity == self.capacity:
+            return
+        order = (self._position - self.size + th.arange(self.size, device=self._rows.device)) % self.capacity
+        kept = self._rows[order[-capacity:]]
+        self._rows = th.empty((capacity, self._rows.shape[1]), device=self._rows.device)
+        self._rows[: kept.shape[0]] = kept
+        self.capacity, self.size, self._position = capacity, kept.shape[0], kept.shape[0] % capacity
+
+    def add(self, batch: Transitions, keep: th.Tensor) -> None:
+        """
+        Store rows.
+
+        :param batch: B rows
+        :param keep: bool ``[B]``, which of them
+        """
+        rows = th.cat(batch[:5], dim=-1)[keep][-self.capacity :]
+        head = min(rows.shape[0], self.capacity - self._position)
+        self._rows[self._position : self._position + head] = rows[:head]
+        self._rows[: rows.shape[0] - head] = rows[head:]
+        self._position = (self._position + rows.shape[0]) % self.capacity
+        self.size = min(self.size + rows.shape[0], self.capacity)
+
+    def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:
+        """
+        :param rows: int64 row numbers of any shape ``[...]``, below ``size``
+        :return: observations, actions, next_observations, rewards, terminated, each ``[..., width]``
+        """
+        flat = self._rows.index_select(0, rows.reshape(-1))
+        return flat.view(*rows.shape, -1).split(self._widths, dim=-1)

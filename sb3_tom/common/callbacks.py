@@ -1,0 +1,231 @@
+"""Callbacks that leave CSV files of a run: the learning curve, and the weight of data by its age."""
+
+import os
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
+
+from sb3_tom.common.evaluation import RunTable, evaluate
+from sb3_tom.common.validation import check_integer
+
+CURVE_COLUMNS = (
+    "env_step",
+    "return_mean",
+    "return_std",
+    "return_min",
+    "return_max",
+    "cumulative_max",
+    "episode_length_mean",
+    "n_updates",
+    "seconds",
+)
+"""Columns of a learning curve after the labels task, method and seed."""
+
+AGE_COLUMNS = ("env_step", "policy_version", "age_bin", "age_low", "age_high", "rows", "weight_mean", "weight_max", "ess")
+"""Columns of weight by age after the labels task, method and seed."""
+
+
+class LearningCurveCallback(BaseCallback):
+    """
+    Every ``eval_freq`` env steps play whole episodes on separate environments and append a row to a CSV file.
+
+    Columns: task, method, seed, env_step; mean, standard deviation (over episodes), least and greatest return of this
+    evaluation; ``cumulative_max``, the best ``return_mean`` so far; mean episode length; gradient steps of the policy so
+    far; seconds since training began, evaluations included. Global random streams are left untouched, so that training is
+    the same with and without this callback.
+
+    :param eval_env: environment id, or a function that makes an environment
+    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
+    :param eval_freq: env steps (all training envs together) between evaluations
+    :param method: label of the method; default: the agent's class name in lower case
+    :param task: label of the task; default: the environment's id
+    :param n_eval_episodes: episodes of an evaluation
+    :param eval_seed: seed of the first episode of every evaluation
+    :param deterministic: evaluate the mean action
+    :param reward_threshold: stop training as soon as an evaluation's mean return is at least this
+    :param n_eval_envs: episodes that are played at a time
+    :param verbose: 1 prints every evaluation
+    """
+
+    def __init__(
+        self,
+        eval_env: str | Callable[[], gym.Env],
+        csv_path: str | os.PathLike[str],
+        eval_freq: int = 1000,
+        *,
+        method: str | None = None,
+        task: str | None = None,
+        n_eval_episodes: int = 10,
+        eval_seed: int = 10_000,
+        deterministic: bool = True,
+        reward_threshold: float | None = None,
+        n_eval_envs: int = 10,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        if not (isinstance(eval_env, str) or callable(eval_env)):
+            raise ValueError(f"eval_env={eval_env!r} is not allowed; allowed: an environment id or a function that makes one")
+        self.eval_env = eval_env
+        self.csv_path = csv_path
+        self.eval_freq = check_integer("eval_freq", eval_freq, 1)
+        self.n_eval_episodes = check_integer("n_eval_episodes", n_eval_episodes, 1)
+        self.n_eval_envs = min(check_integer("n_eval_envs", n_eval_envs, 1), self.n_eval_episodes)
+        self.method, self.task = method, task
+        self.eval_seed, self.deterministic = eval_seed, deterministic
+        self.reward_threshold = reward_threshold
+        self.last_mean_return: float | None = None
+        self.solved_step: int | None = None
+
+    def _on_training_start(self) -> None:
+        if unwrap_vec_normalize(self.training_env) is not None:
+            raise ValueError("LearningCurveCallback does not support VecNormalize: the separate environment is not normalised")
+        self._envs = [self._make_env() for _ in range(self.n_eval_envs)]
+        labels = run_labels(self, self._envs[0])
+        self.table = RunTable(self.csv_path, CURVE_COLUMNS, labels, self.num_timesteps)
+        past = self.table.rows[-1] if self.table.rows else None
+        self._cumulative_max = float(past["cumulative_max"]) if past else -np.inf
+        self._start_time = time.monotonic() - (float(past["seconds"]) if past else 0.0)
+        self._evaluations_due = self.num_timesteps // self.eval_freq
+
+    def _make_env(self) -> gym.Env:
+        return gym.make(self.eval_env) if isinstance(self.eval_env, str) else self.eval_env()
+
+    def _on_step(self) -> bool:
+        # Counted in env steps and robust to jumps: several training envs advance num_timesteps by more than one.
+        if self.num_timesteps // self.eval_freq == self._evaluations_due:
+            return True
+        self._evaluations_due = self.num_timesteps // self.eval_freq
+        mean = self._evaluate()
+        if self.reward_threshold is None or mean < self.reward_threshold:
+            return True
+        self.solved_step = self.num_timesteps
+        return False
+
+    def _evaluate(self) -> float:
+        """Evaluate, write the row and the log; return the mean return."""
+        result = evaluate(self.model, self._envs, self.n_eval_episodes, self.eval_seed, self.deterministic)
+        mean = float(result.returns.mean())
+        self._cumulative_max = max(self._cumulative_max, mean)
+        row: dict[str, Any] = {
+            "env_step": self.num_timesteps,
+            "return_mean": mean,
+            "return_std": float(result.returns.std()),
+            "return_min": float(result.returns.min()),
+            "return_max": float(result.returns.max()),
+            "cumulative_max": self._cumulative_max,
+            "episode_length_mean": float(result.lengths.mean()),
+            "n_updates": int(getattr(self.model, "_n_updates", 0)),
+            "seconds": time.monotonic() - self._start_time,
+        }
+        self.table.append(row)
+        self.last_mean_return = mean
+        self.logger.record("eval/mean_reward", mean)
+        self.logger.record("eval/mean_ep_length", row["episode_length_mean"])
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+        if self.verbose:
+            figures = f"return {mean:.1f} +/- {row['return_std']:.1f}, {row['seconds']:.0f} s"
+            print(f"step {self.num_timesteps}: {figures}", flush=True)
+        return mean
+
+    def _on_training_end(self) -> None:
+        for env in self._envs:
+            env.close()
+
+
+class WeightByAgeCallback(BaseCallback):
+    """
+    After every model phase write the mean and greatest weight of the replay buffer's transitions by age, in bins of equally
+    many transitions. Age is counted in env steps; the newest transition has age 0. Weights have mean 1 over the buffer.
+    ``ess`` is the effective sample size of all weights as a share of the buffer, the same in all bins of a phase.
+
+    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
+    :param n_bins: number of bins
+    :param method: label of the method; default: the agent's class name in lower case
+    :param task: label of the task; default: the environment's id
+    """
+
+    def __init__(
+        self,
+        csv_path: str | os.PathLike[str],
+        n_bins: int = 10,
+        *,
+        method: str | None = None,
+        task: str | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.csv_path = csv_path
+        self.n_bins = check_integer("n_bins", n_bins, 1)
+        self.method, self.task = method, task
+
+    def _on_training_start(self) -> None:
+        if not hasattr(self._buffer, "weights"):
+            raise ValueError(f"WeightByAgeCallback needs a replay buffer with weights; {type(self.model).__name__} has none")
+        self.table = RunTable(self.csv_path, AGE_COLUMNS, run_labels(self), self.num_timesteps)
+        self._policy_version = self._buffer.policy_version
+
+    @property
+    def _buffer(self) -> Any:
+        return self.model.replay_buffer  # type: ignore[attr-defined]
+
+    def _on_step(self) -> bool:
+        # A model phase runs in train(), after the step's transition was stored: at the next step the weights are complete.
+        if self._buffer.policy_version != self._policy_version:
+            self._policy_version = self._buffer.policy_version
+            self.table.append(*self._rows())
+        return True
+
+    def _on_training_end(self) -> None:
+        self._on_step()
+
+    def _rows(self) -> list[dict[str, Any]]:
+        weights = weights_newest_first(self._buffer)
+        ess = float(weights.sum() ** 2 / (weights.size * np.square(weights).sum()))
+        edges = np.linspace(0, weights.size, min(self.n_bins, weights.size) + 1).astype(int)
+        return [
+            {
+                "env_step": self.num_timesteps,
+                "policy_version": int(self._policy_version),
+                "age_bin": index,
+                "age_low": low,
+                "age_high": high - 1,
+                "rows": high - low,
+                "weight_mean": float(weights[low:high].mean()),
+                "weight_max": float(weights[low:high].max()),
+                "ess": ess,
+            }
+            for index, (low, high) in enumerate(pairwise(edges.tolist()))
+        ]
+
+
+def weights_newest_first(buffer: Any) -> np.ndarray:
+    """
+    Weights of a ring buffer's transitions by age.
+
+    :param buffer: with ``weights [buffer_size, n_envs]``, ``pos`` and ``size()``
+    :return: ``[N]`` float64, the newest transition first
+    """
+    positions = (buffer.pos - 1 - np.arange(buffer.size())) % buffer.weights.shape[0]
+    return np.asarray(buffer.weights[positions], dtype=np.float64).reshape(-1)
+
+
+def run_labels(callback: LearningCurveCallback | WeightByAgeCallback, env: gym.Env | None = None) -> dict[str, Any]:
+    """
+    Task, method and seed of a run.
+
+    :param callback: initialised, with its own ``task`` and ``method`` or None for the default
+    :param env: an environment of the task; default: the first training env
+    """
+    spec = env.spec if env is not None else callback.training_env.get_attr("spec")[0]
+    return {
+        "task": callback.task or (spec.id if spec is not None else "unknown"),
+        "method": callback.method or type(callback.model).__name__.lower(),
+        "seed": getattr(callback.model, "seed", None),
+    }

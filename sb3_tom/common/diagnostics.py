@@ -1,0 +1,56 @@
+"""Figures for the log that are derived, not configured."""
+
+import time
+from datetime import timedelta
+
+import torch as th
+
+from sb3_tom.common.weights import effective_sample_size
+
+
+def weight_figures(weights: th.Tensor, newest: th.Tensor) -> dict[str, float]:
+    """
+    How a weight vector looks.
+
+    :param weights: ``[N]`` with mean 1
+    :param newest: row numbers of the newest transitions
+    :return: effective sample size as a share, largest weight, share of zero weights, mean weight of the newest rows
+    """
+    return {
+        "effective_sample_size": float(effective_sample_size(weights)),
+        "max": float(weights.max()),
+        "zero_share": float((weights <= 0).float().mean()),
+        "newest_mean": float(weights[newest].mean()),
+    }
+
+
+def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
+    """
+    Steps that an Adam has really made, read from its state.
+
+    :param optimizer: any optimiser that counts ``step`` per parameter
+    """
+    for state in optimizer.state.values():
+        return int(state.get("step", 0))
+    return 0
+
+
+class RemainingTime:
+    """Time that is left, from the pace since training began: the random warm-up says nothing about it."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, done: int, total: float) -> str:
+        """
+        :param done: env steps so far
+        :param total: env steps in the end
+        :return: hours:minutes:seconds, or "?" before there is a pace
+        """
+        now = time.monotonic()
+        if self._first is None or done <= self._first[1]:
+            self._first = (now, done)
+            return "?"
+        start, first_done = self._first
+        seconds = (total - done) * (now - start) / (done - first_done)
+        return str(timedelta(seconds=round(max(seconds, 0.0))))

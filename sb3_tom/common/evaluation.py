@@ -1,0 +1,164 @@
+"""Evaluation that leaves training as it was, and CSV files that survive an interrupted run."""
+
+import csv
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import PolicyPredictor
+
+
+@contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """Restore the global random streams of Python, numpy and torch (CUDA included) on leaving."""
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), th.get_rng_state()
+    cuda_states = th.cuda.get_rng_state_all() if th.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        th.set_rng_state(torch_state)
+        if cuda_states is not None:
+            th.cuda.set_rng_state_all(cuda_states)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    What a policy reached in some episodes.
+
+    :param returns: undiscounted return of each episode ``[n_episodes]``
+    :param lengths: steps of each episode ``[n_episodes]``
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+
+def evaluate(
+    model: PolicyPredictor,
+    envs: Sequence[gym.Env],
+    n_episodes: int = 10,
+    seed: int = 10_000,
+    deterministic: bool = True,
+) -> Evaluation:
+    """
+    Play ``n_episodes`` whole episodes, several at a time. Episode k starts from ``reset(seed=seed + k)``, so that every
+    evaluation of a run, and of every method, begins in the same states and can be repeated from the saved agent. Global
+    random streams are restored afterwards: evaluating more or less often does not change training.
+
+    :param model: agent or policy with SB3's ``predict``
+    :param envs: environments of the same kind that nothing else steps; as many episodes are played at a time
+    :param n_episodes: number of episodes
+    :param seed: seed of the first episode
+    :param deterministic: use the mean action
+    :return: returns and lengths in the order of the seeds
+    """
+    returns = np.zeros(n_episodes)
+    lengths = np.zeros(n_episodes, dtype=np.int64)
+    with preserved_random_state():
+        for first in range(0, n_episodes, len(envs)):
+            episodes = range(first, min(first + len(envs), n_episodes))
+            _play(model, envs, episodes, seed, deterministic, returns, lengths)
+    return Evaluation(returns, lengths)
+
+
+def _play(
+    model: PolicyPredictor,
+    envs: Sequence[gym.Env],
+    episodes: range,
+    seed: int,
+    deterministic: bool,
+    returns: np.ndarray,
+    lengths: np.ndarray,
+) -> None:
+    """Play one episode per env side by side and write its return and length; an env whose episode is over waits."""
+    running = {episode: env for episode, env in zip(episodes, envs, strict=False)}
+    observations = {episode: env.reset(seed=seed + episode)[0] for episode, env in running.items()}
+    while running:
+        batch = np.stack([observations[episode] for episode in running])
+        actions, _ = model.predict(batch, deterministic=deterministic)
+        for (episode, env), action in zip(list(running.items()), actions, strict=True):
+            observations[episode], reward, terminated, truncated, _ = env.step(action)
+            returns[episode] += float(reward)
+            lengths[episode] += 1
+            if terminated or truncated:
+                del running[episode]
+
+
+class RunTable:
+    """
+    CSV table of one run, written row by row and flushed, so that an interrupted run leaves all of its rows. A run that goes
+    on from a saved agent finds its rows again and drops those that lie ahead of the agent: it will produce them anew.
+
+    :param path: the file; its folder is created
+    :param columns: names of all columns, ``env_step`` among them
+    :param labels: values of the columns that are the same in all rows (task, method, seed)
+    :param env_step: env steps that the agent has done so far
+    :raises ValueError: if the file is of another run (other columns or labels)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        columns: Sequence[str],
+        labels: dict[str, Any],
+        env_step: int = 0,
+    ) -> None:
+        self.path = Path(path)
+        self.columns = (*labels, *columns)
+        self.labels = {name: str(value) for name, value in labels.items()}
+        self.rows = [row for row in self._read() if int(row["env_step"]) <= env_step] if env_step > 0 else []
+        self._rewrite()
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        rows = read_table(self.path)
+        for row in rows:
+            if tuple(row) != self.columns or any(row[name] != value for name, value in self.labels.items()):
+                expected = f"the columns {self.columns} and {self.labels}"
+                raise ValueError(f"{self.path} belongs to another run: expected {expected}, found {row}")
+        return rows
+
+    def _rewrite(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(self.path.name + ".partial")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        temporary.replace(self.path)
+
+    def append(self, *rows: dict[str, Any]) -> None:
+        """
+        Write rows at the end of the file, now.
+
+        :param rows: values of all columns that are not labels; floats are written with six significant digits
+        """
+        texts = [self.labels | {name: _text(value) for name, value in row.items()} for row in rows]
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerows(texts)
+        self.rows.extend(texts)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """
+    Rows of a CSV file with a header, in order. A last line that was cut off in the middle of writing is left out.
+
+    :param path: the file
+    """
+    complete, _, _ = Path(path).read_text().rpartition("\n")
+    return list(csv.DictReader(complete.splitlines()))

@@ -1,0 +1,56 @@
+"""From what a user writes (alias, class, instance or ``"package.module:Class"``) to a plug."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, TypeVar
+
+from sb3_tom.common.plug import Plug
+
+P = TypeVar("P", bound=Plug)
+
+
+def resolve_plug(
+    argument: str,
+    value: Any,
+    kwargs: Mapping[str, Any] | None,
+    base: type[P],
+    aliases: Mapping[str, str],
+) -> P:
+    """
+    Make the plug that ``value`` names. Nothing is evaluated; an alias is a shorthand, never a gate.
+
+    :param argument: name of the agent's argument, for messages
+    :param value: alias, ``"package.module:Class"``, class or instance
+    :param kwargs: constructor arguments; none may come with an instance
+    :param base: the contract that the plug must fulfil
+    :param aliases: alias to ``"package.module:Class"``
+    :return: the plug, not yet built
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise ValueError(f"{argument}_kwargs must be a dict or None, not {kwargs!r}")
+    if isinstance(value, base):
+        if kwargs:
+            raise ValueError(f"{argument}_kwargs={dict(kwargs)!r} cannot be combined with an instance of {type(value).__name__}")
+        return value
+    cls = _plug_class(argument, value, base, aliases)
+    try:
+        return cls(**(kwargs or {}))
+    except TypeError as error:
+        raise ValueError(f"{argument}_kwargs={dict(kwargs or {})!r} do not fit {cls.__name__}: {error}") from error
+
+
+def _plug_class(argument: str, value: Any, base: type[P], aliases: Mapping[str, str]) -> type[P]:
+    allowed = f"one of {sorted(aliases)}, a subclass or instance of {base.__name__}, or 'package.module:Class'"
+    if isinstance(value, str):
+        path = aliases.get(value, value)
+        module_name, separator, class_name = path.partition(":")
+        if not separator:
+            raise ValueError(f"{argument}={value!r} is unknown; allowed: {allowed}")
+        try:
+            value = getattr(import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{argument}={path!r} cannot be imported: {error}; allowed: {allowed}") from error
+    if not (isinstance(value, type) and issubclass(value, base)):
+        raise ValueError(f"{argument}={value!r} is not allowed; allowed: {allowed}")
+    return value

@@ -1,0 +1,82 @@
+"""Branched rollouts: short imagined continuations of real states under the current policy (MBPO, arXiv:1906.08253, Alg. 2)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_tom.common.buffers import ImaginedBuffer
+from sb3_tom.common.termination import Termination
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.objectives.base import ModelObjective
+
+CHUNK = 10_000
+"""Starts that are rolled out together: their activations fit the processor's cache (docs/performance.md)."""
+
+
+RewardFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
+"""``reward_fn(observations, actions, next_observations) -> [B, 1]``, a known reward in place of the learned one."""
+
+
+class World(NamedTuple):
+    """
+    What stands in for the env in imagination.
+
+    :param model: the fitted dynamics model
+    :param termination: ends imagined episodes
+    :param objective: may relabel what is stored
+    :param reward_fn: known reward, or None for the model's
+    """
+
+    model: DynamicsModel
+    termination: Termination
+    objective: ModelObjective
+    reward_fn: RewardFunction | None
+
+    def step(self, observations: th.Tensor, context: Context) -> Transitions:
+        """One imagined step of the current policy from each observation ``[B, O]``."""
+        actions, _ = context.policy(observations)
+        next_observations, rewards = self.model.sample(observations, actions, context.generator)
+        if self.reward_fn is not None:
+            rewards = self.reward_fn(observations, actions, next_observations)
+        terminated = self.termination(observations, actions, next_observations).float()
+        version = th.full((observations.shape[0],), context.policy_version, device=observations.device)
+        return Transitions(observations, actions, next_observations, rewards, terminated, version)
+
+
+@th.no_grad()
+def branched_rollouts(
+    world: World,
+    start_observations: th.Tensor,
+    length: int,
+    context: Context,
+    imagined: ImaginedBuffer,
+) -> dict[str, float]:
+    """
+    Roll the policy out in the model from each start and store every transition up to and including a termination.
+
+    :param world: model, termination and reward
+    :param start_observations: ``[B, O]`` real observations
+    :param length: steps of each rollout at most
+    :param context: view of the agent
+    :param imagined: where to
+    :return: figures for the log: mean length, share of terminations, mean reward
+    """
+    alive_steps = th.zeros((), device=start_observations.device)
+    ends, reward_sum = alive_steps.clone(), alive_steps.clone()
+    for observations in start_observations.split(CHUNK):
+        alive = th.ones(observations.shape[0], 1, dtype=th.bool, device=observations.device)
+        for _ in range(length):
+            batch = world.step(observations, context)
+            imagined.add(world.objective.relabel(batch, context), alive.squeeze(1))
+            alive_steps += alive.sum()
+            reward_sum += (batch.rewards * alive).sum()
+            ends += (batch.terminated * alive).sum()
+            alive = alive & (batch.terminated == 0)
+            observations = th.where(alive, batch.next_observations, observations)
+    return {
+        "length": float(alive_steps / start_observations.shape[0]),
+        "terminated_share": float(ends / alive_steps),
+        "reward_mean": float(reward_sum / alive_steps),
+    }

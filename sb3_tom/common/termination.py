@@ -1,0 +1,43 @@
+"""The contract of a termination function, as the agent uses it."""
+
+from abc import abstractmethod
+
+import torch as th
+
+from sb3_tom.common.plug import Plug
+from sb3_tom.common.types import Context, Transitions
+
+
+class Termination(Plug):
+    """
+    Says which imagined transitions end in a terminal state. A time-out is never a termination.
+
+    The agent calls :meth:`fit` once per model phase, :meth:`forward` in imagined rollouts, and :meth:`observe` with every new
+    real transition.
+    """
+
+    @abstractmethod
+    def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: ``[B, O]``
+        :param actions: ``[B, A]`` in [-1, 1]
+        :param next_observations: ``[B, O]``
+        :return: bool ``[B, 1]``, True where the transition terminates the episode
+        """
+
+    def fit(self, data: Transitions, context: Context) -> dict[str, float]:
+        """
+        Learn from the real ``terminated`` flags; nothing by default.
+
+        :param data: the N rows of the replay buffer
+        :param context: view of the agent
+        :return: figures for the log, by short name
+        """
+        return {}
+
+    def observe(self, batch: Transitions) -> None:  # noqa: B027
+        """
+        See the newest real transitions (for example to check a rule against them); nothing by default.
+
+        :param batch: the rows of one or more env steps
+        """

@@ -1,0 +1,177 @@
+"""The probabilistic ensemble of MBPO, its members batched into one tensor."""
+
+import math
+from collections.abc import Sequence
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+from sb3_tom.common.fitting import FitSettings, fit_by_gradient
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
+from sb3_tom.dynamics.base import DynamicsModel, Prediction
+from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
+from sb3_tom.objectives.base import ModelObjective
+
+MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
+"""L2 coefficients of the MBPO authors' code: first layer, second, the other hidden ones, the output."""
+
+
+class EnsembleLinear(nn.Module):
+    """
+    E linear layers in one tensor.
+
+    :param n_members: E
+    :param n_inputs: width of the input
+    :param n_outputs: width of the output
+    """
+
+    def __init__(self, n_members: int, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        # MBPO's initialisation: a normal of this width, cut at two standard deviations
+        std = 1.0 / (2.0 * math.sqrt(n_inputs))
+        weight = th.empty(n_members, n_inputs, n_outputs)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std))
+        self.bias = nn.Parameter(th.zeros(n_members, 1, n_outputs))
+
+    def forward(self, inputs: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param inputs: ``[E, B, n_inputs]``
+        :param members: numbers of the members to use, all by default
+        :return: ``[E, B, n_outputs]``
+        """
+        weight, bias = self.weight, self.bias
+        if members is not None:
+            weight, bias = weight[members], bias[members]
+        return th.baddbmm(bias, inputs, weight)
+
+
+def _decays(weight_decay: float | None, n_layers: int) -> list[float]:
+    if weight_decay is not None:
+        return [weight_decay] * n_layers
+    first, second, hidden, last = MBPO_WEIGHT_DECAY
+    return [first, second, *[hidden] * max(n_layers - 3, 0)][: n_layers - 1] + [last]
+
+
+class ProbabilisticEnsemble(DynamicsModel):
+    """
+    E networks that each predict a diagonal Gaussian over (reward, next state) in unit scale; the best ``n_elites`` by
+    held-out error make predictions, each row by one of them at random (Chua et al. 2018, arXiv:1805.12114; MBPO,
+    arXiv:1906.08253, App. C).
+
+    :param n_members: E
+    :param n_elites: members that predict
+    :param net_arch: widths of the hidden layers
+    :param learning_rate: of Adam
+    :param weight_decay: L2 coefficient of every layer; None takes those of MBPO's code, which rise from input to output
+    :param predict: "delta" or "next", what the state targets are
+    :param fit_kwargs: settings of :class:`sb3_tom.common.fitting.FitSettings`
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    elites: th.Tensor
+
+    def __init__(
+        self,
+        n_members: int = 7,
+        n_elites: int = 5,
+        net_arch: Sequence[int] = (200, 200, 200, 200),
+        learning_rate: float = 1e-3,
+        weight_decay: float | None = None,
+        predict: str = "delta",
+        **fit_kwargs: float,
+    ) -> None:
+        super().__init__()
+        self.n_members = check_integer("n_members", n_members, 1)
+        self.n_elites = check_integer("n_elites", n_elites, 1)
+        if self.n_elites > self.n_members:
+            raise ValueError(f"n_elites={n_elites} is not allowed; allowed: at most n_members={n_members}")
+        self.net_arch = check_integers("net_arch", net_arch)
+        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, low_open=True)
+        self.weight_decay = None if weight_decay is None else check_number("weight_decay", weight_decay, 0.0)
+        self.predict = check_choice("predict", predict, PREDICT)
+        self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """Create networks, normaliser and optimiser; see :meth:`Plug.build`."""
+        n_targets = 1 + observation_dim
+        self.normalizer = Normalizer(observation_dim, action_dim, self.predict)
+        widths = [observation_dim + action_dim, *self.net_arch, 2 * n_targets]
+        self.layers = nn.ModuleList(
+            EnsembleLinear(self.n_members, n_inputs, n_outputs) for n_inputs, n_outputs in zip(widths, widths[1:], strict=False)
+        )
+        # Soft bounds of the log-variance, learned as in PETS; without them a member can drive a variance to 0 or infinity
+        self.max_log_var = nn.Parameter(th.full((n_targets,), 0.5))
+        self.min_log_var = nn.Parameter(th.full((n_targets,), -10.0))
+        self.register_buffer("elites", th.arange(self.n_elites, dtype=th.float32))
+        groups = [
+            {"params": layer.parameters(), "weight_decay": decay}
+            for layer, decay in zip(self.layers, _decays(self.weight_decay, len(self.layers)), strict=True)
+        ]
+        groups.append({"params": [self.max_log_var, self.min_log_var], "weight_decay": 0.0})
+        self.optimizer = th.optim.Adam(groups, lr=self.learning_rate, fused=True)
+
+    def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
+        """Prediction of every member; see :meth:`DynamicsModel.forward`."""
+        return self._predict(self.normalizer.inputs(observations, actions), None)
+
+    def _predict(self, inputs: th.Tensor, members: th.Tensor | None) -> Prediction:
+        n_used = self.n_members if members is None else members.numel()
+        hidden = inputs if inputs.dim() == 3 else inputs.expand(n_used, *inputs.shape)
+        for layer in self.layers[:-1]:
+            hidden = F.silu(layer(hidden, members))
+        mean, log_var = self.layers[-1](hidden, members).chunk(2, dim=-1)
+        log_var = self.max_log_var - F.softplus(self.max_log_var - log_var)
+        log_var = self.min_log_var + F.softplus(log_var - self.min_log_var)
+        return Prediction(mean, log_var)
+
+    def log_likelihood(self, batch: Transitions) -> th.Tensor:
+        """Gaussian log-density ``[E, B]``, averaged over dimensions, without its constant."""
+        mean, log_var = self(batch.observations, batch.actions)
+        error = self.normalizer.targets(batch) - mean
+        return -0.5 * (error.square() * th.exp(-log_var) + log_var).mean(-1)
+
+    def validation_error(self, batch: Transitions) -> th.Tensor:
+        """Squared error of the means in unit scale ``[E, B]``, averaged over dimensions, as MBPO's code does."""
+        mean, _ = self(batch.observations, batch.actions)
+        return (self.normalizer.targets(batch) - mean).square().mean(-1)
+
+    def regularization(self) -> th.Tensor:
+        """Draws the bounds of the log-variance together (factor 0.01, MBPO's code)."""
+        return 0.01 * (self.max_log_var.sum() - self.min_log_var.sum())
+
+    def sample(
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        generator: th.Generator,
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Each row by one random elite: a random permutation deals the rows out evenly, so that only one member is
+        evaluated per row. See :meth:`DynamicsModel.sample`.
+        """
+        n_rows, device = observations.shape[0], observations.device
+        per_member = -(-n_rows // self.n_elites)
+        order = th.randperm(n_rows, generator=generator, device=device)
+        dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
+        inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
+        mean, log_var = (values.flatten(0, 1)[:n_rows] for values in self._predict(inputs, self.elites.long()))
+        noise = th.randn(mean.shape, generator=generator, device=device)
+        drawn = mean + noise * th.exp(0.5 * log_var)
+        return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
+
+    def fit(
+        self,
+        data: Transitions,
+        weights: th.Tensor,
+        objective: ModelObjective,
+        context: Context,
+        weighting: str = "sample",
+    ) -> dict[str, float]:
+        """Warm-started fit of all members, then choice of the elites; see :meth:`DynamicsModel.fit`."""
+        self.normalizer.fit(data)
+        errors, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
+        elites = th.argsort(errors)[: self.n_elites]
+        self.elites.copy_(elites)
+        return {**figures, "validation_error": float(errors[elites].mean())}

@@ -1,0 +1,143 @@
+r"""
+Linear-Gaussian dynamics with a closed-form weighted fit.
+
+With the standardised inputs :math:`x_i`, a one appended, the standardised targets :math:`y_i` and the weights :math:`w_i`:
+
+.. math::
+    C = (X^\top W X + \lambda J)^{+} X^\top W Y, \qquad W = \mathrm{diag}(w) / \textstyle\sum_i w_i, \qquad
+    \sigma_d^2 = \textstyle\sum_i W_{ii} (y_i - C^\top x_i)_d^2
+
+where J is the identity with a zero for the intercept. It is the weighted maximum likelihood estimate (:math:`\lambda = 0`),
+that is the exact minimiser of Eq. 18 of the TOM paper (arXiv:2305.12663) among linear-Gaussian models.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch as th
+from torch import nn
+
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.common.validation import check_bool, check_choice, check_number
+from sb3_tom.dynamics.base import DynamicsModel, Prediction
+from sb3_tom.dynamics.gaussian import log_density
+from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+
+if TYPE_CHECKING:
+    from sb3_tom.objectives.base import ModelObjective
+
+VARIANCE_FLOOR = 1e-12
+"""Least residual variance in unit scale: smaller residuals are the rounding of float32."""
+
+
+class LinearDynamics(DynamicsModel):
+    """
+    Reward and next state as linear functions of observation and action, with independent Gaussian noise. A model of one
+    member, fitted in one step.
+
+    :param ridge: lambda, the L2 coefficient of the slopes relative to the mean square of a standardised input
+    :param deterministic: sample the mean, without the residual noise
+    :param predict: "delta" or "next", what the state targets are; with ``ridge=0`` both give the same predictions
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, ridge: float = 1e-8, deterministic: bool = False, predict: str = "delta") -> None:
+        super().__init__()
+        self.ridge = check_number("ridge", ridge, 0.0)
+        self.deterministic = check_bool("deterministic", deterministic)
+        self.predict = check_choice("predict", predict, PREDICT)
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """Create normaliser and parameters (predict the mean target at first); see :meth:`Plug.build`."""
+        n_targets = 1 + observation_dim
+        self.normalizer = Normalizer(observation_dim, action_dim, self.predict)
+        self.slopes = nn.Parameter(th.zeros(observation_dim + action_dim, n_targets))
+        self.intercept = nn.Parameter(th.zeros(n_targets))
+        self.log_var = nn.Parameter(th.zeros(n_targets))
+
+    def check_objective(self, objective: "ModelObjective") -> None:
+        """Only the likelihood has a closed form: refuse any other loss or way to minimise it."""
+        kind = type(objective)
+        if kind.loss is not LikelihoodObjective.loss or kind.step is not LikelihoodObjective.step:
+            raise ValueError(
+                f"{type(self).__name__} cannot be fitted with objective={kind.__name__}: its closed form is that of "
+                f"{LikelihoodObjective.__name__}; use that objective or another dynamics model"
+            )
+
+    def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
+        """The prediction ``[1, B, D]``; see :meth:`DynamicsModel.forward`."""
+        inputs = self.normalizer.inputs(observations, actions)
+        mean = (inputs if inputs.dim() == 3 else inputs.unsqueeze(0)) @ self.slopes + self.intercept
+        return Prediction(mean, self.log_var.expand_as(mean))
+
+    def log_likelihood(self, batch: Transitions) -> th.Tensor:
+        """Gaussian log-density ``[1, B]``, averaged over dimensions, without its constant."""
+        return log_density(self.normalizer.targets(batch), *self(batch.observations, batch.actions)).mean(-1)
+
+    def validation_error(self, batch: Transitions) -> th.Tensor:
+        """Squared error in unit scale ``[1, B]``, averaged over dimensions."""
+        prediction: Prediction = self(batch.observations, batch.actions)
+        return (self.normalizer.targets(batch) - prediction.mean).square().mean(-1)
+
+    def sample(
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        generator: th.Generator,
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """The mean, plus the residual noise unless ``deterministic``; see :meth:`DynamicsModel.sample`."""
+        drawn, log_var = (values.squeeze(0) for values in self(observations, actions))
+        if not self.deterministic:
+            noise = th.randn(drawn.shape, generator=generator, device=drawn.device)
+            drawn = drawn + noise * th.exp(0.5 * log_var)
+        return self.normalizer.outcomes(drawn, observations)
+
+    @th.no_grad()
+    def fit(
+        self,
+        data: Transitions,
+        weights: th.Tensor,
+        objective: "ModelObjective",
+        context: Context,
+        weighting: str = "sample",
+    ) -> dict[str, float]:
+        """
+        One weighted least-squares solve in float64. Nothing is random, so both kinds of ``weighting`` are the same. No rows
+        need to be held out: ``validation_error`` is the weighted leave-one-out error, which a linear fit gives for free.
+        See :meth:`DynamicsModel.fit`.
+        """
+        self.check_objective(objective)
+        self.normalizer.fit(data)
+        inputs = self.normalizer.inputs(data.observations, data.actions).double()
+        inputs = th.cat([inputs, th.ones_like(inputs[:, :1])], dim=-1)
+        shares = weights.double() / weights.double().sum()
+        coefficients, residuals, leverages = weighted_least_squares(
+            inputs, self.normalizer.targets(data).double(), shares, self.ridge
+        )
+        self.slopes.copy_(coefficients[:-1])
+        self.intercept.copy_(coefficients[-1])
+        self.log_var.copy_((shares @ residuals.square()).clamp(min=VARIANCE_FLOOR).log())
+        # A row that alone decides its own fit (leverage 1) says nothing about the error; its residual is zero and stays so
+        left_out = residuals / (1.0 - leverages).clamp(min=1e-3).unsqueeze(-1)
+        return {"validation_error": float((shares @ left_out.square()).mean()), "gradient_steps": 0.0}
+
+
+def weighted_least_squares(
+    inputs: th.Tensor, targets: th.Tensor, shares: th.Tensor, ridge: float
+) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    """
+    Minimise ``sum_i shares_i |targets_i - C^T inputs_i|^2 + ridge |slopes|^2``. Among several minimisers (fewer rows than
+    columns and no ridge) the one of least norm is taken.
+
+    :param inputs: ``[N, P]``, float64, the last column is the intercept's
+    :param targets: ``[N, D]``
+    :param shares: ``[N]``, weights of sum 1
+    :param ridge: L2 coefficient of all rows of C but the last
+    :return: C ``[P, D]``; residuals ``[N, D]``; leverages ``[N]``, the derivative of each row's fit by its own target
+    """
+    weighted = inputs * shares.unsqueeze(-1)
+    penalty = th.full_like(inputs[0], ridge)
+    penalty[-1] = 0.0
+    inverse = th.linalg.pinv(inputs.T @ weighted + penalty.diag(), hermitian=True)
+    coefficients = inverse @ (weighted.T @ targets)
+    return coefficients, targets - inputs @ coefficients, ((inputs @ inverse) * weighted).sum(-1)

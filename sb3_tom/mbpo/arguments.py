@@ -1,0 +1,141 @@
+"""Every argument of the agent, checked in one place: once by the constructor and once more on load."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import GymEnv, TrainFreq
+
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.common.fitting import WEIGHTING
+from sb3_tom.common.schedules import rollout_schedule
+from sb3_tom.common.validation import check_bool, check_choice, check_integer, check_number
+
+if TYPE_CHECKING:
+    from sb3_tom.mbpo.mbpo import MBPO
+
+
+def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """
+    Flat Box observations and bounded Box actions only.
+
+    :raises ValueError: naming the space, what came and what is allowed
+    """
+    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1 or observation_space.dtype.kind != "f":
+        raise ValueError(
+            f"observation_space={observation_space} is not allowed: a dynamics model predicts vectors; "
+            "allowed: a Box of shape (n,) and a float type (flatten Dict and discrete observations with a wrapper)"
+        )
+    if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or not np.isfinite(action_space.low).all():
+        raise ValueError(f"action_space={action_space} is not allowed: SAC is continuous; allowed: a bounded Box of shape (n,)")
+    if not np.isfinite(action_space.high).all():
+        raise ValueError(f"action_space={action_space} is not allowed; allowed: a Box with finite bounds")
+
+
+def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
+    """
+    Make the env of a name, and refuse spaces before SB3 stumbles over them.
+
+    :param env: env, id, or None (while loading)
+    :param verbose: as SB3's
+    :raises ValueError: see :func:`check_spaces`
+    """
+    if env is None:
+        return None
+    made = maybe_make_env(env, verbose)
+    check_spaces(made.observation_space, made.action_space)
+    return made
+
+
+def check_arguments(agent: "MBPO") -> None:
+    """
+    Check and normalise the attributes of an agent that is being set up.
+
+    :param agent: integers given as ``1e5`` become int, a YAML list of ``train_freq`` a tuple
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    check_spaces(agent.observation_space, agent.action_space)
+    _check_sac(agent)
+    for name, low in (("rollout_batch_size", 1), ("model_train_freq", 1), ("model_retain_epochs", 1), ("imagined_capacity", 1)):
+        setattr(agent, name, check_integer(name, getattr(agent, name), low))
+    check_number("real_ratio", agent.real_ratio, 0.0, 1.0)
+    check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0)
+    check_choice("weighting", agent.weighting, WEIGHTING)
+    check_bool("weight_rollout_starts", agent.weight_rollout_starts)
+    if agent.reward_fn is not None and not callable(agent.reward_fn):
+        raise ValueError(
+            f"reward_fn={agent.reward_fn!r} is not allowed; allowed: None or a function "
+            "(observations, actions, next_observations) -> rewards [B, 1]"
+        )
+    agent.rollout_length = rollout_schedule(agent.rollout_schedule)
+    _check_refused(agent)
+
+
+def _check_sac(agent: "MBPO") -> None:
+    """SAC's own numbers, which SB3 takes without a look."""
+    if not callable(agent.learning_rate):
+        check_number("learning_rate", agent.learning_rate, 0.0)
+    for name, low in (
+        ("buffer_size", 1),
+        ("learning_starts", 0),
+        ("batch_size", 1),
+        ("gradient_steps", -1),
+        ("target_update_interval", 1),
+        ("sde_sample_freq", -1),
+    ):
+        setattr(agent, name, check_integer(name, getattr(agent, name), low))
+    check_number("tau", agent.tau, 0.0, 1.0)
+    check_number("gamma", agent.gamma, 0.0, 1.0)
+    if agent.seed is not None:
+        agent.seed = check_integer("seed", agent.seed, 0)
+    _check_entropy(agent)
+    agent.train_freq = _train_freq(agent.train_freq)  # type: ignore[assignment]
+    for name in ("replay_buffer_kwargs", "policy_kwargs"):
+        if not isinstance(getattr(agent, name), Mapping):
+            raise ValueError(f"{name}={getattr(agent, name)!r} is not allowed; allowed: a dict or None")
+
+
+def _check_entropy(agent: "MBPO") -> None:
+    if agent.target_entropy != "auto":
+        check_number("target_entropy", agent.target_entropy)
+    ent_coef = agent.ent_coef
+    if not isinstance(ent_coef, str):
+        check_number("ent_coef", ent_coef, 0.0)
+        return
+    start = ent_coef.removeprefix("auto_") if ent_coef.startswith("auto_") else "1.0"
+    try:
+        positive = float(start) > 0 and (ent_coef == "auto" or ent_coef.startswith("auto_"))
+    except ValueError:
+        positive = False
+    if not positive:
+        raise ValueError(f"ent_coef={ent_coef!r} is not allowed; allowed: 'auto', 'auto_' and a positive start value, or a number")
+
+
+def _train_freq(value: Any) -> Any:
+    if isinstance(value, TrainFreq):
+        return value
+    frequency, unit = value if isinstance(value, list | tuple) and len(value) == 2 else (value, "step")
+    if unit not in ("step", "episode") or isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
+        raise ValueError(f"train_freq={value!r} is not allowed; allowed: an integer of at least 1, or (integer, 'step' | 'episode')")
+    return frequency, unit
+
+
+def _check_refused(agent: "MBPO") -> None:
+    """What would be silently wrong."""
+    if agent.optimize_memory_usage:
+        raise ValueError("optimize_memory_usage=True is not allowed: the model is fitted to next_observations; allowed: False")
+    if agent.n_steps != 1:
+        raise ValueError(f"n_steps={agent.n_steps!r} is not allowed: imagined transitions are one step long; allowed: 1")
+    if agent.get_vec_normalize_env() is not None:
+        raise ValueError(
+            "env=VecNormalize(...) is not allowed: its statistics move under the model; "
+            "allowed: the env without it (the dynamics model normalises by itself)"
+        )
+    buffer_class = agent.replay_buffer_class
+    is_class = isinstance(buffer_class, type)
+    if buffer_class is not None and not (is_class and issubclass(buffer_class, WeightedReplayBuffer)):
+        name = buffer_class.__name__ if is_class and issubclass(buffer_class, ReplayBuffer) else repr(buffer_class)
+        raise ValueError(f"replay_buffer_class={name} is not allowed; allowed: None or a subclass of WeightedReplayBuffer")

@@ -1,0 +1,328 @@
+"""Model-based policy optimisation (Janner et al. 2019, arXiv:1906.08253) on SB3's SAC."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch as th
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.sac.policies import SACPolicy
+
+from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
+from sb3_tom.common.diagnostics import RemainingTime, optimizer_steps, weight_figures
+from sb3_tom.common.mixing import MixedBatches
+from sb3_tom.common.rollouts import World, branched_rollouts
+from sb3_tom.common.schedules import RolloutSchedule
+from sb3_tom.common.types import PolicyFunction, Transitions
+from sb3_tom.common.validation import check_integer
+from sb3_tom.common.weights import WeightedDraw, usable_weights
+from sb3_tom.mbpo.arguments import check_arguments, checked_env
+from sb3_tom.mbpo.plugged_sac import PluggedSAC
+from sb3_tom.mbpo.policy_update import make_context, update_policy
+
+EPOCH = 1000
+"""Env steps of one of MBPO's epochs, the unit of ``model_retain_epochs``."""
+
+SelfMBPO = TypeVar("SelfMBPO", bound="MBPO")
+
+
+class MBPO(PluggedSAC):
+    """
+    SAC on short imagined rollouts of a learned dynamics model, which is fitted to weighted real transitions (MBPO; with the
+    weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
+
+    :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
+    :param weighter: "uniform", "pmac" or "tom", a :class:`Weighter` class or instance, or ``"package.module:Class"``;
+        None is the class's ``default_weighter``
+    :param weighter_kwargs: arguments of the weighter
+    :param dynamics: "ensemble", "mdn" or "linear", or a :class:`DynamicsModel` in the same ways
+    :param dynamics_kwargs: arguments of the dynamics model
+    :param objective: "likelihood", or a :class:`ModelObjective` in the same ways
+    :param objective_kwargs: arguments of the objective
+    :param termination_fn: "auto" (the env's own rule where it is known, else learned), "learned", "never", or a function
+        ``(observations, actions, next_observations) -> bool [B, 1]``
+    :param reward_fn: ``(observations, actions, next_observations) -> [B, 1]`` in place of the learned reward; None learns it
+    :param rollout_schedule: length of imagined rollouts, or ``(start_step, end_step, start_length, end_length)`` in env steps
+    :param rollout_batch_size: imagined rollouts per model phase
+    :param model_train_freq: real transitions between two model phases
+    :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept
+    :param imagined_capacity: upper bound of imagined transitions kept, whatever the rollout length
+    :param real_ratio: share of real transitions in each minibatch of the policy update
+    :param weighting: "sample" (rows drawn in proportion to their weights) or "loss" (weights multiply the model's loss)
+    :param weight_rollout_starts: whether imagined rollouts start from rows drawn by the weights too
+    :param update_to_data_ratio: gradient steps per real transition
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    default_weighter: ClassVar[str] = "uniform"
+    rollout_length: RolloutSchedule
+
+    def __init__(
+        self,
+        policy: str | type[SACPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1000,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = -1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[WeightedReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        ent_coef: str | float = "auto",
+        target_update_interval: int = 1,
+        target_entropy: str | float = "auto",
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        use_sde_at_warmup: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        *,
+        weighter: Any = None,
+        weighter_kwargs: Mapping[str, Any] | None = None,
+        dynamics: Any = "ensemble",
+        dynamics_kwargs: Mapping[str, Any] | None = None,
+        objective: Any = "likelihood",
+        objective_kwargs: Mapping[str, Any] | None = None,
+        termination_fn: Any = "auto",
+        reward_fn: Any = None,
+        rollout_schedule: int | Sequence[int] = 1,
+        rollout_batch_size: int = 100_000,
+        model_train_freq: int = 250,
+        model_retain_epochs: int = 1,
+        imagined_capacity: int = 2_000_000,
+        real_ratio: float = 0.05,
+        weighting: str = "sample",
+        weight_rollout_starts: bool = True,
+        update_to_data_ratio: float = 20.0,
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            checked_env(env, verbose),
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise,
+            replay_buffer_class,
+            replay_buffer_kwargs,
+            optimize_memory_usage,
+            n_steps,
+            ent_coef,
+            target_update_interval,
+            target_entropy,
+            use_sde,
+            sde_sample_freq,
+            use_sde_at_warmup,
+            stats_window_size,
+            tensorboard_log,
+            policy_kwargs,
+            verbose,
+            seed,
+            device,
+            _init_setup_model=False,
+        )
+        self._plug_specs = {
+            "weighter": (self.default_weighter if weighter is None else weighter, weighter_kwargs),
+            "dynamics": (dynamics, dynamics_kwargs),
+            "objective": (objective, objective_kwargs),
+        }
+        self.termination_fn = termination_fn
+        self.reward_fn = reward_fn
+        self.rollout_schedule = rollout_schedule
+        self.rollout_batch_size = rollout_batch_size
+        self.model_train_freq = model_train_freq
+        self.model_retain_epochs = model_retain_epochs
+        self.imagined_capacity = imagined_capacity
+        self.real_ratio = real_ratio
+        self.weighting = weighting
+        self.weight_rollout_starts = weight_rollout_starts
+        self.update_to_data_ratio = update_to_data_ratio
+        self.policy_version = 0
+        self._new_transitions = 0  # since the last model phase
+        self._trained_transitions = 0  # since training began
+        self._owed_updates = 0.0
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        check_arguments(self)
+        if self.replay_buffer_class is None:
+            self.replay_buffer_class = WeightedReplayBuffer
+        super()._setup_model()
+        self.replay_buffer.policy_version = self.policy_version
+        self._set_up_plugs()
+        self.imagined = ImaginedBuffer(0, *self._sizes, self.device)
+        self._remaining_time = RemainingTime()
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """SB3's, and the generator of everything that is imagined, drawn or fitted."""
+        super().set_random_seed(seed)
+        self.generator = th.Generator(device=self.device)
+        self.generator.manual_seed(int(th.randint(2**62, (1,))) if seed is None else seed)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """
+        Algorithm 1 of the TOM paper (arXiv:2305.12663) inside MBPO's loop: weights, weighted model fit, branched rollouts,
+        policy updates. Called by SB3 after each collection of real transitions.
+
+        :param gradient_steps: SB3's number; with ``self.gradient_steps=-1`` the real transitions just collected
+        :param batch_size: minibatch of the policy update
+        """
+        if self.replay_buffer.n_transitions < min(max(self.learning_starts, 1), self.buffer_size):
+            return  # an agent that was loaded without its replay buffer must not fit its model to a handful of rows
+        if self._model_phase_is_due():
+            self.fit_weights()
+            self.fit_model()
+            self.imagine()
+        self.train_policy(self._due_updates(gradient_steps), batch_size)
+
+    def fit_weights(self, recent: Transitions | None = None, policy: PolicyFunction | None = None) -> th.Tensor:
+        """
+        Weigh the real transitions; the weights stay in ``replay_buffer.weights``. Steps no env.
+
+        :param recent: footprint of the policy; None takes the newest ``weighter.recent_size`` rows
+        :param policy: policy of the weighter's context; None takes the agent's
+        :return: weights ``[N]`` with mean 1
+        """
+        started = time.monotonic()
+        data, context = self.replay_buffer.transitions(), make_context(self, policy)
+        newest = self.replay_buffer.newest_rows(self.weighter.recent_size)
+        recent = data.rows(newest) if recent is None else recent
+        figures = self.weighter.fit(data, recent, self.replay_buffer.start_observations(), context)
+        weights = usable_weights(self.weighter.weights(data, context), self.weighter, data.size)
+        self.replay_buffer.set_row_weights(weights)
+        self._record("weighter", {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started})
+        return weights
+
+    def fit_model(self) -> dict[str, float]:
+        """
+        Fit the dynamics model to the weighted real transitions, and a learned termination. Steps no env.
+
+        :return: figures of the fit
+        """
+        started = time.monotonic()
+        data, context = self.replay_buffer.transitions(), make_context(self)
+        if self._new_transitions:
+            self.termination.observe(data.rows(self.replay_buffer.newest_rows(self._new_transitions)))
+        weights = self.replay_buffer.row_weights()
+        figures = self.dynamics.fit(data, weights, self.objective, context, self.weighting)
+        figures |= {f"termination_{name}": value for name, value in self.termination.fit(data, context).items()}
+        figures["seconds"] = time.monotonic() - started
+        self.policy_version += 1
+        self.replay_buffer.policy_version = self.policy_version
+        self._new_transitions = 0
+        self._record("model", figures)
+        return figures
+
+    def imagine(self) -> dict[str, float]:
+        """
+        Branched rollouts from real states into the ring of imagined transitions. Steps no env.
+
+        :return: figures of the rollouts
+        """
+        started = time.monotonic()
+        length = self.rollout_length(self.num_timesteps)
+        self.imagined.resize(self._capacity(length))
+        weights = self.replay_buffer.row_weights()
+        draw = WeightedDraw(weights if self.weight_rollout_starts else th.ones_like(weights))
+        starts = self.replay_buffer.transitions().observations[draw((self.rollout_batch_size,), self.generator)]
+        world = World(self.dynamics, self.termination, self.objective, self.reward_fn)
+        figures = branched_rollouts(world, starts, length, make_context(self), self.imagined)
+        figures |= {"scheduled_length": float(length), "seconds": time.monotonic() - started}
+        self._record("rollout_model", figures)
+        return figures
+
+    def train_policy(self, gradient_steps: int, batch_size: int | None = None) -> None:
+        """
+        SAC updates on mixed minibatches. Steps no env.
+
+        :param gradient_steps: how many
+        :param batch_size: rows of a minibatch; None takes the agent's
+        """
+        if gradient_steps == 0:
+            return
+        batches = MixedBatches(self.replay_buffer.transitions(), self.imagined, self.real_ratio, self.generator)
+        self._record("train", update_policy(self, batches, gradient_steps, batch_size or self.batch_size))
+
+    def _model_phase_is_due(self) -> bool:
+        return self.imagined.size == 0 or self._new_transitions >= self.model_train_freq
+
+    def _due_updates(self, gradient_steps: int) -> int:
+        """True update-to-data ratio: per transition, whatever the number of envs, fractions carried on."""
+        if self.gradient_steps >= 0:
+            return gradient_steps
+        self._trained_transitions += gradient_steps
+        self._owed_updates += self.update_to_data_ratio * gradient_steps
+        due = int(self._owed_updates + 1e-9)
+        self._owed_updates -= due
+        return due
+
+    def _capacity(self, length: int) -> int:
+        """Imagined transitions of ``model_retain_epochs`` at the current rollout length."""
+        phases = -(-self.model_retain_epochs * EPOCH // self.model_train_freq)
+        return min(phases * self.rollout_batch_size * length, self.imagined_capacity)
+
+    def _on_step(self) -> None:
+        self._new_transitions += self.n_envs
+
+    def _record(self, group: str, figures: Mapping[str, float]) -> None:
+        if hasattr(self, "_logger"):  # the offline verbs work before the first learn
+            for name, value in figures.items():
+                self.logger.record(f"{group}/{name}", value)
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Sizes of an observation and of an action."""
+        return self.observation_space.shape[0], self.action_space.shape[0]  # type: ignore[index]
+
+    def dump_logs(self) -> None:
+        """SB3's log, with the ratio that was really reached and the time that is left."""
+        if self._trained_transitions:
+            ratio = optimizer_steps(self.critic.optimizer) / self._trained_transitions
+            self.logger.record("train/update_to_data_ratio", ratio)
+            self.logger.record("time/eta", self._remaining_time(self.num_timesteps, self._total_timesteps), exclude="tensorboard")
+        super().dump_logs()
+
+    def learn(
+        self: SelfMBPO,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "MBPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfMBPO:
+        """As SB3's; ``total_timesteps`` may be a float such as ``3e5``."""
+        steps = check_integer("total_timesteps", total_timesteps, 0)
+        return super().learn(steps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "imagined", "generator", "_remaining_time", "rollout_length"]
+
+
+class MBPOPMAC(MBPO):
+    """MBPO whose default weighter is PMAC's (Wang et al. 2022), the zoo's ``mbpo_pmac``."""
+
+    default_weighter = "pmac"
+
+
+class MBPOTOM(MBPO):
+    """MBPO whose default weighter is TOM's (Ma et al. 2023, arXiv:2305.12663), the zoo's ``mbpo_tom``."""
+
+    default_weighter = "tom"

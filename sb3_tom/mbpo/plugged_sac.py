@@ -1,0 +1,151 @@
+"""SAC that owns exchangeable plugs: it builds them, saves them in its zip and restores them."""
+
+import copy
+import io
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from stable_baselines3.sac.sac import SAC
+
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.common.plug import Plug
+from sb3_tom.common.resolve import resolve_plug
+from sb3_tom.common.termination import Termination
+from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.objectives.base import ModelObjective
+from sb3_tom.terminations.resolve import resolve_termination
+from sb3_tom.weighters.base import Weighter
+
+CONTRACTS: dict[str, tuple[type[Plug], dict[str, str]]] = {
+    "weighter": (
+        Weighter,
+        {
+            "uniform": "sb3_tom.weighters.uniform:UniformWeighter",
+            "pmac": "sb3_tom.weighters.pmac:PMACWeighter",
+            "tom": "sb3_tom.weighters.tom:TOMWeighter",
+        },
+    ),
+    "dynamics": (
+        DynamicsModel,
+        {
+            "ensemble": "sb3_tom.dynamics.ensemble:ProbabilisticEnsemble",
+            "mdn": "sb3_tom.dynamics.mdn:MixtureDensityNetwork",
+            "linear": "sb3_tom.dynamics.linear:LinearDynamics",
+        },
+    ),
+    "objective": (ModelObjective, {"likelihood": "sb3_tom.objectives.likelihood:LikelihoodObjective"}),
+}
+"""For each plug that a user chooses by one argument: its contract and its aliases."""
+
+PLUGS = (*CONTRACTS, "termination")
+
+SelfPluggedSAC = TypeVar("SelfPluggedSAC", bound="PluggedSAC")
+
+
+class PluggedSAC(SAC):
+    """
+    Keeps what the user asked for (``_plug_specs``, saved in the zip) apart from the plugs that were made of it (their
+    state is saved beside SAC's own networks). So ``load`` rebuilds the plugs in ``_setup_model`` and then fills them.
+    """
+
+    weighter: Weighter
+    dynamics: DynamicsModel
+    objective: ModelObjective
+    termination: Termination
+    termination_fn: Any
+    termination_rule: dict[str, Any] | None = None
+    replay_buffer: WeightedReplayBuffer
+    _plug_specs: dict[str, tuple[Any, Mapping[str, Any] | None]]
+
+    def _ask_for_plug(self, argument: str, value: Any, kwargs: Mapping[str, Any] | None) -> None:
+        """Remember a request; an instance as it is now, before it is built and trained."""
+        self.__dict__.setdefault("_plug_specs", {})
+        self._plug_specs[argument] = (value, kwargs)
+
+    def _set_up_plugs(self) -> None:
+        """Resolve, check and build all plugs on the agent's device."""
+        specs = self._merge_requested(self.__dict__.pop("_requested_plugs", {}))
+        for name, (contract, aliases) in CONTRACTS.items():
+            value, kwargs = specs[name]
+            # A plug that came as an instance is used as it is; its unbuilt copy goes into the zip
+            self._plug_specs[name] = (copy.deepcopy(value) if isinstance(value, Plug) else value, kwargs)
+            setattr(self, name, resolve_plug(name, value, kwargs, contract, aliases))
+        self.termination, self.termination_rule = resolve_termination(self.termination_fn, self.env, self.termination_rule)
+        self.dynamics.check_objective(self.objective)
+        for name in PLUGS:
+            plug = getattr(self, name)
+            plug.build(self.observation_space.shape[0], self.action_space.shape[0])  # type: ignore[index]
+            plug.to(self.device)
+
+    def _merge_requested(self, requested: Mapping[str, Any]) -> dict[str, tuple[Any, Mapping[str, Any] | None]]:
+        """What the zip holds, with the keyword arguments that ``load`` was called with."""
+        specs = dict(self._plug_specs)
+        for name, (contract, aliases) in CONTRACTS.items():
+            saved_value, saved_kwargs = specs[name]
+            if name not in requested and f"{name}_kwargs" not in requested:
+                continue
+            value = requested.get(name, saved_value)
+            kwargs = requested.get(f"{name}_kwargs", saved_kwargs if name not in requested else None)
+            saved = resolve_plug(name, saved_value, saved_kwargs, contract, aliases)
+            wanted = resolve_plug(name, value, kwargs, contract, aliases)
+            if type(saved) is not type(wanted):
+                raise ValueError(
+                    f"{name}={type(wanted).__name__} is not allowed: the file was saved with {name}={type(saved).__name__}; "
+                    f"allowed: the same class, or no {name} argument at all"
+                )
+            specs[name] = (value, kwargs)
+        return specs
+
+    @classmethod
+    def load(
+        cls: type[SelfPluggedSAC],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        *args: Any,
+        **kwargs: Any,
+    ) -> SelfPluggedSAC:
+        """
+        As SB3's ``load``. Plugs come from the file; ``weighter``, ``dynamics`` or ``objective`` must name the saved class,
+        ``..._kwargs`` may change its arguments.
+
+        :param path: zip file
+        :param args: as in SB3's ``load``
+        :param kwargs: attributes to change
+        :raises ValueError: if a plug of another class is asked for, naming both
+        """
+        names = [name for contract in CONTRACTS for name in (contract, f"{contract}_kwargs")]
+        requested = {name: kwargs.pop(name) for name in names if name in kwargs}
+        return super().load(path, *args, **kwargs, _requested_plugs=requested)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        As SB3's; a plain SB3 buffer, for example of a SAC run, is converted.
+
+        :param path: pickle file
+        :param truncate_last_traj: without effect here (HER only)
+        :raises ValueError: if its spaces or its number of envs are not the agent's
+        """
+        super().load_replay_buffer(path, truncate_last_traj)
+        buffer = self.replay_buffer
+        for name, found, expected in (
+            ("observation_space", buffer.observation_space.shape, self.observation_space.shape),
+            ("action_space", buffer.action_space.shape, self.action_space.shape),
+            ("n_envs", buffer.n_envs, self.n_envs),
+        ):
+            if found != expected:
+                raise ValueError(f"the replay buffer has {name}={found}; allowed: the agent's {expected}")
+        if not isinstance(buffer, WeightedReplayBuffer):
+            self.replay_buffer = WeightedReplayBuffer.from_replay_buffer(buffer)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), *PLUGS]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        return [*state_dicts, *self._plug_state_names()], variables
+
+    def _plug_state_names(self) -> Iterable[str]:
+        for name in PLUGS:
+            yield name
+            for optimizer in getattr(self, name).optimizers():
+                yield f"{name}.{optimizer}"

@@ -1,0 +1,16 @@
+"""Which imagined transitions end an episode."""
+
+from sb3_tom.terminations.auto import AutoTermination
+from sb3_tom.terminations.callable import CallableTermination, NeverTermination
+from sb3_tom.terminations.learned import LearnedTermination
+from sb3_tom.terminations.reading import read_rule
+from sb3_tom.terminations.resolve import resolve_termination
+
+__all__ = [
+    "AutoTermination",
+    "CallableTermination",
+    "LearnedTermination",
+    "NeverTermination",
+    "read_rule",
+    "resolve_termination",
+]

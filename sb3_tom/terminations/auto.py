@@ -1,0 +1,86 @@
+"""The default termination: the environment's own rule while it holds, a learned head otherwise."""
+
+import warnings
+
+import torch as th
+
+from sb3_tom.common.termination import Termination
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.terminations.learned import LearnedTermination
+from sb3_tom.terminations.rules import Rule, check_rule, contradicts, terminates
+
+
+class AutoTermination(Termination):
+    """
+    Uses the analytic rule of a known environment and compares it with every real transition. The first one that contradicts
+    it switches to the learned head for good, with one warning. Without a rule the head is used from the start.
+
+    The head is always built, and whether it is in use is part of the ``state_dict``, so that what is saved does not depend on
+    progress.
+
+    :param rule: from :func:`sb3_tom.terminations.reading.read_rule`, or None
+    """
+
+    head_in_use: th.Tensor
+
+    def __init__(self, rule: Rule | None = None) -> None:
+        super().__init__()
+        self.rule = check_rule(rule)
+        self.head = LearnedTermination()
+        self.register_buffer("head_in_use", th.full((1,), float(rule is None)))
+        self._uses_rule = rule is not None
+        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """
+        Build the head.
+
+        :raises ValueError: if the rule is about observations of another size
+        """
+        if self.rule is not None and self.rule["observation_dim"] != observation_dim:
+            raise ValueError(
+                f"the termination rule of {self.rule['env']} is about observations of size {self.rule['observation_dim']}, "
+                f"not {observation_dim}"
+            )
+        self.head.build(observation_dim, action_dim)
+
+    def optimizers(self) -> dict[str, th.optim.Optimizer]:
+        """The optimisers of the head, by dotted attribute name."""
+        return {f"head.{name}": optimizer for name, optimizer in self.head.optimizers().items()}
+
+    def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+        """See :meth:`Termination.forward`."""
+        if self.rule is not None and self._uses_rule:
+            return terminates(self.rule, next_observations)
+        result: th.Tensor = self.head(observations, actions, next_observations)
+        return result
+
+    def fit(self, data: Transitions, context: Context) -> dict[str, float]:
+        """Check the rule on rows that were not observed (a loaded buffer), or train the head if that is in use."""
+        self.observe(data)
+        figures = {} if self._uses_rule else self.head.fit(data, context)
+        return {"rule_in_use": float(self._uses_rule), **figures}
+
+    def observe(self, batch: Transitions) -> None:
+        """Compare the rule with real transitions; one host read."""
+        if self.rule is None or not self._uses_rule:
+            return
+        wrong = contradicts(self.rule, batch.next_observations, batch.terminated).reshape(-1)
+        if bool(wrong.any()):
+            self._switch(self.rule, batch, int(wrong.int().argmax()))
+
+    def _switch(self, rule: Rule, batch: Transitions, row: int) -> None:
+        self._uses_rule = False
+        self.head_in_use.fill_(1.0)
+        ended = bool(batch.terminated[row] > 0.5)
+        warnings.warn(
+            f"The termination rule {rule} says that a real transition {'goes on' if ended else 'terminates'}, but it "
+            f"{'terminated' if ended else 'went on'} (row {row} of {batch.size}, next observation "
+            f"{batch.next_observations[row].tolist()}). From now on a learned termination is used.",
+            stacklevel=2,
+        )
+
+
+def _after_load(module: th.nn.Module, incompatible_keys: object) -> None:
+    assert isinstance(module, AutoTermination)
+    module._uses_rule = module.rule is not None and bool(module.head_in_use < 0.5)

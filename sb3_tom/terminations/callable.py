@@ -1,0 +1,62 @@
+"""Termination functions that a user writes, and the one that never terminates."""
+
+from collections.abc import Callable
+
+import torch as th
+
+from sb3_tom.common.termination import Termination
+
+TerminationFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
+"""``function(observations [B, O], actions [B, A] in [-1, 1], next_observations [B, O]) -> bool [B, 1] or [B]``."""
+
+
+class NeverTermination(Termination):
+    """No transition is terminal. For tasks that only a time limit ends, and only if it is asked for."""
+
+    def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+        """See :meth:`Termination.forward`."""
+        return th.zeros_like(next_observations[..., :1], dtype=th.bool)
+
+
+class CallableTermination(Termination):
+    """
+    A user's function as a termination.
+
+    :param function: see :data:`TerminationFunction`
+    :raises ValueError: if it is not callable
+    """
+
+    def __init__(self, function: TerminationFunction) -> None:
+        super().__init__()
+        if not callable(function):
+            raise ValueError(f"termination_fn={function!r} is not allowed; allowed: a function of three tensors")
+        self.function = function
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """
+        Call the function once on zeros.
+
+        :raises ValueError: if it fails, or returns anything but bools of the right shape
+        """
+        batch = 2
+        observations, actions = th.zeros(batch, observation_dim), th.zeros(batch, action_dim)
+        try:
+            result = self.function(observations, actions, observations)
+        except Exception as error:
+            raise ValueError(
+                f"termination_fn={self.function!r} failed on observations {(batch, observation_dim)}, actions "
+                f"{(batch, action_dim)} and next observations {(batch, observation_dim)}: {error!r}"
+            ) from error
+        if not isinstance(result, th.Tensor) or result.dtype != th.bool or result.shape not in ((batch,), (batch, 1)):
+            raise ValueError(
+                f"termination_fn={self.function!r} returned {_describe(result)} for a batch of {batch}; "
+                f"allowed: a bool tensor of shape {(batch, 1)} or {(batch,)}"
+            )
+
+    def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+        """See :meth:`Termination.forward`."""
+        return self.function(observations, actions, next_observations).reshape(-1, 1)
+
+
+def _describe(result: object) -> str:
+    return f"a {result.dtype} tensor of shape {tuple(result.shape)}" if isinstance(result, th.Tensor) else f"{result!r}"

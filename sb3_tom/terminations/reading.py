@@ -1,0 +1,122 @@
+"""
+Reading the termination rule from a vectorised environment, also one that runs in other processes.
+
+A worker of ``SubprocVecEnv`` answers few questions, and dies of an answer that cannot be pickled (an environment, a spec with
+a lambda). ``env_is_wrapped`` always answers with a bool and asks ``isinstance(wrapper, question)`` inside the worker. A
+:class:`_Question` is a picklable object with its own ``__instancecheck__``, so that the worker itself inspects the chain of
+wrappers and the environment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import gymnasium as gym
+from gymnasium import wrappers
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecCheckNan, VecEnv, VecMonitor, VecVideoRecorder
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
+
+from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule
+
+_HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
+    wrapper.step
+    for wrapper in (
+        gym.Wrapper,
+        gym.ActionWrapper,
+        wrappers.TimeLimit,
+        wrappers.OrderEnforcing,
+        wrappers.PassiveEnvChecker,
+        wrappers.RecordEpisodeStatistics,
+        wrappers.RecordVideo,
+        wrappers.HumanRendering,
+        wrappers.RenderCollection,
+        Monitor,
+    )
+)
+"""The ``step`` methods that pass on the observation, the reward and the termination of the inner environment."""
+
+_HARMLESS_VECTOR_STEPS: frozenset[Callable[..., Any]] = frozenset(
+    wrapper.step_wait for wrapper in (DummyVecEnv, SubprocVecEnv, VecMonitor, VecCheckNan, VecVideoRecorder)
+)
+
+_DECIDING = frozenset({"step", "_get_obs", "is_healthy", "terminated", "state_vector"})
+"""Attributes of an environment that the rule depends on; a subclass that overrides one is another environment."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """
+    A yes-or-no question about a chain of wrappers, asked once per wrapper by ``isinstance``.
+
+    :param env_class: "is this key of :data:`KNOWN_ENVS` inside?"; None: "may this wrapper change what ``step`` returns?"
+    """
+
+    env_class: str | None
+
+    def __instancecheck__(self, wrapper: Any) -> bool:
+        if self.env_class is None:
+            return type(wrapper).step not in _HARMLESS_STEPS or "step" in vars(wrapper)
+        return _known_class(wrapper.unwrapped) == self.env_class
+
+
+def _known_class(unwrapped: gym.Env[Any, Any]) -> str | None:
+    """The key of the environment or of the base class whose deciding methods it inherits unchanged."""
+    if not _DECIDING.isdisjoint(vars(unwrapped)):
+        return None
+    for cls in type(unwrapped).__mro__:
+        key = f"{cls.__module__}:{cls.__qualname__}"
+        if key in KNOWN_ENVS:
+            return key
+        if not _DECIDING.isdisjoint(vars(cls)):
+            return None
+    return None
+
+
+def read_rule(env: VecEnv) -> Rule | None:
+    """
+    Read the termination rule of the environments, with the thresholds of these instances.
+
+    :param env: any vectorised environment
+    :return: the rule; None if an environment is not known, a wrapper may change what it returns, or the environments differ
+    """
+    if env.num_envs == 0 or not _is_transparent(env) or any(_ask(env, None)):
+        return None
+    env_class = _common_class(env)
+    if env_class is None:
+        return None
+    observation_dim = int(cast(tuple[int, ...], env.observation_space.shape)[0])
+    rules = [build_rule(env_class, partial(_read, env, index), observation_dim) for index in range(env.num_envs)]
+    return rules[0] if all(rule == rules[0] for rule in rules) else None
+
+
+def _is_transparent(env: VecEnv) -> bool:
+    while isinstance(env, VecEnvWrapper) and type(env).step_wait in _HARMLESS_VECTOR_STEPS:
+        env = env.venv
+    return type(env).step_wait in _HARMLESS_VECTOR_STEPS
+
+
+def _ask(env: VecEnv, env_class: str | None) -> list[bool]:
+    return list(env.env_is_wrapped(cast(type[gym.Wrapper], _Question(env_class))))
+
+
+def _common_class(env: VecEnv) -> str | None:
+    for env_class in KNOWN_ENVS:
+        answers = _ask(env, env_class)
+        if any(answers):
+            return env_class if all(answers) else None
+    return _bare_class(env)
+
+
+def _bare_class(env: VecEnv) -> str | None:
+    """The class of environments without any wrapper, whom nobody asks: each known module defines one environment."""
+    if env.has_attr("env") or not env.has_attr("__module__"):
+        return None
+    modules = set(env.get_attr("__module__"))
+    keys = [key for key in KNOWN_ENVS if {key.partition(":")[0]} == modules]
+    return keys[0] if keys else None
+
+
+def _read(env: VecEnv, index: int, name: str) -> Any:
+    return env.get_attr(name, indices=[index])[0]

@@ -1,0 +1,144 @@
+r"""
+Log-ratio of the current policy's transitions to the buffer's, by logistic regression (Ma et al. 2023, App. A.2).
+
+With the labels 1 for ``recent`` and :math:`\epsilon` for the buffer, and equally many rows of each, the logit of the optimum is
+
+.. math::
+    R(s,a,s') = \log \frac{p + \epsilon q}{(1 - \epsilon) q}, \qquad p = d^\pi,\; q = d^D,
+
+which is :math:`\log(p / q)` for :math:`\epsilon = 0`.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+from sb3_tom.common.types import Transitions
+from sb3_tom.weighters.networks import Encoders, Standardizer, mlp, reinitialize
+from sb3_tom.weighters.settings import TOMSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STEPS_AT_ONCE = 100
+"""Steps whose rows are gathered at once: as many as fit the memory also with long observations."""
+
+
+class TransitionDiscriminator(nn.Module):
+    """
+    Tells ``recent`` from the buffer by (s, a, s').
+
+    :param observation_dim: size O of an observation
+    :param action_dim: size A of an action
+    :param settings: sizes, inputs, labels and regularisation
+    """
+
+    def __init__(self, observation_dim: int, action_dim: int, settings: TOMSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        sizes = (observation_dim, action_dim, observation_dim)
+        self.standardizer = Standardizer(sum(sizes))
+        width, *hidden = settings.discriminator_arch
+        if settings.separate_encoders:
+            self.encoder: nn.Module = Encoders(sizes, width)
+            width *= len(sizes)
+        else:
+            self.encoder = mlp((sum(sizes), width), nn.Tanh)
+        self.head = nn.Sequential(mlp((width, *hidden), nn.Tanh), nn.Linear((width, *hidden)[-1], 1))
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser learns: all, or the layers after the encoders."""
+        return list((self if self.settings.train_encoders else self.head).parameters())
+
+    def features(self, data: Transitions) -> th.Tensor:
+        """
+        :param data: B rows
+        :return: ``[B, 2 O + A]``, the inputs of the network
+        """
+        outcome = data.next_observations - data.observations if self.settings.delta_input else data.next_observations
+        return self.standardizer(th.cat([data.observations, data.actions, outcome], dim=-1))
+
+    def forward(self, features: th.Tensor) -> th.Tensor:
+        """
+        :param features: ``[B, 2 O + A]``
+        :return: logits ``[B]``
+        """
+        return self.head(self.encoder(features)).squeeze(-1)
+
+    @th.no_grad()
+    def log_ratio(self, data: Transitions) -> th.Tensor:
+        """
+        :param data: B rows
+        :return: R ``[B]``, bounded
+        """
+        logits: th.Tensor = self(self.features(data))
+        bound = self.settings.ratio_bound
+        return logits if bound is None else logits.clamp(-bound, bound)
+
+    def fit(
+        self,
+        data: Transitions,
+        recent: Transitions,
+        optimizer: th.optim.Optimizer,
+        generator: th.Generator,
+    ) -> dict[str, th.Tensor]:
+        """
+        Start anew and learn.
+
+        :param data: N rows of the buffer
+        :param recent: footprint of the current policy
+        :param optimizer: over :meth:`trained_parameters`
+        :param generator: source of randomness
+        :return: figures for the log, scalars on the device
+        """
+        settings = self.settings
+        reinitialize(self, generator)
+        optimizer.state.clear()
+        if settings.standardize:
+            self._fit_standardizer(data)
+        loss = th.zeros((), device=data.device)
+        for step, (ours, theirs) in enumerate(self._batches(data, recent, generator)):
+            remaining = 1.0 - step / settings.discriminator_steps if settings.anneal else 1.0
+            for group in optimizer.param_groups:
+                group["lr"] = settings.discriminator_learning_rate * remaining
+            loss = self._loss(ours, theirs, generator)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return {"discriminator_loss": loss.detach()}
+
+    def _fit_standardizer(self, data: Transitions) -> None:
+        outcome = data.next_observations - data.observations if self.settings.delta_input else data.next_observations
+        self.standardizer.fit(th.cat([data.observations, data.actions, outcome], dim=-1))
+
+    def _batches(
+        self, data: Transitions, recent: Transitions, generator: th.Generator
+    ) -> "Iterator[tuple[th.Tensor, th.Tensor]]":
+        """Features of equally many rows of ``recent`` and of the buffer, for each step."""
+        shape = (self.settings.discriminator_steps, self.settings.discriminator_batch_size)
+        rows = [th.randint(part.size, shape, generator=generator, device=data.device) for part in (recent, data)]
+        with th.no_grad():
+            footprint = self.features(recent)
+        for ours, theirs in zip(*(numbers.split(_STEPS_AT_ONCE) for numbers in rows), strict=True):
+            with th.no_grad():
+                buffer = self.features(data.rows(theirs))
+            yield from zip(footprint[ours], buffer, strict=True)
+
+    def _loss(self, ours: th.Tensor, theirs: th.Tensor, generator: th.Generator) -> th.Tensor:
+        """Binary cross-entropy, summed over the classes, plus the gradient penalty."""
+        logits_ours, logits_theirs = self(th.cat([ours, theirs])).chunk(2)
+        label = self.settings.buffer_label
+        # softplus(-x) is the cross-entropy of the label 1, softplus(x) that of the label 0
+        loss = F.softplus(-logits_ours).mean() + (F.softplus(logits_theirs) - label * logits_theirs).mean()
+        if self.settings.gradient_penalty > 0:
+            loss = loss + self.settings.gradient_penalty * self._gradient_penalty(ours, theirs, generator)
+        return loss
+
+    def _gradient_penalty(self, ours: th.Tensor, theirs: th.Tensor, generator: th.Generator) -> th.Tensor:
+        """Mean square of (norm of the input gradient - 1) at random points between the classes (WGAN-GP, arXiv:1704.00028)."""
+        place = th.rand(ours.shape[0], 1, generator=generator, device=ours.device)
+        between = (place * ours + (1.0 - place) * theirs).requires_grad_()
+        (gradient,) = th.autograd.grad(self(between).sum(), between, create_graph=True)
+        return (gradient.norm(2, dim=1) - 1.0).square().mean()

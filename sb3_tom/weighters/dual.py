@@ -1,0 +1,254 @@
+r"""
+Optimisation of the dual problem of TOM (Ma et al. 2023, arXiv:2305.12663, Eq. 16) over a network Q.
+
+A constant in Q acts with the small factor 1 - gamma, so that gradient descent would need very long to find it: it is kept
+apart, :math:`Q = q_\theta + \mathrm{shift} / (1 - \gamma)`, and the best shift is solved for before and after the descent.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch as th
+from torch import nn
+
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.weighters import functional
+from sb3_tom.weighters.networks import Standardizer, mlp, reinitialize
+from sb3_tom.weighters.settings import TOMSettings
+
+_START_PAIRS = 4096
+"""Pairs of start state and action that stand for E_mu0,pi in one phase."""
+_STEPS_AT_ONCE = 100
+"""Steps between two draws of rows and actions where these are not drawn once per phase."""
+_SHIFT_RATE = 10.0
+"""Learning rate of the shift relative to that of the network: it has to follow the network."""
+_CHUNK = 8192
+"""Rows that are weighed at once."""
+_HEAD_SCALE = 0.01
+"""A new network starts near q = 0, where the weights are those of the log-ratio alone."""
+_GREATEST_RESIDUAL = 80.0
+"""exp(80) is still a float32."""
+
+RowFunction = Callable[[Transitions], th.Tensor]
+"""``[B]`` values of B rows."""
+
+
+class Pool(NamedTuple):
+    """
+    M rows, ready for the descent.
+
+    :param inputs: ``[M, 1 + k, O + A]``: (s, a), then k times (s', a') with actions a' of the policy
+    :param log_ratio: ``[M]``
+    :param terminated: ``[M]``
+    """
+
+    inputs: th.Tensor
+    log_ratio: th.Tensor
+    terminated: th.Tensor
+
+
+class FlowDual(nn.Module):
+    """
+    The network Q, its descent, and the residuals of the rows.
+
+    :param observation_dim: size O of an observation
+    :param action_dim: size A of an action
+    :param divergence: one of :data:`sb3_tom.weighters.functional.DIVERGENCES`
+    :param settings: sizes, budget and variants
+    """
+
+    def __init__(self, observation_dim: int, action_dim: int, divergence: str, settings: TOMSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.divergence = functional.DIVERGENCES[divergence]
+        if settings.corrected_conjugate:
+            self._conjugate_mean = lambda y: self.divergence.conjugate(y).mean()
+        else:
+            self._conjugate_mean = functional.RELEASED_TERMS[divergence]
+        n_inputs = observation_dim + action_dim
+        self.standardizer = Standardizer(n_inputs)
+        self.layers = mlp((n_inputs, *settings.q_arch), nn.ReLU)
+        self.head = nn.Linear((n_inputs, *settings.q_arch)[-1], 1)
+        reinitialize(self, th.default_generator)
+        self.shift = nn.Parameter(th.zeros(()))
+        self.register_buffer("start_value", th.zeros(()))
+
+    start_value: th.Tensor
+
+    def optimizer(self) -> th.optim.Optimizer:
+        """A new optimiser of network and shift."""
+        settings = self.settings
+        groups = [
+            {"params": [*self.layers.parameters(), *self.head.parameters()], "weight_decay": settings.q_weight_decay},
+            {"params": [self.shift], "weight_decay": 0.0},
+        ]
+        return th.optim.Adam(groups, lr=settings.q_learning_rate, fused=True)
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: ``[..., O + A]``
+        :return: q ``[...]``, without the shift
+        """
+        values: th.Tensor = self.head(self.layers(inputs)).squeeze(-1)
+        return nn.functional.softplus(values) if self.settings.nonnegative else values
+
+    def inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param observations: ``[..., O]``
+        :param actions: ``[..., A]``
+        :return: ``[..., O + A]``, what the network takes
+        """
+        return self.standardizer(th.cat([observations, actions], dim=-1))
+
+    def gamma(self, context: Context) -> float:
+        """Discount of the occupancies."""
+        gamma = context.gamma if self.settings.occupancy_gamma is None else self.settings.occupancy_gamma
+        if self.settings.terminal == "mask" and gamma >= 1.0:
+            raise ValueError(f"gamma={gamma!r} is not allowed with terminal='mask'; give an occupancy_gamma in [0, 1)")
+        return gamma
+
+    def fit(
+        self,
+        data: Transitions,
+        log_ratio: RowFunction,
+        start_observations: th.Tensor,
+        optimizer: th.optim.Optimizer,
+        context: Context,
+    ) -> dict[str, th.Tensor]:
+        """
+        Minimise the dual.
+
+        :param data: N rows of the buffer
+        :param log_ratio: R of any rows
+        :param start_observations: ``[K, O]``
+        :param optimizer: from :meth:`optimizer`
+        :param context: view of the agent
+        :return: figures for the log, scalars on the device
+        """
+        settings, gamma = self.settings, self.gamma(context)
+        if not settings.q_persistent:
+            self._reset(optimizer, context.generator)
+        if settings.standardize:
+            self.standardizer.fit(th.cat([data.observations, data.actions], dim=-1))
+        starts = self._start_inputs(start_observations, context)
+        loss, step = th.zeros((), device=data.device), 0
+        for pool, rows in self._pools(data, log_ratio, context):
+            if settings.mass_shift and step == 0:
+                self._solve_shift(pool, starts, gamma)
+            start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
+            for chosen, chosen_starts in zip(rows, start_rows, strict=True):
+                remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
+                for group, factor in zip(optimizer.param_groups, (1.0, _SHIFT_RATE), strict=True):
+                    group["lr"] = settings.q_learning_rate * remaining * factor
+                loss = self._loss(Pool(*(part[chosen] for part in pool)), starts[chosen_starts], gamma)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step += 1
+        with th.no_grad():
+            self.start_value.copy_(self(starts).mean())
+        return {"dual_loss": loss.detach()}
+
+    @th.no_grad()
+    def weights(self, data: Transitions, log_ratio: RowFunction, context: Context) -> th.Tensor:
+        """
+        Eq. 17 for all rows.
+
+        :param data: N rows
+        :param log_ratio: R of any rows
+        :param context: view of the agent
+        :return: w ``[N]``, float64
+        """
+        gamma = self.gamma(context)
+        chunks = th.arange(data.size, device=data.device).split(_CHUNK)
+        y = th.cat([self._chunk_residuals(data.rows(rows), log_ratio, context, gamma) for rows in chunks]).double()
+        if self.settings.mass_shift:
+            mass = functional.mass_coefficients(data.terminated.squeeze(-1).double(), gamma, self.settings.terminal)
+            y = y - functional.best_shift(y, mass, self.divergence.derivative) * mass
+        return self.divergence.derivative(y.clamp(max=_GREATEST_RESIDUAL))
+
+    def _chunk_residuals(self, data: Transitions, log_ratio: RowFunction, context: Context, gamma: float) -> th.Tensor:
+        pool = self._pool(data, log_ratio, context)
+        return self._residuals(pool, self(pool.inputs), self.start_value, gamma)
+
+    @th.no_grad()
+    def _reset(self, optimizer: th.optim.Optimizer, generator: th.Generator) -> None:
+        """Start anew in place."""
+        reinitialize(self, generator)
+        self.head.weight.mul_(_HEAD_SCALE)
+        self.shift.zero_()
+        optimizer.state.clear()
+
+    @th.no_grad()
+    def _solve_shift(self, pool: Pool, starts: th.Tensor, gamma: float) -> None:
+        """Begin the descent at the best shift of the present network."""
+        y = th.cat([self._residuals(part, self(part.inputs), self(starts).mean(), gamma) for part in _split(pool)])
+        mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
+        self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
+
+    def _pools(
+        self, data: Transitions, log_ratio: RowFunction, context: Context
+    ) -> Iterator[tuple[Pool, th.Tensor]]:
+        """Pools of rows, each with the row numbers ``[steps, B]`` of its steps: one pool per phase, or fresh ones."""
+        steps, batch, size = self.settings.q_steps, self.settings.q_batch_size, self.settings.pool_size
+        generator = context.generator
+        if size is None:
+            for start in range(0, steps, _STEPS_AT_ONCE):
+                n_steps = min(_STEPS_AT_ONCE, steps - start)
+                drawn = th.randint(data.size, (n_steps * batch,), generator=generator, device=data.device)
+                numbers = th.arange(drawn.numel(), device=data.device).view(n_steps, batch)
+                yield self._pool(data.rows(drawn), log_ratio, context), numbers
+            return
+        if data.size > size:
+            data = data.rows(th.randint(data.size, (size,), generator=generator, device=data.device))
+        yield self._pool(data, log_ratio, context), self._draws(data.size, steps, batch, generator)
+
+    @staticmethod
+    def _draws(n_rows: int, steps: int, batch: int, generator: th.Generator) -> th.Tensor:
+        """Row numbers ``[steps, B]``; a batch that could hold all rows holds each once."""
+        if batch >= n_rows:
+            return th.arange(n_rows, device=generator.device).expand(steps, n_rows)
+        return th.randint(n_rows, (steps, batch), generator=generator, device=generator.device)
+
+    @th.no_grad()
+    def _pool(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
+        """Draw the policy's actions at the next states."""
+        n_actions = self.settings.n_actions
+        following = data.next_observations.repeat_interleave(n_actions, dim=0)
+        actions, _ = context.policy(following)
+        next_inputs = self._inputs(following, actions).unflatten(0, (data.size, n_actions))
+        own_inputs = self._inputs(data.observations, data.actions).unsqueeze(1)
+        return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), data.terminated.squeeze(-1))
+
+    @th.no_grad()
+    def _start_inputs(self, start_observations: th.Tensor, context: Context) -> th.Tensor:
+        """Start states ``[P, O + A]`` (each equally often, if they are few) with actions of the policy."""
+        n_starts = start_observations.shape[0]
+        order = th.randperm(n_starts, generator=context.generator, device=start_observations.device)
+        observations = start_observations[order[:_START_PAIRS]].repeat_interleave(max(1, _START_PAIRS // n_starts), dim=0)
+        actions, _ = context.policy(observations)
+        return self._inputs(observations, actions)
+
+    def _inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        return self.standardizer(th.cat([observations, actions], dim=-1))
+
+    def _residuals(self, pool: Pool, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
+        """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the pool's inputs."""
+        next_value, terminal = values[:, 1:].mean(1), self.settings.terminal
+        return functional.residual(pool.log_ratio, values[:, 0], next_value, start_value, pool.terminated, gamma, terminal)
+
+    def _loss(self, batch: Pool, starts: th.Tensor, gamma: float) -> th.Tensor:
+        """Eq. 16 on a minibatch, with one pass through the network."""
+        n_starts = starts.shape[0]
+        values, start_values = self(th.cat([batch.inputs.flatten(0, 1), starts])).tensor_split([-n_starts])
+        start_value = start_values.mean()
+        y = self._residuals(batch, values.view(batch.inputs.shape[:2]), start_value, gamma)
+        if not self.settings.mass_shift:
+            return functional.dual_loss(y, start_value, gamma, self._conjugate_mean)
+        mass = functional.mass_coefficients(batch.terminated, gamma, self.settings.terminal)
+        return functional.dual_loss(y - self.shift * mass, start_value, gamma, self._conjugate_mean, self.shift)
+
+
+def _split(pool: Pool) -> list[Pool]:
+    """The pool in chunks."""
+    return [Pool(*parts) for parts in zip(*(part.split(_CHUNK) for part in pool), strict=True)]

@@ -1,0 +1,59 @@
+r"""
+PMAC: newer policies count more, by a fixed schedule (Wang et al. 2022, "Live in the Moment", Algorithm 1 and Eq. 4).
+
+The rows that one policy collected between two model phases form a block. When a new block comes, Algorithm 1 multiplies the
+weight of every old block by :math:`\alpha` and gives the new one :math:`\frac{1 - \alpha}{\alpha} \sum_i w_i`, so that the sum
+does not change. Started at one block of weight 1 (block 0: what was collected before the first model phase), this is
+
+.. math::
+    w_0 = \alpha^{k}, \qquad w_i = (1 - \alpha)\, \alpha^{k - i} \quad (1 \le i \le k),
+
+with the current policy version k. The weight of a block is shared equally by its rows.
+"""
+
+import math
+
+import torch as th
+
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.common.validation import check_number
+from sb3_tom.weighters.base import Weighter
+
+
+class PMACWeighter(Weighter):
+    """
+    Weight by the age of the policy that collected a row: a pure function of ``policy_version``, with nothing to learn. Blocks
+    without rows (evicted from the buffer) drop out and the rest is renormalised.
+
+    :param alpha: policy adaptation rate in (0, 1); the newest block gets the share ``1 - alpha``. At the paper's 0.9 half of the
+        weight lies on the newest 6.6 blocks
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, alpha: float = 0.9) -> None:
+        super().__init__()
+        self.alpha = check_number("alpha", alpha, 0.0, 1.0, low_open=True, high_open=True)
+
+    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+        """Weights ``[N]`` of mean 1; see :meth:`Weighter.weights`."""
+        return pmac_weights(data.policy_version, context.policy_version, self.alpha)
+
+
+def pmac_weights(versions: th.Tensor, current: int, alpha: float) -> th.Tensor:
+    """
+    Closed form of Algorithm 1.
+
+    :param versions: ``[N]`` int64, policy version of each row
+    :param current: policy version now; rows that claim to be newer count as current
+    :param alpha: policy adaptation rate in (0, 1)
+    :return: ``[N]`` float64 of mean 1
+    """
+    oldest = int(versions.min())
+    rows_of_block = th.bincount(versions - oldest)
+    blocks = th.arange(rows_of_block.numel(), device=versions.device) + oldest
+    # In logarithms: alpha ** age underflows where all rows are old, as in a buffer of another run
+    log_shares = (current - blocks).clamp(min=0).double() * math.log(alpha)
+    log_shares += th.where(blocks == 0, 0.0, math.log1p(-alpha))
+    log_shares = log_shares.masked_fill(rows_of_block == 0, -th.inf)
+    per_row = log_shares.softmax(0) * versions.numel() / rows_of_block.clamp(min=1)
+    return per_row[versions - oldest]

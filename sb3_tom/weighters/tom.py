@@ -1,0 +1,128 @@
+r"""TOM: transitions count as much as the current policy visits them (Ma et al. 2023, arXiv:2305.12663)."""
+
+from typing import Any
+
+import torch as th
+
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.common.validation import check_choice
+from sb3_tom.weighters.base import Weighter
+from sb3_tom.weighters.discriminator import TransitionDiscriminator
+from sb3_tom.weighters.dual import FlowDual
+from sb3_tom.weighters.footprint import Footprint
+from sb3_tom.weighters.functional import DIVERGENCES
+from sb3_tom.weighters.settings import tom_settings
+
+
+class TOMWeighter(Weighter):
+    r"""
+    Transition occupancy matching, Algorithm 1 of the paper, lines 2-5:
+
+    1. A discriminator separates ``recent`` [n, .] from the buffer [N, .] by (s, a, s'); its logit R(s,a,s') estimates
+       :math:`\log d^\pi / d^D` (App. A.2).
+    2. A network Q(s,a) minimises the dual (Eq. 16)
+
+       .. math::
+           (1 - \gamma) E_{\mu_0, \pi} Q(s,a) + E_D f_*(y), \qquad y = R(s,a,s') + \gamma E_\pi Q(s',a') - Q(s,a).
+
+    3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL.
+
+    The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until ``recent`` is full, and should
+    the descent diverge, the weights are 1.
+
+    :param divergence: "chi2" (the paper's experiments) or "kl"
+    :param preset: "default" (everything corrected) or "official" (the choices of the released code)
+    :param arguments: replace values of the preset, see the table in :mod:`sb3_tom.weighters.settings`
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, divergence: str = "chi2", preset: str = "default", **arguments: Any) -> None:
+        super().__init__()
+        self.divergence = check_choice("divergence", divergence, DIVERGENCES)
+        self.settings = tom_settings(preset, arguments)
+        self.recent_size = self.settings.recent_size
+        self.max_weight = self.settings.max_weight
+        self.uniform_mix = self.settings.uniform_mix
+        self.ess_floor = self.settings.ess_floor
+
+    ready: th.Tensor
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """Create networks and optimisers; see :meth:`Plug.build`."""
+        settings = self.settings
+        if settings.discriminator:
+            self.discriminator = TransitionDiscriminator(observation_dim, action_dim, settings)
+            self.discriminator_optimizer = th.optim.Adam(
+                self.discriminator.trained_parameters(),
+                lr=settings.discriminator_learning_rate,
+                weight_decay=settings.discriminator_weight_decay,
+                fused=True,
+            )
+        else:
+            self.footprint = Footprint(observation_dim, action_dim)
+        self.dual = FlowDual(observation_dim, action_dim, self.divergence, settings)
+        self.dual_optimizer = self.dual.optimizer()
+        self.register_buffer("ready", th.zeros(()))
+
+    def fit(
+        self,
+        data: Transitions,
+        recent: Transitions,
+        start_observations: th.Tensor,
+        context: Context,
+    ) -> dict[str, float]:
+        """Learn R, then Q; see :meth:`Weighter.fit`."""
+        self.ready.fill_(float(recent.size >= self.recent_size))
+        if recent.size < self.recent_size:
+            return {}
+        figures = self.fit_log_ratio(data, recent, context)
+
+        def log_ratio(rows: Transitions) -> th.Tensor:
+            return self.log_ratio(rows, context)
+
+        figures |= self.dual.fit(data, log_ratio, start_observations, self.dual_optimizer, context)
+        figures["log_ratio_recent"] = log_ratio(recent).mean()
+        values = th.stack(list(figures.values())).tolist()
+        self._recover()
+        return dict(zip(figures, values, strict=True))
+
+    def fit_log_ratio(self, data: Transitions, recent: Transitions, context: Context) -> dict[str, th.Tensor]:
+        """
+        Learn what :meth:`log_ratio` needs. Override both to take R from elsewhere.
+
+        :param data: N rows of the buffer
+        :param recent: footprint of the current policy
+        :param context: view of the agent
+        :return: figures for the log, scalars on the device
+        """
+        if self.settings.discriminator:
+            return self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator)
+        self.footprint.remember(recent)
+        return {}
+
+    def log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
+        """
+        R, the estimate of log d^pi / d^D.
+
+        :param data: B rows, any of the buffer's
+        :param context: view of the agent
+        :return: ``[B]``
+        """
+        if self.settings.discriminator:
+            return self.discriminator.log_ratio(data)
+        return self.footprint.contains(data).float()
+
+    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+        """Weights ``[N]``, float64, by Eq. 17; see :meth:`Weighter.weights`."""
+        ones = th.ones(data.size, dtype=th.float64, device=data.device)
+        if not bool(self.ready):
+            return ones
+        weights = self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context)
+        return weights if bool(weights.sum() > 0) else ones
+
+    def _recover(self) -> None:
+        """After a divergence (raw inputs of any scale can cause it): weights of 1, and a new start in the next phase."""
+        parameters = [*self.parameters()]
+        if all(bool(th.isfinite(parameter).all()) for parameter in parameters):
+            return
+        self.ready.zero_()

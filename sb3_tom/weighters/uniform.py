@@ -1,0 +1,14 @@
+"""Plain MBPO: every transition counts the same."""
+
+import torch as th
+
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.weighters.base import Weighter
+
+
+class UniformWeighter(Weighter):
+    """Weighs every row 1 (MBPO, Janner et al. 2019, arXiv:1906.08253)."""
+
+    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+        """Ones ``[N]``; see :meth:`Weighter.weights`."""
+        return th.ones(data.size, device=data.device)
