@@ -33,8 +33,8 @@ class FitSettings:
     """
 
     batch_size: int = 256
-    steps_per_epoch: int = 100
-    max_epochs: int = 20
+    steps_per_epoch: int = 50
+    max_epochs: int = 12
     patience: int = 5
     improvement: float = 0.01
     holdout_ratio: float = 0.2

@@ -63,7 +63,7 @@ class TOMSettings:
     ratio_bound: float | None = 5.0
     discriminator_steps: int = 400
     discriminator_batch_size: int = 256
-    discriminator_learning_rate: float = 3e-4
+    discriminator_learning_rate: float = 1e-3
     q_arch: tuple[int, ...] = (128, 128)
     q_persistent: bool = False
     q_steps: int = 1000
@@ -159,6 +159,7 @@ PRESETS = {
         buffer_label=0.1,
         gradient_penalty=10.0,
         discriminator_weight_decay=0.0,
+        discriminator_learning_rate=3e-4,
         ratio_bound=None,
         q_arch=(256, 256),
         q_persistent=True,
