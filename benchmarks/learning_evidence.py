@@ -22,6 +22,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from importlib import import_module
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -52,15 +53,11 @@ class Task:
     mbpo: dict[str, Any]
 
 
+PENDULUM = {"update_to_data_ratio": 10.0, "target_entropy": -0.05}
+HOPPER = {"update_to_data_ratio": 20.0, "target_entropy": -1.0, "rollout_schedule": [20_000, 150_000, 1, 15]}
 TASKS = {
-    "InvertedPendulum-v5": Task(6_000, 250, 500, 950.0, {"update_to_data_ratio": 10.0, "target_entropy": -0.05}),
-    "Hopper-v5": Task(
-        10_000,
-        1_000,
-        1_000,
-        None,
-        {"update_to_data_ratio": 20.0, "target_entropy": -1.0, "rollout_schedule": [20_000, 150_000, 1, 15]},
-    ),
+    "InvertedPendulum-v5": Task(6_000, 250, 500, 950.0, PENDULUM),
+    "Hopper-v5": Task(10_000, 1_000, 1_000, None, HOPPER),
 }
 
 
@@ -73,7 +70,7 @@ class Job:
     seed: int
     steps: int
     eval_freq: int
-    overrides: dict[str, Any]
+    overrides: dict[str, Any]  # arguments of MBPO beyond the task's
 
     @property
     def name(self) -> str:
@@ -91,11 +88,8 @@ class Job:
 
 def make_agent(job: Job) -> Any:
     """The agent of a job."""
-    if job.method == "sac":
-        from stable_baselines3 import SAC as Agent
-    else:
-        from sb3_tom import MBPO as Agent
-    return Agent("MlpPolicy", job.task, seed=job.seed, device="cpu", **job.agent_kwargs())
+    module, name = ("stable_baselines3", "SAC") if job.method == "sac" else ("sb3_tom", "MBPO")
+    return getattr(import_module(module), name)("MlpPolicy", job.task, seed=job.seed, device="cpu", **job.agent_kwargs())
 
 
 def run_job(job: Job, out: Path, runs: Path) -> None:
@@ -172,13 +166,8 @@ def machine() -> dict[str, Any]:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "device": "cpu",
-        "torch_threads": 1,
-    }
+    processor = models[0] if models else platform.processor()
+    return {"system": platform.system(), "processor": processor, "cores": os.cpu_count(), "device": "cpu", "torch_threads": 1}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -201,7 +190,7 @@ def is_finished(job: Job, out: Path) -> bool:
     return True
 
 
-def run_all(jobs: list[Job], out: Path, runs: Path, parallel: int, nice: int) -> int:
+def run_all(jobs: list[Job], out: Path, runs: Path, parallel: int) -> int:
     """Run what is not finished, ``parallel`` processes at a time; return the number of failed jobs."""
     waiting = [job for job in jobs if not is_finished(job, out)]
     print(f"{len(jobs)} jobs, {len(jobs) - len(waiting)} of them finished before")
@@ -210,7 +199,7 @@ def run_all(jobs: list[Job], out: Path, runs: Path, parallel: int, nice: int) ->
     while waiting or running:
         while waiting and len(running) < parallel:
             job = waiting.pop(0)
-            running[start_job(job, out, runs, nice)] = job
+            running[start_job(job, out, runs)] = job
         time.sleep(1.0)
         for process in [process for process in running if process.poll() is not None]:
             job = running.pop(process)
@@ -220,15 +209,15 @@ def run_all(jobs: list[Job], out: Path, runs: Path, parallel: int, nice: int) ->
     return failed
 
 
-def start_job(job: Job, out: Path, runs: Path, nice: int) -> "subprocess.Popen[bytes]":
+def start_job(job: Job, out: Path, runs: Path) -> "subprocess.Popen[bytes]":
     """Start a job in a process of its own; what it prints goes to its folder under ``runs``."""
     folder = runs / job.task / job.name
     folder.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, *shlex.split(job_command(job))[1:], "--out", str(out.resolve()), "--runs", str(runs.resolve())]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (folder / "output.txt").open("wb") as output:
-        print(f"{job.task} {job.name} started; output in {folder / 'output.txt'}", flush=True)
-        return subprocess.Popen(["nice", "-n", str(nice), *words], cwd=ROOT, env=environment, stdout=output, stderr=output)
+        print(f"{job.task} {job.name} started; output in {output.name}", flush=True)
+        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
 def summarise(out: Path) -> None:
@@ -282,16 +271,15 @@ def parse_arguments() -> argparse.Namespace:
         command.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder of the results")
         if name == "summary":
             continue
-        several = {"nargs": "+"} if name == "run" else {"nargs": 1, "required": True}
-        command.add_argument("--task", choices=tuple(TASKS), default=list(TASKS), **several)  # type: ignore[arg-type]
-        command.add_argument("--method", choices=METHODS, default=list(METHODS), **several)  # type: ignore[arg-type]
-        command.add_argument("--seed", type=int, default=[0, 1, 2], **several)  # type: ignore[arg-type]
+        several: dict[str, Any] = {"nargs": "+"} if name == "run" else {"nargs": 1, "required": True}
+        command.add_argument("--task", choices=tuple(TASKS), default=list(TASKS), **several)
+        command.add_argument("--method", choices=METHODS, default=list(METHODS), **several)
+        command.add_argument("--seed", type=int, default=[0, 1, 2], **several)
         command.add_argument("--steps", type=int, help="env steps; default: the task's")
         command.add_argument("--eval-freq", type=int, help="env steps between evaluations; default: the task's")
         command.add_argument("--kwargs", type=json.loads, default={}, help="further arguments of MBPO, as JSON")
         command.add_argument("--runs", type=Path, default=ROOT / "runs" / "evidence", help="folder of logs and agents")
     commands.choices["run"].add_argument("--jobs", type=int, default=2, help="processes at a time")
-    commands.choices["run"].add_argument("--nice", type=int, default=0, help="niceness of the processes")
     return parser.parse_args()
 
 
@@ -303,7 +291,7 @@ def main() -> int:
         return 0
     jobs = make_jobs(arguments)
     if arguments.command == "run":
-        return min(run_all(jobs, arguments.out, arguments.runs, arguments.jobs, arguments.nice), 1)
+        return min(run_all(jobs, arguments.out, arguments.runs, arguments.jobs), 1)
     run_job(jobs[0], arguments.out, arguments.runs)
     return 0
 

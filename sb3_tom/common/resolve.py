@@ -28,10 +28,11 @@ def resolve_plug(
     :raises ValueError: naming the argument, what came and what is allowed
     """
     if kwargs is not None and not isinstance(kwargs, Mapping):
-        raise ValueError(f"{argument}_kwargs must be a dict or None, not {kwargs!r}")
+        raise ValueError(f"{argument}_kwargs={kwargs!r} is not allowed; allowed: a dict or None")
     if isinstance(value, base):
         if kwargs:
-            raise ValueError(f"{argument}_kwargs={dict(kwargs)!r} cannot be combined with an instance of {type(value).__name__}")
+            given = f"an instance of {type(value).__name__}"
+            raise ValueError(f"{argument}_kwargs={dict(kwargs)!r} is not allowed with {given}; allowed: no {argument}_kwargs")
         return value
     cls = _plug_class(argument, value, base, aliases)
     try:

@@ -35,6 +35,17 @@ def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) ->
         raise ValueError(f"action_space={action_space} is not allowed; allowed: a Box with finite bounds")
 
 
+def check_mappings(**mappings: Any) -> None:
+    """
+    Dictionaries that SB3's constructor reads at once.
+
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    for name, value in mappings.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{name}={value!r} is not allowed; allowed: a dict or None")
+
+
 def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
     """
     Make the env of a name, and refuse spaces before SB3 stumbles over them.
@@ -93,9 +104,6 @@ def _check_sac(agent: "MBPO") -> None:
         agent.seed = check_integer("seed", agent.seed, 0)
     _check_entropy(agent)
     agent.train_freq = _train_freq(agent.train_freq)  # type: ignore[assignment]
-    for name in ("replay_buffer_kwargs", "policy_kwargs"):
-        if not isinstance(getattr(agent, name), Mapping):
-            raise ValueError(f"{name}={getattr(agent, name)!r} is not allowed; allowed: a dict or None")
 
 
 def _check_entropy(agent: "MBPO") -> None:

@@ -17,7 +17,7 @@ from sb3_tom.common.schedules import RolloutSchedule
 from sb3_tom.common.types import PolicyFunction, Transitions
 from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weights import WeightedDraw, usable_weights
-from sb3_tom.mbpo.arguments import check_arguments, checked_env
+from sb3_tom.mbpo.arguments import check_arguments, check_mappings, checked_env
 from sb3_tom.mbpo.plugged_sac import PluggedSAC
 from sb3_tom.mbpo.policy_update import make_context, update_policy
 
@@ -107,6 +107,7 @@ class MBPO(PluggedSAC):
         update_to_data_ratio: float = 20.0,
         _init_setup_model: bool = True,
     ) -> None:
+        check_mappings(policy_kwargs=policy_kwargs, replay_buffer_kwargs=replay_buffer_kwargs)
         super().__init__(
             policy,
             checked_env(env, verbose),

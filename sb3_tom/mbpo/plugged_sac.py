@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
@@ -56,6 +57,7 @@ class PluggedSAC(SAC):
     termination_fn: Any
     termination_rule: dict[str, Any] | None = None
     replay_buffer: WeightedReplayBuffer
+    policy_version: int
     _plug_specs: dict[str, tuple[Any, Mapping[str, Any] | None]]
 
     def _ask_for_plug(self, argument: str, value: Any, kwargs: Mapping[str, Any] | None) -> None:
@@ -125,17 +127,23 @@ class PluggedSAC(SAC):
         :param truncate_last_traj: without effect here (HER only)
         :raises ValueError: if its spaces or its number of envs are not the agent's
         """
+        kept = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
-        buffer = self.replay_buffer
+        loaded: ReplayBuffer = self.replay_buffer
+        self.replay_buffer = kept
         for name, found, expected in (
-            ("observation_space", buffer.observation_space.shape, self.observation_space.shape),
-            ("action_space", buffer.action_space.shape, self.action_space.shape),
-            ("n_envs", buffer.n_envs, self.n_envs),
+            ("observation_space", loaded.observation_space.shape, self.observation_space.shape),
+            ("action_space", loaded.action_space.shape, self.action_space.shape),
+            ("n_envs", loaded.n_envs, self.n_envs),
         ):
             if found != expected:
-                raise ValueError(f"the replay buffer has {name}={found}; allowed: the agent's {expected}")
-        if not isinstance(buffer, WeightedReplayBuffer):
-            self.replay_buffer = WeightedReplayBuffer.from_replay_buffer(buffer)
+                raise ValueError(f"the replay buffer's {name}={found} is not allowed; allowed: the agent's, {expected}")
+        if not isinstance(loaded, WeightedReplayBuffer):
+            loaded = WeightedReplayBuffer.from_replay_buffer(loaded)
+        # Versions count on from the newest row, so that no row is newer than the current policy
+        newest = int(loaded.policy_versions.max(initial=0))
+        self.policy_version = loaded.policy_version = max(self.policy_version, newest, loaded.policy_version)
+        self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), *PLUGS]

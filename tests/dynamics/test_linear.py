@@ -14,6 +14,7 @@ from sb3_tom.common.types import Context, Transitions
 from sb3_tom.dynamics.linear import VARIANCE_FLOOR, LinearDynamics
 from sb3_tom.objectives.base import ModelObjective
 from sb3_tom.objectives.likelihood import LikelihoodObjective
+from tests.dynamics.cases import make_context
 
 Array = npt.NDArray[np.float64]
 N_OBSERVATIONS, N_ACTIONS = 3, 2
@@ -32,15 +33,6 @@ def make_data(n_rows: int, seed: int = 0, noise: float = 0.3) -> Transitions:
     following = observations + scale * outcome[:, 1:]
     version = th.zeros(n_rows, dtype=th.long)
     return Transitions(observations, actions, following, outcome[:, :1], th.zeros(n_rows, 1), version)
-
-
-def make_context() -> Context:
-    """A context whose agent must not be asked."""
-
-    def refuse(*_: th.Tensor) -> Any:
-        raise AssertionError("a likelihood fit has no need of the agent")
-
-    return Context(refuse, refuse, 0.99, 0, th.Generator())
 
 
 def fitted(data: Transitions, weights: th.Tensor | None = None, **kwargs: Any) -> tuple[LinearDynamics, dict[str, float]]:

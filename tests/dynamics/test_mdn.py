@@ -9,23 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions as td
 
-from sb3_tom.common.types import Context, Transitions
+from sb3_tom.common.types import Transitions
 from sb3_tom.dynamics.gaussian import SoftBounds, log_density
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
 from sb3_tom.objectives.likelihood import LikelihoodObjective
+from tests.dynamics.cases import make_context
 
 N_OBSERVATIONS, N_ACTIONS = 2, 1
 D = 1 + N_OBSERVATIONS
 CONSTANT = 0.5 * math.log(2 * math.pi)
-
-
-def make_context(seed: int = 0) -> Context:
-    """A context whose agent must not be asked."""
-
-    def refuse(*_: th.Tensor) -> Any:
-        raise AssertionError("a likelihood fit has no need of the agent")
-
-    return Context(refuse, refuse, 0.99, 0, th.Generator().manual_seed(seed))
 
 
 def random_rows(n_rows: int, seed: int = 0) -> Transitions:
@@ -181,7 +173,7 @@ def two_modes(n_rows: int, seed: int) -> Transitions:
 @pytest.fixture(scope="module")
 def of_two_modes() -> MixtureDensityNetwork:
     th.manual_seed(0)
-    model = MixtureDensityNetwork(n_components=5, net_arch=(32, 32), max_epochs=15)
+    model = MixtureDensityNetwork(n_components=3, net_arch=(32, 32), max_epochs=10, steps_per_epoch=100, batch_size=128)
     model.build(N_OBSERVATIONS, N_ACTIONS)
     model.fit(two_modes(1500, 0), th.ones(1500), LikelihoodObjective(), make_context())
     return model
@@ -220,7 +212,7 @@ def test_conditional_mean_of_the_mixture(of_two_modes: MixtureDensityNetwork) ->
 def test_fit_starts_from_the_last_one(of_two_modes: MixtureDensityNetwork) -> None:
     """One short phase on the same data must not forget what the phases before have learned."""
     data = two_modes(1500, 0)
-    model = MixtureDensityNetwork(n_components=5, net_arch=(32, 32), max_epochs=1, steps_per_epoch=5, learning_rate=1e-4)
+    model = MixtureDensityNetwork(n_components=3, net_arch=(32, 32), max_epochs=1, steps_per_epoch=5, learning_rate=1e-4)
     model.build(N_OBSERVATIONS, N_ACTIONS)
     cold = model.fit(data, th.ones(1500), LikelihoodObjective(), make_context())["validation_error"]
     model.load_state_dict(of_two_modes.state_dict())

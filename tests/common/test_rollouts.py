@@ -1,0 +1,70 @@
+"""Branched rollouts against a loop over single rollouts."""
+
+import torch as th
+
+from sb3_tom.common.buffers import ImaginedBuffer
+from sb3_tom.common.rollouts import CHUNK, World, branched_rollouts
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+
+
+class Counting:
+    """A deterministic world: each step adds the action (0.5) to both dimensions; the reward is the new first dimension."""
+
+    def sample(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+        return observations + actions, (observations + actions)[:, :1]
+
+
+def above(limit: float):  # noqa: ANN201
+    return lambda observations, actions, next_observations: next_observations[:, :1] > limit
+
+
+def context() -> Context:
+    generator = th.Generator().manual_seed(0)
+    policy = lambda observations: (th.full((len(observations), 1), 0.5), th.zeros(len(observations), 1))  # noqa: E731
+    return Context(policy, lambda observations, actions: th.zeros(2, len(observations)), 0.99, 3, generator)
+
+
+def expected_rows(starts: th.Tensor, length: int, limit: float) -> list[tuple[float, float, float]]:
+    found = []
+    for start in starts[:, 0].tolist():
+        value = start
+        for _ in range(length):
+            value, before = value + 0.5, value
+            found.append((before, value, float(value > limit)))
+            if value > limit:
+                break
+    return sorted(found)
+
+
+def test_against_single_rollouts() -> None:
+    starts = (th.arange(23) / 8 - 1).unsqueeze(1).repeat(1, 2)
+    ring = ImaginedBuffer(1000, 2, 1, "cpu")
+    figures = branched_rollouts(World(Counting(), above(2.0), LikelihoodObjective(), None), starts, 4, context(), ring)
+    observations, actions, next_observations, rewards, terminated = ring.gather(th.arange(ring.size))
+    found = sorted(zip(observations[:, 0].tolist(), next_observations[:, 0].tolist(), terminated[:, 0].tolist(), strict=True))
+    expected = expected_rows(starts, 4, 2.0)
+    assert found == expected
+    assert th.equal(rewards, next_observations[:, :1])
+    assert th.equal(actions, th.full_like(actions, 0.5))
+    ends = sum(end for *_, end in expected)
+    assert abs(figures["length"] - len(expected) / 23) < 1e-6
+    assert abs(figures["terminated_share"] - ends / len(expected)) < 1e-6
+
+
+def test_all_chunks_are_rolled_out() -> None:
+    ring = ImaginedBuffer(10 * CHUNK, 2, 1, "cpu")
+    starts = th.zeros(2 * CHUNK + 3, 2)
+    branched_rollouts(World(Counting(), above(1e9), LikelihoodObjective(), None), starts, 2, context(), ring)
+    assert ring.size == 2 * (2 * CHUNK + 3)
+
+
+def test_a_known_reward_and_relabelling() -> None:
+    class Relabelled(LikelihoodObjective):
+        def relabel(self, batch: Transitions, context: Context) -> Transitions:
+            return batch._replace(rewards=batch.rewards + 100.0)
+
+    ring = ImaginedBuffer(10, 2, 1, "cpu")
+    world = World(Counting(), above(1e9), Relabelled(), lambda observations, actions, next_observations: actions * 2)
+    branched_rollouts(world, th.zeros(3, 2), 1, context(), ring)
+    assert ring.gather(th.arange(3))[3].tolist() == [[101.0]] * 3

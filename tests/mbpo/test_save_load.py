@@ -1,0 +1,158 @@
+"""Round trips: everything that learns travels in the zip."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_tom import MBPO, MBPOTOM, Context, TOMWeighter, Transitions, Weighter
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
+
+
+def assert_same(left: Any, right: Any, path: str = "") -> None:
+    """Equal nests of dicts, lists and tensors."""
+    if isinstance(left, th.Tensor):
+        assert th.equal(left, right), path
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            assert_same(left[key], right[key], f"{path}/{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), path
+        for index, (one, other) in enumerate(zip(left, right, strict=True)):
+            assert_same(one, other, f"{path}/{index}")
+    else:
+        assert left == right, path
+
+
+@pytest.mark.parametrize("weighter", SMALL_WEIGHTERS)
+@pytest.mark.parametrize("dynamics", SMALL_MODELS)
+@pytest.mark.parametrize("steps", [0, 60, 90])
+def test_round_trip(weighter: str, dynamics: str, steps: int, tmp_path: Path) -> None:
+    if steps != 90 and weighter != "tom" and dynamics != "ensemble":
+        pytest.skip("the moment of training is varied for some pairs only")
+    agent = small_agent(weighter=weighter, dynamics=dynamics)
+    if steps:
+        agent.learn(steps)
+    agent.save(tmp_path / "agent")
+    loaded = MBPO.load(tmp_path / "agent")
+    assert_same(agent.get_parameters(), loaded.get_parameters())
+    assert type(loaded.weighter) is type(agent.weighter)
+    assert loaded.policy_version == agent.policy_version == loaded.replay_buffer.policy_version
+    observations = th.randn(7, 3)
+    actions = th.rand(7, 1) * 2 - 1
+    for one, other in zip(
+        agent.dynamics.sample(observations, actions, th.Generator().manual_seed(1)),
+        loaded.dynamics.sample(observations, actions, th.Generator().manual_seed(1)),
+        strict=True,
+    ):
+        assert th.equal(one, other)
+    np.testing.assert_array_equal(*(one.predict(observations.numpy(), deterministic=True)[0] for one in (agent, loaded)))
+    loaded.set_env(agent.env)
+    loaded.learn(60, reset_num_timesteps=False)
+
+
+def test_a_continued_agent_keeps_its_model_until_it_has_data(tmp_path: Path) -> None:
+    agent = small_agent().learn(80)
+    agent.save(tmp_path / "agent")
+    loaded = MBPO.load(tmp_path / "agent", env=agent.env)
+    loaded.learn(30, reset_num_timesteps=False)  # fewer rows than learning_starts in the empty buffer
+    assert_same(agent.dynamics.state_dict(), loaded.dynamics.state_dict())
+
+
+def test_another_weighter_is_refused_by_name(tmp_path: Path) -> None:
+    small_agent(weighter="tom").save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"weighter=PMACWeighter.*saved with weighter=TOMWeighter"):
+        MBPO.load(tmp_path / "agent", weighter="pmac")
+    with pytest.raises(ValueError, match=r"dynamics=LinearDynamics.*saved with dynamics=ProbabilisticEnsemble"):
+        MBPO.load(tmp_path / "agent", dynamics="linear")
+    same = MBPO.load(tmp_path / "agent", weighter="tom", weighter_kwargs={**SMALL_WEIGHTERS["tom"], "uniform_mix": 0.25})
+    assert same.weighter.uniform_mix == 0.25
+    again = MBPOTOM.load(tmp_path / "agent")
+    assert isinstance(again.weighter, TOMWeighter)
+    assert again.weighter.recent_size == SMALL_WEIGHTERS["tom"]["recent_size"]
+
+
+class Scaled(Weighter):
+    """A user's weighter with a hyperparameter and something learned."""
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self.power = power
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        self.register_buffer("calls", th.zeros(()))
+
+    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+        self.calls += 1
+        return data.actions[:, 0].abs() ** self.power
+
+
+def test_an_instance_of_a_users_class_travels(tmp_path: Path) -> None:
+    weighter = Scaled(0.5)
+    agent = small_agent(weighter=weighter, weighter_kwargs=None).learn(80)
+    assert agent.weighter is weighter
+    agent.save(tmp_path / "agent")
+    loaded = MBPO.load(tmp_path / "agent")
+    assert loaded.weighter.power == 0.5
+    assert float(loaded.weighter.calls) == float(weighter.calls) > 0
+
+
+def test_saved_tensors_need_no_code(tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    agent = small_agent(weighter="tom").learn(80)
+    agent.save(tmp_path / "agent.zip")
+    with zipfile.ZipFile(tmp_path / "agent.zip") as archive:
+        names = [name for name in archive.namelist() if name.endswith(".pth")]
+        assert {"dynamics.pth", "dynamics.optimizer.pth", "weighter.pth", "termination.pth"} <= set(names)
+        for name in names:
+            th.load(io.BytesIO(archive.read(name)), weights_only=True)
+
+
+def test_the_zip_holds_no_data_and_no_imagination(tmp_path: Path) -> None:
+    agent = small_agent().learn(80)
+    agent.save(tmp_path / "agent.zip")
+    loaded = MBPO.load(tmp_path / "agent.zip")
+    assert loaded.imagined.size == 0
+    assert loaded.replay_buffer.n_transitions == 0
+
+
+def test_replay_buffer_round_trip(tmp_path: Path) -> None:
+    agent = small_agent(weighter="pmac").learn(120)
+    agent.save_replay_buffer(tmp_path / "buffer")
+    other = small_agent(weighter="pmac")
+    other.load_replay_buffer(tmp_path / "buffer")
+    assert_same(tuple(agent.replay_buffer.transitions()), tuple(other.replay_buffer.transitions()))
+    assert th.equal(agent.replay_buffer.row_weights(), other.replay_buffer.row_weights())
+    assert other.policy_version >= int(other.replay_buffer.transitions().policy_version.max())
+    other.learn(60)
+
+
+def test_a_sac_users_buffer_is_loaded_and_used(tmp_path: Path) -> None:
+    sac = SAC("MlpPolicy", "Pendulum-v1", learning_starts=300, buffer_size=500, seed=0)
+    sac.learn(250)
+    sac.save_replay_buffer(tmp_path / "sac")
+    agent = small_agent(weighter="tom")
+    agent.load_replay_buffer(tmp_path / "sac")
+    assert isinstance(agent.replay_buffer, WeightedReplayBuffer)
+    assert agent.replay_buffer.n_transitions == 250
+    np.testing.assert_array_equal(agent.replay_buffer.observations[:250, 0], sac.replay_buffer.observations[:250, 0])
+    agent.learn(60)
+    assert agent.replay_buffer.n_transitions == 310
+    assert agent._n_updates > 0
+
+
+def test_a_buffer_of_other_envs_is_refused(tmp_path: Path) -> None:
+    small_agent(make_vec_env("Pendulum-v1", 2)).learn(60).save_replay_buffer(tmp_path / "buffer")
+    agent = small_agent()
+    kept = agent.replay_buffer
+    with pytest.raises(ValueError, match="n_envs=2.*allowed.*1"):
+        agent.load_replay_buffer(tmp_path / "buffer")
+    assert agent.replay_buffer is kept
