@@ -7,7 +7,8 @@ from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
-from sb3_tom.mbpo.mbpo import MBPO, MBPOPMAC, MBPOTOM
+from sb3_tom.mbpo.mbpo import MBPO
+from sb3_tom.mbpo.variants import MBPOPMAC, MBPOTOM
 from sb3_tom.objectives.base import ModelObjective
 from sb3_tom.weighters.base import Weighter
 from sb3_tom.weighters.pmac import PMACWeighter

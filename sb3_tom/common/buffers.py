@@ -24,8 +24,8 @@ class WeightedReplayBuffer(ReplayBuffer):
     def __init__(
         self,
         buffer_size: int,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         device: th.device | str = "auto",
         n_envs: int = 1,
         optimize_memory_usage: bool = False,
@@ -33,7 +33,9 @@ class WeightedReplayBuffer(ReplayBuffer):
         n_start_observations: int = 1000,
     ) -> None:
         if optimize_memory_usage:
-            raise ValueError("optimize_memory_usage=True is not allowed: the model is fitted to next_observations; allowed: False")
+            raise ValueError(
+                "optimize_memory_usage=True is not allowed: models are fitted to next_observations; allowed: False"
+            )
         super().__init__(
             buffer_size,
             observation_space,

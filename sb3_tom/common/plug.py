@@ -13,7 +13,7 @@ class Plug(nn.Module, ABC):
     ``weights_only``; an attribute that holds an optimiser has "optim" in its name.
     """
 
-    def build(self, observation_dim: int, action_dim: int) -> None:  # noqa: B027
+    def build(self, observation_dim: int, action_dim: int) -> None:
         """
         Create what depends on the sizes. Called once, before any training, and again (fresh) on load.
 

@@ -35,7 +35,7 @@ class Termination(Plug):
         """
         return {}
 
-    def observe(self, batch: Transitions) -> None:  # noqa: B027
+    def observe(self, batch: Transitions) -> None:
         """
         See the newest real transitions (for example to check a rule against them); nothing by default.
 

@@ -23,7 +23,9 @@ def check_number(
     :param high: greatest value; itself excluded if ``high_open``
     :return: the value as float
     """
-    allowed = f"a number in {'(' if low_open or low == -math.inf else '['}{low:g}, {high:g}{')' if high_open or high == math.inf else ']'}"
+    opening = "(" if low_open or low == -math.inf else "["
+    closing = ")" if high_open or high == math.inf else "]"
+    allowed = f"a number in {opening}{low:g}, {high:g}{closing}"
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
         raise ValueError(f"{name}={value!r} is not allowed; allowed: {allowed}")
     number = float(value)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch as th
 import torch.nn.functional as F
@@ -41,17 +42,17 @@ class EnsembleLinear(nn.Module):
         :param members: numbers of the members to use, all by default
         :return: ``[E, B, n_outputs]``
         """
-        weight, bias = self.weight, self.bias
-        if members is not None:
-            weight, bias = weight[members], bias[members]
-        return th.baddbmm(bias, inputs, weight)
+        if members is None:
+            return th.baddbmm(self.bias, inputs, self.weight)
+        return th.baddbmm(self.bias[members], inputs, self.weight[members])
 
 
 def _decays(weight_decay: float | None, n_layers: int) -> list[float]:
     if weight_decay is not None:
         return [weight_decay] * n_layers
     first, second, hidden, last = MBPO_WEIGHT_DECAY
-    return [first, second, *[hidden] * max(n_layers - 3, 0)][: n_layers - 1] + [last]
+    before_last = [first, second, *[hidden] * max(n_layers - 3, 0)][: n_layers - 1]
+    return [*before_last, last]
 
 
 class ProbabilisticEnsemble(DynamicsModel):
@@ -99,7 +100,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         self.normalizer = Normalizer(observation_dim, action_dim, self.predict)
         widths = [observation_dim + action_dim, *self.net_arch, 2 * n_targets]
         self.layers = nn.ModuleList(
-            EnsembleLinear(self.n_members, n_inputs, n_outputs) for n_inputs, n_outputs in zip(widths, widths[1:], strict=False)
+            EnsembleLinear(self.n_members, n_inputs, n_outputs) for n_inputs, n_outputs in pairwise(widths)
         )
         # Soft bounds of the log-variance, learned as in PETS; without them a member can drive a variance to 0 or infinity
         self.max_log_var = nn.Parameter(th.full((n_targets,), 0.5))

@@ -18,19 +18,25 @@ if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
 
 
-def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
     """
     Flat Box observations and bounded Box actions only.
 
     :raises ValueError: naming the space, what came and what is allowed
     """
-    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1 or observation_space.dtype.kind != "f":
+    if (
+        not isinstance(observation_space, spaces.Box)
+        or len(observation_space.shape) != 1
+        or observation_space.dtype.kind != "f"
+    ):
         raise ValueError(
             f"observation_space={observation_space} is not allowed: a dynamics model predicts vectors; "
             "allowed: a Box of shape (n,) and a float type (flatten Dict and discrete observations with a wrapper)"
         )
     if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or not np.isfinite(action_space.low).all():
-        raise ValueError(f"action_space={action_space} is not allowed: SAC is continuous; allowed: a bounded Box of shape (n,)")
+        raise ValueError(
+            f"action_space={action_space} is not allowed: SAC is continuous; allowed: a bounded Box of shape (n,)"
+        )
     if not np.isfinite(action_space.high).all():
         raise ValueError(f"action_space={action_space} is not allowed; allowed: a Box with finite bounds")
 
@@ -70,7 +76,12 @@ def check_arguments(agent: "MBPO") -> None:
     """
     check_spaces(agent.observation_space, agent.action_space)
     _check_sac(agent)
-    for name, low in (("rollout_batch_size", 1), ("model_train_freq", 1), ("model_retain_epochs", 1), ("imagined_capacity", 1)):
+    for name, low in (
+        ("rollout_batch_size", 1),
+        ("model_train_freq", 1),
+        ("model_retain_epochs", 1),
+        ("imagined_capacity", 1),
+    ):
         setattr(agent, name, check_integer(name, getattr(agent, name), low))
     check_number("real_ratio", agent.real_ratio, 0.0, 1.0)
     check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0)
@@ -103,7 +114,7 @@ def _check_sac(agent: "MBPO") -> None:
     if agent.seed is not None:
         agent.seed = check_integer("seed", agent.seed, 0)
     _check_entropy(agent)
-    agent.train_freq = _train_freq(agent.train_freq)  # type: ignore[assignment]
+    agent.train_freq = _train_freq(agent.train_freq)
 
 
 def _check_entropy(agent: "MBPO") -> None:
@@ -119,7 +130,9 @@ def _check_entropy(agent: "MBPO") -> None:
     except ValueError:
         positive = False
     if not positive:
-        raise ValueError(f"ent_coef={ent_coef!r} is not allowed; allowed: 'auto', 'auto_' and a positive start value, or a number")
+        raise ValueError(
+            f"ent_coef={ent_coef!r} is not allowed; allowed: 'auto', 'auto_' and a positive start value, or a number"
+        )
 
 
 def _train_freq(value: Any) -> Any:
@@ -127,7 +140,9 @@ def _train_freq(value: Any) -> Any:
         return value
     frequency, unit = value if isinstance(value, list | tuple) and len(value) == 2 else (value, "step")
     if unit not in ("step", "episode") or isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
-        raise ValueError(f"train_freq={value!r} is not allowed; allowed: an integer of at least 1, or (integer, 'step' | 'episode')")
+        raise ValueError(
+            f"train_freq={value!r} is not allowed; allowed: an integer of at least 1, or (integer, 'step' | 'episode')"
+        )
     return frequency, unit
 
 

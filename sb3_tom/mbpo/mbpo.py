@@ -110,7 +110,7 @@ class MBPO(PluggedSAC):
         check_mappings(policy_kwargs=policy_kwargs, replay_buffer_kwargs=replay_buffer_kwargs)
         super().__init__(
             policy,
-            checked_env(env, verbose),
+            checked_env(env, verbose),  # type: ignore[arg-type]  # None while loading, as in SB3
             learning_rate,
             buffer_size,
             learning_starts,
@@ -170,12 +170,6 @@ class MBPO(PluggedSAC):
         self._set_up_plugs()
         self.imagined = ImaginedBuffer(0, *self._sizes, self.device)
         self._remaining_time = RemainingTime()
-
-    def set_random_seed(self, seed: int | None = None) -> None:
-        """SB3's, and the generator of everything that is imagined, drawn or fitted."""
-        super().set_random_seed(seed)
-        self.generator = th.Generator(device=self.device)
-        self.generator.manual_seed(int(th.randint(2**62, (1,))) if seed is None else seed)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """
@@ -282,22 +276,13 @@ class MBPO(PluggedSAC):
     def _on_step(self) -> None:
         self._new_transitions += self.n_envs
 
-    def _record(self, group: str, figures: Mapping[str, float]) -> None:
-        if hasattr(self, "_logger"):  # the offline verbs work before the first learn
-            for name, value in figures.items():
-                self.logger.record(f"{group}/{name}", value)
-
-    @property
-    def _sizes(self) -> tuple[int, int]:
-        """Sizes of an observation and of an action."""
-        return self.observation_space.shape[0], self.action_space.shape[0]  # type: ignore[index]
-
     def dump_logs(self) -> None:
         """SB3's log, with the ratio that was really reached and the time that is left."""
         if self._trained_transitions:
             ratio = optimizer_steps(self.critic.optimizer) / self._trained_transitions
             self.logger.record("train/update_to_data_ratio", ratio)
-            self.logger.record("time/eta", self._remaining_time(self.num_timesteps, self._total_timesteps), exclude="tensorboard")
+            eta = self._remaining_time(self.num_timesteps, self._total_timesteps)
+            self.logger.record("time/eta", eta, exclude="tensorboard")
         super().dump_logs()
 
     def learn(
@@ -315,15 +300,3 @@ class MBPO(PluggedSAC):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "imagined", "generator", "_remaining_time", "rollout_length"]
-
-
-class MBPOPMAC(MBPO):
-    """MBPO whose default weighter is PMAC's (Wang et al. 2022), the zoo's ``mbpo_pmac``."""
-
-    default_weighter = "pmac"
-
-
-class MBPOTOM(MBPO):
-    """MBPO whose default weighter is TOM's (Ma et al. 2023, arXiv:2305.12663), the zoo's ``mbpo_tom``."""
-
-    default_weighter = "tom"

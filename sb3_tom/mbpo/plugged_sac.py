@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.sac.sac import SAC
 
@@ -58,12 +59,24 @@ class PluggedSAC(SAC):
     termination_rule: dict[str, Any] | None = None
     replay_buffer: WeightedReplayBuffer
     policy_version: int
+    generator: th.Generator
     _plug_specs: dict[str, tuple[Any, Mapping[str, Any] | None]]
 
-    def _ask_for_plug(self, argument: str, value: Any, kwargs: Mapping[str, Any] | None) -> None:
-        """Remember a request; an instance as it is now, before it is built and trained."""
-        self.__dict__.setdefault("_plug_specs", {})
-        self._plug_specs[argument] = (value, kwargs)
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """SB3's, and the generator of everything that is imagined, drawn or fitted."""
+        super().set_random_seed(seed)
+        self.generator = th.Generator(device=self.device)
+        self.generator.manual_seed(int(th.randint(2**62, (1,))) if seed is None else seed)
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Sizes of an observation and of an action."""
+        return self.observation_space.shape[0], self.action_space.shape[0]  # type: ignore[index]
+
+    def _record(self, group: str, figures: Mapping[str, float]) -> None:
+        if hasattr(self, "_logger"):  # the offline verbs work before the first learn
+            for name, value in figures.items():
+                self.logger.record(f"{group}/{name}", value)
 
     def _set_up_plugs(self) -> None:
         """Resolve, check and build all plugs on the agent's device."""
@@ -77,7 +90,7 @@ class PluggedSAC(SAC):
         self.dynamics.check_objective(self.objective)
         for name in PLUGS:
             plug = getattr(self, name)
-            plug.build(self.observation_space.shape[0], self.action_space.shape[0])  # type: ignore[index]
+            plug.build(*self._sizes)
             plug.to(self.device)
 
     def _merge_requested(self, requested: Mapping[str, Any]) -> dict[str, tuple[Any, Mapping[str, Any] | None]]:

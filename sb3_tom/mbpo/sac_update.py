@@ -78,8 +78,8 @@ class SACUpdate:
     tau: float
 
     def __post_init__(self) -> None:
-        self._critic_parameters = list(self.policy.critic.parameters())
-        self._target_parameters = list(self.policy.critic_target.parameters())
+        self._critic_parameters: list[th.Tensor] = [*self.policy.critic.parameters()]
+        self._target_parameters: list[th.Tensor] = [*self.policy.critic_target.parameters()]
 
     def __call__(self, batch: Batch, noise: th.Tensor, update_target: bool) -> Losses:
         """
@@ -150,7 +150,7 @@ def fuse(optimizer: th.optim.Optimizer | None) -> None:
 
     :param optimizer: changed in place if its class is Adam or AdamW and the user chose no implementation
     """
-    if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
+    if optimizer is None or type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
         return
     for group in optimizer.param_groups:
         if group.get("fused") is None and not group.get("foreach") and not group.get("capturable"):

@@ -13,7 +13,7 @@ Extras = dict[str, th.Tensor]
 
 
 class ModelObjective(Plug):
-    """Value-aware and adversarial objectives override :meth:`prepare`, :meth:`step` or :meth:`relabel`; likelihood only :meth:`loss`."""
+    """Likelihood overrides :meth:`loss` only; value-aware and adversarial objectives the other verbs too."""
 
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """

@@ -36,7 +36,7 @@ class Weighter(Plug):
         Learn what the weights need. The default learns nothing.
 
         :param data: the N rows of the replay buffer
-        :param recent: footprint of the current policy, by default the newest ``recent_size`` rows (fewer before there are so many)
+        :param recent: footprint of the current policy, the newest ``recent_size`` rows (fewer at first) by default
         :param start_observations: ``[K, O]`` observations after real resets, K > 0
         :param context: view of the agent
         :return: figures for the log, by short name

@@ -132,7 +132,9 @@ def test_memory_optimisation_is_refused() -> None:
 
 def imagined_rows(first: int, n_rows: int) -> Transitions:
     numbers = th.arange(first, first + n_rows, dtype=th.float32).unsqueeze(1)
-    return Transitions(numbers.repeat(1, 2), -numbers, numbers.repeat(1, 2) + 0.5, numbers * 10, numbers * 0, numbers[:, 0].long())
+    return Transitions(
+        numbers.repeat(1, 2), -numbers, numbers.repeat(1, 2) + 0.5, numbers * 10, numbers * 0, numbers[:, 0].long()
+    )
 
 
 @settings(max_examples=40, deadline=None)

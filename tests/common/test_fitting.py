@@ -21,9 +21,7 @@ def make_data(n_rows: int, seed: int = 0) -> Transitions:
     observations = th.randn(n_rows, 2, generator=generator)
     actions = th.rand(n_rows, 1, generator=generator) * 2 - 1
     next_observations = observations + 0.1 * actions
-    return Transitions(
-        observations, actions, next_observations, actions, th.zeros(n_rows, 1), th.zeros(n_rows, dtype=th.long)
-    )
+    return Transitions(observations, actions, next_observations, actions, th.zeros(n_rows, 1), th.zeros(n_rows, dtype=th.long))
 
 
 def make_ensemble(**kwargs: object) -> ProbabilisticEnsemble:
@@ -67,7 +65,14 @@ def test_each_member_gets_its_best_parameters_back() -> None:
     optimizer = th.optim.SGD(model.parameters(), lr=1.0)
     settings = FitSettings(batch_size=4, steps_per_epoch=1, max_epochs=4, patience=4)
     errors, _ = fit_by_gradient(
-        model, optimizer, make_data(40), th.ones(40), Aging(), make_context(), "sample", settings  # type: ignore[arg-type]
+        model,
+        optimizer,
+        make_data(40),
+        th.ones(40),
+        Aging(),
+        make_context(),
+        "sample",
+        settings,  # type: ignore[arg-type]
     )
     assert model.age.flatten().tolist() == [2.0, 3.0]
     assert errors.tolist() == [3.0, 2.0]
@@ -78,7 +83,7 @@ def test_rows_of_weight_zero_are_never_drawn() -> None:
     seen = []
 
     class Spy(LikelihoodObjective):
-        def loss(self, model, batch, weights, extras):  # noqa: ANN001, ANN202
+        def loss(self, model, batch, weights, extras):
             seen.append(batch.observations[..., 0].detach().clone())
             return super().loss(model, batch, weights, extras)
 
@@ -109,10 +114,10 @@ def test_the_fit_follows_the_weights(weighting: str) -> None:
 
 def test_extras_are_the_same_rows_as_the_batch() -> None:
     class WithExtras(LikelihoodObjective):
-        def prepare(self, model, data, context):  # noqa: ANN001, ANN202
+        def prepare(self, model, data, context):
             return {"copy": data.observations * 2}
 
-        def loss(self, model, batch, weights, extras):  # noqa: ANN001, ANN202
+        def loss(self, model, batch, weights, extras):
             assert th.equal(extras["copy"], batch.observations * 2)
             return super().loss(model, batch, weights, extras)
 
@@ -129,7 +134,14 @@ def test_very_few_rows(n_rows: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("batch_size", 0), ("patience", "5"), ("holdout_ratio", 1.0), ("improvement", -0.1), ("max_epochs", True), ("max_holdout", -1)],
+    [
+        ("batch_size", 0),
+        ("patience", "5"),
+        ("holdout_ratio", 1.0),
+        ("improvement", -0.1),
+        ("max_epochs", True),
+        ("max_holdout", -1),
+    ],
 )
 def test_bad_settings_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{name}=.*allowed"):

@@ -15,7 +15,7 @@ class Counting:
         return observations + actions, (observations + actions)[:, :1]
 
 
-def above(limit: float):  # noqa: ANN201
+def above(limit: float):
     return lambda observations, actions, next_observations: next_observations[:, :1] > limit
 
 

@@ -28,7 +28,9 @@ def test_length_is_monotone_and_bounded(start: int, width: int, first: int, last
     assert schedule(start + width) == last
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "3", True, None, [1, 2, 3], (1, 2, 3, 4, 5), [5, 1, 1, 1], [0, 1, 0, 1], ["a", 1, 1, 1]])
+@pytest.mark.parametrize(
+    "value", [0, -1, 1.5, "3", True, None, [1, 2, 3], (1, 2, 3, 4, 5), [5, 1, 1, 1], [0, 1, 0, 1], ["a", 1, 1, 1]]
+)
 def test_bad_schedules_are_named(value: object) -> None:
     with pytest.raises(ValueError, match=r"rollout_schedule.*allowed"):
         rollout_schedule(value)

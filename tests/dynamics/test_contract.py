@@ -261,8 +261,11 @@ def test_equal_weights_mean_the_same_to_both_weightings(kind: str) -> None:
 
 @pytest.mark.parametrize("predict", ["delta", "next"])
 def test_fit_learns(kind: str, predict: str) -> None:
-    """Held-out squared error well below that of the best constant (1 in unit scale); the noise alone is near 0.06."""
-    model = built(kind, predict=predict, max_epochs=10)
+    """
+    Held-out squared error well below 1, that of the best constant, in each dimension. Of a state's change the noise is a share
+    of 0.16, and the best linear model leaves 0.26.
+    """
+    model = built(kind, predict=predict, max_epochs=10, learning_rate=5e-3)
     fit(model, make_data(500))
     test = make_data(300, seed=7)
     with th.no_grad():

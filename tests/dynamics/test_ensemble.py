@@ -10,14 +10,14 @@ from sb3_tom.common.types import Transitions
 from sb3_tom.dynamics.ensemble import MBPO_WEIGHT_DECAY, ProbabilisticEnsemble, _decays
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
-O, A, E, B = 3, 2, 4, 16
+N_OBS, N_ACT, N_MEMBERS, BATCH = 3, 2, 4, 16
 
 
 @pytest.fixture()
 def model() -> ProbabilisticEnsemble:
     th.manual_seed(0)
-    model = ProbabilisticEnsemble(n_members=E, n_elites=2, net_arch=(8, 8))
-    model.build(O, A)
+    model = ProbabilisticEnsemble(n_members=N_MEMBERS, n_elites=2, net_arch=(8, 8))
+    model.build(N_OBS, N_ACT)
     model.normalizer.fit(make_batch(200))
     return model
 
@@ -28,7 +28,7 @@ def make_batch(*shape: int) -> Transitions:
     def draw(width: int) -> th.Tensor:
         return th.randn(*shape, width, generator=generator) * 3 + 1
 
-    return Transitions(draw(O), draw(A), draw(O), draw(1), th.zeros(*shape, 1), th.zeros(shape, dtype=th.long))
+    return Transitions(draw(N_OBS), draw(N_ACT), draw(N_OBS), draw(1), th.zeros(*shape, 1), th.zeros(shape, dtype=th.long))
 
 
 def one_member(model: ProbabilisticEnsemble, member: int, batch: Transitions) -> tuple[th.Tensor, th.Tensor]:
@@ -38,30 +38,30 @@ def one_member(model: ProbabilisticEnsemble, member: int, batch: Transitions) ->
     for index, layer in enumerate(model.layers):
         hidden = F.linear(hidden, layer.weight[member].t(), layer.bias[member, 0])
         hidden = hidden * th.sigmoid(hidden) if index < len(model.layers) - 1 else hidden
-    mean, raw = hidden[..., : 1 + O], hidden[..., 1 + O :]
+    mean, raw = hidden[..., : 1 + N_OBS], hidden[..., 1 + N_OBS :]
     upper = model.max_log_var - th.log1p(th.exp(model.max_log_var - raw))
     return mean, model.min_log_var + th.log1p(th.exp(upper - model.min_log_var))
 
 
 def naive_loss(model: ProbabilisticEnsemble, batch: Transitions, weights: th.Tensor) -> th.Tensor:
-    """A loop over members, rows and dimensions of MBPO's loss, in raw arithmetic."""
+    """N_ACT loop over members, rows and dimensions of MBPO's loss, in raw arithmetic."""
     norm = model.normalizer
     total = th.zeros(())
-    for member in range(E):
+    for member in range(N_MEMBERS):
         rows = Transitions(*(field[member] for field in batch))
         mean, log_var = one_member(model, member, rows)
         raw = th.cat([rows.rewards, rows.next_observations - rows.observations], -1)
         target = (raw - norm.target_mean) / norm.target_std
-        for row in range(B):
-            for dim in range(1 + O):
+        for row in range(BATCH):
+            for dim in range(1 + N_OBS):
                 gap = (target[row, dim] - mean[row, dim]) ** 2 * th.exp(-log_var[row, dim]) + log_var[row, dim]
-                total = total + weights[member, row] * gap / (B * (1 + O))
+                total = total + weights[member, row] * gap / (BATCH * (1 + N_OBS))
     return total + 0.01 * model.max_log_var.sum() - 0.01 * model.min_log_var.sum()
 
 
 def test_loss_against_a_loop_over_members(model: ProbabilisticEnsemble) -> None:
-    batch = make_batch(E, B)
-    weights = th.rand(E, B, generator=th.Generator().manual_seed(2))
+    batch = make_batch(N_MEMBERS, BATCH)
+    weights = th.rand(N_MEMBERS, BATCH, generator=th.Generator().manual_seed(2))
     loss = LikelihoodObjective().loss(model, batch, weights, {})
     th.testing.assert_close(loss, naive_loss(model, batch, weights), rtol=1e-5, atol=1e-6)
     gradients = th.autograd.grad(loss, list(model.parameters()))
@@ -71,7 +71,7 @@ def test_loss_against_a_loop_over_members(model: ProbabilisticEnsemble) -> None:
 
 
 def test_log_likelihood_is_that_of_a_normal(model: ProbabilisticEnsemble) -> None:
-    batch = make_batch(B)
+    batch = make_batch(BATCH)
     mean, log_var = model(batch.observations, batch.actions)
     expected = th.distributions.Normal(mean, (0.5 * log_var).exp()).log_prob(model.normalizer.targets(batch)).mean(-1)
     constant = -0.5 * math.log(2 * math.pi)
@@ -121,7 +121,7 @@ def test_samples_have_the_predicted_spread(model: ProbabilisticEnsemble) -> None
 
 def test_elites_are_the_members_with_the_least_restored_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ProbabilisticEnsemble(n_members=5, n_elites=2, net_arch=(8,))
-    model.build(O, A)
+    model.build(N_OBS, N_ACT)
     errors = th.tensor([0.5, 0.2, 0.9, 0.1, 0.7])
     monkeypatch.setattr("sb3_tom.dynamics.ensemble.fit_by_gradient", lambda *arguments: (errors, {"validation_error": 9.0}))
     figures = model.fit(make_batch(10), th.ones(10), LikelihoodObjective(), None)  # type: ignore[arg-type]

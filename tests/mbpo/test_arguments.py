@@ -109,7 +109,7 @@ def test_unsupported_spaces_are_named(name: str, observation_space: spaces.Space
 
 def test_vec_normalize_is_refused() -> None:
     env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
-    with pytest.raises(ValueError, match="VecNormalize.*allowed"):
+    with pytest.raises(ValueError, match=r"VecNormalize.*allowed"):
         small_agent(env)
 
 
@@ -121,11 +121,11 @@ def test_yaml_lists_and_whole_floats_are_taken() -> None:
 def test_an_instance_with_kwargs_is_refused() -> None:
     from sb3_tom import PMACWeighter
 
-    with pytest.raises(ValueError, match="weighter_kwargs.*not allowed with an instance of PMACWeighter"):
+    with pytest.raises(ValueError, match=r"weighter_kwargs.*not allowed with an instance of PMACWeighter"):
         small_agent(weighter=PMACWeighter(), weighter_kwargs={"alpha": 0.5})
 
 
 @pytest.mark.parametrize("value", ["3e5", -1, 10.5])
 def test_total_timesteps(value: Any) -> None:
-    with pytest.raises(ValueError, match="total_timesteps.*allowed"):
+    with pytest.raises(ValueError, match=r"total_timesteps.*allowed"):
         small_agent().learn(value)

@@ -25,12 +25,12 @@ class Corridor(gym.Env):
         self.limit, self.ends, self.steps = limit, ends, 0
         self.position = np.zeros(1)
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):  # noqa: ANN201
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
         self.position, self.steps = np.zeros(1), 0
         return self.position.copy(), {}
 
-    def step(self, action: np.ndarray):  # noqa: ANN201
+    def step(self, action: np.ndarray):
         self.position = self.position + 0.3 * action
         self.steps += 1
         terminated = self.ends and bool(self.position[0] > 0.5)
@@ -168,7 +168,9 @@ def test_weights_in_the_loss() -> None:
     assert not th.equal(parameters_of(by_sample), parameters_of(by_loss))
 
 
-@pytest.mark.parametrize("kwargs", [{"use_sde": True, "sde_sample_freq": 4}, {"policy_kwargs": {"share_features_extractor": True}}])
+@pytest.mark.parametrize(
+    "kwargs", [{"use_sde": True, "sde_sample_freq": 4}, {"policy_kwargs": {"share_features_extractor": True}}]
+)
 def test_what_the_fast_update_does_not_cover_takes_sb3s_own(kwargs: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object) -> None:
         raise AssertionError("the fast update must not be used")

@@ -153,6 +153,6 @@ def test_a_buffer_of_other_envs_is_refused(tmp_path: Path) -> None:
     small_agent(make_vec_env("Pendulum-v1", 2)).learn(60).save_replay_buffer(tmp_path / "buffer")
     agent = small_agent()
     kept = agent.replay_buffer
-    with pytest.raises(ValueError, match="n_envs=2.*allowed.*1"):
+    with pytest.raises(ValueError, match=r"n_envs=2.*allowed.*1"):
         agent.load_replay_buffer(tmp_path / "buffer")
     assert agent.replay_buffer is kept

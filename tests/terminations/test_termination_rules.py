@@ -217,7 +217,7 @@ def frozen() -> Callable[[str], tuple[Any, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("env_id", EXACT)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_rule_at_and_around_each_threshold_and_beyond_the_finite(
     env_id: str, frozen: Callable[[str], tuple[Any, dict[str, Any]]], data: st.DataObject
@@ -287,7 +287,7 @@ def test_hidden_x_of_ant_is_the_documented_blind_spot() -> None:
         assert terminated and bool(terminates(rule, as_batch(observation))) == seen
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     position=st.floats(0.3, 0.6),
     velocity=st.one_of(st.floats(-0.07, 0.07), st.just(np.nan)),
@@ -322,7 +322,7 @@ def test_rule_of_a_model_with_unknown_geometry_is_not_guessed(tmp_path: Any) -> 
     assert read_rule(DummyVecEnv([lambda: env])) is None
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(side=st.sampled_from([-1.0, 1.0]), offset=st.floats(1e-9, 0.3), ended=st.booleans())
 def test_contradiction_is_a_disagreement_outside_of_the_rounding_band(side: float, offset: float, ended: bool) -> None:
     rule = {

@@ -1,0 +1,236 @@
+"""Which environments and wrappers the rule is read through, in this process and in workers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import wrappers
+from gymnasium.envs.classic_control import PendulumEnv
+from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
+
+from sb3_tom.terminations.reading import read_rule
+
+HOPPER = "gymnasium.envs.mujoco.hopper_v5:HopperEnv"
+
+
+class Renamed(HopperEnv):
+    """A subclass that only changes defaults."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(healthy_z_range=(0.9, 2.0), **kwargs)
+
+
+class OtherHealth(HopperEnv):
+    """A subclass with another idea of health."""
+
+    @property
+    def is_healthy(self) -> bool:
+        return bool(self.data.qpos[1] > 0.2)
+
+
+class OtherStep(HopperEnv):
+    """A subclass that changes what a step returns."""
+
+    def step(self, action: np.ndarray) -> Any:
+        return super().step(-action)
+
+
+class Resetting(gym.Wrapper):
+    """A wrapper that leaves ``step`` alone."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        return self.env.reset(**kwargs)
+
+
+class Custom(gym.Wrapper):
+    """A wrapper whose ``step`` could do anything."""
+
+    def step(self, action: np.ndarray) -> Any:
+        return self.env.step(action)
+
+
+class ScaledReward(gym.RewardWrapper):
+    def reward(self, reward: Any) -> Any:
+        return 2.0 * reward
+
+
+class Shifted(gym.ObservationWrapper):
+    def observation(self, observation: Any) -> Any:
+        return observation + 1.0
+
+
+class OddVecEnv(DummyVecEnv):
+    """A vectorised environment that changes the observations itself."""
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = super().step_wait()
+        return observations + 1.0, rewards, dones, infos
+
+
+gym.register("TermHopper-v0", entry_point=HopperEnv, max_episode_steps=100, kwargs={"healthy_z_range": (0.8, 3.0)})
+
+
+def hopper(wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] = lambda env: env, **kwargs: Any) -> Callable[[], Any]:
+    return lambda: wrap(gym.make("Hopper-v5", **kwargs))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda env: env,
+        Monitor,
+        Resetting,
+        wrappers.RecordEpisodeStatistics,
+        wrappers.ClipAction,
+        lambda env: wrappers.RescaleAction(env, -2.0, 2.0),
+        lambda env: wrappers.TimeLimit(Monitor(env), 7),
+    ],
+    ids=["made", "monitor", "reset-only", "statistics", "clip-action", "rescale-action", "time-limit"],
+)
+def test_harmless_wrappers_keep_the_rule(wrap: Any) -> None:
+    rule = read_rule(DummyVecEnv([hopper(wrap)]))
+    assert rule is not None and rule["env"] == HOPPER
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Custom,
+        ScaledReward,
+        Shifted,
+        lambda env: wrappers.TransformObservation(env, lambda observation: observation, None),
+        lambda env: wrappers.TransformReward(env, lambda reward: reward),
+        lambda env: wrappers.FrameStackObservation(env, 2),
+        wrappers.FlattenObservation,
+        wrappers.TimeAwareObservation,
+        wrappers.NormalizeObservation,
+        wrappers.NormalizeReward,
+        lambda env: wrappers.DelayObservation(env, 1),
+        wrappers.Autoreset,
+        lambda env: Monitor(Resetting(Custom(env))),
+    ],
+)
+def test_wrappers_that_may_change_what_a_step_returns_hide_the_rule(wrap: Any) -> None:
+    assert read_rule(DummyVecEnv([hopper(wrap)])) is None
+
+
+def test_a_step_patched_on_an_instance_hides_the_rule() -> None:
+    made = hopper()()
+    made.step = lambda action: (np.zeros(11), 0.0, False, False, {})
+    assert read_rule(DummyVecEnv([lambda: made])) is None
+    inner = hopper()()
+    inner.unwrapped.step = lambda action: (np.zeros(11), 0.0, False, False, {})
+    assert read_rule(DummyVecEnv([lambda: inner])) is None
+
+
+@pytest.mark.parametrize(
+    ("wrap", "known"),
+    [
+        (VecMonitor, True),
+        (VecCheckNan, True),
+        (lambda env: VecMonitor(VecCheckNan(env)), True),
+        (VecNormalize, False),
+        (lambda env: VecMonitor(VecNormalize(env, norm_obs=False)), False),
+        (lambda env: VecFrameStack(env, 2), False),
+    ],
+    ids=["monitor", "check-nan", "both", "normalize", "normalize-inside", "frame-stack"],
+)
+def test_vector_wrappers(wrap: Callable[[VecEnv], VecEnv], known: bool) -> None:
+    assert (read_rule(wrap(DummyVecEnv([hopper(Monitor)]))) is not None) == known
+
+
+def test_vectorised_environment_with_its_own_step_hides_the_rule() -> None:
+    assert read_rule(OddVecEnv([hopper()])) is None
+
+
+@pytest.mark.parametrize("env_class", [OtherHealth, OtherStep])
+def test_subclass_with_other_behaviour_is_unknown(env_class: type[HopperEnv]) -> None:
+    assert read_rule(DummyVecEnv([lambda: Monitor(env_class())])) is None
+
+
+def test_subclasses_and_ids_are_known_by_their_class_and_read_from_the_instance() -> None:
+    renamed = read_rule(DummyVecEnv([lambda: Monitor(Renamed())]))
+    registered = read_rule(DummyVecEnv([lambda: gym.make("TermHopper-v0")]))
+    assert renamed is not None and registered is not None
+    assert renamed["env"] == registered["env"] == HOPPER
+    assert renamed["intervals"][0]["low"] == 0.9
+    assert registered["intervals"][0] == {"start": 0, "stop": 1, "low": 0.8, "high": 3.0, "closed": False}
+
+
+def test_environment_without_any_wrapper() -> None:
+    rule = read_rule(DummyVecEnv([HopperEnv]))
+    assert rule is not None and rule["env"] == HOPPER
+    assert read_rule(DummyVecEnv([OtherHealth])) is None
+    assert read_rule(DummyVecEnv([HopperEnv, PendulumEnv])) is None
+
+
+def test_thresholds_that_were_changed_after_construction_are_read() -> None:
+    env = DummyVecEnv([hopper(Monitor)])
+    env.envs[0].unwrapped._healthy_z_range = (0.5, 0.6)
+    rule = read_rule(env)
+    assert rule is not None and (rule["intervals"][0]["low"], rule["intervals"][0]["high"]) == (0.5, 0.6)
+
+
+def test_environments_that_differ_have_no_common_rule() -> None:
+    same = DummyVecEnv([hopper(), hopper(Monitor)])
+    assert read_rule(same) is not None
+    assert read_rule(DummyVecEnv([hopper(), hopper(healthy_z_range=(0.8, 2.0))])) is None
+    assert read_rule(DummyVecEnv([hopper(), hopper(Custom)])) is None
+    assert read_rule(DummyVecEnv([hopper(), hopper(terminate_when_unhealthy=False)])) is None
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+def test_unknown_environments(env_id: str) -> None:
+    assert read_rule(DummyVecEnv([lambda: gym.make(env_id)])) is None
+
+
+@pytest.mark.parametrize("start_method", ["fork", pytest.param(None, marks=pytest.mark.expensive)])
+def test_workers_answer_like_this_process_and_stay_alive(start_method: str | None) -> None:
+    """The default start method imports everything anew in each worker, which takes seconds."""
+    functions = [hopper(Monitor, healthy_z_range=(0.8, 2.0)), hopper(healthy_z_range=(0.8, 2.0))]
+    env = SubprocVecEnv(functions, start_method=start_method)
+    try:
+        rule = read_rule(env)
+        assert rule is not None and rule == read_rule(DummyVecEnv(functions))
+        assert rule["intervals"][0]["low"] == 0.8
+        env.reset()
+        assert env.step(np.zeros((2, 3), dtype=np.float32))[0].shape == (2, 11)
+    finally:
+        env.close()
+
+
+def test_workers_find_a_wrapper_that_hides_the_rule() -> None:
+    env = SubprocVecEnv([hopper(), hopper(ScaledReward)], start_method="fork")
+    try:
+        assert read_rule(env) is None
+    finally:
+        env.close()
+
+
+def test_workers_survive_questions_about_environments_that_cannot_be_pickled() -> None:
+    class Local(PendulumEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            self.secret = lambda: None
+
+        def step(self, action: np.ndarray) -> Any:
+            return super().step(action)
+
+    env = SubprocVecEnv([Local, lambda: Custom(Local())], start_method="fork")
+    try:
+        assert read_rule(env) is None
+        assert env.reset().shape == (2, 3)
+    finally:
+        env.close()
