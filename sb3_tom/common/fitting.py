@@ -49,7 +49,7 @@ class FitSettings:
 
 
 class _BestMembers:
-    """Remembers the best parameters of each member. Parameters with a leading axis of E members are kept per member."""
+    """Remembers the best parameters of each member: of E > 1 members each parameter has E as its first axis."""
 
     def __init__(self, model: "DynamicsModel", improvement: float) -> None:
         self._parameters = list(model.parameters())
@@ -67,9 +67,9 @@ class _BestMembers:
             self.errors = th.full_like(errors, th.inf)
         better = errors < self.errors - self._improvement * self.errors.abs().nan_to_num(posinf=0.0)
         for kept, parameter in zip(self._kept, self._parameters, strict=True):
-            if parameter.dim() > 0 and parameter.shape[0] == better.numel() and better.numel() > 1:
+            if better.numel() > 1:
                 kept[better] = parameter[better]
-            elif bool(better.any()):
+            elif bool(better):
                 kept.copy_(parameter)
         self.errors = th.where(better, errors, self.errors)
         return bool(better.any())

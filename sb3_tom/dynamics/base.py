@@ -28,6 +28,9 @@ class DynamicsModel(Plug):
     """
     A stochastic model of ``(observation, action) -> (next observation, reward)``.
 
+    A model of E > 1 members keeps them apart: E is the first axis of each of its parameters, so that each member can be
+    given back its own best ones.
+
     Call order: ``__init__`` (hyperparameters only), :meth:`build` (networks, normalisers, optimiser), then :meth:`fit` once
     per model phase and :meth:`sample` many times in between.
     """

@@ -12,6 +12,7 @@ from sb3_tom.common.fitting import FitSettings, fit_by_gradient
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
+from sb3_tom.dynamics.gaussian import SoftBounds, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
 from sb3_tom.objectives.base import ModelObjective
 
@@ -102,15 +103,13 @@ class ProbabilisticEnsemble(DynamicsModel):
         self.layers = nn.ModuleList(
             EnsembleLinear(self.n_members, n_inputs, n_outputs) for n_inputs, n_outputs in pairwise(widths)
         )
-        # Soft bounds of the log-variance, learned as in PETS; without them a member can drive a variance to 0 or infinity
-        self.max_log_var = nn.Parameter(th.full((n_targets,), 0.5))
-        self.min_log_var = nn.Parameter(th.full((n_targets,), -10.0))
+        self.bounds = SoftBounds(n_targets, self.n_members)
         self.register_buffer("elites", th.arange(self.n_elites, dtype=th.float32))
         groups = [
             {"params": layer.parameters(), "weight_decay": decay}
             for layer, decay in zip(self.layers, _decays(self.weight_decay, len(self.layers)), strict=True)
         ]
-        groups.append({"params": [self.max_log_var, self.min_log_var], "weight_decay": 0.0})
+        groups.append({"params": self.bounds.parameters(), "weight_decay": 0.0})
         self.optimizer = th.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
@@ -123,15 +122,12 @@ class ProbabilisticEnsemble(DynamicsModel):
         for layer in self.layers[:-1]:
             hidden = F.silu(layer(hidden, members))
         mean, log_var = self.layers[-1](hidden, members).chunk(2, dim=-1)
-        log_var = self.max_log_var - F.softplus(self.max_log_var - log_var)
-        log_var = self.min_log_var + F.softplus(log_var - self.min_log_var)
-        return Prediction(mean, log_var)
+        return Prediction(mean, self.bounds(log_var, members))
 
     def log_likelihood(self, batch: Transitions) -> th.Tensor:
         """Gaussian log-density ``[E, B]``, averaged over dimensions, without its constant."""
         mean, log_var = self(batch.observations, batch.actions)
-        error = self.normalizer.targets(batch) - mean
-        return -0.5 * (error.square() * th.exp(-log_var) + log_var).mean(-1)
+        return log_density(self.normalizer.targets(batch), mean, log_var).mean(-1)
 
     def validation_error(self, batch: Transitions) -> th.Tensor:
         """Squared error of the means in unit scale ``[E, B]``, averaged over dimensions, as MBPO's code does."""
@@ -139,8 +135,8 @@ class ProbabilisticEnsemble(DynamicsModel):
         return (self.normalizer.targets(batch) - mean).square().mean(-1)
 
     def regularization(self) -> th.Tensor:
-        """Draws the bounds of the log-variance together (factor 0.01, MBPO's code)."""
-        return 0.01 * (self.max_log_var.sum() - self.min_log_var.sum())
+        """Draws the bounds of the log-variance together."""
+        return self.bounds.penalty()
 
     def sample(
         self,

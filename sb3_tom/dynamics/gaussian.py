@@ -23,21 +23,26 @@ class SoftBounds(nn.Module):
     variance to zero, which wins any likelihood, or to infinity.
 
     :param n_targets: number D of dimensions, each with bounds of its own
+    :param n_members: E, for bounds of each member of an ensemble; None for one model
     """
 
-    def __init__(self, n_targets: int) -> None:
+    def __init__(self, n_targets: int, n_members: int | None = None) -> None:
         super().__init__()
-        self.high = nn.Parameter(th.full((n_targets,), 0.5))
-        self.low = nn.Parameter(th.full((n_targets,), -10.0))
+        shape = (n_targets,) if n_members is None else (n_members, 1, n_targets)
+        self.high = nn.Parameter(th.full(shape, 0.5))
+        self.low = nn.Parameter(th.full(shape, -10.0))
 
-    def forward(self, log_var: th.Tensor) -> th.Tensor:
+    def forward(self, log_var: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
         """
-        :param log_var: ``[..., D]``, what the network says
+        :param log_var: ``[..., D]``, what the network says; ``[E, B, D]`` for an ensemble
+        :param members: numbers of the members that it is of, all by default
         :return: ``[..., D]``, within the bounds (to about 3e-5 above the upper one at their initial distance)
         """
-        log_var = self.high - F.softplus(self.high - log_var)
-        return self.low + F.softplus(log_var - self.low)
+        high, low = (self.high, self.low) if members is None else (self.high[members], self.low[members])
+        log_var = high - F.softplus(high - log_var)
+        return low + F.softplus(log_var - low)
 
     def penalty(self) -> th.Tensor:
-        """Draws the bounds together; the factor 0.01 is that of the MBPO authors' code."""
-        return 0.01 * (self.high.sum() - self.low.sum())
+        """Draws the bounds together, on average over members; the factor 0.01 is that of the MBPO authors' code."""
+        n_members = self.high.shape[0] if self.high.dim() > 1 else 1
+        return 0.01 * (self.high - self.low).sum() / n_members

@@ -19,14 +19,15 @@ class AutoTermination(Termination):
     progress.
 
     :param rule: from :func:`sb3_tom.terminations.reading.read_rule`, or None
+    :param head: the learned termination; None takes the default one
     """
 
     head_in_use: th.Tensor
 
-    def __init__(self, rule: Rule | None = None) -> None:
+    def __init__(self, rule: Rule | None = None, head: LearnedTermination | None = None) -> None:
         super().__init__()
         self.rule = check_rule(rule)
-        self.head = LearnedTermination()
+        self.head = LearnedTermination() if head is None else head
         self.register_buffer("head_in_use", th.full((1,), float(rule is None)))
         self._uses_rule = rule is not None
         self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]

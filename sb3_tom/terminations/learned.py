@@ -1,13 +1,15 @@
 """
 A termination function that is learned from the real ``terminated`` flags.
 
-A small network c(s', s' - s, a) is trained on batches of as many terminal as non-terminal rows, so that its logit estimates
-log p(row | terminal) - log p(row | non-terminal), whatever the share of terminal rows. With n1 terminal and n0 other rows the
-posterior odds are exp(c) n1 / n0. The decision threshold starts from the Bayes rule, c > log(n0 / n1), and is moved to where
-the network predicts as many terminations as there are: imagined episodes then end as often as real ones.
+A small network c(s', s' - s, a) tells terminal rows from others. A terminal row lies within one step of the border, and so do the
+few other rows that matter. Hence, in this order of importance on held-out rows of Hopper:
 
-Terminations mostly depend on few coordinates. A group lasso on the columns of the first layer (Yuan and Lin, 2006) finds them,
-which is worth more than a larger network: a terminal row lies only one step beyond the border.
+- s' is scaled by the size of one step, s' - s, so that the border is wide in the network's units;
+- a group lasso on the columns of the first layer (Yuan and Lin, 2006): terminations mostly depend on few coordinates;
+- half of each batch are terminal rows; the others are drawn half uniformly, half by the present probability of a mistake.
+
+Such batches say nothing about how often episodes end. The decision threshold is therefore set where the network predicts as many
+terminations as there are real ones, so that imagined episodes end as often as real episodes do.
 """
 
 from collections.abc import Sequence
@@ -20,12 +22,24 @@ from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_integers, check_number
 
+POOL_SIZE = 8192
+"""Candidates that are searched for hard rows."""
+
+POOL_STEPS = 100
+"""Gradient steps between two searches."""
+
+SAMPLE_SIZE = 65536
+"""Rows that estimate the normaliser and the threshold: the cost of a fit does not grow with the buffer."""
+
+FINEST_SCALE = 1.0 / 30.0
+"""Least scale of an entry of s' relative to its standard deviation (a goal does not move during an episode)."""
+
 
 class LearnedTermination(Termination):
     """
     A classifier of terminal transitions, warm-started from model phase to model phase.
 
-    Until a terminal row was seen it never terminates. A non-finite imagined row terminates.
+    Until a terminal row was seen it never terminates. Afterwards a row that is not finite terminates.
 
     :param hidden_sizes: widths of the hidden layers
     :param learning_rate: of Adam
@@ -36,7 +50,7 @@ class LearnedTermination(Termination):
     """
 
     mean: th.Tensor
-    std: th.Tensor
+    scale: th.Tensor
     threshold: th.Tensor
     trained: th.Tensor
 
@@ -47,10 +61,10 @@ class LearnedTermination(Termination):
         gradient_steps: int = 200,
         first_gradient_steps: int = 1500,
         batch_size: int = 256,
-        group_lasso: float = 0.01,
+        group_lasso: float = 0.3,
     ) -> None:
         super().__init__()
-        self.hidden_sizes = check_integers("hidden_sizes", hidden_sizes)
+        self.hidden_sizes = check_integers("hidden_sizes", hidden_sizes, least=1)
         self.learning_rate = check_number("learning_rate", learning_rate, 0.0, low_open=True)
         self.gradient_steps = check_integer("gradient_steps", gradient_steps, 1)
         self.first_gradient_steps = check_integer("first_gradient_steps", first_gradient_steps, 1)
@@ -60,86 +74,140 @@ class LearnedTermination(Termination):
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create the network, its optimiser and the normaliser."""
         inputs = 2 * observation_dim + action_dim
-        sizes = (inputs, *self.hidden_sizes)
-        layers: list[nn.Module] = []
-        for size_in, size_out in pairwise(sizes):
+        self.first_layer = nn.Linear(inputs, self.hidden_sizes[0])
+        layers: list[nn.Module] = [nn.SiLU()]
+        for size_in, size_out in pairwise(self.hidden_sizes):
             layers += [nn.Linear(size_in, size_out), nn.SiLU()]
-        self.network = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
-        self.optimizer = th.optim.Adam(self.network.parameters(), lr=self.learning_rate, fused=True)
+        self.other_layers = nn.Sequential(*layers, nn.Linear(self.hidden_sizes[-1], 1))
+        self.optimizer = th.optim.Adam(self.parameters(), lr=self.learning_rate, fused=True)
         self.register_buffer("mean", th.zeros(inputs))
-        self.register_buffer("std", th.ones(inputs))
+        self.register_buffer("scale", th.ones(inputs))
         self.register_buffer("threshold", th.zeros(1))
         self.register_buffer("trained", th.zeros(1))
 
     def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
         """See :meth:`Termination.forward`; a NaN is not below the threshold, so it terminates."""
-        logits = self._logits(observations, actions, next_observations)
+        logits = self._logits(_features(observations, actions, next_observations))
         return ~(logits <= self.threshold) & (self.trained > 0.5)
 
-    def _logits(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
-        logits: th.Tensor = self.network((_features(observations, actions, next_observations) - self.mean) / self.std)
+    def _logits(self, features: th.Tensor) -> th.Tensor:
+        logits: th.Tensor = self.other_layers(self.first_layer((features - self.mean) / self.scale))
         return logits
 
     def fit(self, data: Transitions, context: Context) -> dict[str, float]:
         """
-        Train a fixed number of steps. Two host reads: are there terminal rows, and the figures.
+        Train a fixed number of steps. Two host reads: whether there are terminal rows, and the figures.
 
         :param data: the N rows of the replay buffer
         :param context: view of the agent
-        :return: ``terminal_share``; once there are terminal rows also ``loss``, ``recall``, ``precision``
+        :return: ``terminal_share``; if there are terminal rows also ``loss``, and ``recall`` and ``precision`` on the data
         """
-        terminal = data.terminated.reshape(-1) > 0.5
-        first, count = th.stack((self.trained.squeeze(0), terminal.sum().float())).tolist()
-        if count == 0 or count == data.size:
-            return {"terminal_share": count / data.size}
-        self._normalise(data)
-        steps = self.gradient_steps if first > 0.5 else self.first_gradient_steps
-        loss = self._train(data, terminal, steps, context.generator)
-        recall, precision = self._calibrate(data, terminal, context.generator)
+        rows = _Rows(data, context.generator)
+        terminals, warm = th.stack((rows.terminals.float(), self.trained[0])).tolist()
+        if terminals in (0.0, float(data.size)):
+            return {"terminal_share": terminals / data.size}
+        self._normalise(rows, keep_function=warm > 0.5)
+        loss = self._train(rows, self.gradient_steps if warm > 0.5 else self.first_gradient_steps)
+        recall, precision = self._set_threshold(rows)
         self.trained.fill_(1.0)
         figures = th.stack((loss, recall, precision)).tolist()
-        return {"terminal_share": count / data.size, **dict(zip(("loss", "recall", "precision"), figures, strict=True))}
+        return {"terminal_share": terminals / data.size, **dict(zip(("loss", "recall", "precision"), figures, strict=True))}
 
-    def _normalise(self, data: Transitions) -> None:
-        features = _features(data.observations, data.actions, data.next_observations)
-        std, mean = th.std_mean(features, dim=0, correction=0)
+    @th.no_grad()
+    def _normalise(self, rows: "_Rows", keep_function: bool) -> None:
+        """Standardise; ``keep_function`` changes the first layer such that the network stays the same function."""
+        features, size = rows.sample(SAMPLE_SIZE), rows.observation_dim
+        scale, mean = th.std_mean(features, dim=0, correction=0)
+        step = features[:, size : 2 * size].square().mean(0).sqrt()
+        scale[:size] = step.clamp(min=FINEST_SCALE * scale[:size], max=scale[:size])
+        scale = th.where(scale > 1e-6, scale, 1.0)
+        if keep_function:
+            weight, bias = self.first_layer.weight, self.first_layer.bias
+            bias.add_(weight @ ((mean - self.mean) / self.scale))
+            weight.mul_(scale / self.scale)
         self.mean.copy_(mean)
-        self.std.copy_(th.where(std > 1e-6, std, 1.0))
+        self.scale.copy_(scale)
 
-    def _train(self, data: Transitions, terminal: th.Tensor, steps: int, generator: th.Generator) -> th.Tensor:
+    def _train(self, rows: "_Rows", steps: int) -> th.Tensor:
         half = self.batch_size // 2
-        positive = _draw(terminal, (steps, half), generator)
-        negative = _draw(~terminal, (steps, half), generator)
-        signs = th.ones(2 * half, 1, device=data.device)
+        signs = th.ones(2 * half, 1, device=self.mean.device)
         signs[:half] = -1.0
-        loss = th.zeros((), device=data.device)
-        for indices in th.cat((positive, negative), dim=1):
-            rows = data.rows(indices)
-            logits = self._logits(rows.observations, rows.actions, rows.next_observations)
-            loss = 2.0 * nn.functional.softplus(signs * logits).mean()
-            penalty = next(self.network.parameters()).norm(dim=0).sum()
-            self.optimizer.zero_grad(set_to_none=True)
-            (loss + self.group_lasso * penalty).backward()
-            self.optimizer.step()
+        loss = th.zeros((), device=self.mean.device)
+        terminal = rows.draw_terminal((steps, half))
+        for start in range(0, steps, POOL_STEPS):
+            batches = terminal[start : start + POOL_STEPS]
+            for indices in th.cat((batches, self._draw_hard(rows, batches.shape)), dim=1):
+                loss = 2.0 * nn.functional.softplus(signs * self._logits(rows.features(indices))).mean()
+                penalty = self.first_layer.weight.norm(dim=0).sum()
+                self.optimizer.zero_grad(set_to_none=True)
+                (loss + self.group_lasso * penalty).backward()
+                self.optimizer.step()
         return loss.detach()
 
     @th.no_grad()
-    def _calibrate(self, data: Transitions, terminal: th.Tensor, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
-        count = terminal.sum()
-        logits = self._logits(data.observations, data.actions, data.next_observations).squeeze(-1)
-        threshold = logits.sort(descending=True).values[count.clamp(max=data.size - 1)]
-        self.threshold.copy_(threshold.reshape(1))
-        predicted = logits > threshold
-        hits = (predicted & terminal).sum()
-        return hits / count, hits / predicted.sum().clamp(min=1)
+    def _draw_hard(self, rows: "_Rows", shape: th.Size) -> th.Tensor:
+        """Indices of non-terminal rows: half uniform, half by the probability that the network gives them of being terminal."""
+        pool = rows.draw_other((POOL_SIZE,))
+        mistakes = th.sigmoid(self._logits(rows.features(pool)).squeeze(-1)).double()
+        cumulative = (mistakes / mistakes.sum() + 1.0 / POOL_SIZE).cumsum(0)
+        return pool[th.searchsorted(cumulative, rows.uniform(shape) * cumulative[-1]).clamp(max=POOL_SIZE - 1)]
+
+    @th.no_grad()
+    def _set_threshold(self, rows: "_Rows") -> tuple[th.Tensor, th.Tensor]:
+        """Set the threshold that as many rows exceed as are terminal, and return recall and precision there."""
+        counts = th.stack((rows.terminals, rows.data.size - rows.terminals)).double() / SAMPLE_SIZE
+        indices = th.stack((rows.draw_terminal((SAMPLE_SIZE,)), rows.draw_other((SAMPLE_SIZE,))))
+        logits = self._logits(rows.features(indices)).squeeze(-1)
+        order = logits.reshape(-1).argsort(descending=True)
+        exceeding = counts.repeat_interleave(SAMPLE_SIZE)[order].cumsum(0)
+        last = th.searchsorted(exceeding, rows.terminals.double()).clamp(max=2 * SAMPLE_SIZE - 1)
+        self.threshold.copy_(logits.reshape(-1)[order[last]])
+        hits, false_alarms = ((logits > self.threshold).double().sum(1) * counts).unbind()
+        return hits / rows.terminals, hits / (hits + false_alarms).clamp(min=1.0)
+
+
+class _Rows:
+    """
+    Random rows of the data by class, with replacement and without a host read.
+
+    :param data: N rows
+    :param generator: source of the draws
+    """
+
+    def __init__(self, data: Transitions, generator: th.Generator) -> None:
+        self.data = data
+        self.generator = generator
+        self.observation_dim = data.observations.shape[1]
+        self._terminal_rank = (data.terminated.reshape(-1) > 0.5).cumsum(0)
+        self._other_rank = th.arange(1, data.size + 1, device=data.device) - self._terminal_rank
+        self.terminals = self._terminal_rank[-1]
+
+    def features(self, indices: th.Tensor) -> th.Tensor:
+        """The network's inputs, raw."""
+        data = self.data
+        return _features(data.observations[indices], data.actions[indices], data.next_observations[indices])
+
+    def sample(self, size: int) -> th.Tensor:
+        """Features of uniformly drawn rows, or of all rows if they are not more."""
+        if self.data.size <= size:
+            return _features(self.data.observations, self.data.actions, self.data.next_observations)
+        return self.features((self.uniform((size,)) * self.data.size).long())
+
+    def draw_terminal(self, shape: tuple[int, ...]) -> th.Tensor:
+        """Indices of terminal rows, uniform."""
+        return self._draw(self._terminal_rank, shape)
+
+    def draw_other(self, shape: tuple[int, ...]) -> th.Tensor:
+        """Indices of the other rows, uniform."""
+        return self._draw(self._other_rank, shape)
+
+    def uniform(self, shape: tuple[int, ...]) -> th.Tensor:
+        """Uniform numbers in [0, 1), float64."""
+        return th.rand(shape, generator=self.generator, device=self.data.device, dtype=th.float64)
+
+    def _draw(self, rank: th.Tensor, shape: tuple[int, ...]) -> th.Tensor:
+        return th.searchsorted(rank, (self.uniform(shape) * rank[-1]).long() + 1)
 
 
 def _features(observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
     return th.cat((next_observations, next_observations - observations, actions), dim=-1)
-
-
-def _draw(mask: th.Tensor, shape: tuple[int, int], generator: th.Generator) -> th.Tensor:
-    """Indices of rows of the mask, uniform with replacement, without a host read."""
-    ranks = mask.cumsum(0)
-    draws = th.rand(shape, generator=generator, device=mask.device, dtype=th.float64) * ranks[-1]
-    return th.searchsorted(ranks, draws.floor().long() + 1).clamp(max=mask.shape[0] - 1)

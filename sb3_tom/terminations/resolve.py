@@ -64,5 +64,5 @@ def _import(name: str) -> Any:
         raise ValueError(f"termination_fn={name!r} is unknown; allowed: {_ALLOWED}")
     try:
         return getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"termination_fn={name!r} cannot be imported: {error}; allowed: {_ALLOWED}") from error

@@ -39,8 +39,9 @@ def one_member(model: ProbabilisticEnsemble, member: int, batch: Transitions) ->
         hidden = F.linear(hidden, layer.weight[member].t(), layer.bias[member, 0])
         hidden = hidden * th.sigmoid(hidden) if index < len(model.layers) - 1 else hidden
     mean, raw = hidden[..., : 1 + N_OBS], hidden[..., 1 + N_OBS :]
-    upper = model.max_log_var - th.log1p(th.exp(model.max_log_var - raw))
-    return mean, model.min_log_var + th.log1p(th.exp(upper - model.min_log_var))
+    high, low = model.bounds.high[member, 0], model.bounds.low[member, 0]
+    upper = high - th.log1p(th.exp(high - raw))
+    return mean, low + th.log1p(th.exp(upper - low))
 
 
 def naive_loss(model: ProbabilisticEnsemble, batch: Transitions, weights: th.Tensor) -> th.Tensor:
@@ -56,7 +57,7 @@ def naive_loss(model: ProbabilisticEnsemble, batch: Transitions, weights: th.Ten
             for dim in range(1 + N_OBS):
                 gap = (target[row, dim] - mean[row, dim]) ** 2 * th.exp(-log_var[row, dim]) + log_var[row, dim]
                 total = total + weights[member, row] * gap / (BATCH * (1 + N_OBS))
-    return total + 0.01 * model.max_log_var.sum() - 0.01 * model.min_log_var.sum()
+    return total + 0.01 * (model.bounds.high - model.bounds.low).mean(0).sum()
 
 
 def test_loss_against_a_loop_over_members(model: ProbabilisticEnsemble) -> None:
@@ -81,8 +82,8 @@ def test_log_likelihood_is_that_of_a_normal(model: ProbabilisticEnsemble) -> Non
 def test_samples_come_from_the_elites_in_equal_shares(model: ProbabilisticEnsemble) -> None:
     """With variances driven to zero each sample is the mean of one elite, and each elite makes half of them."""
     with th.no_grad():
-        model.min_log_var.fill_(-60.0)
-        model.max_log_var.fill_(-50.0)
+        model.bounds.low.fill_(-60.0)
+        model.bounds.high.fill_(-50.0)
         model.elites.copy_(th.tensor([3.0, 1.0]))
         model.normalizer.low.fill_(-th.inf)
         model.normalizer.high.fill_(th.inf)
@@ -153,3 +154,10 @@ def test_weight_decays_of_mbpo() -> None:
 def test_bad_arguments_are_named(kwargs: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=rf"{list(kwargs)[-1]}.*allowed"):
         ProbabilisticEnsemble(**kwargs)  # type: ignore[arg-type]
+
+
+def test_members_are_restored_apart_even_where_sizes_coincide() -> None:
+    """D == E: a parameter of one size per dimension must not pass for one per member."""
+    model = ProbabilisticEnsemble(n_members=4, n_elites=2, net_arch=(8,))
+    model.build(3, 1)  # D = 1 + 3 = E
+    assert all(parameter.shape[0] == 4 and parameter.dim() == 3 for parameter in model.parameters())

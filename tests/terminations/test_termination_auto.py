@@ -6,12 +6,13 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom.common.types import Context, Transitions
-from sb3_tom.terminations import AutoTermination, read_rule, resolve_termination
+from sb3_tom.terminations import AutoTermination, LearnedTermination, read_rule, resolve_termination
 
 RULE = {
     "env": "tests:Line",
@@ -23,7 +24,7 @@ Maker = Callable[..., Transitions]
 
 
 def built(rule: dict[str, Any] | None) -> AutoTermination:
-    termination = AutoTermination(rule)
+    termination = AutoTermination(rule, LearnedTermination(first_gradient_steps=300))
     termination.build(2, 1)
     return termination
 
@@ -156,7 +157,7 @@ def test_real_episodes_never_contradict_the_rule(env_id: str, context: Context) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(200):
-            actions = th.as_tensor([env.action_space.sample() for _ in range(2)])
+            actions = th.as_tensor(np.stack([env.action_space.sample() for _ in range(2)]))
             next_observations, _, dones, infos = env.step(actions.numpy())
             for index, info in enumerate(infos):
                 next_observations[index] = info.get("terminal_observation", next_observations[index])

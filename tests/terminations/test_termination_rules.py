@@ -56,9 +56,7 @@ WALKER = {1: (0.5, 2.4), 2: (-1.5, 1.5)}
 ANT = {2: (0.0, 1.3)}
 HUMANOID = {2: (0.7, 2.3)}
 POLES = {1: (-1.2, 1.2), 2: (-1.2, 1.2)}
-TRUNCATED = {
-    f"include_{part}_in_observation": False for part in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
-}
+TRUNCATED = {f"include_{part}_in_observation": False for part in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")}
 POSITIONS = {"exclude_current_positions_from_observation": False}
 
 CASES = [
@@ -240,9 +238,17 @@ def test_rule_at_and_around_each_threshold_and_beyond_the_finite(
 
 @pytest.mark.parametrize(
     ("env_id", "index", "value"),
-    [("Hopper-v5", 1, -1e9), ("Hopper-v5", 2, -1e9), ("Hopper-v5", 4, -150.0), ("Hopper-v5", 4, 150.0), ("Walker2d-v5", 2, -3.0)],
+    [
+        ("Hopper-v5", 1, -1e9),
+        ("Hopper-v5", 2, -1e9),
+        ("Hopper-v5", 4, -150.0),
+        ("Hopper-v5", 4, 150.0),
+        ("Walker2d-v5", 2, -3.0),
+    ],
 )
-def test_lower_bounds_count_too(frozen: Callable[[str], tuple[Any, dict[str, Any]]], env_id: str, index: int, value: float) -> None:
+def test_lower_bounds_count_too(
+    frozen: Callable[[str], tuple[Any, dict[str, Any]]], env_id: str, index: int, value: float
+) -> None:
     """The widespread port of the Hopper rule takes abs of a comparison, so that -1e9 is healthy."""
     env, rule = frozen(env_id)
     positions = env.init_qpos.copy()

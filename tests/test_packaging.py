@@ -1,0 +1,125 @@
+"""What a user installs: the wheel's files, its metadata, and pins for everything that it was tested with."""
+
+import email.message
+import email.parser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import sb3_tom
+
+ROOT = Path(__file__).parents[1]
+TESTED_EXTRAS = ("extra", "plots", "tests")
+"""The extras that ``make test`` installs."""
+
+OF_TORCH = re.compile(r"(nvidia|cuda|triton)")
+"""Packages that only torch's CUDA builds bring along; torch's own pin decides their versions."""
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel of this checkout, built in a copy so that nothing is left behind here."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for folder in ("sb3_tom", "hyperparams", "tests", "examples"):
+        if (ROOT / folder).is_dir():
+            shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(out)], cwd=source, check=True, capture_output=True, env=os.environ)
+    (path,) = out.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="session")
+def wheel_metadata(wheel: zipfile.ZipFile) -> email.message.Message:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return email.parser.Parser().parsestr(wheel.read(name).decode())
+
+
+def pins() -> dict[str, str]:
+    """Version by canonical name of ``constraints.txt``, for this Python."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    requirements = [Requirement(line) for line in lines if line]
+    chosen = [requirement for requirement in requirements if requirement.marker is None or requirement.marker.evaluate()]
+    versions = {}
+    for requirement in chosen:
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==" and canonicalize_name(requirement.name) not in versions, requirement
+        versions[canonicalize_name(requirement.name)] = specifier.version
+    return versions
+
+
+def applies(requirement: Requirement, extras: tuple[str, ...]) -> bool:
+    return requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+
+
+def closure(requirements: list[str], extras: tuple[str, ...]) -> set[str]:
+    """Canonical names of all installed distributions that the requirements need, directly or not."""
+    names: set[str] = set()
+    waiting = [requirement for requirement in map(Requirement, requirements) if applies(requirement, extras)]
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        key = (canonicalize_name(requirement.name), tuple(sorted(requirement.extras)))
+        if key in seen:
+            continue
+        seen.add(key)
+        names.add(key[0])
+        needed = metadata.requires(requirement.name) or []
+        waiting += [inner for inner in map(Requirement, needed) if applies(inner, key[1])]
+    return names
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "sb3_tom").rglob("*.py")}
+    assert modules | {"sb3_tom/py.typed", "sb3_tom/version.txt"} <= names
+    assert all(name.startswith("sb3_tom/") for name in names if "/" in name), "tests or examples would be installed as packages"
+    assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+    hyperparams = {f"sb3_tom/hyperparams/{path.name}" for path in (ROOT / "hyperparams").glob("*.yml")}
+    assert hyperparams <= names
+
+
+def test_metadata(wheel_metadata: email.message.Message) -> None:
+    version = (ROOT / "sb3_tom" / "version.txt").read_text().strip()
+    assert wheel_metadata["Version"] == sb3_tom.__version__ == version
+    assert f"## Release {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert wheel_metadata["License-Expression"] == "MIT" or wheel_metadata["License"] == "MIT"
+    assert set(wheel_metadata.get_all("Provides-Extra")) >= {"zoo", "plots", "tests", "docs", "extra"}
+
+
+def test_every_dependency_is_pinned_to_what_is_installed(wheel_metadata: email.message.Message) -> None:
+    pinned = pins()
+    names = {name for name in closure(wheel_metadata.get_all("Requires-Dist"), TESTED_EXTRAS) if not OF_TORCH.match(name)}
+    assert {"torch", "numpy", "stable-baselines3", "pytest", "matplotlib"} <= names
+    assert names - set(pinned) == set()
+    installed = {name: metadata.version(name).partition("+")[0] for name in names}
+    assert installed == {name: pinned[name] for name in names}
+
+
+def test_torch_has_one_pin() -> None:
+    (pin,) = re.findall(r"^TORCH = torch==(\S+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert pins()["torch"] == pin
+
+
+def test_readme_and_continuous_integration_run_the_same_command() -> None:
+    assert re.search(r"^make test$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    script = ROOT / ".ci" / "run"
+    assert re.search(r"^make test\b", script.read_text(), flags=re.MULTILINE)
+    assert os.access(script, os.X_OK)
+
+
+def test_installed_package_is_typed_and_names_what_it_exports() -> None:
+    assert (Path(sb3_tom.__file__).parent / "py.typed").exists()
+    missing = [name for name in sb3_tom.__all__ if not hasattr(sb3_tom, name)]
+    assert missing == []
