@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sb3_tom import zoo as zoo  # lets the RL Zoo find the algorithms; imports nothing of it
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble

@@ -29,8 +29,8 @@ OF_TORCH = re.compile(r"(nvidia|cuda|triton)")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel of this checkout, built in a copy so that nothing is left behind here."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    for path in (path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")):
+        shutil.copy(path, source)
     for folder in ("sb3_tom", "hyperparams", "tests", "examples"):
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -176,22 +176,25 @@ class WeightByAgeCallback(BaseCallback):
         return self.model.replay_buffer  # type: ignore[attr-defined]
 
     def _on_step(self) -> bool:
-        # A model phase runs in train(), after the step's transition was stored: at the next step the weights are complete.
-        if self._buffer.policy_version != self._policy_version:
-            self._policy_version = self._buffer.policy_version
-            self.table.append(*self._rows())
+        # A model phase runs in train(), after the step's transitions were stored; those of the next step are not yet.
+        self._write_new_phase(self.num_timesteps - self.training_env.num_envs)
         return True
 
     def _on_training_end(self) -> None:
-        self._on_step()
+        self._write_new_phase(self.num_timesteps)
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _write_new_phase(self, env_step: int) -> None:
+        if self._buffer.policy_version != self._policy_version:
+            self._policy_version = self._buffer.policy_version
+            self.table.append(*self._rows(env_step))
+
+    def _rows(self, env_step: int) -> list[dict[str, Any]]:
         weights = weights_newest_first(self._buffer)
         ess = float(weights.sum() ** 2 / (weights.size * np.square(weights).sum()))
         edges = np.linspace(0, weights.size, min(self.n_bins, weights.size) + 1).astype(int)
         return [
             {
-                "env_step": self.num_timesteps,
+                "env_step": env_step,
                 "policy_version": int(self._policy_version),
                 "age_bin": index,
                 "age_low": low,

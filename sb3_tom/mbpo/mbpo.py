@@ -11,6 +11,7 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
 from sb3_tom.common.diagnostics import RemainingTime, optimizer_steps, weight_figures
+from sb3_tom.common.fast_matmul import fast_matmul
 from sb3_tom.common.mixing import MixedBatches
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.schedules import RolloutSchedule
@@ -155,8 +156,7 @@ class MBPO(PluggedSAC):
         self.weight_rollout_starts = weight_rollout_starts
         self.update_to_data_ratio = update_to_data_ratio
         self.policy_version = 0
-        self._new_transitions = 0  # since the last model phase
-        self._trained_transitions = 0  # since training began
+        self._new_transitions = self._trained_transitions = 0  # since the last model phase; since training began
         self._owed_updates = 0.0
         if _init_setup_model:
             self._setup_model()
@@ -187,6 +187,7 @@ class MBPO(PluggedSAC):
             self.imagine()
         self.train_policy(self._due_updates(gradient_steps), batch_size)
 
+    @fast_matmul()
     def fit_weights(self, recent: Transitions | None = None, policy: PolicyFunction | None = None) -> th.Tensor:
         """
         Weigh the real transitions; the weights stay in ``replay_buffer.weights``. Steps no env.
@@ -205,6 +206,7 @@ class MBPO(PluggedSAC):
         self._record("weighter", {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started})
         return weights
 
+    @fast_matmul()
     def fit_model(self) -> dict[str, float]:
         """
         Fit the dynamics model to the weighted real transitions, and a learned termination. Steps no env.
@@ -225,6 +227,7 @@ class MBPO(PluggedSAC):
         self._record("model", figures)
         return figures
 
+    @fast_matmul()
     def imagine(self) -> dict[str, float]:
         """
         Branched rollouts from real states into the ring of imagined transitions. Steps no env.
@@ -243,6 +246,7 @@ class MBPO(PluggedSAC):
         self._record("rollout_model", figures)
         return figures
 
+    @fast_matmul()
     def train_policy(self, gradient_steps: int, batch_size: int | None = None) -> None:
         """
         SAC updates on mixed minibatches. Steps no env.

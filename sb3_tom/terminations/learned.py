@@ -1,15 +1,15 @@
 """
 A termination function that is learned from the real ``terminated`` flags.
 
-A small network c(s', s' - s, a) tells terminal rows from others. A terminal row lies within one step of the border, and so do the
-few other rows that matter. Hence, in this order of importance on held-out rows of Hopper:
+A small network c(s', s' - s, a) tells terminal rows from others. A terminal row lies within one step of the border, and so do
+the few other rows that matter. Hence
 
 - s' is scaled by the size of one step, s' - s, so that the border is wide in the network's units;
 - a group lasso on the columns of the first layer (Yuan and Lin, 2006): terminations mostly depend on few coordinates;
 - half of each batch are terminal rows; the others are drawn half uniformly, half by the present probability of a mistake.
 
-Such batches say nothing about how often episodes end. The decision threshold is therefore set where the network predicts as many
-terminations as there are real ones, so that imagined episodes end as often as real episodes do.
+Such batches say nothing about how often episodes end. The decision threshold is therefore set where the network predicts as
+many terminations as there are real ones, so that imagined episodes end as often as real episodes do.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ POOL_SIZE = 8192
 POOL_STEPS = 100
 """Gradient steps between two searches."""
 
-SAMPLE_SIZE = 65536
+SAMPLE_SIZE = 32768
 """Rows that estimate the normaliser and the threshold: the cost of a fit does not grow with the buffer."""
 
 FINEST_SCALE = 1.0 / 30.0
@@ -61,7 +61,7 @@ class LearnedTermination(Termination):
         gradient_steps: int = 200,
         first_gradient_steps: int = 1500,
         batch_size: int = 256,
-        group_lasso: float = 0.3,
+        group_lasso: float = 4.0,
     ) -> None:
         super().__init__()
         self.hidden_sizes = check_integers("hidden_sizes", hidden_sizes, least=1)
@@ -133,20 +133,23 @@ class LearnedTermination(Termination):
         signs = th.ones(2 * half, 1, device=self.mean.device)
         signs[:half] = -1.0
         loss = th.zeros((), device=self.mean.device)
+        lasso = self.group_lasso / rows.terminals.sqrt()
         terminal = rows.draw_terminal((steps, half))
-        for start in range(0, steps, POOL_STEPS):
-            batches = terminal[start : start + POOL_STEPS]
-            for indices in th.cat((batches, self._draw_hard(rows, batches.shape)), dim=1):
-                loss = 2.0 * nn.functional.softplus(signs * self._logits(rows.features(indices))).mean()
-                penalty = self.first_layer.weight.norm(dim=0).sum()
-                self.optimizer.zero_grad(set_to_none=True)
-                (loss + self.group_lasso * penalty).backward()
-                self.optimizer.step()
+        for step in range(steps):
+            if step % POOL_STEPS == 0:
+                other = self._draw_hard(rows, (POOL_STEPS, half))
+            self.optimizer.param_groups[0]["lr"] = self.learning_rate * (1.0 - step / steps)
+            indices = th.cat((terminal[step], other[step % POOL_STEPS]))
+            loss = 2.0 * nn.functional.softplus(signs * self._logits(rows.features(indices))).mean()
+            penalty = self.first_layer.weight.norm(dim=0).sum()
+            self.optimizer.zero_grad(set_to_none=True)
+            (loss + lasso * penalty).backward()
+            self.optimizer.step()
         return loss.detach()
 
     @th.no_grad()
-    def _draw_hard(self, rows: "_Rows", shape: th.Size) -> th.Tensor:
-        """Indices of non-terminal rows: half uniform, half by the probability that the network gives them of being terminal."""
+    def _draw_hard(self, rows: "_Rows", shape: tuple[int, int]) -> th.Tensor:
+        """Indices of non-terminal rows: half uniform, half by the network's probability of calling them terminal."""
         pool = rows.draw_other((POOL_SIZE,))
         mistakes = th.sigmoid(self._logits(rows.features(pool)).squeeze(-1)).double()
         cumulative = (mistakes / mistakes.sum() + 1.0 / POOL_SIZE).cumsum(0)

@@ -75,7 +75,8 @@ def contradicts(rule: Rule, next_observations: th.Tensor, terminated: th.Tensor)
         clipped = rule["clipped"]
         entries = next_observations[..., clipped["start"] : clipped["stop"]]
         surely_goes_on = surely_goes_on & ~(entries.abs() >= clipped["limit"] * (1.0 - ROUNDING)).any(-1, keepdim=True)
-    return (ended & surely_goes_on) | (~ended & surely_terminates)
+    wrong: th.Tensor = (ended & surely_goes_on) | (~ended & surely_terminates)
+    return wrong
 
 
 def _never(rule: Rule, next_observations: th.Tensor, slack: float) -> th.Tensor:
@@ -97,10 +98,10 @@ def _inside(rule: Rule, next_observations: th.Tensor, slack: float) -> th.Tensor
 
 def _tip(rule: Rule, next_observations: th.Tensor, slack: float) -> th.Tensor:
     sine_1, sine_2, cosine_1, cosine_2 = next_observations[..., 1:5].unbind(-1)
-    lower, upper = rule["lengths"]
+    lower, upper = (float(length) for length in rule["lengths"])
     height = lower * cosine_1 + upper * (cosine_1 * cosine_2 - sine_1 * sine_2)
-    margin = rule["tolerance"] * (slack / ROUNDING)
-    return (height <= rule["height"] - margin).unsqueeze(-1)
+    limit = float(rule["height"] - rule["tolerance"] * slack / ROUNDING)
+    return (height <= limit).unsqueeze(-1)
 
 
 def _goal(rule: Rule, next_observations: th.Tensor, slack: float) -> th.Tensor:

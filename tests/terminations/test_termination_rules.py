@@ -51,6 +51,8 @@ class Case:
         return "-".join([self.env_id, *(f"{name}={value}" for name, value in self.kwargs.items())])
 
 
+FrozenEnvs = Callable[[str], tuple[Any, dict[str, Any]]]
+
 HOPPER = {1: (0.4, 1.6), 2: (-0.4, 0.4)}
 WALKER = {1: (0.5, 2.4), 2: (-1.5, 1.5)}
 ANT = {2: (0.0, 1.3)}
@@ -199,7 +201,7 @@ EXACT = {
 
 
 @pytest.fixture(scope="module")
-def frozen() -> Callable[[str], tuple[Any, dict[str, Any]]]:
+def frozen() -> FrozenEnvs:
     made: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def get(env_id: str) -> tuple[Any, dict[str, Any]]:
@@ -217,9 +219,7 @@ def frozen() -> Callable[[str], tuple[Any, dict[str, Any]]]:
 @pytest.mark.parametrize("env_id", EXACT)
 @settings(max_examples=60)
 @given(data=st.data())
-def test_rule_at_and_around_each_threshold_and_beyond_the_finite(
-    env_id: str, frozen: Callable[[str], tuple[Any, dict[str, Any]]], data: st.DataObject
-) -> None:
+def test_rule_at_and_around_each_threshold_and_beyond_the_finite(env_id: str, frozen: FrozenEnvs, data: st.DataObject) -> None:
     env, rule = frozen(env_id)
     positions = env.init_qpos.copy()
     for index, (low, high) in EXACT[env_id].centres.items():
@@ -246,9 +246,7 @@ def test_rule_at_and_around_each_threshold_and_beyond_the_finite(
         ("Walker2d-v5", 2, -3.0),
     ],
 )
-def test_lower_bounds_count_too(
-    frozen: Callable[[str], tuple[Any, dict[str, Any]]], env_id: str, index: int, value: float
-) -> None:
+def test_lower_bounds_count_too(frozen: FrozenEnvs, env_id: str, index: int, value: float) -> None:
     """The widespread port of the Hopper rule takes abs of a comparison, so that -1e9 is healthy."""
     env, rule = frozen(env_id)
     positions = env.init_qpos.copy()
@@ -258,7 +256,7 @@ def test_lower_bounds_count_too(
     assert bool(terminates(rule, as_batch(observation)))
 
 
-def test_humanoid_with_a_nan_height_terminates(frozen: Callable[[str], tuple[Any, dict[str, Any]]]) -> None:
+def test_humanoid_with_a_nan_height_terminates(frozen: FrozenEnvs) -> None:
     """(z < low) + (z > high) lets a NaN live; the environment does not."""
     env, rule = frozen("Humanoid-v5")
     positions = env.init_qpos.copy()

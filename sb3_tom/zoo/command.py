@@ -1,0 +1,23 @@
+"""The zoo's commands, with the algorithms of sb3_tom registered by hand: ``python -m sb3_tom.train`` and ``sb3_tom.enjoy``."""
+
+from importlib import import_module
+
+from sb3_tom.zoo.registration import register
+
+MODULES = ("rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager")
+
+
+def run_command(name: str) -> None:
+    """
+    Run one of the zoo's commands with the arguments of this process.
+
+    :param name: "train" or "enjoy"
+    :raises SystemExit: with a message, if the zoo is not installed
+    """
+    try:
+        for module in MODULES:
+            register(import_module(module))
+        command = getattr(import_module(f"rl_zoo3.{name}"), name)
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"python -m sb3_tom.{name} needs the RL Zoo ({error}): pip install 'sb3_tom[zoo]'") from error
+    command()

@@ -1,0 +1,40 @@
+"""From the parameters of an Optuna trial to arguments of the agent, in plain values that YAML can hold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+POLICY_ARCHITECTURES = {"small": [64, 64], "medium": [256, 256], "large": [256, 256, 256]}
+"""Hidden layers of actor and critics, by the name that is suggested."""
+
+AS_THEY_ARE = ("learning_rate", "tau", "target_entropy", "update_to_data_ratio", "real_ratio", "model_train_freq")
+MODEL = "dynamics_"
+WEIGHTER = "weighter_"
+"""Prefixes of parameters that go into ``dynamics_kwargs`` and ``weighter_kwargs``."""
+
+
+def convert_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The zoo's converter for all three algorithms. The nested mappings replace those of a YAML file as a whole, as the zoo does it.
+
+    :param params: ``trial.params``
+    :return: arguments of the agent
+    """
+    ramp_start = params["rollout_ramp_start"]
+    hyperparams: dict[str, Any] = {name: params[name] for name in AS_THEY_ARE}
+    hyperparams["gamma"] = 1 - params["one_minus_gamma"]
+    hyperparams["batch_size"] = 2 ** params["batch_size_pow"]
+    hyperparams["policy_kwargs"] = {"net_arch": list(POLICY_ARCHITECTURES[params["policy_arch"]])}
+    hyperparams["rollout_schedule"] = [
+        ramp_start,
+        ramp_start + params["rollout_ramp_steps"],
+        1,
+        params["rollout_end_length"],
+    ]
+    hyperparams["dynamics_kwargs"] = {
+        "net_arch": [params[f"{MODEL}width"]] * params[f"{MODEL}layers"],
+        "learning_rate": params[f"{MODEL}learning_rate"],
+    }
+    weighter_kwargs = {name.removeprefix(WEIGHTER): value for name, value in params.items() if name.startswith(WEIGHTER)}
+    if weighter_kwargs:
+        hyperparams["weighter_kwargs"] = weighter_kwargs
+    return hyperparams

@@ -1,0 +1,87 @@
+"""
+What the zoo's ``ExperimentManager`` does otherwise for MBPO and its variants: one clear error for a bad hyperparameter, the
+env's arguments for the evaluation env too, no silent change of the weighter by ``-i``, and diverged trials are pruned.
+
+Each wrapper takes the method that it wraps, the manager, the algorithm's class, and the method's arguments.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sb3_tom.common.resolve import resolve_plug
+from sb3_tom.mbpo.mbpo import MBPO
+from sb3_tom.mbpo.plugged_sac import CONTRACTS
+from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
+
+
+def _place(manager: Any) -> str:
+    """Where the hyperparameters come from, for messages."""
+    overridden = manager.custom_hyperparams
+    return f"{manager.config}{f' with -params {sorted(overridden)}' if overridden else ''}, {manager.env_name.gym_id}"
+
+
+def read_hyperparameters(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
+    """Check them before the zoo converts them, which fails without a name."""
+    hyperparams, saved = original(manager)
+    custom = manager.custom_hyperparams or {}
+    check_hyperparams(hyperparams, algorithm, lambda key: _place(manager) if key in custom else _file(manager))
+    # The zoo gives the env_kwargs of a YAML file to the training env alone; other observations would stop the evaluation
+    if "env_kwargs" in hyperparams and manager._eval_env_kwargs_args is None:
+        manager.eval_env_kwargs = hyperparams["env_kwargs"]
+    return hyperparams, saved
+
+
+def _file(manager: Any) -> str:
+    return f"{manager.config}, {manager.env_name.gym_id}"
+
+
+def setup_experiment(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
+    """The error of a constructor, with the file and the env in front of the argument that it names."""
+    try:
+        return original(manager)
+    except HyperparameterError:
+        raise
+    except (ValueError, TypeError, KeyError, NameError, SyntaxError) as error:
+        raise HyperparameterError(f"{_place(manager)}: {error}") from error
+
+
+def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO], trial: Any) -> Any:
+    """One trial: errors of its constructor with file and env, and no return that is not finite."""
+    import optuna
+
+    try:
+        value = original(manager, trial)
+    except (ValueError, TypeError) as error:
+        raise HyperparameterError(f"{_place(manager)}, trial {trial.number}: {error}") from error
+    if not math.isfinite(value):
+        raise optuna.TrialPruned(f"diverged: the mean return is {value}")
+    return value
+
+
+def load_pretrained_agent(
+    original: Callable[..., Any],
+    manager: Any,
+    algorithm: type[MBPO],
+    hyperparams: Mapping[str, Any],
+    env: Any,
+) -> Any:
+    """Plugs come from the file: refuse ``--algo mbpo_tom -i FILE`` where the file holds another algorithm's weighter."""
+    agent = original(manager, hyperparams, env)
+    contract, aliases = CONTRACTS["weighter"]
+    meant = resolve_plug("weighter", algorithm.default_weighter, None, contract, aliases)
+    if "weighter" not in hyperparams and type(agent.weighter) is not type(meant):
+        raise ValueError(
+            f"--algo {manager.algo} means weighter={algorithm.default_weighter!r}, but {manager.trained_agent} was saved with "
+            f"{type(agent.weighter).__name__}; allowed: the --algo that it was trained with, or -params weighter:... to confirm"
+        )
+    return agent
+
+
+WRAPPERS: dict[str, Callable[..., Any]] = {
+    "read_hyperparameters": read_hyperparameters,
+    "setup_experiment": setup_experiment,
+    "objective": objective,
+    "_load_pretrained_agent": load_pretrained_agent,
+}
+"""By the name of the method of ``ExperimentManager``."""

@@ -1,0 +1,98 @@
+"""
+What the RL Zoo (``rl_zoo3``) needs to know about the algorithms: their classes, samplers and converters for Optuna, and where
+their YAML files are. The zoo has no place for extensions, so entries are added to its dictionaries and the methods of its
+``ExperimentManager`` are wrapped; for the algorithms of others the wrappers do nothing.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import Signature, signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sb3_tom.mbpo.mbpo import MBPO
+from sb3_tom.mbpo.variants import MBPOPMAC, MBPOTOM
+from sb3_tom.zoo import experiments
+from sb3_tom.zoo.converters import convert_params
+from sb3_tom.zoo.samplers import SAMPLERS
+
+ALGORITHMS: dict[str, type[MBPO]] = {"mbpo": MBPO, "mbpo_pmac": MBPOPMAC, "mbpo_tom": MBPOTOM}
+"""The classes by the names that the zoo's ``--algo`` takes."""
+
+WRAPPED = "_sb3_tom_wrapped"
+"""Marks an ``ExperimentManager`` that is wrapped already."""
+
+
+def hyperparams_folder() -> Path:
+    """Where the YAML files are: inside the installed package, or beside it in a checkout (the zoo's own rule)."""
+    package = Path(__file__).parents[1]
+    inside = package / "hyperparams"
+    return inside if inside.is_dir() else package.parent / "hyperparams"
+
+
+def register(module: ModuleType) -> None:
+    """
+    Add what one of the zoo's modules lacks; what is there already, by whomever, stays. Calling it again changes nothing.
+
+    :param module: ``rl_zoo3.utils``, ``rl_zoo3.hyperparams_opt`` or ``rl_zoo3.exp_manager``, imported
+    :raises KeyError: for another module
+    """
+    _REGISTRATIONS[module.__name__](module)
+
+
+def _register_algorithms(utils: ModuleType) -> None:
+    for name, algorithm in ALGORITHMS.items():
+        utils.ALGOS.setdefault(name, algorithm)
+
+
+def _register_search_spaces(hyperparams_opt: ModuleType) -> None:
+    for name, sampler in SAMPLERS.items():
+        hyperparams_opt.HYPERPARAMS_SAMPLER.setdefault(name, sampler)
+        hyperparams_opt.HYPERPARAMS_CONVERTER.setdefault(name, convert_params)
+
+
+def _register_experiments(exp_manager: ModuleType) -> None:
+    manager_class, algorithms = exp_manager.ExperimentManager, exp_manager.ALGOS
+    if WRAPPED in vars(manager_class):
+        return
+    setattr(manager_class, WRAPPED, True)
+    manager_class.__init__ = _with_default_config(manager_class.__init__, algorithms)
+    for name, wrapper in experiments.WRAPPERS.items():
+        setattr(manager_class, name, _for_our_algorithms(getattr(manager_class, name), wrapper, algorithms))
+
+
+def _with_default_config(original: Callable[..., None], algorithms: dict[str, Any]) -> Callable[..., None]:
+    """The zoo looks for a YAML file in its own folder only; without ``-conf`` ours is in ours."""
+    parameters: Signature = signature(original)
+
+    @wraps(original)
+    def initialize(*args: Any, **kwargs: Any) -> None:
+        bound = parameters.bind(*args, **kwargs)
+        name = bound.arguments.get("algo")
+        ours = name in ALGORITHMS and algorithms.get(name) is ALGORITHMS[name]
+        if ours and not bound.arguments.get("config"):
+            bound.arguments["config"] = str(hyperparams_folder() / f"{name}.yml")
+        original(*bound.args, **bound.kwargs)
+
+    return initialize
+
+
+def _for_our_algorithms(original: Callable[..., Any], wrapper: Callable[..., Any], algorithms: dict[str, Any]) -> Any:
+    """``wrapper(original, manager, ...)`` for MBPO and its subclasses, ``original`` for all others."""
+
+    @wraps(original)
+    def method(manager: Any, *args: Any, **kwargs: Any) -> Any:
+        algorithm = algorithms.get(manager.algo)
+        if isinstance(algorithm, type) and issubclass(algorithm, MBPO):
+            return wrapper(original, manager, algorithm, *args, **kwargs)
+        return original(manager, *args, **kwargs)
+
+    return method
+
+
+_REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
+    "rl_zoo3.utils": _register_algorithms,
+    "rl_zoo3.hyperparams_opt": _register_search_spaces,
+    "rl_zoo3.exp_manager": _register_experiments,
+}

@@ -1,0 +1,79 @@
+"""Search spaces for ``python -m rl_zoo3.train -optimize``. Names of Optuna's parameters become arguments in ``converters``."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sb3_tom.zoo.converters import MODEL, POLICY_ARCHITECTURES, WEIGHTER, convert_params
+
+if TYPE_CHECKING:
+    import optuna
+
+Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
+
+
+def _suggest_policy(trial: "optuna.Trial", n_actions: int) -> None:
+    """SAC's part. The target entropy is searched on both sides of the half of ``-n_actions``, which MBPO takes for most tasks."""
+    trial.suggest_float("learning_rate", 1e-4, 1e-3, log=True)
+    trial.suggest_float("one_minus_gamma", 0.003, 0.03, log=True)
+    trial.suggest_float("tau", 0.002, 0.02, log=True)
+    trial.suggest_int("batch_size_pow", 7, 9)
+    trial.suggest_categorical("policy_arch", sorted(POLICY_ARCHITECTURES))
+    trial.suggest_float("target_entropy", -float(max(n_actions, 1)), 0.0)
+
+
+def _suggest_model(trial: "optuna.Trial") -> None:
+    """MBPO's part: how much the policy trains on how much imagination, and the size of the model."""
+    trial.suggest_int("update_to_data_ratio", 5, 40, step=5)
+    trial.suggest_float("real_ratio", 0.02, 0.5, log=True)
+    trial.suggest_int("rollout_ramp_start", 0, 50_000, step=5_000)
+    trial.suggest_int("rollout_ramp_steps", 10_000, 250_000, step=10_000)
+    trial.suggest_int("rollout_end_length", 1, 25, log=True)
+    trial.suggest_categorical("model_train_freq", [125, 250, 500, 1000])
+    trial.suggest_int(f"{MODEL}layers", 2, 4)
+    trial.suggest_categorical(f"{MODEL}width", [100, 200, 400])
+    trial.suggest_float(f"{MODEL}learning_rate", 3e-4, 3e-3, log=True)
+
+
+def _suggest_pmac(trial: "optuna.Trial") -> None:
+    trial.suggest_float(f"{WEIGHTER}alpha", 0.5, 0.99)
+
+
+def _suggest_tom(trial: "optuna.Trial") -> None:
+    trial.suggest_categorical(f"{WEIGHTER}divergence", ["chi2", "kl"])
+    trial.suggest_categorical(f"{WEIGHTER}recent_size", [500, 1000, 2000, 4000])
+    trial.suggest_float(f"{WEIGHTER}max_weight", 3.0, 30.0, log=True)
+    trial.suggest_float(f"{WEIGHTER}uniform_mix", 0.0, 0.5)
+    trial.suggest_float(f"{WEIGHTER}ratio_bound", 2.0, 10.0)
+    trial.suggest_float(f"{WEIGHTER}discriminator_weight_decay", 1e-4, 1e-1, log=True)
+    trial.suggest_float(f"{WEIGHTER}q_learning_rate", 3e-4, 3e-3, log=True)
+
+
+def _sampler(suggest_weighter: Callable[["optuna.Trial"], None] | None) -> Sampler:
+    def sample(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+        """
+        The zoo's signature.
+
+        :param trial: Optuna's trial, whose parameters alone decide what is returned
+        :param n_actions: size of the action space
+        :param n_envs: unused: the ratio of updates is per transition
+        :param additional_args: unused: of hindsight replay
+        :return: arguments of the agent
+        """
+        _suggest_policy(trial, n_actions)
+        _suggest_model(trial)
+        if suggest_weighter is not None:
+            suggest_weighter(trial)
+        hyperparams = convert_params(trial.params)
+        for name in ("gamma", "batch_size", "rollout_schedule"):
+            trial.set_user_attr(name, hyperparams[name])
+        return hyperparams
+
+    return sample
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "mbpo": _sampler(None),
+    "mbpo_pmac": _sampler(_suggest_pmac),
+    "mbpo_tom": _sampler(_suggest_tom),
+}
+"""By the zoo's name of the algorithm."""
