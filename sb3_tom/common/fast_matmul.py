@@ -1,10 +1,10 @@
 """
 Float32 matrix products at full width on AMD processors.
 
-PyTorch on CPUs multiplies float32 matrices with MKL, which keeps to AVX2 on processors that are not Intel's; oneDNN, in
-the same build, uses AVX-512. PyTorch takes oneDNN for float32 only where bfloat16 is *permitted* in a product. On
-processors without bfloat16 matrix units oneDNN makes no use of that permission and computes in float32; whether it does so here
-is tried out once, on numbers (docs/performance.md).
+PyTorch multiplies float32 matrices on CPUs with MKL, which keeps to AVX2 on processors that are not Intel's; oneDNN, in the
+same build, uses AVX-512. PyTorch takes oneDNN for float32 only where bfloat16 is *permitted* in a product. On processors
+without bfloat16 matrix units oneDNN makes no use of that permission and computes in float32; whether it does so here is
+tried out once, on numbers (docs/performance.md).
 """
 
 from collections.abc import Iterator

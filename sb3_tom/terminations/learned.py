@@ -5,8 +5,10 @@ A small network c(s', s' - s, a) tells terminal rows from others. A terminal row
 the few other rows that matter. Hence
 
 - s' is scaled by the size of one step, s' - s, so that the border is wide in the network's units;
-- a group lasso on the columns of the first layer (Yuan and Lin, 2006): terminations mostly depend on few coordinates;
-- half of each batch are terminal rows; the others are drawn half uniformly, half by the present probability of a mistake.
+- a group lasso on the columns of the first layer (Yuan and Lin, 2006), because terminations mostly depend on few coordinates;
+  its weight falls with the square root of the number of terminal rows, as the noise in the data term does;
+- half of each batch are terminal rows; the others are drawn half uniformly, half by the present probability of a mistake;
+- the learning rate falls to 0 within each fit, so that the border does not jitter.
 
 Such batches say nothing about how often episodes end. The decision threshold is therefore set where the network predicts as
 many terminations as there are real ones, so that imagined episodes end as often as real episodes do.
@@ -42,11 +44,11 @@ class LearnedTermination(Termination):
     Until a terminal row was seen it never terminates. Afterwards a row that is not finite terminates.
 
     :param hidden_sizes: widths of the hidden layers
-    :param learning_rate: of Adam
+    :param learning_rate: of Adam at the start of a fit; it falls linearly to 0 within each fit
     :param gradient_steps: steps of each :meth:`fit`, whatever the number of rows
     :param first_gradient_steps: steps of the first :meth:`fit` with a terminal row
     :param batch_size: rows of a step, half of them terminal
-    :param group_lasso: weight of the sum of the norms of the first layer's columns
+    :param group_lasso: weight of the sum of the norms of the first layer's columns, times sqrt(number of terminal rows)
     """
 
     mean: th.Tensor
@@ -209,7 +211,7 @@ class _Rows:
         return th.rand(shape, generator=self.generator, device=self.data.device, dtype=th.float64)
 
     def _draw(self, rank: th.Tensor, shape: tuple[int, ...]) -> th.Tensor:
-        return th.searchsorted(rank, (self.uniform(shape) * rank[-1]).long() + 1)
+        return th.searchsorted(rank, (self.uniform(shape) * rank[-1]).long() + 1).clamp(max=self.data.size - 1)
 
 
 def _features(observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:

@@ -201,8 +201,8 @@ def test_bad_arguments_are_named(kwargs: dict[str, Any]) -> None:
 
 def hopper_episodes(rows: int, seed: int) -> tuple[Transitions, th.Tensor]:
     """
-    Rows of Hopper as a training run meets them: random actions, held random actions, timid ones, and noisy linear policies (one
-    per episode), and the number of the episode of each row.
+    Rows of Hopper as a training run meets them (random actions, held random actions, timid ones, noisy linear policies; one
+    of these per episode), and the number of the episode of each row.
     """
     env, rng = gym.make("Hopper-v5"), np.random.default_rng(seed)
     collected: list[tuple[np.ndarray, np.ndarray, np.ndarray, bool]] = []
@@ -222,10 +222,8 @@ def hopper_episodes(rows: int, seed: int) -> tuple[Transitions, th.Tensor]:
             observation, done, step = next_observation, terminated or truncated, step + 1
     columns = [th.as_tensor(np.array(column), dtype=th.float32) for column in zip(*collected, strict=True)]
     size = len(collected)
-    version = th.zeros(size, dtype=th.long)
-    return Transitions(columns[0], columns[1], columns[2], th.zeros(size, 1), columns[3].reshape(size, 1), version), th.tensor(
-        episodes
-    )
+    fields = (*columns[:3], th.zeros(size, 1), columns[3].reshape(size, 1), th.zeros(size, dtype=th.long))
+    return Transitions(*fields), th.tensor(episodes)
 
 
 def test_real_terminations_of_hopper_on_held_out_episodes(context: Context) -> None:

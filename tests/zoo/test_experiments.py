@@ -1,0 +1,165 @@
+"""Experiments through the RL Zoo's own manager: train, continue, bad values, diverged trials."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch as th
+
+pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
+
+import optuna
+
+from sb3_tom import MBPO, MBPOTOM, PMACWeighter, UniformWeighter
+from sb3_tom.zoo.checks import HyperparameterError
+from tests.zoo.small import SMALL, experiment
+
+YAML = """
+default: &default
+  policy: 'MlpPolicy'
+  n_timesteps: !!float 60
+  buffer_size: 500
+  policy_kwargs: {{net_arch: [8]}}
+  dynamics_kwargs: {{net_arch: [8]}}
+Pendulum-v1:
+  <<: *default
+  {line}
+"""
+
+
+def train(folder: Path, **kwargs: Any) -> tuple[Any, Any]:
+    manager = experiment(folder, **kwargs)
+    agent, _ = manager.setup_experiment()
+    manager.learn(agent)
+    manager.save_trained_model(agent)
+    return manager, agent
+
+
+def test_train_with_checkpoints_then_continue(tmp_path: Path) -> None:
+    hyperparams = {**SMALL, "weighter_kwargs": {"divergence": "kl", "recent_size": 30, "q_steps": 3, "discriminator_steps": 3}}
+    manager, agent = train(tmp_path, hyperparams=hyperparams, save_freq=25, save_replay_buffer=True)
+    assert type(agent) is MBPOTOM and agent.policy_version > 0 and agent._n_updates > 0
+    assert {"rl_model_25_steps.zip", "rl_model_50_steps.zip", "replay_buffer.pkl"} <= set(os.listdir(manager.save_path))
+    continued, loaded = train(tmp_path, trained_agent=f"{manager.save_path}/Pendulum-v1.zip", n_timesteps=30)
+    assert continued.save_path != manager.save_path
+    # -i without weighter arguments goes on with those of the file, and with its model and its data
+    assert loaded.weighter.divergence == "kl" and loaded.weighter.recent_size == 30
+    assert loaded.replay_buffer.n_transitions == 60 + 30
+    assert loaded._n_updates > agent._n_updates and loaded.policy_version > agent.policy_version
+
+
+def test_continuing_starts_from_the_saved_parameters(tmp_path: Path) -> None:
+    manager, agent = train(tmp_path, algo="mbpo")
+    loaded, _ = experiment(tmp_path, algo="mbpo", trained_agent=f"{manager.save_path}/Pendulum-v1.zip").setup_experiment()
+    for name, saved in agent.dynamics.state_dict().items():
+        assert th.equal(saved, loaded.dynamics.state_dict()[name]), name
+
+
+def test_continuing_under_another_name_does_not_change_the_weighter_silently(tmp_path: Path) -> None:
+    manager, _ = train(tmp_path, algo="mbpo", n_timesteps=10)
+    path = f"{manager.save_path}/Pendulum-v1.zip"
+    with pytest.raises(ValueError, match=r"--algo mbpo_tom means weighter='tom', but .* was saved with UniformWeighter"):
+        experiment(tmp_path, trained_agent=path).setup_experiment()
+    with pytest.raises(ValueError, match=r"weighter=PMACWeighter is not allowed: the file was saved with weighter=UniformWeighter"):
+        experiment(tmp_path, trained_agent=path, hyperparams={**SMALL, "weighter": "pmac"}).setup_experiment()
+    confirmed, _ = experiment(tmp_path, trained_agent=path, hyperparams={**SMALL, "weighter": "uniform"}).setup_experiment()
+    assert isinstance(confirmed.weighter, UniformWeighter)
+
+
+def test_params_of_the_command_line_reach_the_plugs(tmp_path: Path) -> None:
+    hyperparams = {**SMALL, "weighter": "pmac", "weighter_kwargs": {"alpha": 0.5}}
+    agent, _ = experiment(tmp_path, hyperparams=hyperparams).setup_experiment()
+    assert isinstance(agent.weighter, PMACWeighter) and agent.weighter.alpha == 0.5
+
+
+@pytest.mark.parametrize("given", [None, {"include_cfrc_ext_in_observation": True}])
+def test_evaluation_env_has_the_observations_of_the_training_env(tmp_path: Path, given: dict[str, Any] | None) -> None:
+    manager = experiment(tmp_path, env="Ant-v5", eval_freq=10, env_kwargs=given)
+    agent, _ = manager.setup_experiment()
+    (callback,) = manager.callbacks
+    assert agent.observation_space.shape == callback.eval_env.observation_space.shape == ((27,) if given is None else (105,))
+
+
+BAD = {
+    "learning_rate: 3e-4": r"learning_rate='3e-4' is a string.*allowed: learning_rate: !!float 3e-4$",
+    "learning_rate: 'cosine_1'": r"learning_rate='cosine_1' is not allowed; allowed: a number, or 'lin_'",
+    "tau: 5e-3": r"tau='5e-3' is a string.*!!float 5e-3$",
+    "weighter_kwargs: {divergence: 'kl', max_weight: 1e1}": r"weighter_kwargs.max_weight='1e1' is a string",
+    "n_timesteps: 1e5": r"n_timesteps='1e5' is a string.*!!float 1e5$",
+    "n_timesteps: many": r"n_timesteps='many' is not allowed; allowed: an integer of at least 1$",
+    "n_envs: 0": r"n_envs=0 is not allowed; allowed: an integer of at least 1$",
+    "rollout_schedule: [0, 100, 1]": r"rollout_schedule=\[0, 100, 1\] is not allowed; allowed: a length",
+    "train_freq: [1, 'step', 2]": r"train_freq=\(1, 'step', 2\) is not allowed",
+    "real_ration: 0.1": r"the key real_ration=0\.1 is unknown; did you mean real_ratio\? allowed: \[",
+    "seed: 1": r"the key seed=1 is not allowed: the zoo takes it from the command line$",
+    "real_ratio: 1.5": r"real_ratio=1\.5 is not allowed; allowed: a number in \[0, 1\]$",
+    "policy_kwargs: 'dict('": r"'\(' was never closed",
+    "weighter_kwargs: 'dict(divergence=1)'": r"weighter_kwargs='dict\(divergence=1\)' is not allowed; allowed: a dict",
+    "weighter_kwargs: {divergense: 'kl'}": r"divergense='kl' is not an argument of TOMWeighter; allowed:",
+    "dynamics_kwargs: {n_member: 3}": r"dynamics_kwargs=.*unexpected keyword argument 'n_member'",
+    "normalize: True": r"env=VecNormalize\(\.\.\.\) is not allowed",
+}
+
+
+@pytest.mark.parametrize("line", BAD, ids=str)
+def test_bad_values_end_in_one_error_with_file_env_and_key(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(YAML.format(line=line))
+    manager = experiment(tmp_path, config=str(path), hyperparams=None, n_timesteps=-1)
+    with pytest.raises(HyperparameterError, match=BAD[line]) as caught:
+        manager.setup_experiment()
+    assert str(caught.value).startswith(f"{path}, Pendulum-v1: ")
+    assert str(caught.value).count(str(path)) == 1
+
+
+@pytest.mark.parametrize("missing", ["policy", "n_timesteps"])
+def test_missing_keys_are_named(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "mine.yml"
+    lines = {"policy": "policy: 'MlpPolicy'", "n_timesteps": "n_timesteps: 10"}
+    path.write_text("Pendulum-v1:\n  " + "\n  ".join(line for key, line in lines.items() if key != missing))
+    with pytest.raises(HyperparameterError, match=f"mine.yml, Pendulum-v1: the key {missing} is missing$"):
+        experiment(tmp_path, config=str(path), hyperparams=None).setup_experiment()
+
+
+def test_bad_values_of_the_command_line_are_not_blamed_on_the_file_alone(tmp_path: Path) -> None:
+    with pytest.raises(HyperparameterError, match=r"mbpo_tom.yml with -params \['tua'\], Pendulum-v1: the key tua=1 is unknown"):
+        experiment(tmp_path, hyperparams={"tua": 1}).setup_experiment()
+
+
+def test_other_algorithms_keep_their_errors(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="real_ration") as caught:
+        experiment(tmp_path, algo="sac", hyperparams={"real_ration": 0.1}).setup_experiment()
+    assert "Pendulum-v1" not in str(caught.value)
+
+
+def optimizing(folder: Path, **kwargs: Any) -> Any:
+    manager = experiment(folder, optimize_hyperparameters=True, n_evaluations=1, **kwargs)
+    assert manager.setup_experiment() is None
+    return manager
+
+
+def test_diverged_trials_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(agent: MBPO, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("weights are not finite")
+
+    monkeypatch.setattr(MBPO, "fit_weights", diverge)
+    study = optuna.create_study(direction="maximize")
+    study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 100}).objective, n_trials=1)
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
+
+
+def test_returns_that_are_not_numbers_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = optimizing(tmp_path)
+    monkeypatch.setattr(MBPO, "learn", lambda agent, steps, callback: setattr(callback[0], "last_mean_reward", float("nan")))
+    study = optuna.create_study(direction="maximize")
+    study.optimize(manager.objective, n_trials=1)
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
+
+
+def test_bad_values_stop_a_search_with_one_error(tmp_path: Path) -> None:
+    manager = optimizing(tmp_path, hyperparams={**SMALL, "weighting": "rows"})
+    study = optuna.create_study()
+    with pytest.raises(HyperparameterError, match=r"mbpo_tom.yml with -params .*, Pendulum-v1, trial 0: weighting='rows' is not"):
+        study.optimize(manager.objective, n_trials=2)
+    assert len(study.trials) == 1
