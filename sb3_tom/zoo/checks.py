@@ -30,6 +30,9 @@ COUNTS = ("n_timesteps", "n_envs")
 TEXT = ("env_wrapper", "vec_env_wrapper", "callback", "monitor_kwargs", "env_kwargs", "normalize")
 """Keys in which a string that looks like a number may be meant as a string."""
 
+EVALUATED = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
+"""Keys whose strings the zoo takes for Python."""
+
 
 class HyperparameterError(ValueError):
     """A bad hyperparameter; the message names file, env, key, what came and what is allowed."""
@@ -83,6 +86,11 @@ def _check_value(key: str, value: Any) -> None:
                     f"{path}={text!r} is a string, since YAML reads a number without a point or a sign of its exponent so; "
                     f"allowed: {path}: !!float {text}"
                 )
+    if key in EVALUATED and isinstance(value, str):
+        try:
+            compile(value, key, "eval")
+        except SyntaxError as error:
+            raise ValueError(f"{key}={value!r} is not Python: {error.msg}; allowed: a mapping, or a string like 'dict(a=1)'") from None
     if key in COUNTS:
         check_integer(key, value, 1)
     if key == "learning_rate" and isinstance(value, str):

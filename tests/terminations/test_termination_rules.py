@@ -32,6 +32,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_tom.terminations.reading import read_rule
 from sb3_tom.terminations.rules import contradicts, terminates
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*is out of date:DeprecationWarning")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -289,6 +291,16 @@ def test_hidden_x_of_ant_is_the_documented_blind_spot() -> None:
         positions[0] = np.nan
         observation, terminated = frozen_step(env, positions, env.init_qvel)
         assert terminated and bool(terminates(rule, as_batch(observation))) == seen
+
+
+def test_contact_forces_of_ant_are_not_part_of_its_health() -> None:
+    env, rule = make(Case("Ant-v5"))
+    freeze(env)
+    env.set_state(env.init_qpos, env.init_qvel)
+    env.data.cfrc_ext[:] = np.nan
+    observation, _, terminated, _, _ = env.step(np.zeros(env.model.nu))
+    assert np.isnan(observation[27:]).any() and np.isfinite(observation[:27]).all()
+    assert not terminated and not terminates(rule, as_batch(observation))
 
 
 @settings(max_examples=100)

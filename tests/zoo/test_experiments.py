@@ -94,7 +94,7 @@ BAD = {
     "real_ration: 0.1": r"the key real_ration=0\.1 is unknown; did you mean real_ratio\? allowed: \[",
     "seed: 1": r"the key seed=1 is not allowed: the zoo takes it from the command line$",
     "real_ratio: 1.5": r"real_ratio=1\.5 is not allowed; allowed: a number in \[0, 1\]$",
-    "policy_kwargs: 'dict('": r"'\(' was never closed",
+    "policy_kwargs: 'dict('": r"policy_kwargs='dict\(' is not Python: '\(' was never closed; allowed: a mapping",
     "weighter_kwargs: 'dict(divergence=1)'": r"weighter_kwargs='dict\(divergence=1\)' is not allowed; allowed: a dict",
     "weighter_kwargs: {divergense: 'kl'}": r"divergense='kl' is not an argument of TOMWeighter; allowed:",
     "dynamics_kwargs: {n_member: 3}": r"dynamics_kwargs=.*unexpected keyword argument 'n_member'",
