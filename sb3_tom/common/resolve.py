@@ -50,7 +50,7 @@ def _plug_class(argument: str, value: Any, base: type[P], aliases: Mapping[str, 
             raise ValueError(f"{argument}={value!r} is unknown; allowed: {allowed}")
         try:
             value = getattr(import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise ValueError(f"{argument}={path!r} cannot be imported: {error}; allowed: {allowed}") from error
     if not (isinstance(value, type) and issubclass(value, base)):
         raise ValueError(f"{argument}={value!r} is not allowed; allowed: {allowed}")
