@@ -181,7 +181,7 @@ class MBPO(PluggedSAC):
         """
         if self.replay_buffer.n_transitions < min(max(self.learning_starts, 1), self.buffer_size):
             return  # an agent that was loaded without its replay buffer must not fit its model to a handful of rows
-        if self._model_phase_is_due():
+        if self.imagined.size == 0 or self._new_transitions >= self.model_train_freq:
             self.fit_weights()
             self.fit_model()
             self.imagine()
@@ -217,12 +217,10 @@ class MBPO(PluggedSAC):
         data, context = self.replay_buffer.transitions(), make_context(self)
         if self._new_transitions:
             self.termination.observe(data.rows(self.replay_buffer.newest_rows(self._new_transitions)))
-        weights = self.replay_buffer.row_weights()
-        figures = self.dynamics.fit(data, weights, self.objective, context, self.weighting)
+        figures = self.dynamics.fit(data, self.replay_buffer.row_weights(), self.objective, context, self.weighting)
         figures |= {f"termination_{name}": value for name, value in self.termination.fit(data, context).items()}
         figures["seconds"] = time.monotonic() - started
-        self.policy_version += 1
-        self.replay_buffer.policy_version = self.policy_version
+        self.policy_version = self.replay_buffer.policy_version = self.policy_version + 1
         self._new_transitions = 0
         self._record("model", figures)
         return figures
@@ -259,9 +257,6 @@ class MBPO(PluggedSAC):
         batches = MixedBatches(self.replay_buffer.transitions(), self.imagined, self.real_ratio, self.generator)
         self._record("train", update_policy(self, batches, gradient_steps, batch_size or self.batch_size))
 
-    def _model_phase_is_due(self) -> bool:
-        return self.imagined.size == 0 or self._new_transitions >= self.model_train_freq
-
     def _due_updates(self, gradient_steps: int) -> int:
         """True update-to-data ratio: per transition, whatever the number of envs, fractions carried on."""
         if self.gradient_steps >= 0:
@@ -283,8 +278,9 @@ class MBPO(PluggedSAC):
     def dump_logs(self) -> None:
         """SB3's log, with the ratio that was really reached and the time that is left."""
         if self._trained_transitions:
-            ratio = optimizer_steps(self.critic.optimizer) / self._trained_transitions
-            self.logger.record("train/update_to_data_ratio", ratio)
+            self.logger.record(
+                "train/update_to_data_ratio", optimizer_steps(self.critic.optimizer) / self._trained_transitions
+            )
             eta = self._remaining_time(self.num_timesteps, self._total_timesteps)
             self.logger.record("time/eta", eta, exclude="tensorboard")
         super().dump_logs()
