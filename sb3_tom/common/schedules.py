@@ -34,6 +34,21 @@ class RolloutSchedule:
         return int(self.start_length + share * (self.end_length - self.start_length))
 
 
+EPOCH = 1000
+"""Env steps of one of MBPO's epochs, the unit of ``model_retain_epochs``."""
+
+
+def phases_kept(model_retain_epochs: int, model_train_freq: int) -> int:
+    """
+    Model phases whose imagined transitions are kept.
+
+    :param model_retain_epochs: epochs of :data:`EPOCH` env steps
+    :param model_train_freq: env steps between two phases
+    :return: at least 1
+    """
+    return -(-model_retain_epochs * EPOCH // model_train_freq)
+
+
 def rollout_schedule(value: Any) -> RolloutSchedule:
     """
     From what a user writes: one length, or ``(start_step, end_step, start_length, end_length)`` in env steps.

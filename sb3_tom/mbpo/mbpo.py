@@ -14,16 +14,13 @@ from sb3_tom.common.diagnostics import RemainingTime, optimizer_steps, weight_fi
 from sb3_tom.common.fast_matmul import fast_matmul
 from sb3_tom.common.mixing import MixedBatches
 from sb3_tom.common.rollouts import World, branched_rollouts
-from sb3_tom.common.schedules import RolloutSchedule
+from sb3_tom.common.schedules import RolloutSchedule, phases_kept
 from sb3_tom.common.types import PolicyFunction, Transitions
 from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weights import WeightedDraw, usable_weights
 from sb3_tom.mbpo.arguments import check_arguments, check_mappings, checked_env
 from sb3_tom.mbpo.plugged_sac import PluggedSAC
 from sb3_tom.mbpo.policy_update import make_context, update_policy
-
-EPOCH = 1000
-"""Env steps of one of MBPO's epochs, the unit of ``model_retain_epochs``."""
 
 SelfMBPO = TypeVar("SelfMBPO", bound="MBPO")
 
@@ -234,7 +231,8 @@ class MBPO(PluggedSAC):
         """
         started = time.monotonic()
         length = self.rollout_length(self.num_timesteps)
-        self.imagined.resize(self._capacity(length))
+        kept_rollouts = phases_kept(self.model_retain_epochs, self.model_train_freq) * self.rollout_batch_size
+        self.imagined.resize(min(kept_rollouts * length, self.imagined_capacity))
         weights = self.replay_buffer.row_weights()
         draw = WeightedDraw(weights if self.weight_rollout_starts else th.ones_like(weights))
         starts = self.replay_buffer.transitions().observations[draw((self.rollout_batch_size,), self.generator)]
@@ -266,11 +264,6 @@ class MBPO(PluggedSAC):
         due = int(self._owed_updates + 1e-9)
         self._owed_updates -= due
         return due
-
-    def _capacity(self, length: int) -> int:
-        """Imagined transitions of ``model_retain_epochs`` at the current rollout length."""
-        phases = -(-self.model_retain_epochs * EPOCH // self.model_train_freq)
-        return min(phases * self.rollout_batch_size * length, self.imagined_capacity)
 
     def _on_step(self) -> None:
         self._new_transitions += self.n_envs

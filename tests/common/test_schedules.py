@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_tom.common.schedules import RolloutSchedule, rollout_schedule
+from sb3_tom.common.schedules import RolloutSchedule, phases_kept, rollout_schedule
 
 
 def test_published_hopper_schedule() -> None:
@@ -40,3 +40,8 @@ def test_a_list_is_not_changed() -> None:
     value = [1, 2.0, 3, 4]
     rollout_schedule(value)
     assert value == [1, 2.0, 3, 4]
+
+
+@pytest.mark.parametrize(("epochs", "frequency", "phases"), [(1, 250, 4), (5, 1000, 5), (1, 300, 4), (1, 5000, 1)])
+def test_phases_kept(epochs: int, frequency: int, phases: int) -> None:
+    assert phases_kept(epochs, frequency) == phases
