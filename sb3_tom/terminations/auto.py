@@ -30,7 +30,7 @@ class AutoTermination(Termination):
         self.head = LearnedTermination() if head is None else head
         self.register_buffer("head_in_use", th.full((1,), float(rule is None)))
         self._uses_rule = rule is not None
-        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_after_load)
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """
