@@ -1,7 +1,7 @@
 # `make demo` and `make test` need git, make and Python >= 3.10; everything else is installed into .venv, once.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= plots,extra,tests
+EXTRAS ?= plots,extra,zoo,tests
 # Index that torch comes from, for example https://download.pytorch.org/whl/cpu; empty: what pip is configured to use.
 TORCH_INDEX ?=
 TORCH = torch==2.13.0

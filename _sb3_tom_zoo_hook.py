@@ -1,10 +1,10 @@
 """
 Makes the RL Zoo know the algorithms of sb3_tom, so that ``python -m rl_zoo3.train --algo mbpo_tom`` needs no wrapper.
 
-``sb3_tom.pth`` (from Python 3.15 on: ``sb3_tom.start``) calls :func:`install` at the start of the interpreter, ``import sb3_tom``
-calls it too. Nothing else is imported until somebody imports ``rl_zoo3``; then sb3_tom adds its entries to three of its modules.
-The environment variable ``SB3_TOM_NO_ZOO_HOOK=1`` switches all of this off. This module lies outside of the package and uses the
-standard library only, because ``import sb3_tom`` would bring torch into each interpreter.
+``sb3_tom.pth`` (from Python 3.15 on: ``sb3_tom.start``) calls :func:`install` at the start of the interpreter, and ``import
+sb3_tom`` calls it too. Nothing else is imported until somebody imports ``rl_zoo3``; then sb3_tom adds its entries to three of
+the zoo's modules. The environment variable ``SB3_TOM_NO_ZOO_HOOK=1`` switches all of this off. This module lies outside of the
+package and uses the standard library only, because ``import sb3_tom`` would bring torch into each interpreter.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def register(module: ModuleType) -> None:
     except Exception as error:
         import warnings
 
-        message = f"sb3_tom could not add its algorithms to {module.__name__}: {error!r}; set {OPT_OUT}=1 to keep it from trying"
+        message = f"sb3_tom could not add its algorithms to {module.__name__}: {error!r}; {OPT_OUT}=1 keeps it from trying"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
@@ -82,7 +82,7 @@ def install() -> None:
     if os.environ.get(OPT_OUT, "0") not in ("", "0"):
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder())
     for name in TARGETS:
         module = sys.modules.get(name)
         # A module that is being imported right now is registered by its loader

@@ -21,8 +21,8 @@ if (ROOT / "hyperparams").is_dir():
     package_dir["sb3_tom.hyperparams"] = "hyperparams"
     package_data["sb3_tom.hyperparams"] = ["*.yml"]
 
-# Lines that Python runs at its start, so that the RL Zoo finds the algorithms (see _sb3_tom_zoo_hook.py). Package data one level
-# up lands in site-packages itself, is listed in RECORD, and so is uninstalled too.
+# Lines that Python runs at its start, so that the RL Zoo finds the algorithms (see _sb3_tom_zoo_hook.py). Package data one
+# level up lands in site-packages itself, is listed in RECORD, and so is uninstalled too.
 STARTUP_FILES = [name for name in ("sb3_tom.pth", "sb3_tom.start") if (ROOT / name).is_file()]
 package_data["sb3_tom"] += [f"../{name}" for name in STARTUP_FILES]
 
@@ -88,7 +88,7 @@ setup(
     extras_require={
         "extra": ["tqdm", "rich", "tensorboard>=2.9.1"],
         "plots": ["matplotlib>=3.8"],
-        "zoo": ["rl_zoo3>=2.9.2,<3.0", "requests"],
+        "zoo": ["rl_zoo3>=2.9.2,<3.0", "requests", "pandas<3"],
         "tests": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff", "mypy", "setuptools>=77"],
         "docs": ["sphinx>=7", "myst-parser>=3", "sphinx-rtd-theme>=2", "sphinx-copybutton"],
     },

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import gymnasium as gym
+import torch as th
 
 from sb3_tom import MBPO
 from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback
@@ -32,6 +33,7 @@ def main() -> int:
     arguments = parser.parse_args()
     out: Path = arguments.out
 
+    th.set_num_threads(1)  # Networks this small gain little from more, and the result is the same on any number of cores.
     print(f"{TASK}: training until the mean return of 10 episodes is {SOLVED:.0f}, at most {arguments.steps:,} env steps")
     # MBPO's settings for this task (arXiv:1906.08253, released configuration): 500 random steps, 10 updates per env step.
     agent = MBPO(

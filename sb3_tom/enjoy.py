@@ -1,4 +1,4 @@
-"""``python -m sb3_tom.enjoy`` is ``python -m rl_zoo3.enjoy`` where ``.pth`` files are not run, so that the zoo does not know sb3_tom."""
+"""``python -m sb3_tom.enjoy``: as ``python -m rl_zoo3.enjoy``, also where ``.pth`` files are not run."""
 
 from sb3_tom.zoo.command import run_command
 

@@ -1,4 +1,4 @@
-"""``python -m sb3_tom.train`` is ``python -m rl_zoo3.train`` where ``.pth`` files are not run, so that the zoo does not know sb3_tom."""
+"""``python -m sb3_tom.train``: as ``python -m rl_zoo3.train``, also where ``.pth`` files are not run."""
 
 from sb3_tom.zoo.command import run_command
 

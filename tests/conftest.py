@@ -1,4 +1,4 @@
-"""What all tests share: one torch thread and the same seeds before each test, so that a test alone gives what it gives in the suite."""
+"""What all tests share: one torch thread, and seeds, so that a test alone gives what it gives in the suite."""
 
 import random
 from collections.abc import Iterator

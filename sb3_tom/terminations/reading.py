@@ -37,6 +37,9 @@ _HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
 )
 """The ``step`` methods that pass on the observation, the reward and the termination of the inner environment."""
 
+_TIME_LIMITS = {("gymnasium.wrappers.common", "TimeLimit.step"), ("rl_zoo3.gym_patches", "PatchedTimeLimit.step")}
+"""Time limits by name: the RL Zoo replaces Gymnasium's class when it is imported, before or after this module."""
+
 _HARMLESS_VECTOR_STEPS: frozenset[Callable[..., Any]] = frozenset(
     wrapper.step_wait for wrapper in (DummyVecEnv, SubprocVecEnv, VecMonitor, VecCheckNan, VecVideoRecorder)
 )
@@ -57,8 +60,12 @@ class _Question:
 
     def __instancecheck__(self, wrapper: Any) -> bool:
         if self.env_class is None:
-            return type(wrapper).step not in _HARMLESS_STEPS or "step" in vars(wrapper)
+            return not _is_harmless(type(wrapper).step) or "step" in vars(wrapper)
         return _known_class(wrapper.unwrapped) == self.env_class
+
+
+def _is_harmless(step: Callable[..., Any]) -> bool:
+    return step in _HARMLESS_STEPS or (step.__module__, step.__qualname__) in _TIME_LIMITS
 
 
 def _known_class(unwrapped: gym.Env[Any, Any]) -> str | None:

@@ -1,7 +1,7 @@
 r"""
 Log-ratio of the current policy's transitions to the buffer's, by logistic regression (Ma et al. 2023, App. A.2).
 
-With the labels 1 for ``recent`` and :math:`\epsilon` for the buffer, and equally many rows of each, the logit of the optimum is
+With the label 1 for ``recent``, :math:`\epsilon` for the buffer, and equally many rows of each, the logit of the optimum is
 
 .. math::
     R(s,a,s') = \log \frac{p + \epsilon q}{(1 - \epsilon) q}, \qquad p = d^\pi,\; q = d^D,

@@ -26,8 +26,6 @@ _CHUNK = 8192
 """Rows that are weighed at once."""
 _HEAD_SCALE = 0.01
 """A new network starts near q = 0, where the weights are those of the log-ratio alone."""
-_GREATEST_RESIDUAL = 80.0
-"""exp(80) is still a float32."""
 
 RowFunction = Callable[[Transitions], th.Tensor]
 """``[B]`` values of B rows."""
@@ -61,10 +59,7 @@ class FlowDual(nn.Module):
         super().__init__()
         self.settings = settings
         self.divergence = functional.DIVERGENCES[divergence]
-        if settings.corrected_conjugate:
-            self._conjugate_mean = lambda y: self.divergence.conjugate(y).mean()
-        else:
-            self._conjugate_mean = functional.RELEASED_TERMS[divergence]
+        self._released_term = functional.RELEASED_TERMS[divergence]
         n_inputs = observation_dim + action_dim
         self.standardizer = Standardizer(n_inputs)
         self.layers = mlp((n_inputs, *settings.q_arch), nn.ReLU)
@@ -107,6 +102,20 @@ class FlowDual(nn.Module):
             raise ValueError(f"gamma={gamma!r} is not allowed with terminal='mask'; give an occupancy_gamma in [0, 1)")
         return gamma
 
+    @th.no_grad()
+    def reset(self, optimizer: th.optim.Optimizer, generator: th.Generator) -> None:
+        """
+        Start anew, in place.
+
+        :param optimizer: from :meth:`optimizer`; it forgets its moments
+        :param generator: source of randomness
+        """
+        reinitialize(self, generator)
+        self.head.weight.mul_(_HEAD_SCALE)
+        self.shift.zero_()
+        self.start_value.zero_()
+        optimizer.state.clear()
+
     def fit(
         self,
         data: Transitions,
@@ -127,7 +136,7 @@ class FlowDual(nn.Module):
         """
         settings, gamma = self.settings, self.gamma(context)
         if not settings.q_persistent:
-            self._reset(optimizer, context.generator)
+            self.reset(optimizer, context.generator)
         if settings.standardize:
             self.standardizer.fit(th.cat([data.observations, data.actions], dim=-1))
         starts = self._start_inputs(start_observations, context)
@@ -165,19 +174,11 @@ class FlowDual(nn.Module):
         if self.settings.mass_shift:
             mass = functional.mass_coefficients(data.terminated.squeeze(-1).double(), gamma, self.settings.terminal)
             y = y - functional.best_shift(y, mass, self.divergence.derivative) * mass
-        return self.divergence.derivative(y.clamp(max=_GREATEST_RESIDUAL))
+        return self.divergence.derivative(y)
 
     def _chunk_residuals(self, data: Transitions, log_ratio: RowFunction, context: Context, gamma: float) -> th.Tensor:
         pool = self._pool(data, log_ratio, context)
         return self._residuals(pool, self(pool.inputs), self.start_value, gamma)
-
-    @th.no_grad()
-    def _reset(self, optimizer: th.optim.Optimizer, generator: th.Generator) -> None:
-        """Start anew in place."""
-        reinitialize(self, generator)
-        self.head.weight.mul_(_HEAD_SCALE)
-        self.shift.zero_()
-        optimizer.state.clear()
 
     @th.no_grad()
     def _solve_shift(self, pool: Pool, starts: th.Tensor, gamma: float) -> None:
@@ -186,9 +187,7 @@ class FlowDual(nn.Module):
         mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
         self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
 
-    def _pools(
-        self, data: Transitions, log_ratio: RowFunction, context: Context
-    ) -> Iterator[tuple[Pool, th.Tensor]]:
+    def _pools(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Iterator[tuple[Pool, th.Tensor]]:
         """Pools of rows, each with the row numbers ``[steps, B]`` of its steps: one pool per phase, or fresh ones."""
         steps, batch, size = self.settings.q_steps, self.settings.q_batch_size, self.settings.pool_size
         generator = context.generator
@@ -236,6 +235,10 @@ class FlowDual(nn.Module):
         """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the pool's inputs."""
         next_value, terminal = values[:, 1:].mean(1), self.settings.terminal
         return functional.residual(pool.log_ratio, values[:, 0], next_value, start_value, pool.terminated, gamma, terminal)
+
+    def _conjugate_mean(self, y: th.Tensor) -> th.Tensor:
+        """Estimate of E_D f_*(y), or what the released code has in its place."""
+        return self.divergence.conjugate(y).mean() if self.settings.corrected_conjugate else self._released_term(y)
 
     def _loss(self, batch: Pool, starts: th.Tensor, gamma: float) -> th.Tensor:
         """Eq. 16 on a minibatch, with one pass through the network."""

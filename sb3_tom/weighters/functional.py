@@ -18,13 +18,14 @@ d / d^D         ``w`` ``[B]``                        weight of a row, Eq. 17
 The problem solved is Eq. 16 of the paper, the dual of
 
 .. math::
-    \max_{d \ge 0}\; E_d[r] - D_f(d \,\|\, d^D) \quad \text{s.t.} \quad \textstyle\sum_{s'} d(s,a,s') = (1-\gamma)\mu_0(s)\pi(a|s)
-    + \gamma \pi(a|s) \sum_{\tilde s, \tilde a} d(\tilde s, \tilde a, s).
+    \max_{d \ge 0}\; E_d[r] - D_f(d \,\|\, d^D) \quad \text{s.t.} \quad
+    \textstyle\sum_{s'} d(s,a,s')
+    = (1-\gamma) \mu_0(s) \pi(a|s) + \gamma \pi(a|s) \sum_{\tilde s, \tilde a} d(\tilde s, \tilde a, s).
 
 (With the two divergences of Eq. 15 as printed, and f of KL, the optimum would be proportional to sqrt(d^pi d^D).)
 
-What follows a termination is a choice. ``"restart"``: a start of the next episode, so that flow is conserved and the weights have
-mean 1. ``"mask"``: nothing, so that mass leaks: ``E_D[w (1 - gamma (1 - terminated))] = 1 - gamma``.
+What follows a termination is a choice. ``"restart"``: the start of the next episode, so that flow is conserved and the weights
+have mean 1. ``"mask"``: nothing, so that mass leaks: ``E_D[w (1 - gamma (1 - terminated))] = 1 - gamma``.
 """
 
 from collections.abc import Callable
@@ -70,14 +71,17 @@ def kl_conjugate(y: th.Tensor) -> th.Tensor:
 
 
 def kl_derivative(y: th.Tensor) -> th.Tensor:
-    """``exp(y)``, the derivative of :func:`kl_conjugate`."""
-    return y.exp()
+    """
+    ``exp(y)``, the derivative of :func:`kl_conjugate`. Bounded by exp(80), still a float32: only residuals without a mass
+    shift, as in the released code, can exceed it.
+    """
+    return y.clamp(max=80.0).exp()
 
 
 def log_mean_exp(y: th.Tensor) -> th.Tensor:
     """
-    ``log E exp(y)`` is ``min over c of c + E exp(y - c) - 1``: the KL dual after its best shift (with restarts). On a minibatch
-    the left side is biased, the right side is not.
+    ``log E exp(y)`` is ``min over c of c + E exp(y - c) - 1``: the KL dual after its best shift (with restarts). Estimated on
+    minibatches the left side is biased, the right side is not.
     """
     return th.logsumexp(y, 0) - th.log(th.tensor(float(y.numel()), device=y.device))
 

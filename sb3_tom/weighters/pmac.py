@@ -25,8 +25,8 @@ class PMACWeighter(Weighter):
     Weight by the age of the policy that collected a row: a pure function of ``policy_version``, with nothing to learn. Blocks
     without rows (evicted from the buffer) drop out and the rest is renormalised.
 
-    :param alpha: policy adaptation rate in (0, 1); the newest block gets the share ``1 - alpha``. At the paper's 0.9 half of the
-        weight lies on the newest 6.6 blocks
+    :param alpha: policy adaptation rate in (0, 1); the newest block gets the share ``1 - alpha``. At the paper's 0.9 half of
+        the weight lies on the newest 6.6 blocks
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -53,7 +53,7 @@ def pmac_weights(versions: th.Tensor, current: int, alpha: float) -> th.Tensor:
     blocks = th.arange(rows_of_block.numel(), device=versions.device) + oldest
     # In logarithms: alpha ** age underflows where all rows are old, as in a buffer of another run
     log_shares = (current - blocks).clamp(min=0).double() * math.log(alpha)
-    log_shares += th.where(blocks == 0, 0.0, math.log1p(-alpha))
+    log_shares += (blocks != 0).double() * math.log1p(-alpha)
     log_shares = log_shares.masked_fill(rows_of_block == 0, -th.inf)
     per_row = log_shares.softmax(0) * versions.numel() / rows_of_block.clamp(min=1)
     return per_row[versions - oldest]

@@ -1,43 +1,43 @@
 """
-What can be chosen about TOM, and the two presets. Each difference between them is one argument of
-:class:`~sb3_tom.weighters.tom.TOMWeighter`.
+What can be chosen about TOM, and the two presets: "official" are the choices of the released code, as read there; "default" is
+what follows from the paper. Each difference is one argument of :class:`~sb3_tom.weighters.tom.TOMWeighter`.
 
-================================  ============  ============  =================================================================
-argument                          default       official      meaning
-================================  ============  ============  =================================================================
-discriminator                     True          True          learn the log-ratio R; False: R is 1 on recent rows, 0 elsewhere
-discriminator_arch                (128, 128)    (128, 256)    units of the hidden tanh layers
-separate_encoders                 False         True          the first layer treats s, a and s' apart
-train_encoders                    True          False         learn the first layer too (the released optimiser omits it)
-delta_input                       True          False         feed s' - s instead of s'
-standardize                       True          False         standardise the inputs of both networks on the buffer
-buffer_label                      0.0           0.1           target of the buffer's rows; 0.1 bounds R from below by -2.2
-gradient_penalty                  0.0           10.0          coefficient of (norm of the input gradient - 1)^2
-discriminator_weight_decay        0.001         0.0           L2 coefficient
-ratio_bound                       5.0           None          R is clamped to [-bound, bound]; None: not
-discriminator_steps               400           400           gradient steps per model phase
-discriminator_batch_size          256           256           rows of each class per step
-discriminator_learning_rate       0.0003        0.0003        Adam
-q_arch                            (128, 128)    (256, 256)    units of the hidden ReLU layers
-q_persistent                      False         True          Q and its optimiser go on from the previous phase
-q_steps                           1000          1000          gradient steps per model phase
-q_batch_size                      256           256           rows per step
-start_batch_size                  64            256           start states per step
-q_learning_rate                   0.001         0.0003        Adam
-q_weight_decay                    0.0           0.0001        L2 coefficient
-anneal                            True          False         both learning rates fall linearly to 0 within a phase
-n_actions                         4             1             actions of the policy averaged at a next state
-pool_size                         20000         None          rows whose actions are drawn once per phase; None: fresh each step
-terminal                          "restart"     "mask"        what follows a termination: the next start, or nothing
-corrected_conjugate               True          False         loss and weights use the same conjugate (chi2: clamped; KL: exp)
-mass_shift                        True          False         Q has a free constant, solved for, so that the mass identity holds
-nonnegative                       False         False         Q >= 0 as in Prop. 1; voids the mass identity
-occupancy_gamma                   None          None          discount of the occupancies; None: the agent's
-recent_size                       1000          1000          rows of the footprint; before there are so many, weights are 1
-max_weight                        10.0          10.0          bound of a mean-normalised weight; None: no bound
-uniform_mix                       0.0           0.0           share of uniform weights mixed in
-ess_floor                         0.0           0.0           least effective sample size as a share of the rows
-================================  ============  ============  =================================================================
+============================  ==========  ==========  ==================================================================
+argument                      default     official    meaning
+============================  ==========  ==========  ==================================================================
+discriminator                 True        True        learn the log-ratio R; False: R is 1 on recent rows, 0 elsewhere
+discriminator_arch            (128, 128)  (128, 256)  units of the hidden tanh layers
+separate_encoders             False       True        the first layer treats s, a and s' apart
+train_encoders                True        False       learn the first layer too (the released optimiser omits it)
+delta_input                   True        False       feed s' - s instead of s'
+standardize                   True        False       standardise the inputs of both networks on the buffer
+buffer_label                  0.0         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
+gradient_penalty              0.0         10.0        coefficient of (norm of the input gradient - 1)^2
+discriminator_weight_decay    0.001       0.0         L2 coefficient
+ratio_bound                   5.0         None        R is clamped to [-bound, bound]; None: it is not
+discriminator_steps           400         400         gradient steps per model phase
+discriminator_batch_size      256         256         rows of each class per step
+discriminator_learning_rate   0.001       0.0003      Adam's
+q_arch                        (128, 128)  (256, 256)  units of the hidden ReLU layers
+q_persistent                  False       True        Q and its optimiser go on from the previous phase
+q_steps                       1000        1000        gradient steps per model phase
+q_batch_size                  256         256         rows per step
+start_batch_size              64          256         pairs of start state and action per step
+q_learning_rate               0.001       0.0003      Adam's
+q_weight_decay                0.0         0.0001      L2 coefficient
+anneal                        True        False       both learning rates fall linearly to 0 within a phase
+n_actions                     4           1           actions of the policy averaged at a next state
+pool_size                     20000       None        rows whose actions are drawn once per phase; None: fresh draws
+terminal                      "restart"   "mask"      what follows a termination: the next start, or nothing
+corrected_conjugate           True        False       loss and weights use the same conjugate (chi2: clamped; KL: exp)
+mass_shift                    True        False       Q has a free constant, solved for: the mass identity holds
+nonnegative                   False       False       Q >= 0 as in Prop. 1; voids the mass identity
+occupancy_gamma               None        None        discount of the occupancies; None: the agent's
+recent_size                   1000        1000        rows of the footprint; with fewer, weights are 1
+max_weight                    10.0        10.0        bound of a mean-normalised weight; None: no bound
+uniform_mix                   0.0         0.0         share of uniform weights mixed in
+ess_floor                     0.0         0.0         least effective sample size as a share of the rows
+============================  ==========  ==========  ==================================================================
 """
 
 from dataclasses import dataclass, fields, replace

@@ -27,8 +27,8 @@ class TOMWeighter(Weighter):
 
     3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL.
 
-    The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until ``recent`` is full, and should
-    the descent diverge, the weights are 1.
+    The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until ``recent`` has
+    ``recent_size`` rows, and should the descent diverge, the weights are 1.
 
     :param divergence: "chi2" (the paper's experiments) or "kl"
     :param preset: "default" (everything corrected) or "official" (the choices of the released code)
@@ -82,9 +82,12 @@ class TOMWeighter(Weighter):
 
         figures |= self.dual.fit(data, log_ratio, start_observations, self.dual_optimizer, context)
         figures["log_ratio_recent"] = log_ratio(recent).mean()
-        values = th.stack(list(figures.values())).tolist()
-        self._recover()
-        return dict(zip(figures, values, strict=True))
+        figures["diverged"] = self._diverged()
+        values = dict(zip(figures, th.stack(list(figures.values())).tolist(), strict=True))
+        if values["diverged"]:
+            self.ready.zero_()
+            self.dual.reset(self.dual_optimizer, context.generator)
+        return values
 
     def fit_log_ratio(self, data: Transitions, recent: Transitions, context: Context) -> dict[str, th.Tensor]:
         """
@@ -118,11 +121,10 @@ class TOMWeighter(Weighter):
         if not bool(self.ready):
             return ones
         weights = self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context)
-        return weights if bool(weights.sum() > 0) else ones
+        usable = th.isfinite(weights).all() & (weights > 0).any()
+        return weights if bool(usable) else ones
 
-    def _recover(self) -> None:
-        """After a divergence (raw inputs of any scale can cause it): weights of 1, and a new start in the next phase."""
-        parameters = [*self.parameters()]
-        if all(bool(th.isfinite(parameter).all()) for parameter in parameters):
-            return
-        self.ready.zero_()
+    def _diverged(self) -> th.Tensor:
+        """1.0 if a parameter is not finite, as raw inputs of a large scale can cause."""
+        finite = [th.isfinite(parameter).all() for parameter in self.parameters()]
+        return 1.0 - th.stack(finite).all().float()

@@ -1,4 +1,4 @@
-"""Hyperparameters of a YAML file, checked before the RL Zoo converts them. Values of the agent's own arguments it checks itself."""
+"""Hyperparameters of a YAML file, checked before the RL Zoo converts them. The agent checks the values of its arguments."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -87,16 +87,21 @@ def _check_value(key: str, value: Any) -> None:
                     f"allowed: {path}: !!float {text}"
                 )
     if key in EVALUATED and isinstance(value, str):
-        try:
-            compile(value, key, "eval")
-        except SyntaxError as error:
-            raise ValueError(f"{key}={value!r} is not Python: {error.msg}; allowed: a mapping, or a string like 'dict(a=1)'") from None
+        _check_python(key, value)
     if key in COUNTS:
         check_integer(key, value, 1)
     if key == "learning_rate" and isinstance(value, str):
         kind, _, start = value.partition("_")
         if kind != "lin" or not _is_number(start):
             raise ValueError(f"learning_rate={value!r} is not allowed; allowed: a number, or 'lin_' and a number")
+
+
+def _check_python(key: str, text: str) -> None:
+    try:
+        compile(text, key, "eval")
+    except SyntaxError as error:
+        allowed = "a mapping, or a string like 'dict(a=1)'"
+        raise ValueError(f"{key}={text!r} is not Python: {error.msg}; allowed: {allowed}") from None
 
 
 def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ WEIGHTER = "weighter_"
 
 def convert_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The zoo's converter for all three algorithms. The nested mappings replace those of a YAML file as a whole, as the zoo does it.
+    The zoo's converter for all three algorithms. The zoo lets nested mappings replace those of a YAML file as a whole.
 
     :param params: ``trial.params``
     :return: arguments of the agent

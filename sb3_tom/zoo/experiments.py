@@ -73,7 +73,7 @@ def load_pretrained_agent(
     if "weighter" not in hyperparams and type(agent.weighter) is not type(meant):
         raise ValueError(
             f"--algo {manager.algo} means weighter={algorithm.default_weighter!r}, but {manager.trained_agent} was saved with "
-            f"{type(agent.weighter).__name__}; allowed: the --algo that it was trained with, or -params weighter:... to confirm"
+            f"{type(agent.weighter).__name__}; allowed: the --algo that it was trained with, or the file's weighter in -params"
         )
     return agent
 

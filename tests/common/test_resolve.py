@@ -66,6 +66,8 @@ def test_kwargs_are_not_changed() -> None:
         ("broken", None, ["weighter='sb3_tom.no_such_module:Scale'", "no_such_module"]),
         (f"{__name__}:NoSuchClass", None, ["weighter=", "NoSuchClass"]),
         (f"{__name__}:", None, ["weighter="]),
+        (":Scale", None, ["weighter=':Scale'"]),
+        (".relative:Scale", None, ["weighter='.relative:Scale'"]),
         ("math:pi", None, ["weighter=3.14"]),
         ("__import__('os').system('false')", None, ["weighter="]),
         (Other, None, ["weighter=", "Other", "Kind"]),

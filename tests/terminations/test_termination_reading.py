@@ -1,5 +1,7 @@
 """Which environments and wrappers the rule is read through, in this process and in workers."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -234,3 +236,22 @@ def test_workers_survive_questions_about_environments_that_cannot_be_pickled() -
         assert env.reset().shape == (2, 3)
     finally:
         env.close()
+
+
+def test_the_time_limit_of_the_rl_zoo_keeps_the_rule() -> None:
+    """The RL Zoo replaces Gymnasium's TimeLimit, so that envs made before and after its import are wrapped differently."""
+    code = (
+        "import gymnasium as gym\n"
+        "from stable_baselines3.common.vec_env import DummyVecEnv\n"
+        "before = gym.make('Hopper-v5')\n"
+        "{first}\n{second}\n"
+        "from sb3_tom.terminations.reading import read_rule\n"
+        "assert read_rule(DummyVecEnv([lambda: before])) is not None\n"
+        "assert read_rule(DummyVecEnv([lambda: gym.make('Hopper-v5')])) is not None\n"
+    )
+    pytest.importorskip("rl_zoo3", reason="the RL Zoo is not installed")
+    imports = ("import rl_zoo3", "import sb3_tom")
+    for first, second in (imports, imports[::-1]):
+        command = [sys.executable, "-W", "ignore", "-c", code.format(first=first, second=second)]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stderr

@@ -1,6 +1,6 @@
 """
-Random finite MDPs, and the exact solutions of TOM's problem on them: occupancies by linear algebra, the chi2 problem by an
-interior-point method on the primal (no line of it is shared with the package).
+Random finite MDPs, and the exact solutions of TOM's problem on them: occupancies by linear algebra, the optimum by second-order
+methods on the primal, while the package descends the dual (no line of it is used here).
 """
 
 from dataclasses import dataclass
@@ -150,3 +150,93 @@ def chi2_optimum(log_ratio: Array, reference: Array, matrix: Array, offset: Arra
         if gap < 1e-15:
             break
     return d
+
+
+def kl_optimum(log_ratio: Array, reference: Array, matrix: Array, feasible: Array, iterations: int = 100) -> Array:
+    """
+    ``max over d > 0 of sum d r - sum (d log(d / q) - d + q)`` subject to ``matrix d = matrix feasible``, by Newton's method with
+    a feasible start (Boyd and Vandenberghe, Alg. 10.1).
+
+    :param log_ratio: r ``[n]``
+    :param reference: q ``[n]``, positive
+    :param matrix: ``[m, n]`` of full row rank
+    :param feasible: ``[n]``, positive
+    :return: d ``[n]``
+    """
+
+    def objective(d: Array) -> float:
+        return float(d @ (log_ratio - np.log(d / reference) + 1.0))
+
+    d = feasible
+    for _ in range(iterations):
+        gradient = log_ratio - np.log(d / reference)
+        multiplier = np.linalg.solve((matrix * d) @ matrix.T, (matrix * d) @ gradient)
+        step = d * (gradient - matrix.T @ multiplier)
+        decrement = float(step @ (step / d))
+        if decrement < 1e-24:
+            break
+        length = 1.0 / max(1.0, 1.01 * float(np.max(-step / d)))  # stay positive
+        while length > 1e-12 and objective(d + length * step) < objective(d) + 0.25 * length * decrement - 1e-15:
+            length *= 0.5
+        d = d + length * step
+    return d
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    TOM's problem on an MDP and a data set.
+
+    :param mdp: the MDP
+    :param terminal: what follows a termination
+    :param rows: transitions ``[N, 3]`` of the data set
+    """
+
+    mdp: FiniteMDP
+    terminal: str
+    rows: Array
+
+    @property
+    def support(self) -> Array:
+        """The different transitions ``[n, 3]`` of the data."""
+        return np.unique(self.rows, axis=0)
+
+    @property
+    def reference(self) -> Array:
+        """d^D on the support ``[n]``."""
+        return np.unique(self.rows, axis=0, return_counts=True)[1] / len(self.rows)
+
+    @property
+    def occupancy(self) -> Array:
+        """d^pi on the support ``[n]``."""
+        return self.mdp.occupancy(self.mdp.policy, self.terminal)[tuple(self.support.T)]
+
+    def optimum(self, log_ratio: Array, divergence: str) -> Array:
+        """The exact solution d on the support ``[n]`` for the log-ratio ``[n]``."""
+        matrix, offset = self.mdp.flow_constraints(self.support, self.terminal)
+        if divergence == "chi2":
+            return chi2_optimum(log_ratio, self.reference, matrix, offset)
+        return kl_optimum(log_ratio, self.reference, matrix, self.occupancy)
+
+    def weighted(self, weights: th.Tensor) -> Array:
+        """The weighted data: ``d^D w`` on the support ``[n]``, from the weight of each row ``[N]``."""
+        _, place = np.unique(self.rows, axis=0, return_inverse=True)
+        return np.bincount(place.ravel(), weights.numpy()) / len(self.rows)
+
+
+def every_transition(mdp: FiniteMDP, seed: int, terminal: str = "restart") -> Problem:
+    """A data set with each possible transition one to four times, so that d^D > 0 wherever d^pi > 0."""
+    counts = np.random.default_rng(seed).integers(1, 5, mdp.transition.shape) * (mdp.transition > 0)
+    return Problem(mdp, terminal, mdp.rows_of(counts))
+
+
+def collected(mdp: FiniteMDP, seed: int, n_behaviours: int = 4, n_rows: int = 1000) -> Problem:
+    """What a replay buffer holds: ``n_rows`` of each of several behaviour policies, and last of the policy itself."""
+    rng = np.random.default_rng(seed)
+    policies = [rng.dirichlet(np.full(mdp.n_actions, 0.7), mdp.n_states) for _ in range(n_behaviours)]
+    rows = []
+    for policy in (*policies, mdp.policy):
+        visits = mdp.occupancy(policy, "restart")
+        drawn = rng.choice(visits.size, n_rows, p=visits.ravel() / visits.sum())
+        rows.append(np.stack(np.unravel_index(drawn, visits.shape), axis=1))
+    return Problem(mdp, "restart", np.concatenate(rows))

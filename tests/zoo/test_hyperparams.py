@@ -1,4 +1,4 @@
-"""The YAML files: every entry makes an agent, and the numbers are those of the papers' tables, which are repeated here by hand."""
+"""The YAML files: every entry makes an agent, and the numbers are the published ones, which are repeated here by hand."""
 
 import copy
 from pathlib import Path
@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-yaml = pytest.importorskip("yaml", reason="PyYAML comes with rl_zoo3: pip install 'sb3_tom[zoo]'")
 pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 
+import gymnasium
+import yaml
+
+from sb3_tom import MBPO
 from sb3_tom.zoo.registration import ALGORITHMS, hyperparams_folder
 from tests.zoo.small import experiment
 
@@ -85,18 +88,15 @@ def test_files_differ_from_mbpo_only_where_their_papers_do(algo: str) -> None:
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_all_mujoco_tasks_are_there(algo: str) -> None:
-    gymnasium = pytest.importorskip("gymnasium")
     mujoco = {name for name, spec in gymnasium.registry.items() if "mujoco" in str(spec.entry_point) and name.endswith("-v5")}
     assert set(ENTRIES[algo]) == {*mujoco, "Pendulum-v1", "default"}
     assert set(ENTRIES[algo]) == {*MBPO_TABLE, *NO_PAPER, "Pusher-v5", "default"}
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_default_is_the_class(algo: str, tmp_path: Path) -> None:
+def test_default_is_the_class(algo: str) -> None:
     """The entry for any task spells the class's own defaults out, so that the two cannot drift apart."""
     entry = dict(ENTRIES[algo]["default"])
-    from sb3_tom import MBPO
-
     agent = MBPO(entry.pop("policy"), "Pendulum-v1", buffer_size=10)
     assert entry.pop("target_entropy") == "auto" and agent.target_entropy == -1.0
     assert entry.pop("n_timesteps") == 1e5

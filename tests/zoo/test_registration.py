@@ -73,7 +73,8 @@ def test_names_that_are_taken_stay_as_they_are() -> None:
     taken = {"mbpo": Other, "sac": Other}
     register(fake_module("rl_zoo3.utils", ALGOS=taken))
     assert taken == {**NAMES, "mbpo": Other, "sac": Other}
-    search = fake_module("rl_zoo3.hyperparams_opt", HYPERPARAMS_SAMPLER={"mbpo": Other}, HYPERPARAMS_CONVERTER={"mbpo_tom": Other})
+    tables = {"HYPERPARAMS_SAMPLER": {"mbpo": Other}, "HYPERPARAMS_CONVERTER": {"mbpo_tom": Other}}
+    search = fake_module("rl_zoo3.hyperparams_opt", **tables)
     register(search)
     assert search.HYPERPARAMS_SAMPLER["mbpo"] is search.HYPERPARAMS_CONVERTER["mbpo_tom"] is Other
     assert set(search.HYPERPARAMS_SAMPLER) == set(search.HYPERPARAMS_CONVERTER) == set(NAMES)
@@ -89,12 +90,12 @@ def test_only_our_algorithms_are_treated_otherwise() -> None:
         assert other.config is None
         assert (other.read_hyperparameters(), other._load_pretrained_agent({}, None)) == ("read", "loaded")
         assert other.objective(None) != other.objective(None)  # not a number, and not pruned
-        with pytest.raises(TypeError, match="^theirs$"):
+        with pytest.raises(TypeError, match=r"^theirs$"):
             other.setup_experiment()
 
 
 def test_another_module_is_refused() -> None:
-    with pytest.raises(KeyError, match="rl_zoo3.plots"):
+    with pytest.raises(KeyError, match=r"rl_zoo3\.plots"):
         register(fake_module("rl_zoo3.plots"))
 
 
@@ -105,7 +106,9 @@ def test_a_subclass_under_its_own_name_has_its_own_config(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("command", [rl_zoo3.train.train, lambda: run_command("train")], ids=["rl_zoo3", "sb3_tom"])
-def test_commands_offer_the_algorithms(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_offer_the_algorithms(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--algo", "nonsense"])
     with pytest.raises(SystemExit):
         command()

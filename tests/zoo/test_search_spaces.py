@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-optuna = pytest.importorskip("optuna", reason="optuna comes with rl_zoo3: pip install 'sb3_tom[zoo]'")
 pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 
+import optuna
 import yaml
 
 from sb3_tom.common.schedules import rollout_schedule
@@ -113,8 +113,9 @@ def test_agent_of_a_trial(algo: str, tmp_path: Path) -> None:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
     sampled = sample(trial, algo, n_actions=1)
     agent, _ = experiment(tmp_path, algo, hyperparams={"buffer_size": 10, **sampled}).setup_experiment()
-    assert (agent.gamma, agent.batch_size, agent.real_ratio) == (sampled["gamma"], sampled["batch_size"], sampled["real_ratio"])
-    assert agent.update_to_data_ratio == sampled["update_to_data_ratio"] and agent.gradient_steps == -1
+    for name in ("gamma", "batch_size", "real_ratio", "update_to_data_ratio"):
+        assert getattr(agent, name) == sampled[name], name
+    assert agent.gradient_steps == -1
     assert list(agent.dynamics.net_arch) == sampled["dynamics_kwargs"]["net_arch"]
     for name, value in sampled.get("weighter_kwargs", {}).items():
         settings = getattr(agent.weighter, "settings", agent.weighter)
@@ -124,11 +125,12 @@ def test_agent_of_a_trial(algo: str, tmp_path: Path) -> None:
 @pytest.mark.expensive
 def test_search_with_a_journal_then_train_its_trial(tmp_path: Path) -> None:
     """``python -m sb3_tom.train -optimize``, as a user would, but short; then the zoo loads trial 1."""
+    pytest.importorskip("pandas", reason="pandas is not installed: Optuna needs it for the report that the zoo writes")
     storage = str(tmp_path / "journal.log")
-    small = ["learning_starts:100", "buffer_size:1000", "rollout_batch_size:200"]
-    options = ["--algo", "mbpo_tom", "--env", "Pendulum-v1", "-n", "300", "-f", str(tmp_path), "--no-optim-plots", "--device", "cpu"]
-    search = ["-optimize", "--n-trials", "2", "--n-startup-trials", "1", "--n-evaluations", "2", "--eval-episodes", "1"]
-    command = [sys.executable, "-m", "sb3_tom.train", *options, *search, "--storage", storage, "--study-name", "s", "-params", *small]
+    options = f"--algo mbpo_tom --env Pendulum-v1 -n 200 --seed 0 -f {tmp_path} --storage {storage} --study-name s"
+    search = "-optimize --n-trials 2 --n-startup-trials 1 --n-evaluations 2 --eval-episodes 1 --no-optim-plots"
+    small = "-params learning_starts:100 buffer_size:1000 rollout_batch_size:200"
+    command = [sys.executable, "-m", "sb3_tom.train", *f"{options} {search} {small}".split()]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=3600)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -138,7 +140,8 @@ def test_search_with_a_journal_then_train_its_trial(tmp_path: Path) -> None:
     assert states[0] is optuna.trial.TrialState.COMPLETE and len(states) == 2
     assert set(states) <= {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
     manager = experiment(tmp_path, storage=storage, study_name="s", trial_id=1, hyperparams={"buffer_size": 10})
-    agent, saved = manager.setup_experiment()
     expected = convert_params(study.trials[1].params)
-    assert {name: saved[name] for name in expected} == expected
+    _, read = manager.read_hyperparameters()
+    assert {name: read[name] for name in expected} == expected
+    agent, _ = manager.setup_experiment()
     assert agent.weighter.divergence == expected["weighter_kwargs"]["divergence"]
