@@ -34,6 +34,7 @@ def usable_weights(raw: th.Tensor, weighter: Weighter, rows: int) -> th.Tensor:
         raise ValueError(f"{name}.weights returned values that are not finite and non-negative (min {weights.min().item():g})")
     if not bool((weights > 0).any()):
         raise ValueError(f"{name}.weights returned only zeros; at least one row must have a positive weight")
+    weights = weights / weights.max()  # now no sum of them overflows, and no mean is too small to divide by
     weights = weights / weights.mean()
     if weighter.max_weight is not None:
         weights = weights.clamp(max=weighter.max_weight)

@@ -28,6 +28,7 @@ What follows a termination is a choice. ``"restart"``: the start of the next epi
 have mean 1. ``"mask"``: nothing, so that mass leaks: ``E_D[w (1 - gamma (1 - terminated))] = 1 - gamma``.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ def log_mean_exp(y: th.Tensor) -> th.Tensor:
     ``log E exp(y)`` is ``min over c of c + E exp(y - c) - 1``: the KL dual after its best shift (with restarts). Estimated on
     minibatches the left side is biased, the right side is not.
     """
-    return th.logsumexp(y, 0) - th.log(th.tensor(float(y.numel()), device=y.device))
+    return th.logsumexp(y, 0) - math.log(y.numel())
 
 
 DIVERGENCES = {"chi2": Divergence(chi2_conjugate, chi2_derivative), "kl": Divergence(kl_conjugate, kl_derivative)}

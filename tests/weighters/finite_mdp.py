@@ -1,6 +1,6 @@
 """
-Random finite MDPs, and the exact solutions of TOM's problem on them: occupancies by linear algebra, the optimum by second-order
-methods on the primal, while the package descends the dual (no line of it is used here).
+Random finite MDPs, and the exact solutions of TOM's problem on them: occupancies by linear algebra, the optimum by
+second-order methods on the primal, while the package descends the dual (no line of it is used here).
 """
 
 from dataclasses import dataclass
@@ -154,8 +154,8 @@ def chi2_optimum(log_ratio: Array, reference: Array, matrix: Array, offset: Arra
 
 def kl_optimum(log_ratio: Array, reference: Array, matrix: Array, feasible: Array, iterations: int = 100) -> Array:
     """
-    ``max over d > 0 of sum d r - sum (d log(d / q) - d + q)`` subject to ``matrix d = matrix feasible``, by Newton's method with
-    a feasible start (Boyd and Vandenberghe, Alg. 10.1).
+    ``max over d > 0 of sum d r - sum (d log(d / q) - d + q)`` subject to ``matrix d = matrix feasible``, by Newton's method
+    with a feasible start (Boyd and Vandenberghe, Alg. 10.1).
 
     :param log_ratio: r ``[n]``
     :param reference: q ``[n]``, positive

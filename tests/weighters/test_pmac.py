@@ -1,65 +1,89 @@
-"""PMAC against Algorithm 1, run literally, with a ring that forgets."""
+"""PMAC against Algorithm 1 of its paper, run literally."""
 
 import numpy as np
 import pytest
 import torch as th
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_tom import PMACWeighter, UniformWeighter
-from sb3_tom.weighters.pmac import pmac_weights
+from sb3_tom.common.weights import usable_weights
+from sb3_tom.weighters.pmac import PMACWeighter, pmac_weights
+from tests.weighters.small import context, transitions
 
 
-def algorithm_1(versions: np.ndarray, current: int, alpha: float) -> np.ndarray:
-    """One weight per policy; old ones decay, the new one gets (1 - alpha) / alpha of their sum; then evicted ones drop out."""
-    weights = [1.0]
-    for _ in range(current):
+def algorithm_1(rows_of_block: list[int], capacity: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Collect block after block into a ring, and after each update the weights of all policies as Algorithm 1 says.
+
+    :return: policy version and weight of each row that the ring still holds, oldest first; the weights have mean 1
+    """
+    ring: list[int] = []
+    weights: list[float] = []
+    for version, n_rows in enumerate(rows_of_block):
+        ring = (ring + [version] * n_rows)[-capacity:]
+        if version == 0:
+            weights = [1.0]
+            continue
         weights = [alpha * weight for weight in weights]
         weights.append((1 - alpha) / alpha * sum(weights))
-    total = sum(weights[version] for version in set(versions.tolist()))
-    rows = np.array([weights[version] / (versions == version).sum() for version in versions])
-    return rows / total * len(versions)
+        assert sum(weights) == pytest.approx(1.0)  # the paper's remark
+    held = np.array(ring)
+    per_row = np.array([weights[version] / ring.count(version) for version in ring])
+    return held, per_row / per_row.mean()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
-    blocks=st.lists(st.integers(0, 9), min_size=1, max_size=12),
-    capacity=st.integers(1, 40),
-    alpha=st.floats(0.05, 0.97),
+    rows_of_block=st.lists(st.integers(1, 7), min_size=1, max_size=25),
+    capacity=st.integers(1, 60),
+    alpha=st.floats(0.05, 0.99),
+    shuffle=st.integers(0, 2**31),
 )
-def test_against_algorithm_1_under_ring_wrap(blocks: list[int], capacity: int, alpha: float) -> None:
-    ring = np.full(capacity, -1)
-    position = 0
-    for version, size in enumerate(blocks):
-        for _ in range(size):
-            ring[position % capacity] = version
-            position += 1
-    versions = ring[ring >= 0]
-    if len(versions) == 0:
-        return
-    found = pmac_weights(th.as_tensor(versions), len(blocks) - 1, alpha).numpy()
-    np.testing.assert_allclose(found, algorithm_1(versions, len(blocks) - 1, alpha), rtol=1e-9)
+def test_is_algorithm_1(rows_of_block: list[int], capacity: int, alpha: float, shuffle: int) -> None:
+    versions, expected = algorithm_1(rows_of_block, capacity, alpha)
+    order = np.random.default_rng(shuffle).permutation(len(versions))  # where the ring begins does not matter
+    weights = pmac_weights(th.as_tensor(versions[order]), len(rows_of_block) - 1, alpha)
+    np.testing.assert_allclose(weights.numpy(), expected[order], rtol=1e-9)
 
 
 def test_shares_of_the_paper() -> None:
-    versions = th.tensor([0, 0, 0, 1, 2, 2])
-    weights = pmac_weights(versions, 2, 0.9) / 6
-    assert weights[:3].sum() == pytest.approx(0.81)
-    assert weights[3] == pytest.approx(0.09)
-    assert weights[4:].sum() == pytest.approx(0.1)
+    """Block of age j has the share (1 - alpha) alpha^j, block 0 what is left: alpha^k."""
+    versions = th.arange(23).repeat_interleave(5)
+    shares = pmac_weights(versions, 22, 0.9).view(23, 5).sum(1) / 115
+    expected = 0.1 * 0.9 ** np.arange(22, -1, -1.0)
+    expected[0] = 0.9**22
+    np.testing.assert_allclose(shares, expected, rtol=1e-12)
+    assert float(shares[-7:].sum()) > 0.5 > float(shares[-6:].sum())  # half of it on the newest 6.6 blocks
 
 
-def test_one_block_is_uniform() -> None:
-    assert th.equal(pmac_weights(th.full((5,), 3), 7, 0.5), th.ones(5, dtype=th.float64))
+def test_the_newest_block_may_be_empty() -> None:
+    """A policy that has collected nothing yet takes no share; ages count from it all the same."""
+    versions = th.tensor([3, 3, 4])
+    ours, one_later = pmac_weights(versions, 4, 0.8), pmac_weights(versions, 5, 0.8)
+    np.testing.assert_allclose(ours, one_later, rtol=1e-12)
+    assert float(ours[2] / ours[0]) == pytest.approx(2 / 0.8)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, "0.9", None, True, float("nan")])
-def test_bad_alpha_is_named(alpha: object) -> None:
-    with pytest.raises(ValueError, match=r"alpha=.*allowed"):
-        PMACWeighter(alpha)  # type: ignore[arg-type]
+def test_old_rows_only() -> None:
+    """0.9 ** 100,000 is 0 in float64; the ratios are still those of the blocks."""
+    weights = pmac_weights(th.tensor([1, 2, 2]), 100_000, 0.9)
+    np.testing.assert_allclose(weights, 3 * np.array([0.9, 0.5, 0.5]) / 1.9, rtol=1e-9)
 
 
-def test_uniform_weights_are_one() -> None:
-    from tests.weighters.test_tom import context, rows
+def test_through_the_contract() -> None:
+    """Block 0 alone is uniform; normalising for use changes nothing; a million rows are no work."""
+    data, weighter = transitions(1000), PMACWeighter()
+    weighter.build(3, 2)
+    assert th.equal(
+        weighter.weights(data._replace(policy_version=th.zeros(1000, dtype=th.long)), context()), th.ones(1000).double()
+    )
+    versions = th.arange(1_000_000) // 250
+    many = transitions(1)._replace(observations=th.zeros(1_000_000, 1), policy_version=versions)
+    weights = weighter.weights(many, context(policy_version=4000))
+    np.testing.assert_allclose(usable_weights(weights, weighter, 1_000_000), weights, rtol=1e-6, atol=1e-30)
+    assert float(weights[-250:].sum() / weights.sum()) == pytest.approx(0.1 * 0.9 / 0.9, rel=1e-9)
 
-    assert th.equal(UniformWeighter().weights(rows(7), context()).float(), th.ones(7))
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 1.5, float("nan"), "0.9", True, None])
+def test_alpha_is_checked(alpha: object) -> None:
+    with pytest.raises(ValueError, match=r"alpha=.*\(0, 1\)"):
+        PMACWeighter(alpha=alpha)

@@ -8,7 +8,7 @@ from sb3_tom.common.types import Context, Transitions
 from sb3_tom.weighters.tom import TOMWeighter
 from tests.weighters.finite_mdp import Problem, chi2_optimum, collected, every_transition, random_mdp
 
-CAREFUL = {"q_arch": (64,), "q_steps": 600, "q_learning_rate": 1e-2, "n_actions": 32, "start_batch_size": 256}
+CAREFUL = {"q_arch": (32,), "q_steps": 400, "q_learning_rate": 2e-2, "n_actions": 48, "start_batch_size": 128}
 """Full batches, and enough actions that their sampling does not hide an error of the method."""
 
 
@@ -107,7 +107,7 @@ def check_errors(seeds: range, **arguments: object) -> None:
 
 
 def test_learned_ratio() -> None:
-    check_errors(range(3), discriminator_steps=200, q_steps=300)
+    check_errors(range(2), discriminator_steps=200, q_steps=250)
 
 
 @pytest.mark.expensive
