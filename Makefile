@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CODE := sb3_tom tests examples benchmarks setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test pytest expensive lint format type docs commit-checks clean
+.PHONY: help venv demo test pytest expensive lint format type commit-checks clean
 
 help:
 	@echo "make demo            set up, train MBPO with TOM weights until InvertedPendulum-v5 is solved; results in runs/demo/"
@@ -21,7 +21,6 @@ help:
 	@echo "make expensive       set up, run the long tests that 'make test' leaves out"
 	@echo "make lint|type       check style | types"
 	@echo "make format          format the code and sort imports"
-	@echo "make docs            build the documentation, warnings are errors"
 	@echo "make commit-checks   format, lint, type and test"
 	@echo "make clean           remove .venv and build folders"
 
@@ -55,10 +54,6 @@ format: $(STAMP)
 
 type: $(STAMP)
 	$(BIN)/mypy
-
-docs: $(STAMP)
-	$(PIP) install --quiet -c constraints.txt -e ".[docs]"
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 commit-checks: format lint type test
 

@@ -1,0 +1,97 @@
+"""Evaluation changes nothing but its result, and run tables survive interruptions."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_tom.common.evaluation import RunTable, evaluate, preserved_random_state, read_table
+
+
+class NoisyPolicy:
+    """Draws from all global random streams, and its actions depend on the row's observation only."""
+
+    def predict(self, observation: np.ndarray, deterministic: bool = False, **_: Any) -> tuple[np.ndarray, None]:
+        random.random(), np.random.rand(), th.rand(1)
+        assert deterministic
+        return 3.0 * np.sin(40.0 * observation[:, :1]).astype(np.float32), None
+
+
+def make_envs(count: int) -> list[gym.Env]:
+    return [gym.make("InvertedPendulum-v5") for _ in range(count)]
+
+
+def played_alone(seed: int) -> tuple[float, int]:
+    """Return and length of one episode, by the plainest loop."""
+    env, total, length, done = make_envs(1)[0], 0.0, 0, False
+    observation, _ = env.reset(seed=seed)
+    while not done:
+        action, _ = NoisyPolicy().predict(observation[None], deterministic=True)
+        observation, reward, terminated, truncated, _ = env.step(action[0])
+        total, length, done = total + float(reward), length + 1, terminated or truncated
+    return total, length
+
+
+@pytest.mark.parametrize("n_envs", [1, 3, 7, 10])
+def test_same_as_one_episode_after_the_other(n_envs: int) -> None:
+    expected = [played_alone(50 + episode) for episode in range(7)]
+    assert len({length for _, length in expected}) > 1, "episodes of one length would not test the waiting"
+    result = evaluate(NoisyPolicy(), make_envs(n_envs), n_episodes=7, seed=50)
+    assert list(zip(result.returns.tolist(), result.lengths.tolist(), strict=True)) == expected
+
+
+def test_random_streams_are_restored() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(th.rand(1))
+
+    with preserved_random_state():
+        expected = draw()
+    evaluate(NoisyPolicy(), make_envs(2), n_episodes=2)
+    assert draw() == expected
+    with pytest.raises(RuntimeError), preserved_random_state():
+        expected = draw()
+        raise RuntimeError
+    assert draw() == expected, "restored after an error too"
+
+
+def make_table(path: Path, env_step: int = 0, seed: int = 0) -> RunTable:
+    return RunTable(path, ("env_step", "value"), {"task": "t", "seed": seed}, env_step)
+
+
+def test_rows_are_on_disk_at_once_and_formatted(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "run.csv"
+    make_table(path).append({"env_step": 10, "value": 1 / 3})
+    assert path.read_text() == "task,seed,env_step,value\nt,0,10,0.333333\n"
+
+
+@pytest.mark.parametrize("cut", [1, 4, 9])
+def test_a_line_cut_by_an_interruption_is_dropped(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "run.csv"
+    make_table(path).append({"env_step": 10, "value": 1.5}, {"env_step": 20, "value": 2.5})
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert [row["env_step"] for row in read_table(path)] == ["10"]
+    make_table(path, env_step=10).append({"env_step": 20, "value": 3.5})
+    assert [row["value"] for row in read_table(path)] == ["1.5", "3.5"]
+
+
+def test_a_resumed_run_keeps_what_lies_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    make_table(path).append(*({"env_step": step, "value": 0.0} for step in (10, 20, 30)))
+    assert [row["env_step"] for row in make_table(path, env_step=25).rows] == ["10", "20"]
+    assert len(read_table(path)) == 2
+    make_table(path)
+    assert read_table(path) == []
+
+
+def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    make_table(path, seed=1).append({"env_step": 10, "value": 0.0})
+    with pytest.raises(ValueError, match="another run"):
+        make_table(path, env_step=10, seed=2)
+    with pytest.raises(ValueError, match="another run"):
+        RunTable(path, ("env_step",), {"task": "t", "seed": 1}, 10)
+    assert len(read_table(path)) == 1
