@@ -8,6 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_tom.common.types import Transitions
+from sb3_tom.common.units import RAW_TERMINAL
+from sb3_tom.common.validation import check_integer
 
 
 class WeightedReplayBuffer(ReplayBuffer):
@@ -36,6 +38,12 @@ class WeightedReplayBuffer(ReplayBuffer):
             raise ValueError(
                 "optimize_memory_usage=True is not allowed: models are fitted to next_observations; allowed: False"
             )
+        if not handle_timeout_termination:
+            raise ValueError(
+                "replay_buffer_kwargs={'handle_timeout_termination': False} is not allowed: a time-out would count as a "
+                "termination; allowed: True"
+            )
+        n_start_observations = check_integer("n_start_observations", n_start_observations, 1)
         super().__init__(
             buffer_size,
             observation_space,
@@ -66,6 +74,9 @@ class WeightedReplayBuffer(ReplayBuffer):
     ) -> None:
         """Store one transition per env (SB3's contract), with weight 1 and the agent's current policy version."""
         row = self.pos
+        for index in np.flatnonzero(done):
+            if RAW_TERMINAL in infos[index]:
+                next_obs[index] = infos[index][RAW_TERMINAL]
         super().add(obs, next_obs, action, reward, done, infos)
         self.terminated[row] = self.dones[row] * (1.0 - self.timeouts[row])
         self.weights[row] = 1.0
@@ -139,8 +150,8 @@ class WeightedReplayBuffer(ReplayBuffer):
         """
         Copy a plain SB3 buffer, for example a SAC run's: weights 1, policy version 0.
 
-        :param buffer: its ``optimize_memory_usage`` must be off
-        :raises ValueError: if it is on
+        :param buffer: its ``optimize_memory_usage`` must be off and its ``handle_timeout_termination`` on
+        :raises ValueError: if they are not
         """
         copy = cls(
             buffer.buffer_size * buffer.n_envs,
@@ -199,6 +210,10 @@ class ImaginedBuffer:
         self._rows = th.empty((capacity, self._rows.shape[1]), device=self._rows.device)
         self._rows[: kept.shape[0]] = kept
         self.capacity, self.size, self._position = capacity, kept.shape[0], kept.shape[0] % capacity
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.size = self._position = 0
 
     def add(self, batch: Transitions, keep: th.Tensor) -> None:
         """

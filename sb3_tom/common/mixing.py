@@ -7,6 +7,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from sb3_tom.common.buffers import ImaginedBuffer
 from sb3_tom.common.types import Batch, Transitions
+from sb3_tom.common.units import PolicyUnits
 
 CHUNK = 50
 """Minibatches whose rows are gathered at once."""
@@ -21,13 +22,23 @@ class MixedBatches:
     :param imagined: the ring of imagined rows; if it is empty, every row is real
     :param real_ratio: share of real rows
     :param generator: source of randomness
+    :param units: from the rows' raw units to those of the policy; rows are stored raw, so that moving statistics of
+        ``VecNormalize`` apply to old rows too
     """
 
-    def __init__(self, real: Transitions, imagined: ImaginedBuffer, real_ratio: float, generator: th.Generator) -> None:
+    def __init__(
+        self,
+        real: Transitions,
+        imagined: ImaginedBuffer,
+        real_ratio: float,
+        generator: th.Generator,
+        units: PolicyUnits | None = None,
+    ) -> None:
         self._real = real
         self._imagined = imagined
         self._real_ratio = real_ratio
         self._generator = generator
+        self._units = PolicyUnits() if units is None else units
 
     def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
         """
@@ -37,9 +48,26 @@ class MixedBatches:
         """
         for first in range(0, n_batches, CHUNK):
             n_chunk = min(CHUNK, n_batches - first)
-            fields = self._chunk(n_chunk, batch_size)
+            fields = self._in_policy_units(*self._chunk(n_chunk, batch_size))
             for index in range(n_chunk):
                 yield Batch(*(field[index] for field in fields))
+
+    def _in_policy_units(
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        next_observations: th.Tensor,
+        rewards: th.Tensor,
+        terminated: th.Tensor,
+    ) -> tuple[th.Tensor, ...]:
+        units = self._units
+        return (
+            units.observations(observations),
+            actions,
+            units.observations(next_observations),
+            units.rewards(rewards),
+            terminated,
+        )
 
     def _chunk(self, n_batches: int, batch_size: int) -> list[th.Tensor]:
         """Fields of ``n_batches`` minibatches, each ``[n_batches, batch_size, width]``."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch as th
 
 from sb3_tom.common.buffers import ImaginedBuffer
+from sb3_tom.common.guards import check_magnitudes, magnitude
 from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.dynamics.base import DynamicsModel
@@ -61,22 +62,38 @@ def branched_rollouts(
     :param length: steps of each rollout at most
     :param context: view of the agent
     :param imagined: where to
-    :return: figures for the log: mean length, share of terminations, mean reward
+    :return: figures for the log: mean length, share of terminations, mean reward, and the returns that 5 % of the rollouts
+        are below (``return_low``) and above (``return_high``)
+    :raises DivergenceError: if a prediction is not usable
     """
     alive_steps = th.zeros((), device=start_observations.device)
-    ends, reward_sum = alive_steps.clone(), alive_steps.clone()
+    ends, largest_state, largest_reward = alive_steps.clone(), alive_steps.clone(), alive_steps.clone()
+    returns = []
     for observations in start_observations.split(CHUNK):
         alive = th.ones(observations.shape[0], 1, dtype=th.bool, device=observations.device)
+        returns.append(th.zeros(observations.shape[0], 1, device=observations.device))
         for _ in range(length):
             batch = world.step(observations, context)
             imagined.add(world.objective.relabel(batch, context), alive.squeeze(1))
             alive_steps += alive.sum()
-            reward_sum += (batch.rewards * alive).sum()
+            returns[-1] += batch.rewards * alive
+            largest_state = th.maximum(largest_state, magnitude([batch.next_observations]))
+            largest_reward = th.maximum(largest_reward, magnitude([batch.rewards]))
             ends += (batch.terminated * alive).sum()
             alive = alive & (batch.terminated == 0)
             observations = th.where(alive, batch.next_observations, observations)
+    model = type(world.model).__name__
+    check_magnitudes(
+        {
+            f"the norm of the next observations that {model} predicts": float(largest_state),
+            f"the norm of the imagined rewards ({model if world.reward_fn is None else 'reward_fn'})": float(largest_reward),
+        }
+    )
+    low, high = th.quantile(th.cat(returns)[:CHUNK], th.tensor([0.05, 0.95], device=alive_steps.device)).tolist()
     return {
         "length": float(alive_steps / start_observations.shape[0]),
         "terminated_share": float(ends / alive_steps),
-        "reward_mean": float(reward_sum / alive_steps),
+        "reward_mean": float(th.cat(returns).sum() / alive_steps),
+        "return_low": low,
+        "return_high": high,
     }

@@ -1,6 +1,7 @@
 """The contract of a termination function, as the agent uses it."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch as th
 
@@ -34,6 +35,13 @@ class Termination(Plug):
         :return: figures for the log, by short name
         """
         return {}
+
+    def set_rule(self, rule: dict[str, Any] | None) -> None:
+        """
+        Take the rule of other envs; nothing for terminations without one.
+
+        :param rule: plain data, or None if the envs have no known rule
+        """
 
     def observe(self, batch: Transitions) -> None:
         """

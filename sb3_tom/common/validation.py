@@ -5,6 +5,9 @@ from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+LARGEST_INTEGER = 2**63 - 1
+"""What a tensor of integers can hold."""
+
 
 def check_number(
     name: str,
@@ -26,29 +29,48 @@ def check_number(
     opening = "(" if low_open or low == -math.inf else "["
     closing = ")" if high_open or high == math.inf else "]"
     allowed = f"a number in {opening}{low:g}, {high:g}{closing}"
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
-        raise ValueError(f"{name}={value!r} is not allowed; allowed: {allowed}")
-    number = float(value)
+    number = _as_float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: {allowed}")
     below = number <= low if low_open else number < low
     above = number >= high if high_open else number > high
     if below or above:
-        raise ValueError(f"{name}={value!r} is not allowed; allowed: {allowed}")
+        raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: {allowed}")
     return number
 
 
-def check_integer(name: str, value: Any, low: int | None = None) -> int:
+def _as_float(value: Any) -> float:
+    """The value as float; NaN for what is no number, or too large for one."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; Python refuses to print an int of thousands of digits."""
+    if isinstance(value, int) and abs(value) > 10**20:
+        return f"an integer of about {math.log10(abs(value)):.0f} digits"
+    return repr(value)
+
+
+def check_integer(name: str, value: Any, low: int | None = None, high: int = LARGEST_INTEGER) -> int:
     """
     An integer of at least ``low``; floats with an integral value (``1e5``) are accepted, strings and booleans are not.
 
     :param name: the argument's name
     :param value: what came
     :param low: least value, None for no bound
+    :param high: greatest value
     :return: the value as int
     """
     integral = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not integral or (low is not None and value < low):
+    if isinstance(value, bool) or not integral or not (-high if low is None else low) <= value <= high:
         bound = "" if low is None else f" of at least {low}"
-        raise ValueError(f"{name}={value!r} is not allowed; allowed: an integer{bound}")
+        bound += "" if high == LARGEST_INTEGER and _as_float(value) <= high else f" and at most {high}"
+        raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: an integer{bound}")
     return int(value)
 
 

@@ -2,6 +2,7 @@
 
 import torch as th
 
+from sb3_tom.common.guards import DivergenceError
 from sb3_tom.weighters.base import Weighter
 
 
@@ -24,16 +25,18 @@ def usable_weights(raw: th.Tensor, weighter: Weighter, rows: int) -> th.Tensor:
     :param weighter: its bounds are read
     :param rows: number N of rows that were weighed
     :return: float32 ``[N]`` with mean 1
-    :raises ValueError: if the weights have a wrong shape, are negative, not finite, or all zero
+    :raises ValueError: if the weights have a wrong shape; a DivergenceError if they are negative, not finite, or all zero
     """
     name = type(weighter).__name__
     if raw.shape != (rows,):
         raise ValueError(f"{name}.weights returned the shape {tuple(raw.shape)}; it must be [N] = ({rows},)")
     weights = raw.detach().double()
     if not bool(th.isfinite(weights).all()) or bool((weights < 0).any()):
-        raise ValueError(f"{name}.weights returned values that are not finite and non-negative (min {weights.min().item():g})")
+        raise DivergenceError(
+            f"{name}.weights returned values that are not finite and non-negative (min {weights.min().item():g})"
+        )
     if not bool((weights > 0).any()):
-        raise ValueError(f"{name}.weights returned only zeros; at least one row must have a positive weight")
+        raise DivergenceError(f"{name}.weights returned only zeros; at least one row must have a positive weight")
     weights = weights / weights.max()  # now no sum of them overflows, and no mean is too small to divide by
     weights = weights / weights.mean()
     if weighter.max_weight is not None:

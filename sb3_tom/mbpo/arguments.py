@@ -1,6 +1,6 @@
 """Every argument of the agent, checked in one place: once by the constructor and once more on load."""
 
-from collections.abc import Mapping
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.fitting import WEIGHTING
 from sb3_tom.common.schedules import rollout_schedule
 from sb3_tom.common.validation import check_bool, check_choice, check_integer, check_number
+from sb3_tom.mbpo.contract import check_contract
 
 if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
@@ -31,7 +32,7 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
     ):
         raise ValueError(
             f"observation_space={observation_space} is not allowed: a dynamics model predicts vectors; "
-            "allowed: a Box of shape (n,) and a float type (flatten Dict and discrete observations with a wrapper)"
+            "allowed: a Box of shape (n,) and a float type (of Dict and Discrete, FlattenObservation makes one)"
         )
     if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or not np.isfinite(action_space.low).all():
         raise ValueError(
@@ -39,17 +40,6 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
         )
     if not np.isfinite(action_space.high).all():
         raise ValueError(f"action_space={action_space} is not allowed; allowed: a Box with finite bounds")
-
-
-def check_mappings(**mappings: Any) -> None:
-    """
-    Dictionaries that SB3's constructor reads at once.
-
-    :raises ValueError: naming the argument, what came and what is allowed
-    """
-    for name, value in mappings.items():
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(f"{name}={value!r} is not allowed; allowed: a dict or None")
 
 
 def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
@@ -94,12 +84,13 @@ def check_arguments(agent: "MBPO") -> None:
         )
     agent.rollout_length = rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
+    check_contract(agent)
 
 
 def _check_sac(agent: "MBPO") -> None:
     """SAC's own numbers, which SB3 takes without a look."""
     if not callable(agent.learning_rate):
-        check_number("learning_rate", agent.learning_rate, 0.0)
+        check_number("learning_rate", agent.learning_rate, 0.0, 1.0)  # an Adam step moves a weight by about so much
     for name, low in (
         ("buffer_size", 1),
         ("learning_starts", 0),
@@ -112,7 +103,7 @@ def _check_sac(agent: "MBPO") -> None:
     check_number("tau", agent.tau, 0.0, 1.0)
     check_number("gamma", agent.gamma, 0.0, 1.0)
     if agent.seed is not None:
-        agent.seed = check_integer("seed", agent.seed, 0)
+        agent.seed = check_integer("seed", agent.seed, 0, 2**32 - 1)
     _check_entropy(agent)
     agent.train_freq = _train_freq(agent.train_freq)
 
@@ -126,7 +117,7 @@ def _check_entropy(agent: "MBPO") -> None:
         return
     start = ent_coef.removeprefix("auto_") if ent_coef.startswith("auto_") else "1.0"
     try:
-        positive = float(start) > 0 and (ent_coef == "auto" or ent_coef.startswith("auto_"))
+        positive = 0 < float(start) < math.inf and (ent_coef == "auto" or ent_coef.startswith("auto_"))
     except ValueError:
         positive = False
     if not positive:
@@ -152,11 +143,6 @@ def _check_refused(agent: "MBPO") -> None:
         raise ValueError("optimize_memory_usage=True is not allowed: the model is fitted to next_observations; allowed: False")
     if agent.n_steps != 1:
         raise ValueError(f"n_steps={agent.n_steps!r} is not allowed: imagined transitions are one step long; allowed: 1")
-    if agent.get_vec_normalize_env() is not None:
-        raise ValueError(
-            "env=VecNormalize(...) is not allowed: its statistics move under the model; "
-            "allowed: the env without it (the dynamics model normalises by itself)"
-        )
     buffer_class = agent.replay_buffer_class
     is_class = isinstance(buffer_class, type)
     if buffer_class is not None and not (is_class and issubclass(buffer_class, WeightedReplayBuffer)):

@@ -10,22 +10,22 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
-from sb3_tom.common.diagnostics import RemainingTime, optimizer_steps, weight_figures
+from sb3_tom.common.diagnostics import RemainingTime, weight_figures
 from sb3_tom.common.fast_matmul import fast_matmul
-from sb3_tom.common.mixing import MixedBatches
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.schedules import RolloutSchedule, phases_kept
 from sb3_tom.common.types import PolicyFunction, Transitions
 from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weights import WeightedDraw, usable_weights
-from sb3_tom.mbpo.arguments import check_arguments, check_mappings, checked_env
-from sb3_tom.mbpo.plugged_sac import PluggedSAC
-from sb3_tom.mbpo.policy_update import make_context, update_policy
+from sb3_tom.mbpo.arguments import check_arguments, checked_env
+from sb3_tom.mbpo.contract import check_before_sac
+from sb3_tom.mbpo.guarded_sac import GuardedSAC, guarded
+from sb3_tom.mbpo.policy_update import make_context, mixed_batches, update_policy
 
 SelfMBPO = TypeVar("SelfMBPO", bound="MBPO")
 
 
-class MBPO(PluggedSAC):
+class MBPO(GuardedSAC):
     """
     SAC on short imagined rollouts of a learned dynamics model, which is fitted to weighted real transitions (MBPO; with the
     weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
@@ -105,7 +105,7 @@ class MBPO(PluggedSAC):
         update_to_data_ratio: float = 20.0,
         _init_setup_model: bool = True,
     ) -> None:
-        check_mappings(policy_kwargs=policy_kwargs, replay_buffer_kwargs=replay_buffer_kwargs)
+        check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, device)
         super().__init__(
             policy,
             checked_env(env, verbose),  # type: ignore[arg-type]  # None while loading, as in SB3
@@ -184,6 +184,7 @@ class MBPO(PluggedSAC):
             self.imagine()
         self.train_policy(self._due_updates(gradient_steps), batch_size)
 
+    @guarded("weighter")
     @fast_matmul()
     def fit_weights(self, recent: Transitions | None = None, policy: PolicyFunction | None = None) -> th.Tensor:
         """
@@ -203,6 +204,7 @@ class MBPO(PluggedSAC):
         self._record("weighter", {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started})
         return weights
 
+    @guarded("dynamics", "objective", "termination")
     @fast_matmul()
     def fit_model(self) -> dict[str, float]:
         """
@@ -222,6 +224,7 @@ class MBPO(PluggedSAC):
         self._record("model", figures)
         return figures
 
+    @guarded("dynamics", "termination")
     @fast_matmul()
     def imagine(self) -> dict[str, float]:
         """
@@ -242,6 +245,7 @@ class MBPO(PluggedSAC):
         self._record("rollout_model", figures)
         return figures
 
+    @guarded("policy")
     @fast_matmul()
     def train_policy(self, gradient_steps: int, batch_size: int | None = None) -> None:
         """
@@ -252,8 +256,7 @@ class MBPO(PluggedSAC):
         """
         if gradient_steps == 0:
             return
-        batches = MixedBatches(self.replay_buffer.transitions(), self.imagined, self.real_ratio, self.generator)
-        self._record("train", update_policy(self, batches, gradient_steps, batch_size or self.batch_size))
+        self._record("train", update_policy(self, mixed_batches(self), gradient_steps, batch_size or self.batch_size))
 
     def _due_updates(self, gradient_steps: int) -> int:
         """True update-to-data ratio: per transition, whatever the number of envs, fractions carried on."""
@@ -271,9 +274,7 @@ class MBPO(PluggedSAC):
     def dump_logs(self) -> None:
         """SB3's log, with the ratio that was really reached and the time that is left."""
         if self._trained_transitions:
-            self.logger.record(
-                "train/update_to_data_ratio", optimizer_steps(self.critic.optimizer) / self._trained_transitions
-            )
+            self.logger.record("train/update_to_data_ratio", self._updates_made() / self._trained_transitions)
             eta = self._remaining_time(self.num_timesteps, self._total_timesteps)
             self.logger.record("time/eta", eta, exclude="tensorboard")
         super().dump_logs()

@@ -8,13 +8,16 @@ from typing import Any, TypeVar
 
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.common.guards import check_rows
 from sb3_tom.common.plug import Plug
 from sb3_tom.common.resolve import resolve_plug
 from sb3_tom.common.termination import Termination
 from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.mbpo.warm_start import refuse_sac_zip, warm_start
 from sb3_tom.objectives.base import ModelObjective
 from sb3_tom.terminations.resolve import resolve_termination
 from sb3_tom.weighters.base import Weighter
@@ -88,10 +91,18 @@ class PluggedSAC(SAC):
             setattr(self, name, resolve_plug(name, value, kwargs, contract, aliases))
         self.termination, self.termination_rule = resolve_termination(self.termination_fn, self.env, self.termination_rule)
         self.dynamics.check_objective(self.objective)
+        self.weighter.check_gamma(self.gamma)
         for name in PLUGS:
             plug = getattr(self, name)
             plug.build(*self._sizes)
             plug.to(self.device)
+
+    def read_termination_rule(self) -> None:
+        """After ``set_env``: the new envs may have other thresholds, or a rule where the old ones had none."""
+        rule = resolve_termination(self.termination_fn, self.env, self.termination_rule)[1]
+        if rule != self.termination_rule:
+            self.termination_rule = rule
+            self.termination.set_rule(rule)
 
     def _merge_requested(self, requested: Mapping[str, Any]) -> dict[str, tuple[Any, Mapping[str, Any] | None]]:
         """What the zip holds, with the keyword arguments that ``load`` was called with."""
@@ -128,9 +139,28 @@ class PluggedSAC(SAC):
         :param kwargs: attributes to change
         :raises ValueError: if a plug of another class is asked for, naming both
         """
+        refuse_sac_zip(path)
         names = [name for contract in CONTRACTS for name in (contract, f"{contract}_kwargs")]
         requested = {name: kwargs.pop(name) for name in names if name in kwargs}
         return super().load(path, *args, **kwargs, _requested_plugs=requested)
+
+    @classmethod
+    def from_sac(
+        cls: type[SelfPluggedSAC],
+        sac: SAC | str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | str,
+        **arguments: Any,
+    ) -> SelfPluggedSAC:
+        """
+        Start from a trained SAC agent: its networks, optimisers, temperature, its arguments as far as they are SAC's own, and,
+        if the agent itself is given, the transitions that it holds. A saved buffer comes in by :meth:`load_replay_buffer`.
+
+        :param sac: SAC agent, or its zip file (loading one executes code that is in it, as SB3's ``SAC.load`` does)
+        :param env: env of the new agent, of the same spaces and, for the transitions, as many envs
+        :param arguments: of the constructor, in place of the SAC agent's
+        :raises ValueError: naming what does not fit
+        """
+        return warm_start(cls, sac, env, **arguments)  # type: ignore[type-var]
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
@@ -144,6 +174,9 @@ class PluggedSAC(SAC):
         super().load_replay_buffer(path, truncate_last_traj)
         loaded: ReplayBuffer = self.replay_buffer
         self.replay_buffer = kept
+        self._adopt_replay_buffer(loaded)
+
+    def _adopt_replay_buffer(self, loaded: ReplayBuffer) -> None:
         for name, found, expected in (
             ("observation_space", loaded.observation_space.shape, self.observation_space.shape),
             ("action_space", loaded.action_space.shape, self.action_space.shape),
@@ -153,6 +186,8 @@ class PluggedSAC(SAC):
                 raise ValueError(f"the replay buffer's {name}={found} is not allowed; allowed: the agent's, {expected}")
         if not isinstance(loaded, WeightedReplayBuffer):
             loaded = WeightedReplayBuffer.from_replay_buffer(loaded)
+        for name in ("observations", "actions", "next_observations", "rewards"):
+            check_rows(f"the replay buffer's array {name}", getattr(loaded, name)[: loaded.size()])
         # Versions count on from the newest row, so that no row is newer than the current policy
         newest = int(loaded.policy_versions.max(initial=0))
         self.policy_version = loaded.policy_version = max(self.policy_version, newest, loaded.policy_version)

@@ -62,6 +62,12 @@ class AutoTermination(Termination):
         figures = {} if self._uses_rule else self.head.fit(data, context)
         return {"rule_in_use": float(self._uses_rule), **figures}
 
+    def set_rule(self, rule: Rule | None) -> None:
+        """See :meth:`Termination.set_rule`; the head keeps what it has learned."""
+        self.rule = check_rule(rule)
+        self._uses_rule = rule is not None
+        self.head_in_use.fill_(float(rule is None))
+
     def observe(self, batch: Transitions) -> None:
         """Compare the rule with real transitions; one host read."""
         if self.rule is None or not self._uses_rule:

@@ -15,9 +15,18 @@ from typing import Any, cast
 import gymnasium as gym
 from gymnasium import wrappers
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecCheckNan, VecEnv, VecMonitor, VecVideoRecorder
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecMonitor,
+    VecNormalize,
+    VecVideoRecorder,
+)
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
+from sb3_tom.common.units import RawTerminals
 from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule
 
 _HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
@@ -41,7 +50,16 @@ _TIME_LIMITS = {("gymnasium.wrappers.common", "TimeLimit.step"), ("rl_zoo3.gym_p
 """Time limits by name: the RL Zoo replaces Gymnasium's class when it is imported, before or after this module."""
 
 _HARMLESS_VECTOR_STEPS: frozenset[Callable[..., Any]] = frozenset(
-    wrapper.step_wait for wrapper in (DummyVecEnv, SubprocVecEnv, VecMonitor, VecCheckNan, VecVideoRecorder)
+    wrapper.step_wait
+    for wrapper in (
+        DummyVecEnv,
+        SubprocVecEnv,
+        VecMonitor,
+        VecCheckNan,
+        VecVideoRecorder,
+        VecNormalize,  # SB3 stores what the env returned, not what this makes of it
+        RawTerminals,
+    )
 )
 
 _DECIDING = frozenset({"step", "_get_obs", "is_healthy", "terminated", "state_vector"})

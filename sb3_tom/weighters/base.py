@@ -25,6 +25,14 @@ class Weighter(Plug):
     uniform_mix: float = 0.0
     ess_floor: float = 0.0
 
+    def check_gamma(self, gamma: float) -> None:
+        """
+        Refuse a discount that the weights are not defined for.
+
+        :param gamma: the agent's discount factor
+        :raises ValueError: naming it
+        """
+
     def fit(
         self,
         data: Transitions,

@@ -1,5 +1,6 @@
 r"""TOM: transitions count as much as the current policy visits them (Ma et al. 2023, arXiv:2305.12663)."""
 
+import math
 from typing import Any
 
 import torch as th
@@ -28,7 +29,7 @@ class TOMWeighter(Weighter):
     3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL.
 
     The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until ``recent`` has
-    ``recent_size`` rows, and should the descent diverge, the weights are 1.
+    ``recent_size`` rows the weights are 1; so they are should the descent diverge, on which the agent stops.
 
     :param divergence: "chi2" (the paper's experiments) or "kl"
     :param preset: "default" (everything corrected) or "official" (the choices of the released code)
@@ -64,6 +65,12 @@ class TOMWeighter(Weighter):
         self.dual_optimizer = self.dual.optimizer()
         self.register_buffer("ready", th.zeros(()))
 
+    def check_gamma(self, gamma: float) -> None:
+        """With ``terminal="mask"`` the mass that leaks needs a discount below 1; see :meth:`Weighter.check_gamma`."""
+        occupancy_gamma = gamma if self.settings.occupancy_gamma is None else self.settings.occupancy_gamma
+        if self.settings.terminal == "mask" and occupancy_gamma >= 1.0:
+            raise ValueError(f"gamma={gamma!r} is not allowed with terminal='mask'; give an occupancy_gamma in [0, 1)")
+
     def fit(
         self,
         data: Transitions,
@@ -85,6 +92,7 @@ class TOMWeighter(Weighter):
         figures["diverged"] = self._diverged()
         values = dict(zip(figures, th.stack(list(figures.values())).tolist(), strict=True))
         if values["diverged"]:
+            values["dual_loss"] = math.nan  # the agent stops there; without an agent, weights of 1 do no harm
             self.ready.zero_()
             self.dual.reset(self.dual_optimizer, context.generator)
         return values

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_tom import MBPO
 from tests.mbpo.small import small_agent
@@ -105,12 +104,6 @@ BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
 def test_unsupported_spaces_are_named(name: str, observation_space: spaces.Space, action_space: spaces.Space) -> None:
     with pytest.raises(ValueError, match=rf"{name}=.*allowed"):
         MBPO("MlpPolicy", WithSpaces(observation_space, action_space))
-
-
-def test_vec_normalize_is_refused() -> None:
-    env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
-    with pytest.raises(ValueError, match=r"VecNormalize.*allowed"):
-        small_agent(env)
 
 
 def test_yaml_lists_and_whole_floats_are_taken() -> None:

@@ -1,0 +1,108 @@
+"""
+Values that training cannot go on with. A number is usable if it is finite and its square does not overflow float32: losses are
+squares, so that a larger one only delays the NaN and hides where it came from.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch as th
+
+LIMIT = 1e18
+"""Largest usable absolute value: its square, summed over tens of entries, is below float32's 3.4e38."""
+
+
+class DivergenceError(ValueError):
+    """
+    Something is not finite or too large. A ``ValueError``, because the RL Zoo prunes a trial of Optuna on it.
+
+    The agent adds the env step and the last checkpoint to the message (:mod:`sb3_tom.mbpo.guarded_sac`).
+    """
+
+
+def magnitude(tensors: Iterable[th.Tensor]) -> th.Tensor:
+    """
+    The largest Euclidean norm of the tensors, as a scalar on their device: one kernel, no host read. NaN if an entry is NaN.
+
+    :param tensors: float tensors on one device
+    :return: scalar; the tensors are usable if it is at most :data:`LIMIT`
+    """
+    norms = th._foreach_norm([tensor.detach() for tensor in tensors], 2.0)
+    return th.stack([norm.float() for norm in norms]).max()
+
+
+def check_magnitudes(what: dict[str, float]) -> None:
+    """
+    :param what: from the name of a network or of its loss to what was read on the host
+    :raises DivergenceError: naming the first that is not usable
+    """
+    for name, value in what.items():
+        if not abs(value) <= LIMIT:
+            raise DivergenceError(f"{name} {_describe(value)}")
+
+
+def check_rows(what: str, values: np.ndarray, first_env: int = 0) -> None:
+    """
+    Check numbers that come from envs, at the price of one reduction.
+
+    :param what: for the message
+    :param values: float array, the envs are the first axis
+    :param first_env: number of the first of them
+    :raises DivergenceError: naming the first env that gave an unusable value
+    """
+    values = np.asarray(values)
+    if values.size == 0 or np.abs(values).max() <= LIMIT:  # False for NaN
+        return
+    place = tuple(np.argwhere(~(np.abs(values) <= LIMIT))[0].tolist())
+    entry = f", entry {place[-1]}," if len(place) > 1 else ""
+    raise DivergenceError(f"{what} of env {first_env + place[0]}{entry} {_describe(float(values[place]))}")
+
+
+def _describe(value: float) -> str:
+    return f"is {value:g}; allowed: finite numbers of at most {LIMIT:g}, whose squares float32 can hold"
+
+
+class Backup:
+    """
+    A copy of networks and optimisers, to put back what they were.
+
+    :param modules: their parameters and buffers are kept
+    :param optimizers: their state is kept
+    :param tensors: other tensors
+    """
+
+    def __init__(
+        self,
+        modules: Iterable[th.nn.Module] = (),
+        optimizers: Iterable[th.optim.Optimizer] = (),
+        tensors: Iterable[th.Tensor] = (),
+    ) -> None:
+        self._originals = [*tensors, *_tensors_of(modules)]
+        self._copies = [tensor.detach().clone() for tensor in self._originals]
+        self._states = [(optimizer, _copied_state(optimizer)) for optimizer in optimizers]
+
+    @th.no_grad()
+    def restore(self) -> None:
+        """Put everything back, in place."""
+        for original, copy in zip(self._originals, self._copies, strict=True):
+            original.copy_(copy)
+        for optimizer, state in self._states:
+            optimizer.state.clear()
+            for parameter, entries in state.items():
+                optimizer.state[parameter] = {name: _copied(value) for name, value in entries.items()}
+
+
+def _tensors_of(modules: Iterable[th.nn.Module]) -> Iterator[th.Tensor]:
+    for module in modules:
+        yield from module.parameters()
+        yield from module.buffers()
+
+
+def _copied_state(optimizer: th.optim.Optimizer) -> dict[th.Tensor, dict[str, object]]:
+    return {
+        parameter: {name: _copied(value) for name, value in entries.items()} for parameter, entries in optimizer.state.items()
+    }
+
+
+def _copied(value: object) -> object:
+    return value.detach().clone() if isinstance(value, th.Tensor) else value

@@ -1,0 +1,93 @@
+"""What SB3's constructor takes without a look, or refuses only once it runs: each refused by name before anything is built."""
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolicy
+from stable_baselines3.sac.sac import SAC
+
+from sb3_tom.common.units import check_vec_normalize
+from sb3_tom.common.validation import check_bool, check_integer
+
+if TYPE_CHECKING:
+    from sb3_tom.mbpo.mbpo import MBPO
+
+
+def check_before_sac(policy: Any, policy_kwargs: Any, replay_buffer_kwargs: Any, verbose: Any, device: Any) -> None:
+    """
+    What SB3's constructor reads at once.
+
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    for name, value in (("policy_kwargs", policy_kwargs), ("replay_buffer_kwargs", replay_buffer_kwargs)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{name}={value!r} is not allowed; allowed: a dict or None")
+    check_integer("verbose", verbose, 0)
+    _check_policy(policy)
+    try:
+        usable = th.device("cpu" if device == "auto" else device).type in ("cpu", "cuda", "mps", "xpu")
+    except (RuntimeError, TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise ValueError(f"device={device!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', 'cuda:0' and so on")
+
+
+def _check_policy(policy: Any) -> None:
+    is_class = isinstance(policy, type) and issubclass(policy, SACPolicy)
+    if policy != "MlpPolicy" and (not is_class or issubclass(policy, CnnPolicy | MultiInputPolicy)):
+        raise ValueError(f"policy={policy!r} is not allowed; allowed: 'MlpPolicy' or a subclass of SACPolicy for vectors")
+
+
+def check_contract(agent: "MBPO") -> None:
+    """
+    The rest of SB3's arguments, and what does not go together.
+
+    :param agent: that is being set up
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    for name in ("use_sde", "use_sde_at_warmup"):
+        check_bool(name, getattr(agent, name))
+    agent._stats_window_size = check_integer("stats_window_size", agent._stats_window_size, 1)
+    if agent.tensorboard_log is not None and not isinstance(agent.tensorboard_log, str):
+        raise ValueError(f"tensorboard_log={agent.tensorboard_log!r} is not allowed; allowed: a folder's name or None")
+    _check_action_noise(agent.action_noise, agent._sizes[1])
+    _check_episodes(agent.train_freq, agent.n_envs)
+    check_vec_normalize(agent.env)
+
+
+def _check_action_noise(noise: Any, n_actions: int) -> None:
+    if noise is None:
+        return
+    if not isinstance(noise, ActionNoise):
+        raise ValueError(f"action_noise={noise!r} is not allowed; allowed: an ActionNoise or None")
+    size = np.size(getattr(noise, "_mu", np.zeros(n_actions)))
+    if size != n_actions:
+        raise ValueError(f"action_noise={noise!r} is not allowed: its mean has {size} entries; allowed: {n_actions}")
+
+
+def _check_episodes(train_freq: Any, n_envs: int) -> None:
+    frequency = (train_freq.frequency, train_freq.unit.value) if isinstance(train_freq, TrainFreq) else train_freq
+    if frequency[1] == TrainFrequencyUnit.EPISODE.value and n_envs > 1:
+        raise ValueError(
+            f"train_freq={tuple(frequency)!r} is not allowed with {n_envs} envs, whose episodes end at different times; "
+            "allowed: a number of steps, or one env"
+        )
+
+
+def check_optimizers(agent: SAC) -> None:
+    """
+    :param agent: its policy was built
+    :raises ValueError: if an optimiser cannot make a step from gradients alone
+    """
+    for optimizer in (agent.actor.optimizer, agent.critic.optimizer):
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise ValueError(
+                f"policy_kwargs={{'optimizer_class': {type(optimizer).__name__}}} is not allowed: its step needs a closure; "
+                "allowed: an optimiser that steps without, such as Adam or SGD"
+            )

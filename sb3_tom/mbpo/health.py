@@ -1,0 +1,145 @@
+"""Signs that training goes wrong although every number is finite: logged as ``health/...``, each warned about once."""
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch as th
+
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.common.units import policy_units
+
+if TYPE_CHECKING:
+    from sb3_tom.mbpo.guarded_sac import GuardedSAC
+
+LEAST_EFFECTIVE_ROWS = 100.0
+"""Fewer rows than these do not identify a model of a few dimensions."""
+
+NEWEST = 1000
+"""Newest real rows that the termination is compared with."""
+
+LEAST_MISTAKES = 10
+"""Fewer wrong terminations say nothing."""
+
+ENTROPY_PER_ACTION = 10.0
+"""Nats: generous bound of an action dimension's part of SAC's entropy bonus."""
+
+
+class Health:
+    """Judges the figures of each verb of the agent. Only what was warned about is remembered."""
+
+    def __init__(self) -> None:
+        self.warned: set[str] = set()
+        self._reward_bound = 0.0
+
+    def judge(self, group: str, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+        """
+        :param group: of the figures: "weighter", "model", "rollout_model" or "train"
+        :param figures: what the verb logs
+        :param agent: read only
+        :return: figures for the log, under ``health/``
+        """
+        if group == "weighter":
+            return self._weights(figures, agent)
+        if group == "model":
+            return self._termination(agent)
+        if group == "rollout_model":
+            return self._imagination(figures, agent)
+        return self._critics(figures, agent)
+
+    def _warn(self, sign: str, value: float, limit: float, agent: "GuardedSAC", text: str) -> None:
+        if sign in self.warned:
+            return
+        self.warned.add(sign)
+        warnings.warn(f"health/{sign}={value:.3g} (limit {limit:g}) at env step {agent.num_timesteps}: {text}", stacklevel=2)
+
+    def _weights(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+        rows = agent.replay_buffer.n_transitions
+        effective = figures["effective_sample_size"] * rows
+        if effective < LEAST_EFFECTIVE_ROWS <= rows / 10:
+            advice = "a larger ess_floor or uniform_mix or a smaller max_weight in weighter_kwargs, with PMAC a larger alpha"
+            text = f"the weights reduce {rows} rows to the worth of {effective:.0f}, too few to fit a model to; use {advice}"
+            self._warn("effective_rows", effective, LEAST_EFFECTIVE_ROWS, agent, text)
+        return {"effective_rows": effective}
+
+    @th.no_grad()
+    def _termination(self, agent: "GuardedSAC") -> dict[str, float]:
+        """Share of mistakes among the newest rows that terminated or were said to."""
+        self._reward_bound = _largest_reward(agent)
+        buffer = agent.replay_buffer
+        batch = buffer.transitions().rows(buffer.newest_rows(NEWEST))
+        said = agent.termination(batch.observations, batch.actions, batch.next_observations)
+        real = batch.terminated > 0.5
+        wrong, either = th.stack(((said != real).sum(), (said | real).sum())).tolist()
+        mismatch = wrong / max(either, 1)
+        if wrong >= LEAST_MISTAKES and mismatch > 0.5:
+            text = (
+                f"of the newest {batch.size} transitions {either} terminated or should have, by termination_fn="
+                f"{agent.termination_fn!r}, and on {wrong} of them they disagree: the rule is stale or of another env; "
+                "use termination_fn='auto', 'learned' or the env's own rule"
+            )
+            self._warn("termination_mismatch", mismatch, 0.5, agent, text)
+        return {"termination_mismatch": mismatch}
+
+    def _imagination(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+        """How far the imagined returns lie outside of the range of the real ones, relative to its width."""
+        if "return_low" not in figures:  # offline, a rollout of the user's own
+            return {}
+        low, high = return_range(agent.replay_buffer, int(figures["scheduled_length"]))
+        width = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-8)
+        excess = max(figures["return_high"] - high, low - figures["return_low"], 0.0) / width
+        if excess > 0.5:
+            imagined = f"{figures['return_low']:.3g} to {figures['return_high']:.3g}"
+            text = (
+                f"nine of ten imagined returns over {figures['scheduled_length']:g} steps are {imagined}, all real ones "
+                f"{low:.3g} to {high:.3g}: the policy exploits the "
+                "model; use a shorter rollout_schedule, a larger real_ratio or more members in dynamics_kwargs"
+            )
+            self._warn("imagined_return_excess", excess, 0.5, agent, text)
+        return {"imagined_return_excess": excess}
+
+    def _critics(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+        """Mean value of the policy relative to what the largest reward seen could sum up to."""
+        if agent.gamma >= 1.0 or "actor_loss" not in figures or self._reward_bound == 0.0:
+            return {}
+        entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * agent._sizes[1]
+        bound = (self._reward_bound + entropy) / (1.0 - agent.gamma)
+        ratio = abs(figures["actor_loss"]) / bound
+        if ratio > 1.0:
+            text = (
+                f"the critics' mean value is about {-figures['actor_loss']:.3g}, but rewards up to {self._reward_bound:.3g} "
+                f"and the entropy bonus sum up to {bound:.3g} with gamma={agent.gamma:g}: the critics diverge; use a smaller "
+                "learning_rate, tau or update_to_data_ratio, or a larger real_ratio"
+            )
+            self._warn("critic_to_bound", ratio, 1.0, agent, text)
+        return {"critic_to_bound": ratio}
+
+
+def _largest_reward(agent: "GuardedSAC") -> float:
+    """Largest absolute reward in the buffer, in the critics' units."""
+    rewards = agent.replay_buffer.transitions().rewards
+    return float(policy_units(agent._vec_normalize_env, agent.device).rewards(rewards.abs().max()))
+
+
+def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, float]:
+    """
+    Least and largest undiscounted return of ``length`` steps in a row, or fewer where an episode ended before.
+
+    :param buffer: holds at least one row
+    :param length: steps
+    :return: the range; that of single steps times ``length`` if no episode is long enough yet
+    """
+    order = (buffer.pos - buffer.size() + np.arange(buffer.size())) % buffer.buffer_size
+    rewards = buffer.rewards[order].astype(np.float64)
+    rows = np.arange(len(order))[:, None]
+    # Row in which the episode of a row ends, len(order) while it has not
+    ends = np.where(buffer.dones[order] > 0, rows, len(order))
+    ends = np.minimum.accumulate(ends[::-1], axis=0)[::-1]
+    last = np.minimum(ends, rows + length - 1)
+    complete = last < len(order)
+    if not complete.any():
+        return length * float(rewards.min()), length * float(rewards.max())
+    sums = np.concatenate([np.zeros_like(rewards[:1]), rewards.cumsum(0)])
+    returns = np.take_along_axis(sums, np.minimum(last, len(order) - 1) + 1, 0) - sums[:-1]
+    return float(returns[complete].min()), float(returns[complete].max())

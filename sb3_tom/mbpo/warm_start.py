@@ -1,0 +1,90 @@
+"""Starting from what a SAC run has learned and collected."""
+
+import io
+import pathlib
+import zipfile
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.sac.sac import SAC
+
+if TYPE_CHECKING:
+    from sb3_tom.mbpo.mbpo import MBPO
+
+A = TypeVar("A", bound="MBPO")
+
+KEPT = (
+    "learning_rate",
+    "buffer_size",
+    "batch_size",
+    "tau",
+    "gamma",
+    "target_update_interval",
+    "target_entropy",
+    "use_sde",
+    "sde_sample_freq",
+    "policy_kwargs",
+)
+"""Arguments of SAC that a warm start takes over; those of collection and ratio (``learning_starts``, ``train_freq``,
+``gradient_steps``) are MBPO's own."""
+
+
+def refuse_sac_zip(path: str | pathlib.Path | io.BufferedIOBase) -> None:
+    """
+    :param path: what ``load`` was called with
+    :raises ValueError: if the file holds a plain SAC agent
+    """
+    file = open_path(path, "r", verbose=0, suffix="zip")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+    except zipfile.BadZipFile:
+        return  # SB3's own error is clear
+    finally:
+        if file is path:
+            file.seek(0)
+        else:
+            file.close()
+    if "policy.pth" in names and "dynamics.pth" not in names:
+        raise ValueError(
+            f"path={str(path)!r} is not allowed: the file holds an agent without a dynamics model, such as SAC's; "
+            "allowed: MBPO.from_sac(path, env), which starts from its networks"
+        )
+
+
+def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, env: GymEnv | str, **arguments: Any) -> A:
+    """
+    See :meth:`sb3_tom.mbpo.plugged_sac.PluggedSAC.from_sac`.
+
+    :param cls: class of the new agent
+    :param sac: trained SAC agent, or its zip file
+    :param env: env of the new agent
+    :param arguments: of ``cls``, in place of those of SAC
+    """
+    device = arguments.get("device", "auto")
+    source = sac if isinstance(sac, SAC) else SAC.load(sac, device=device)
+    if source.ent_coef_optimizer is not None and "ent_coef" not in arguments:
+        arguments["ent_coef"] = source.ent_coef if isinstance(source.ent_coef, str) else "auto"
+    elif "ent_coef" not in arguments:
+        arguments["ent_coef"] = source.ent_coef
+    kept = {name: getattr(source, name) for name in KEPT}
+    policy = arguments.pop("policy", source.policy_class)
+    agent = cls(policy, env, **{**kept, **arguments})
+    for name in ("observation_space", "action_space"):
+        found, expected = getattr(source, name), getattr(agent, name)
+        if found.shape != expected.shape:
+            raise ValueError(f"env={env!r} is not allowed: its {name} is {expected}; allowed: that of the SAC agent, {found}")
+    _copy_networks(source, agent)
+    buffer = source.replay_buffer
+    if buffer is not None and buffer.size() > 0:
+        agent._adopt_replay_buffer(buffer)
+    return agent
+
+
+def _copy_networks(source: SAC, agent: "MBPO") -> None:
+    """Policy, optimisers and temperature; those that the new agent has otherwise (another ``ent_coef``) stay its own."""
+    theirs, ours = source.get_parameters(), agent.get_parameters()
+    agent.set_parameters({**ours, **{name: state for name, state in theirs.items() if name in ours}})
+    if source.log_ent_coef is not None and agent.log_ent_coef is not None:
+        agent.log_ent_coef.data.copy_(source.log_ent_coef.data)

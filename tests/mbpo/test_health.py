@@ -1,0 +1,133 @@
+"""Each sign of bad health warns once, with its number and an argument that helps; a sound run warns of nothing."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_tom import MBPO, Context, Transitions, Weighter
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.mbpo.health import return_range
+from tests.mbpo.small import small_agent
+from tests.mbpo.test_mbpo import Corridor
+
+TINY: dict[str, Any] = {"rollout_batch_size": 20, "dynamics": "linear", "policy_kwargs": {"net_arch": [8]}}
+
+
+def logged(agent: MBPO) -> dict[str, Any]:
+    return agent.logger.name_to_value
+
+
+def test_a_sound_run_is_quiet_and_logs_all_signs() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent = small_agent(Corridor(limit=200, ends=True), rollout_schedule=3, termination_fn="learned", **TINY)
+        agent.learn(120, log_interval=None)
+    signs = {"effective_rows", "termination_mismatch", "imagined_return_excess", "critic_to_bound"}
+    found = {name.partition("/")[2]: value for name, value in logged(agent).items() if name.startswith("health/")}
+    assert set(found) == signs
+    assert found["effective_rows"] == pytest.approx(101.0)  # uniform weights: all rows of the last phase
+    assert 0 <= found["critic_to_bound"] < 1
+
+
+class OnlyFew(Weighter):
+    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+        return (th.arange(data.size) < 7).float()
+
+
+def test_collapsed_weights_warn_once() -> None:
+    agent = small_agent(Corridor(), weighter=OnlyFew(), weighter_kwargs=None, buffer_size=2000, learning_starts=2000, **TINY)
+    agent.learn(1500, log_interval=None)
+    with pytest.warns(UserWarning, match=r"health/effective_rows=7 .*env step 1500: .*1500 rows .*ess_floor.*alpha") as caught:
+        agent.fit_weights()
+        agent.fit_weights()
+    assert len(caught) == 1
+    assert logged(agent)["health/effective_rows"] == pytest.approx(7.0)
+
+
+def test_few_rows_are_no_collapse() -> None:
+    agent = small_agent(Corridor(), weighter=OnlyFew(), weighter_kwargs=None, **TINY).learn(40, log_interval=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.fit_weights()
+
+
+@pytest.mark.parametrize(
+    ("termination_fn", "mismatch"),
+    [("never", 1.0), (lambda observations, actions, next_observations: next_observations < 0.5, None)],
+)
+def test_a_wrong_termination_rule_warns_once(termination_fn: Any, mismatch: float | None) -> None:
+    agent = small_agent(Corridor(limit=50, ends=True), termination_fn=termination_fn, learning_starts=1000, **TINY)
+    agent.learn(300, log_interval=None)
+    assert agent.replay_buffer.terminated.sum() >= 10
+    with pytest.warns(UserWarning, match=r"health/termination_mismatch=.*env step 300.*termination_fn='auto'") as caught:
+        agent.fit_model()
+        agent.fit_model()
+    assert len(caught) == 1
+    value = logged(agent)["health/termination_mismatch"]
+    assert value == mismatch if mismatch is not None else value > 0.9
+
+
+def test_a_right_rule_has_no_mismatch() -> None:
+    agent = small_agent(
+        Corridor(limit=50, ends=True),
+        termination_fn=lambda observations, actions, next_observations: next_observations > 0.5,
+        **TINY,
+    )
+    agent.learn(60, log_interval=None)
+    assert logged(agent)["health/termination_mismatch"] == 0.0
+
+
+def test_imagined_returns_outside_of_the_real_range_warn_once() -> None:
+    agent = small_agent(
+        Corridor(), reward_fn=lambda observations, actions, next_observations: 100.0 + 0.0 * next_observations, **TINY
+    )
+    with pytest.warns(UserWarning, match=r"health/imagined_return_excess=.*rollout_schedule.*real_ratio") as caught:
+        agent.learn(90, log_interval=None)
+    assert len(caught) == 1
+
+
+def test_critics_above_every_possible_return_warn_once() -> None:
+    agent = small_agent(Corridor(), gamma=0.5, ent_coef=0.01, **TINY).learn(60, log_interval=None)
+    with th.no_grad():
+        for network in (agent.critic, agent.critic_target):
+            for layers in network.q_networks if hasattr(network, "q_networks") else []:
+                layers[-1].bias.fill_(1e4)
+    with pytest.warns(UserWarning, match=r"health/critic_to_bound=.*gamma=0.5.*learning_rate.*update_to_data_ratio") as caught:
+        agent.train_policy(2)
+        agent.train_policy(2)
+    assert len(caught) == 1
+
+
+def brute_force(buffer: WeightedReplayBuffer, length: int) -> list[float]:
+    """Return of each start row by walking on, env by env."""
+    found = []
+    order = [(buffer.pos - buffer.size() + row) % buffer.buffer_size for row in range(buffer.size())]
+    for env in range(buffer.n_envs):
+        for start in range(len(order)):
+            total = 0.0
+            for step, row in enumerate(order[start : start + length], 1):
+                total += buffer.rewards[row, env]
+                if buffer.dones[row, env] or step == length:
+                    found.append(total)
+                    break
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 33])
+@pytest.mark.parametrize("length", [1, 4, 50])
+def test_return_range_is_that_of_a_walk(rows: int, length: int) -> None:
+    generator = np.random.default_rng(0)
+    buffer = WeightedReplayBuffer(40, Corridor.observation_space, Corridor.action_space, "cpu", n_envs=2)
+    for _ in range(rows):
+        zeros = np.zeros((2, 1))
+        buffer.add(zeros, zeros.copy(), zeros, generator.normal(size=2), generator.random(2) < 0.1, [{}, {}])
+    expected = brute_force(buffer, length)
+    low, high = return_range(buffer, length)
+    if expected:
+        assert (low, high) == pytest.approx((min(expected), max(expected)), abs=1e-5)
+    else:
+        rewards = buffer.rewards[: buffer.size()]
+        assert (low, high) == pytest.approx((length * rewards.min(), length * rewards.max()), abs=1e-4)
