@@ -163,3 +163,21 @@ def test_bad_values_stop_a_search_with_one_error(tmp_path: Path) -> None:
     with pytest.raises(HyperparameterError, match=r"mbpo_tom.yml with -params .*, Pendulum-v1, trial 0: weighting='rows'"):
         study.optimize(manager.objective, n_trials=2)
     assert len(study.trials) == 1
+
+
+def test_an_env_that_returns_nan_prunes_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stand-in: the guard's own error, raised in the middle of training, reaches the zoo's objective."""
+    from gymnasium.envs.classic_control.pendulum import PendulumEnv
+
+    original, calls = PendulumEnv.step, []
+
+    def step(env: Any, action: Any) -> Any:
+        calls.append(1)
+        observation, reward, *rest = original(env, action)
+        return (observation, float("nan") if len(calls) == 30 else reward, *rest)
+
+    monkeypatch.setattr(PendulumEnv, "step", step)
+    study = optuna.create_study(direction="maximize")
+    study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 100}).objective, n_trials=1)
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
+    assert len(calls) == 30

@@ -1,0 +1,168 @@
+"""Every argument of the constructor with every kind of value: the agent trains 300 steps, or is refused by its name."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.sac.policies import CnnPolicy, MlpPolicy
+
+from sb3_tom import MBPO, LinearDynamics, PMACWeighter, UniformWeighter
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+from tests.mbpo.test_mbpo import Corridor
+
+STEPS = 300
+JUNK = st.sampled_from(
+    [
+        None,
+        True,
+        "",
+        "x",
+        "1e3",
+        b"1",
+        -1,
+        0,
+        0.5,
+        -0.0,
+        np.nan,
+        np.inf,
+        1e300,
+        10**400,
+        1j,
+        (),
+        [],
+        {},
+        {"a": 1},
+        object(),
+        len,
+        np.float32(2.0),
+        np.int64(3),
+        np.array(1),
+        np.zeros(3),
+        th.ones(()),
+        [1, "step"],
+        (2, "episode"),
+        type,
+    ]
+)
+
+
+def numbers(low: float, high: float) -> st.SearchStrategy[Any]:
+    return st.floats(low, high) | st.sampled_from([low, high])
+
+
+def counts(low: int, high: int) -> st.SearchStrategy[Any]:
+    return st.integers(low, high) | st.integers(low, high).map(float)
+
+
+SGD = {"net_arch": [4], "optimizer_class": th.optim.SGD}
+NOISES = (NormalActionNoise, OrnsteinUhlenbeckActionNoise)
+VALID: dict[str, st.SearchStrategy[Any]] = {
+    "policy": st.sampled_from(["MlpPolicy", MlpPolicy, CnnPolicy, "CnnPolicy"]),
+    "learning_rate": numbers(0.0, 1.0) | st.just(lambda progress: 1e-3 * progress),
+    "buffer_size": counts(1, 400),
+    "learning_starts": counts(0, 400),
+    "batch_size": counts(1, 64),
+    "tau": numbers(0.0, 1.0),
+    "gamma": numbers(0.0, 1.0),
+    "train_freq": st.integers(1, 50) | st.tuples(st.integers(1, 3), st.sampled_from(["step", "episode"])),
+    "gradient_steps": st.integers(-1, 3),
+    "action_noise": st.sampled_from([noise(np.zeros(n), np.ones(n)) for n in (1, 2) for noise in NOISES]),
+    "replay_buffer_class": st.sampled_from([None, WeightedReplayBuffer, ReplayBuffer]),
+    "replay_buffer_kwargs": st.fixed_dictionaries({"n_start_observations": st.integers(-1, 5)}) | st.just({"device": "cpu"}),
+    "optimize_memory_usage": st.booleans(),
+    "n_steps": st.integers(0, 3),
+    "ent_coef": numbers(0.0, 1.0) | st.sampled_from(["auto", "auto_0.1", "auto_0", "auto_1e400", "auto_nan", "auto_"]),
+    "target_update_interval": counts(1, 20),
+    "target_entropy": numbers(-20.0, 20.0) | st.just("auto"),
+    "use_sde": st.booleans(),
+    "sde_sample_freq": st.integers(-1, 10),
+    "use_sde_at_warmup": st.booleans(),
+    "stats_window_size": counts(1, 10),
+    "tensorboard_log": st.none(),
+    "policy_kwargs": st.sampled_from(
+        [None, {"net_arch": []}, {"net_arch": [3, 3]}, {"n_critics": 1}, {"log_std_init": 1.0}, SGD]
+    ),
+    "verbose": st.just(0),
+    "seed": st.integers(0, 2**33) | st.none(),
+    "device": st.sampled_from(["auto", "cpu", th.device("cpu"), "cpu:0", "meta", "tpu"]),
+    "weighter": st.sampled_from(
+        ["uniform", "pmac", None, UniformWeighter, PMACWeighter(0.5), PMACWeighter, "sb3_tom:PMACWeighter"]
+    ),
+    "weighter_kwargs": st.none() | st.just({}) | st.fixed_dictionaries({"alpha": st.floats(-0.5, 1.5)}),
+    "dynamics": st.sampled_from(["linear", LinearDynamics, LinearDynamics(), "sb3_tom:LinearDynamics", "rnn", "a:b"]),
+    "dynamics_kwargs": st.fixed_dictionaries({"ridge": st.floats(), "deterministic": st.booleans()}),
+    "objective": st.sampled_from(["likelihood", LikelihoodObjective, LikelihoodObjective(), "mle"]),
+    "objective_kwargs": st.sampled_from([None, {}, {"scale": 2}]),
+    "termination_fn": st.sampled_from(
+        ["auto", "never", "learned", lambda _o, _a, after: after > 0.5, lambda _o, _a, after: 1]
+    ),
+    "reward_fn": st.sampled_from([None, lambda _o, _a, after: -after]),
+    "rollout_schedule": counts(1, 5) | st.lists(st.integers(0, 300), min_size=3, max_size=5).map(sorted),
+    "rollout_batch_size": counts(1, 50),
+    "model_train_freq": counts(1, 400),
+    "model_retain_epochs": counts(1, 20),
+    "imagined_capacity": counts(1, 300),
+    "real_ratio": numbers(0.0, 1.0),
+    "weighting": st.sampled_from(["sample", "loss"]),
+    "weight_rollout_starts": st.booleans(),
+    "update_to_data_ratio": numbers(0.0, 0.3),
+}
+"""Values of each argument, of which most are valid and all small enough to train; junk is mixed in for all."""
+
+NAMES_OF_THE_SAME = {
+    "weighter_kwargs": ["alpha"],
+    "dynamics_kwargs": ["ridge"],
+    "replay_buffer_kwargs": ["n_start_observations"],
+}
+
+
+def test_every_argument_has_values() -> None:
+    assert set(VALID) == set(inspect.signature(MBPO).parameters) - {"env", "_init_setup_model"}
+
+
+def trains_or_is_refused(name: str, value: Any) -> bool:
+    """Whether it trained."""
+    tiny: dict[str, Any] = {
+        "policy": "MlpPolicy",
+        "learning_starts": 200,
+        "batch_size": 8,
+        "buffer_size": 400,
+        "seed": 0,
+        "policy_kwargs": {"net_arch": [4]},
+        "dynamics": "linear",
+        "weighter": "pmac" if name == "weighter_kwargs" else "uniform",
+        "rollout_batch_size": 10,
+        "model_train_freq": 60,
+        "update_to_data_ratio": 0.1,
+    }
+    try:
+        agent = MBPO(env=Corridor(limit=20, ends=True), **{**tiny, name: value})
+    except ValueError as error:
+        assert any(word in str(error) for word in (name, *NAMES_OF_THE_SAME.get(name, []))), f"{name}={value!r}: {error}"
+        return False
+    agent.learn(STEPS)
+    assert STEPS <= agent.num_timesteps <= STEPS + 60  # whole episodes
+    assert all(bool(th.isfinite(parameter).all()) for parameter in agent.policy.parameters())
+    return True
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_few_values_of_any_argument(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(VALID)))
+    trains_or_is_refused(name, data.draw(VALID[name] | JUNK))
+
+
+@pytest.mark.expensive
+@pytest.mark.parametrize("name", sorted(VALID))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_many_values(name: str, data: st.DataObject) -> None:
+    trains_or_is_refused(name, data.draw(VALID[name] | JUNK))
