@@ -8,6 +8,7 @@ from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
+from sb3_tom.envs import register_envs
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.mbpo.variants import MBPOPMAC, MBPOTOM
 from sb3_tom.objectives.base import ModelObjective
@@ -17,6 +18,8 @@ from sb3_tom.weighters.tom import TOMWeighter
 from sb3_tom.weighters.uniform import UniformWeighter
 
 __version__ = Path(__file__).with_name("version.txt").read_text(encoding="utf-8").strip()
+
+register_envs()
 
 __all__ = [
     "MBPO",

@@ -1,0 +1,11 @@
+"""Environments of this package, known to ``gymnasium.make`` after ``import sb3_tom``."""
+
+from gymnasium.envs.registration import register, registry
+
+ROAD_AND_ROCKS = "sb3_tom/RoadAndRocks-v0"
+
+
+def register_envs() -> None:
+    """Name the environments to Gymnasium; their modules are imported when one is made."""
+    if ROAD_AND_ROCKS not in registry:
+        register(ROAD_AND_ROCKS, entry_point="sb3_tom.envs.road_and_rocks:RoadAndRocksEnv", max_episode_steps=100)
