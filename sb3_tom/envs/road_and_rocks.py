@@ -8,14 +8,13 @@ from gymnasium import spaces
 
 from sb3_tom.common.validation import check_integer, check_number
 
-ROAD = 0.7
-"""The road runs from (-ROAD, -ROAD) east to (ROAD, -ROAD), and from there north to (ROAD, ROAD)."""
 HALF_WIDTH = 0.15
-START, GOAL = (-ROAD, -ROAD), (ROAD, ROAD)
+"""Of the road, which runs from west to east through the middle of the map."""
+START, GOAL = (-0.8, 0.0), (0.8, 0.0)
 GOAL_RADIUS = 0.15
 STEP = 0.1
 """Distance that an action of length 1 drives on the road; also the unit of the reward."""
-ROCK_PENALTY, GOAL_REWARD = 0.5, 10.0
+ROCK_PENALTY, GOAL_REWARD = 1.0, 10.0
 _PIXELS = 300
 
 
@@ -24,10 +23,7 @@ def on_road(positions: Any) -> Any:
     :param positions: ``[..., 2]``, an array or a tensor
     :return: bool ``[...]``
     """
-    x, y = positions[..., 0], positions[..., 1]
-    east = (abs(y + ROAD) <= HALF_WIDTH) & (abs(x) <= ROAD + HALF_WIDTH)
-    north = (abs(x - ROAD) <= HALF_WIDTH) & (abs(y) <= ROAD + HALF_WIDTH)
-    return east | north
+    return abs(positions[..., 1]) <= HALF_WIDTH
 
 
 def goal_distance(positions: Any) -> Any:

@@ -15,8 +15,8 @@ import sb3_tom  # noqa: F401  # registers the environment
 from sb3_tom.envs.road_and_rocks import GOAL, GOAL_REWARD, ROCK_PENALTY, START, STEP, arrived, on_road, step_reward
 
 ID = "sb3_tom/RoadAndRocks-v0"
-ROAD_PLACES = [(-0.7, -0.7), (0.0, -0.6), (0.7, -0.7), (0.75, 0.0)]
-ROCK_PLACES = [(0.0, 0.0), (-0.7, 0.7), (-0.3, 0.9), (0.3, -0.3)]
+ROAD_PLACES = [(-0.8, 0.0), (0.0, -0.1), (0.5, 0.1), (-0.9, 0.1)]
+ROCK_PLACES = [(0.0, 0.5), (-0.7, 0.7), (-0.3, 0.9), (0.3, -0.3)]
 
 
 def make(**kwargs: object) -> gym.Env:
@@ -57,8 +57,8 @@ def test_the_rocks_turn_every_action_differently() -> None:
 
 def test_an_episode_ends_at_the_goal_and_at_a_hundred_steps() -> None:
     env = make(noise=0.0)
-    env.reset(options={"position": (0.7, 0.5)})
-    _, reward, terminated, truncated, info = env.step(np.array([0.0, 1.0], dtype=np.float32))
+    env.reset(options={"position": (0.6, 0.0)})
+    _, reward, terminated, truncated, info = env.step(np.array([1.0, 0.0], dtype=np.float32))
     assert terminated and info["is_success"] and not truncated
     assert reward == pytest.approx(1.0 + GOAL_REWARD, abs=1e-6)
     env.reset()
@@ -67,11 +67,11 @@ def test_an_episode_ends_at_the_goal_and_at_a_hundred_steps() -> None:
 
 
 def test_reward_is_progress_less_a_penalty_on_the_rocks() -> None:
-    before, after = np.array([0.0, -0.7]), np.array([0.1, -0.7])
-    progress = (np.hypot(0.7, 1.4) - np.hypot(0.6, 1.4)) / STEP
+    before, after = np.array([0.0, 0.1]), np.array([0.1, 0.1])
+    progress = (np.hypot(0.8, 0.1) - np.hypot(0.7, 0.1)) / STEP
     assert step_reward(before, after) == pytest.approx(progress)
-    rocks = np.array([0.1, -0.5])
-    progress = (np.hypot(0.7, 1.4) - np.hypot(0.6, 1.2)) / STEP
+    rocks = np.array([0.1, 0.2])
+    progress = (np.hypot(0.8, 0.1) - np.hypot(0.7, 0.2)) / STEP
     assert step_reward(before, rocks) == pytest.approx(progress - ROCK_PENALTY)
 
 
@@ -98,7 +98,7 @@ def test_maps_are_fixed_and_episodes_seeded() -> None:
 
 def test_picture() -> None:
     env = make(render_mode="rgb_array")
-    env.reset(options={"position": (0.0, 0.0)})
+    env.reset(options={"position": (0.0, -0.1)})
     picture = env.render()
     assert picture.shape == (300, 300, 3) and picture.dtype == np.uint8
 
@@ -106,8 +106,8 @@ def test_picture() -> None:
         column, row = int((place[0] + 1) * 150), int((1 - place[1]) * 150)
         return tuple(picture[row, column].tolist())
 
-    assert pixel((0.0, 0.0)) == (30, 60, 220), "the car"
-    assert pixel((0.0, -0.7)) == pixel((0.7, 0.0)) == (120, 190, 110), "the road, the south at the bottom"
+    assert pixel((0.0, -0.1)) == (30, 60, 220), "the car, with the south at the bottom"
+    assert pixel((0.0, 0.1)) == pixel((-0.5, 0.0)) == (120, 190, 110), "the road"
     assert pixel(GOAL) == (250, 220, 90)
     assert pixel(START) == (60, 60, 60)
     assert pixel((-0.7, 0.7)) not in [(120, 190, 110), (250, 220, 90)]
