@@ -1,0 +1,154 @@
+"""Tables, pictures and the page of ``benchmarks/road_and_rocks.py``, from the CSV files of its runs."""
+
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sb3_tom.common.evaluation import read_table
+
+Rows = list[dict[str, str]]
+N_LAST = 3
+"""The return of a run is the mean of its last evaluations, so many."""
+
+TITLES = {
+    "paper": "4,000 random rows, 5 expert trajectories; the footprint is one of them, whole",
+    "noisy": "as above, but half of the footprint's rows are random rows of the buffer",
+    "few": "one expert trajectory; ten rows of it are the footprint",
+    "harmless": "as the first, but the rocks turn by any angle, so that their mean effect is none",
+}
+
+
+def collect(runs: Path, out: Path) -> None:
+    """One tidy table each of curves, figures and maps, from all finished runs; nothing if there are none."""
+    names = sorted(path.name.removesuffix(".csv") for path in runs.glob("*_seed*.csv") if not is_part(path))
+    if not names:
+        return
+    write_table(out / "curves.csv", (row for name in names for row in read_table(runs / f"{name}.csv")))
+    write_table(out / "figures.csv", (read_table(runs / f"{name}_figures.csv")[0] for name in names))
+    maps: dict[tuple[str, str], list[np.ndarray]] = {}
+    for name in names:
+        figures = read_table(runs / f"{name}_figures.csv")[0]
+        key = figures["data"], figures["method"]
+        maps.setdefault(key, []).append(np.loadtxt(runs / f"{name}_map.csv", delimiter=","))
+    cells = []
+    for (data, method), values in maps.items():
+        mean = np.nanmean(values, axis=0)
+        places = np.ndindex(*mean.shape)
+        cells += [{"data": data, "method": method, "row": i, "column": j, "weight": f"{mean[i, j]:.4g}"} for i, j in places]
+    write_table(out / "maps.csv", cells)
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file belongs to a run besides its curve."""
+    return path.stem.endswith(("_figures", "_map"))
+
+
+def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """A CSV file of rows with the same columns."""
+    rows = list(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def interval(values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean) -> tuple[float, float, float]:
+    """A statistic over seeds and its 95 % bootstrap interval (percentiles of 10,000 resamples)."""
+    resamples = np.random.default_rng(0).choice(values, (10_000, len(values)))
+    low, high = np.percentile(statistic(resamples, axis=1), (2.5, 97.5))
+    return float(statistic(values)), float(low), float(high)
+
+
+def by_seed(rows: Rows, data: str, method: str, column: str) -> np.ndarray:
+    """Values ``[seeds, rows of a run]`` in the order of the table."""
+    runs: dict[str, list[float]] = {}
+    for row in rows:
+        if (row["data"], row["method"]) == (data, method):
+            runs.setdefault(row["seed"], []).append(float(row[column]))
+    return np.array(list(runs.values()))
+
+
+def final_returns(curves: Rows, data: str, method: str) -> np.ndarray:
+    """One figure per seed."""
+    return by_seed(curves, data, method, "return_mean")[:, -N_LAST:].mean(1)
+
+
+def unique(rows: Rows, column: str, **where: str) -> list[str]:
+    """Values of a column in order of first appearance."""
+    chosen = [row[column] for row in rows if all(row[name] == value for name, value in where.items())]
+    return list(dict.fromkeys(chosen))
+
+
+def write_page(out: Path) -> None:
+    """Pictures beside the tables, and the page above them; its first lines are kept from the page that is there."""
+    curves, figures, maps = (read_table(out / f"{name}.csv") for name in ("curves", "figures", "maps"))
+    draw_curves(curves, out / "curves.png")
+    draw_maps([row for row in maps if row["data"] == "paper"], out / "maps.png")
+    page = out.parent / "road_and_rocks.md"
+    marker = "<!-- tables: begin -->\n"
+    head = page.read_text().partition(marker)[0] if page.exists() else "# Road-and-Rocks\n\n"
+    datasets = [name for name in TITLES if name in unique(curves, "data")]
+    sections = "\n".join(section(curves, figures, name) for name in datasets)
+    page.write_text(f"{head}{marker}\n{sections}")
+
+
+def section(curves: Rows, figures: Rows, data: str) -> str:
+    """The table of one dataset."""
+    lines = [f"### `{data}`: {TITLES[data]}", ""]
+    lines += ["| weights | seeds | return | success | weight on road : rocks | least ratio of a seed | ESS | steers by |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for method in unique(curves, "method", data=data):
+        mean, low, high = interval(final_returns(curves, data, method))
+        success = by_seed(curves, data, method, "success_rate")[:, -N_LAST:].mean()
+        road, rocks, ess, gain = (
+            by_seed(figures, data, method, name)[:, 0] for name in ("road_weight", "rocks_weight", "ess", "gain_x")
+        )
+        returns = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+        ratio = f"{road.mean() / rocks.mean():.1f} | {(road / rocks).min():.1f}"
+        lines.append(
+            f"| `{method}` | {len(road)} | {returns} | {success:.0%} | {ratio} | {ess.mean():.2f} | {gain.mean():.3f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def draw_curves(curves: Rows, path: Path) -> None:
+    """A panel per dataset: mean return over seeds, its bootstrap interval shaded."""
+    datasets = [name for name in TITLES if name in unique(curves, "data")]
+    figure = Figure(figsize=(4.6 * len(datasets), 3.8), layout="constrained")
+    for axes, data in zip(np.atleast_1d(figure.subplots(1, len(datasets), sharey=True)), datasets, strict=True):
+        for index, method in enumerate(["uniform", "ratio", "tom", "tom_kl"]):
+            values = by_seed(curves, data, method, "return_mean")
+            if not len(values):
+                continue
+            updates = sorted({int(row["env_step"]) for row in curves})
+            mean, low, high = np.array([interval(column) for column in values.T]).T
+            axes.plot(updates, mean, color=f"C{index}", label=f"{method} ({len(values)} seeds)")
+            axes.fill_between(updates, low, high, color=f"C{index}", alpha=0.2, linewidth=0)
+        axes.set(title=data, xlabel="policy updates", ylabel="return (mean, 95 % interval over seeds)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def draw_maps(cells: Rows, path: Path) -> None:
+    """Mean weight over the map, on a scale of powers of ten."""
+    from matplotlib.colors import LogNorm
+
+    methods = [name for name in unique(cells, "method") if name != "uniform"]
+    figure = Figure(figsize=(4.2 * len(methods), 3.8), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(methods)))
+    for axes, method in zip(panels, methods, strict=True):
+        grid = np.array([float(row["weight"]) for row in cells if row["method"] == method])
+        side = round(len(grid) ** 0.5)
+        extent = (-1.0, 1.0, -1.0, 1.0)
+        picture = axes.imshow(grid.reshape(side, side).clip(0.01), norm=LogNorm(0.01, 10.0), extent=extent, cmap="viridis")
+        for edge in (-0.15, 0.15):
+            axes.axhline(edge, color="white", linestyle="--", linewidth=0.8)
+        axes.set(title=method, xlabel="x", ylabel="y")
+    figure.colorbar(picture, ax=list(panels), label="mean weight (mean over seeds)")
+    figure.savefig(path, dpi=120)

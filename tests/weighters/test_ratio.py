@@ -1,0 +1,56 @@
+"""The bare ratio: exp of TOM's own log-ratio, and nothing of its dual."""
+
+import pytest
+import torch as th
+
+from sb3_tom import MBPO
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.weighters.ratio import RatioWeighter
+from tests.weighters.small import QUICK, built, context, newest, transitions
+
+
+def ratio(**arguments: object) -> RatioWeighter:
+    weighter = RatioWeighter(**{**QUICK, **arguments})
+    weighter.build(3, 2)
+    return weighter
+
+
+def fitted(weighter: RatioWeighter, data: Transitions, view: Context) -> RatioWeighter:
+    weighter.fit(data, newest(data), data.observations[:5], view)
+    return weighter
+
+
+def test_weights_are_those_of_toms_own_log_ratio() -> None:
+    data, weighter, tom = transitions(400), ratio(), built()
+    fitted(weighter, data, context())
+    tom.discriminator.load_state_dict(weighter.discriminator.state_dict())
+    expected = tom.log_ratio(data, context()).double().exp()
+    assert th.equal(weighter.weights(data, context()), expected)
+    assert expected.std() > 0.05
+
+
+def test_it_learns_exactly_as_tom_does() -> None:
+    data, weighter, tom = transitions(400), ratio(), built()
+    tom.discriminator.load_state_dict(weighter.discriminator.state_dict())
+    fitted(weighter, data, context())
+    tom.fit(data, newest(data), data.observations[:5], context())
+    for name, value in weighter.discriminator.state_dict().items():
+        assert th.equal(value, tom.discriminator.state_dict()[name]), name
+
+
+def test_until_recent_is_full_weights_are_one() -> None:
+    data, weighter = transitions(40), ratio()
+    assert weighter.fit(data, newest(data, 40), data.observations[:5], context()) == {}
+    assert th.equal(weighter.weights(data, context()), th.ones(40, dtype=th.float64))
+
+
+def test_by_its_path() -> None:
+    agent = MBPO("MlpPolicy", "Pendulum-v1", weighter="sb3_tom.weighters.ratio:RatioWeighter", buffer_size=100)
+    assert isinstance(agent.weighter, RatioWeighter)
+    assert agent.weighter.max_weight == 10.0
+
+
+@pytest.mark.parametrize("arguments", [{"discriminator": False}, {"preset": "none"}, {"steps": 3}])
+def test_wrong_arguments_are_named(arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        RatioWeighter(**arguments)
