@@ -219,7 +219,7 @@ def weights_newest_first(buffer: Any) -> np.ndarray:
     return np.asarray(buffer.weights[positions], dtype=np.float64).reshape(-1)
 
 
-def run_labels(callback: LearningCurveCallback | WeightByAgeCallback, env: gym.Env | None = None) -> dict[str, Any]:
+def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
     """
     Task, method and seed of a run.
 
