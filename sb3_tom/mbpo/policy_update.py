@@ -12,6 +12,7 @@ from sb3_tom.common.guards import check_magnitudes, magnitude
 from sb3_tom.common.mixing import MixedBatches
 from sb3_tom.common.types import Context, PolicyFunction
 from sb3_tom.common.units import policy_units
+from sb3_tom.mbpo.plain_update import PlainSACUpdate, is_plain
 from sb3_tom.mbpo.sac_update import SQUASH_EPSILON, Losses, SACUpdate, covers, fuse, sample_squashed
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def update_policy(agent: "MBPO", batches: MixedBatches, gradient_steps: int, bat
         agent._update_learning_rate(optimizers)
     for optimizer in optimizers:
         fuse(optimizer)
-    update = SACUpdate(
+    update_class = PlainSACUpdate if is_plain(agent.policy) else SACUpdate
+    update = update_class(
         agent.policy,
         agent.log_ent_coef,
         agent.ent_coef_optimizer,

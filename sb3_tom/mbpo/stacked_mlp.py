@@ -1,0 +1,131 @@
+r"""
+Equal ReLU networks side by side, their forward and backward passes written as batched matrix products.
+
+For the layer :math:`z_l = h_{l-1} W_l^T + b_l`, :math:`h_l = \max(0, z_l)` of each network, with
+:math:`\delta_l = \partial L / \partial z_l`:
+
+.. math::
+    \frac{\partial L}{\partial W_l} = \delta_l^T h_{l-1}, \quad
+    \frac{\partial L}{\partial b_l} = 1^T \delta_l, \quad
+    \delta_{l-1} = (\delta_l W_l) \odot [h_{l-1} > 0].
+
+The parameters stay those of the modules: each becomes a view of one stacked tensor, so that modules, optimisers and files
+see what they saw before.
+"""
+
+from collections.abc import Sequence
+
+import torch as th
+from torch import nn
+
+
+def stack(parameters: Sequence[nn.Parameter]) -> th.Tensor:
+    """
+    One tensor of which the parameters are the slices along a new first axis. Parameters that lie one behind the other already
+    are left where they are; others are moved there, in place.
+
+    :param parameters: C parameters of one shape, type and device
+    :return: ``[C, *shape]``, a view of their memory
+    """
+    first = parameters[0].detach()
+    n_bytes = first.numel() * first.element_size()
+    memory, start = first.untyped_storage().data_ptr(), first.data_ptr()
+    for number, parameter in enumerate(parameters):
+        adjacent = parameter.data_ptr() == start + number * n_bytes and parameter.is_contiguous()
+        if not adjacent or parameter.untyped_storage().data_ptr() != memory:
+            return _move(parameters)
+    return first.as_strided((len(parameters), *first.shape), (first.numel(), *first.stride()))
+
+
+def _move(parameters: Sequence[nn.Parameter]) -> th.Tensor:
+    stacked = th.stack([parameter.detach() for parameter in parameters])
+    for parameter, values in zip(parameters, stacked, strict=True):
+        parameter.data = values
+    return stacked
+
+
+class StackedMLP:
+    """
+    C networks of linear layers with ReLU between them, whose last layer may have several heads.
+
+    :param networks: for each network its layers, the first first; all networks have the same shapes
+    :param heads: for each network the linear layers, of one shape, that share the last hidden layer
+    """
+
+    def __init__(self, networks: Sequence[Sequence[nn.Linear]], heads: Sequence[Sequence[nn.Linear]]) -> None:
+        groups = [*zip(*networks, strict=True), tuple(head for members in heads for head in members)]
+        self._parameters = [[layer.weight for layer in group] for group in groups]
+        self._parameters += [[layer.bias for layer in group] for group in groups]
+        n_networks, n_layers = len(networks), len(groups)
+        self.stacked = [stack(group) for group in self._parameters]
+        self._weights = [weight.view(n_networks, -1, weight.shape[-1]) for weight in self.stacked[:n_layers]]
+        self._biases = [bias.view(n_networks, 1, -1) for bias in self.stacked[n_layers:]]
+        self._hidden: dict[int, list[th.Tensor]] = {}
+
+    def bind_gradients(self) -> None:
+        """Give each parameter a ``grad`` that :meth:`backward` writes into."""
+        gradients = [th.zeros_like(values) for values in self.stacked]
+        for group, values in zip(self._parameters, gradients, strict=True):
+            for parameter, gradient in zip(group, values, strict=True):
+                parameter.grad = gradient
+        n_layers = len(self._weights)
+        self._weight_gradients = [g.view(w.shape) for g, w in zip(gradients, self._weights, strict=False)]
+        self._bias_gradients = [g.view(b.shape) for g, b in zip(gradients[n_layers:], self._biases, strict=True)]
+
+    def forward(self, inputs: th.Tensor) -> list[th.Tensor]:
+        """
+        :param inputs: ``[B, n]``, the same for every network
+        :return: the inputs, the hidden layers ``[C, B, width]`` and the outputs ``[C, B, n_out]``; the hidden layers are
+            overwritten by the next call with as many rows
+        """
+        n_networks = self._weights[0].shape[0]
+        if inputs.shape[0] not in self._hidden:
+            self._hidden[inputs.shape[0]] = [
+                inputs.new_empty(n_networks, inputs.shape[0], weight.shape[1]) for weight in self._weights[:-1]
+            ]
+        layers = [inputs.expand(n_networks, *inputs.shape)]
+        for weight, bias, hidden in zip(self._weights, self._biases, self._hidden[inputs.shape[0]], strict=False):
+            layers.append(th.baddbmm(bias, layers[-1], weight.mT, out=hidden).relu_())
+        return [*layers, self._outputs(layers[-1])]
+
+    def _outputs(self, hidden: th.Tensor) -> th.Tensor:
+        weight, bias = self._weights[-1], self._biases[-1]
+        if weight.shape[1] > 1:
+            return th.baddbmm(bias, hidden, weight.mT)
+        return (hidden * weight).sum(-1, keepdim=True).add_(bias)  # faster than a product with one column
+
+    def backward(self, layers: Sequence[th.Tensor], delta: th.Tensor) -> None:
+        """
+        Write the gradients of all parameters.
+
+        :param layers: what :meth:`forward` returned
+        :param delta: gradient of the loss with respect to the outputs, ``[C, B, n_out]``
+        """
+        for number in reversed(range(len(self._weights))):
+            below = layers[number]
+            if delta.shape[-1] > 1:
+                th.bmm(delta.mT, below, out=self._weight_gradients[number])
+            else:
+                th.sum(delta * below, 1, keepdim=True, out=self._weight_gradients[number])
+            th.sum(delta, 1, keepdim=True, out=self._bias_gradients[number])
+            if number:
+                delta = self._through(number, below, delta)
+
+    def input_gradient(self, layers: Sequence[th.Tensor], delta: th.Tensor, n_columns: int) -> th.Tensor:
+        """
+        Gradient with respect to the last columns of the inputs, summed over networks; no parameter's gradient changes.
+
+        :param layers: what :meth:`forward` returned
+        :param delta: gradient of the loss with respect to the outputs, ``[C, B, n_out]``
+        :param n_columns: how many columns
+        :return: ``[B, n_columns]``
+        """
+        for number in reversed(range(1, len(self._weights))):
+            delta = self._through(number, layers[number], delta)
+        return th.bmm(delta, self._weights[0][:, :, -n_columns:]).sum(0)
+
+    def _through(self, number: int, below: th.Tensor, delta: th.Tensor) -> th.Tensor:
+        """From the layer's outputs to those of the layer below."""
+        weight = self._weights[number]
+        delta = th.bmm(delta, weight) if delta.shape[-1] > 1 else delta * weight
+        return th.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
