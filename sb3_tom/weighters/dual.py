@@ -13,6 +13,7 @@ from torch import nn
 
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.weighters import functional
+from sb3_tom.weighters.holdout import BestState, hold_out
 from sb3_tom.weighters.networks import Standardizer, mlp, reinitialize
 from sb3_tom.weighters.settings import TOMSettings
 
@@ -22,6 +23,8 @@ _STEPS_AT_ONCE = 100
 """Steps between two draws of rows and actions where these are not drawn once per phase."""
 _SHIFT_RATE = 10.0
 """Learning rate of the shift relative to that of the network: it has to follow the network."""
+_HELD_OUT = 2048
+"""Held-out rows that are looked at."""
 _CHUNK = 8192
 """Rows that are weighed at once."""
 _HEAD_SCALE = 0.01
@@ -140,8 +143,10 @@ class FlowDual(nn.Module):
         if settings.standardize:
             self.standardizer.fit(th.cat([data.observations, data.actions], dim=-1))
         starts = self._start_inputs(start_observations, context)
+        fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator)
+        best = BestState(self, self._objective(data.rows(held), log_ratio, starts, context)) if len(held) else None
         loss, step = th.zeros((), device=data.device), 0
-        for pool, rows in self._pools(data, log_ratio, context):
+        for pool, rows in self._pools(data.rows(fitted), log_ratio, context):
             if settings.mass_shift and step == 0:
                 self._solve_shift(pool, starts, gamma)
             start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
@@ -154,9 +159,30 @@ class FlowDual(nn.Module):
                 loss.backward()
                 optimizer.step()
                 step += 1
+                if best is not None and (step % _STEPS_AT_ONCE == 0 or step == settings.q_steps):
+                    best.offer(step)
+        figures = {"dual_loss": loss.detach()} | (best.restore() if best is not None else {})
         with th.no_grad():
             self.start_value.copy_(self(starts).mean())
-        return {"dual_loss": loss.detach()}
+        return figures
+
+    def _objective(
+        self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context
+    ) -> Callable[[], th.Tensor]:
+        """Eq. 16 on given rows as a function of the present network, with the shift that is best for them."""
+        rows = th.randint(data.size, (_HELD_OUT,), generator=context.generator, device=data.device)
+        pool = self._pool(data if data.size <= _HELD_OUT else data.rows(rows), log_ratio, context)
+        gamma = self.gamma(context)
+        mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
+
+        @th.no_grad()
+        def objective() -> th.Tensor:
+            start_value = self(starts).mean()
+            y = self._residuals(pool, self(pool.inputs), start_value, gamma)
+            shift = functional.best_shift(y, mass, self.divergence.derivative) if self.settings.mass_shift else self.shift
+            return functional.dual_loss(y - shift * mass, start_value, gamma, self._conjugate_mean, shift)
+
+        return objective
 
     @th.no_grad()
     def weights(self, data: Transitions, log_ratio: RowFunction, context: Context) -> th.Tensor:

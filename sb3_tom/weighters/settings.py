@@ -23,10 +23,11 @@ q_persistent                  False       True        Q and its optimiser go on 
 q_steps                       1000        1000        gradient steps per model phase
 q_batch_size                  256         256         rows per step
 start_batch_size              64          256         pairs of start state and action per step
-q_learning_rate               0.003       0.0003      Adam's
+q_learning_rate               0.0003      0.0003      Adam's
+q_holdout_ratio               0.2         0.0         share of rows that decide at which step Q is kept
 q_weight_decay                0.0         0.0001      L2 coefficient
 anneal                        True        False       both learning rates fall linearly to 0 within a phase
-n_actions                     2           1           actions of the policy averaged at a next state
+n_actions                     4           1           actions of the policy averaged at a next state
 pool_size                     20000       None        rows whose actions are drawn once per phase; None: fresh draws
 terminal                      "restart"   "mask"      what follows a termination: the next start, or nothing
 corrected_conjugate           True        False       loss and weights use the same conjugate (chi2: clamped; KL: exp)
@@ -69,10 +70,11 @@ class TOMSettings:
     q_steps: int = 1000
     q_batch_size: int = 256
     start_batch_size: int = 64
-    q_learning_rate: float = 3e-3
+    q_learning_rate: float = 3e-4
+    q_holdout_ratio: float = 0.2
     q_weight_decay: float = 0.0
     anneal: bool = True
-    n_actions: int = 2
+    n_actions: int = 4
     pool_size: int | None = 20_000
     terminal: str = "restart"
     corrected_conjugate: bool = True
@@ -138,6 +140,7 @@ _NUMBERS: dict[str, dict[str, Any]] = {
     "discriminator_weight_decay": {"low": 0.0},
     "discriminator_learning_rate": {"low": 0.0, "low_open": True},
     "q_learning_rate": {"low": 0.0, "low_open": True},
+    "q_holdout_ratio": {"low": 0.0, "high": 1.0, "high_open": True},
     "q_weight_decay": {"low": 0.0},
     "uniform_mix": {"low": 0.0, "high": 1.0},
     "ess_floor": {"low": 0.0, "high": 1.0},
@@ -164,7 +167,7 @@ PRESETS = {
         q_arch=(256, 256),
         q_persistent=True,
         start_batch_size=256,
-        q_learning_rate=3e-4,
+        q_holdout_ratio=0.0,
         q_weight_decay=1e-4,
         anneal=False,
         n_actions=1,

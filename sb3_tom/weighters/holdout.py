@@ -1,0 +1,60 @@
+"""Rows that a descent does not see, and the parameters that are best on them."""
+
+from collections.abc import Callable
+
+import torch as th
+from torch import nn
+
+BLOCK = 50
+"""Consecutive rows that are held out together: neighbours of one trajectory share states."""
+
+
+def hold_out(n_rows: int, ratio: float, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+    """
+    Split rows in blocks of neighbours.
+
+    :param n_rows: number N of rows, in the order of collection
+    :param ratio: share that is held out, in [0, 1)
+    :param generator: source of randomness
+    :return: numbers of the rows that are fitted, and of those held out (none of too few blocks)
+    """
+    blocks = th.arange(n_rows, device=generator.device) // BLOCK
+    n_blocks = -(-n_rows // BLOCK)
+    chosen = th.randperm(n_blocks, generator=generator, device=generator.device)[: int(ratio * n_blocks)]
+    held = th.isin(blocks, chosen)
+    return th.nonzero(~held).squeeze(1), th.nonzero(held).squeeze(1)
+
+
+class BestState:
+    """
+    The parameters with which an objective was least: minimised on few rows, the dual would fit their noise, and its weights
+    would fall on a handful of them.
+
+    :param module: its parameters
+    :param objective: a scalar, called now and at each offer
+    """
+
+    def __init__(self, module: nn.Module, objective: Callable[[], th.Tensor]) -> None:
+        self._parameters = list(module.parameters())
+        self._objective = objective
+        self._best = th.full_like(self._parameters[0].flatten()[0], th.inf)
+        self._copies = [parameter.detach().clone() for parameter in self._parameters]
+        self._step = th.zeros_like(self._best)
+        self.offer(0)
+
+    @th.no_grad()
+    def offer(self, step: int) -> None:
+        """Keep the present parameters if they are the best so far; without a host read."""
+        value = self._objective()
+        better = value < self._best
+        self._best = th.where(better, value, self._best)
+        self._step = th.where(better, th.full_like(self._step, step), self._step)
+        for copy, parameter in zip(self._copies, self._parameters, strict=True):
+            copy.copy_(th.where(better, parameter, copy))
+
+    @th.no_grad()
+    def restore(self) -> dict[str, th.Tensor]:
+        """Put the best parameters back; what they reached, and at which step."""
+        for copy, parameter in zip(self._copies, self._parameters, strict=True):
+            parameter.copy_(copy)
+        return {"dual_loss_held_out": self._best, "dual_best_step": self._step}
