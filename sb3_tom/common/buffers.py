@@ -229,6 +229,18 @@ class ImaginedBuffer:
         self._position = (self._position + rows.shape[0]) % self.capacity
         self.size = min(self.size + rows.shape[0], self.capacity)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the filled rows, not copied, and the place of the ring."""
+        return {"rows": self._rows[: self.size], "position": self._position, "capacity": self.capacity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        :param state: from :meth:`state_dict`
+        """
+        self.capacity, self._position, self.size = state["capacity"], state["position"], len(state["rows"])
+        self._rows = th.empty((self.capacity, self._rows.shape[1]), device=self._rows.device)
+        self._rows[: self.size] = state["rows"]
+
     def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:
         """
         :param rows: int64 row numbers of any shape ``[...]``, below ``size``

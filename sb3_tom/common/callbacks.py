@@ -93,6 +93,25 @@ class LearningCurveCallback(BaseCallback):
         self._start_time = time.monotonic() - (float(past["seconds"]) if past else 0.0)
         self._evaluations_due = self.num_timesteps // self.eval_freq
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps; its rows stay in the file."""
+        return {
+            "rows": len(self.table.rows),
+            "cumulative_max": float(self._cumulative_max),
+            "seconds": time.monotonic() - self._start_time,
+            "evaluations_due": self._evaluations_due,
+            "last_mean_return": self.last_mean_return,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        :param state: from :meth:`state_dict`
+        """
+        self.table.keep(state["rows"])
+        self._cumulative_max = state["cumulative_max"]
+        self._start_time = time.monotonic() - state["seconds"]
+        self._evaluations_due, self.last_mean_return = state["evaluations_due"], state["last_mean_return"]
+
     def _make_env(self) -> gym.Env:
         return gym.make(self.eval_env) if isinstance(self.eval_env, str) else self.eval_env()
 
@@ -170,6 +189,17 @@ class WeightByAgeCallback(BaseCallback):
             raise ValueError(f"WeightByAgeCallback needs a replay buffer with weights; {type(self.model).__name__} has none")
         self.table = RunTable(self.csv_path, AGE_COLUMNS, run_labels(self), self.num_timesteps)
         self._policy_version = self._buffer.policy_version
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps; its rows stay in the file."""
+        return {"rows": len(self.table.rows), "policy_version": int(self._policy_version)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        :param state: from :meth:`state_dict`
+        """
+        self.table.keep(state["rows"])
+        self._policy_version = state["policy_version"]
 
     @property
     def _buffer(self) -> Any:

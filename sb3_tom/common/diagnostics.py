@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import torch as th
 
@@ -40,6 +41,19 @@ class RemainingTime:
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: how long ago the pace was first taken, and where."""
+        return {"first": None if self._first is None else (time.monotonic() - self._first[0], self._first[1])}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on as if the time between saving and loading had not passed.
+
+        :param state: from :meth:`state_dict`
+        """
+        first = state["first"]
+        self._first = None if first is None else (time.monotonic() - first[0], first[1])
 
     def __call__(self, done: int, total: float) -> str:
         """

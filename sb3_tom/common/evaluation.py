@@ -138,6 +138,15 @@ class RunTable:
             writer.writerows(self.rows)
         temporary.replace(self.path)
 
+    def keep(self, n_rows: int) -> None:
+        """
+        Drop what was written after a checkpoint.
+
+        :param n_rows: rows that stay
+        """
+        self.rows = self.rows[:n_rows]
+        self._rewrite()
+
     def append(self, *rows: dict[str, Any]) -> None:
         """
         Write rows at the end of the file, now.

@@ -51,13 +51,8 @@ def guarded(*parts: str) -> Callable[[F], F]:
 
 
 class GuardedSAC(PluggedSAC):
-    """
-    Checks rows where they enter the buffer, and networks, losses and figures once per model phase or ``train`` call.
+    """Checks rows where they enter the buffer, and networks, losses and figures once per model phase or ``train`` call."""
 
-    :cvar last_checkpoint: file that the run can be resumed from, None if there is none; for messages only
-    """
-
-    last_checkpoint: str | None = None
     health: Health
     imagined: ImaginedBuffer
     _new_transitions: int

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
@@ -32,6 +32,16 @@ class Health:
     def __init__(self) -> None:
         self.warned: set[str] = set()
         self._reward_bound = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"warned": sorted(self.warned), "reward_bound": self._reward_bound}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        :param state: from :meth:`state_dict`
+        """
+        self.warned, self._reward_bound = set(state["warned"]), state["reward_bound"]
 
     def judge(self, group: str, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
         """

@@ -11,6 +11,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
 
+from sb3_tom.checkpoint.resumable import ResumableSAC
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.guards import check_rows
 from sb3_tom.common.plug import Plug
@@ -48,7 +49,7 @@ PLUGS = (*CONTRACTS, "termination")
 SelfPluggedSAC = TypeVar("SelfPluggedSAC", bound="PluggedSAC")
 
 
-class PluggedSAC(SAC):
+class PluggedSAC(ResumableSAC):
     """
     Keeps what the user asked for (``_plug_specs``, saved in the zip) apart from the plugs that were made of it (their
     state is saved beside SAC's own networks). So ``load`` rebuilds the plugs in ``_setup_model`` and then fills them.

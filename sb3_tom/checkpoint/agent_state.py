@@ -1,0 +1,101 @@
+"""The state of an agent between two collections of transitions, apart from its env, its random streams and its clock."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.save_util import recursive_getattr
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
+from sb3_tom.checkpoint.attributes import argument_names
+from sb3_tom.checkpoint.codec import is_plain
+from sb3_tom.checkpoint.replay_state import replay_state, restore_replay
+
+State = dict[str, Any]
+
+ALIASES = ("batch_norm_stats", "batch_norm_stats_target")
+"""SB3's lists of tensors that belong to the critics."""
+
+HANDLED = (
+    *("env", "_vec_normalize_env", "_logger", "_custom_logger", "generator", "start_time", "_plug_specs"),
+    *("_resumption", "_callback", "_in_learn", "last_checkpoint", "_policy_backup"),
+)
+"""Attributes that are saved elsewhere, or are not the run's."""
+
+
+def agent_state(agent: Any) -> State:
+    """
+    Networks, optimisers and plugs by their ``state_dict``, the temperature, the buffers, objects with a ``state_dict`` of
+    their own, and every plain attribute that is no argument of the constructor.
+
+    :param agent: an MBPO
+    :return: values that refer to the agent's memory: write them before it goes on
+    :raises ValueError: naming an attribute that may hold state but has no ``state_dict``
+    """
+    _, variables = agent._get_torch_save_params()
+    attributes: State = {}
+    objects: State = {}
+    for name, value in _own_attributes(agent):
+        if _keeps_state(value):
+            objects[name] = value.state_dict()
+        elif is_plain(value):
+            attributes[name] = value
+        elif not _is_rebuilt(value):
+            raise ValueError(
+                f"the agent's attribute {name} is a {type(value).__qualname__}, which a checkpoint cannot hold; "
+                "allowed: plain values, and objects with state_dict and load_state_dict"
+            )
+    return {
+        "parameters": agent.get_parameters(),
+        "variables": {name: recursive_getattr(agent, name) for name in variables},
+        "replay_buffer": replay_state(agent.replay_buffer),
+        "objects": objects,
+        "attributes": attributes,
+    }
+
+
+def _own_attributes(agent: Any) -> Iterable[tuple[str, Any]]:
+    """What is neither an argument of the constructor nor saved in another way."""
+    state_names, variables = agent._get_torch_save_params()
+    skipped = {*argument_names(type(agent)), *state_names, *variables, *ALIASES, *HANDLED, "replay_buffer"}
+    return ((name, value) for name, value in vars(agent).items() if name not in skipped)
+
+
+def _keeps_state(value: Any) -> bool:
+    """Networks and optimisers are parts of what ``get_parameters`` returns already."""
+    if isinstance(value, nn.Module | th.optim.Optimizer | type):
+        return False
+    return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
+
+
+def _is_rebuilt(value: Any) -> bool:
+    """What the constructor, ``set_env`` and ``learn`` make anew; schedules are functions of the env step."""
+    made = (nn.Module, th.optim.Optimizer, spaces.Space, VecEnv, Logger, ReplayBuffer, ActionNoise, th.device, type)
+    return isinstance(value, made) or callable(value)
+
+
+def restore_agent(agent: Any, state: State) -> None:
+    """
+    The inverse of :func:`agent_state`, into an agent that was constructed with the same arguments.
+
+    :param agent: changes
+    :param state: from :func:`agent_state`
+    :raises ValueError: if something of the state does not fit the agent
+    """
+    try:
+        agent.set_parameters(state["parameters"], exact_match=True, device=agent.device)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(f"the agent's networks are not those of the run: {error}") from error
+    with th.no_grad():
+        for name, value in state["variables"].items():
+            recursive_getattr(agent, name).copy_(value)
+    restore_replay(agent.replay_buffer, state["replay_buffer"])
+    for name, value in state["objects"].items():
+        getattr(agent, name).load_state_dict(value)
+    for name, value in state["attributes"].items():
+        setattr(agent, name, value)

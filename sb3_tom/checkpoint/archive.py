@@ -1,0 +1,170 @@
+"""
+The file of a checkpoint: an ordinary zip of ``.npy`` files and JSON, without compression, that is written atomically and
+closed by a SHA-256 of all of its bytes.
+
+Any zip tool and ``numpy.load`` can look inside. Reading it unpickles nothing and runs no code.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from sb3_tom.checkpoint.codec import Encoder, decode
+
+MAGIC = "sb3_tom_checkpoint"
+"""Name of the first member; its content is the version of the format."""
+
+FORMAT = b"1"
+_TREE = "state.json"
+_DIGEST_LENGTH = 64
+_OPEN_DIGEST = b"0" * _DIGEST_LENGTH
+"""Stands for the digest in the zip's comment, the last bytes of the file, while the digest is computed."""
+
+_CHUNK = 1 << 22
+
+
+class _HashingFile:
+    """A file that cannot seek, so that zipfile writes every byte once and in order."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """
+    Write a checkpoint, or leave everything as it was: the file appears under its name in one step, complete and on disk.
+
+    :param path: the file; its folder is created
+    :param state: nested values that :class:`sb3_tom.checkpoint.codec.Encoder` takes
+    :raises TypeError: if it holds anything else
+    """
+    encoder = Encoder()
+    tree = json.dumps(encoder(dict(state)))
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            digest = _write_members(file, encoder.arrays, tree)
+            file.seek(-_DIGEST_LENGTH, os.SEEK_END)
+            file.write(digest.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _write_members(file: BinaryIO, arrays: Mapping[str, np.ndarray], tree: str) -> str:
+    """Write the zip; return the digest of its bytes."""
+    hashing = _HashingFile(file)
+    with zipfile.ZipFile(hashing, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+        archive.writestr(MAGIC, FORMAT)
+        for name, array in arrays.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as member:
+                _write_array(member, array)
+        archive.writestr(_TREE, tree)
+        archive.comment = _OPEN_DIGEST
+    return hashing.digest.hexdigest()
+
+
+def _write_array(member: Any, array: np.ndarray) -> None:
+    """As ``numpy.save``, but without the copy that it makes of every array it writes into a zip."""
+    array = np.asarray(array, order="C")
+    np.lib.format.write_array_header_2_0(member, np.lib.format.header_data_from_array_1_0(array))
+    if array.size:
+        member.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power failure too, where the system can open folders."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """
+    Whether a file begins as a checkpoint does, whole or damaged.
+
+    :param path: any path
+    """
+    target = Path(path)
+    if not target.is_file():
+        return False
+    with target.open("rb") as file:
+        start = file.read(30 + len(MAGIC))
+    return start.startswith(b"PK\x03\x04") and start[30:] == MAGIC.encode()
+
+
+def read_archive(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    Read a checkpoint that :func:`write_archive` wrote.
+
+    :param path: the file
+    :return: the state
+    :raises ValueError: naming the file and what is wrong: it does not exist, is no checkpoint, is cut off or damaged
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"path={os.fspath(path)!r} is not allowed: there is no such file; allowed: a checkpoint of sb3_tom")
+    if not is_archive(path):
+        raise _unusable(path, "it is not a checkpoint of sb3_tom, or its first bytes are damaged")
+    with Path(path).open("rb") as file:
+        if not _is_whole(file):
+            raise _unusable(path, "it is cut off or damaged: its checksum does not fit its content")
+        try:
+            return _read_members(file)
+        except (KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise _unusable(path, f"its content is of another version of sb3_tom: {error}") from error
+
+
+def _unusable(path: str | os.PathLike[str], what: str) -> ValueError:
+    return ValueError(f"{os.fspath(path)} is not usable as a checkpoint: {what}")
+
+
+def _is_whole(file: BinaryIO) -> bool:
+    """Whether the digest in the last bytes is that of all bytes."""
+    remaining = file.seek(0, os.SEEK_END) - _DIGEST_LENGTH
+    file.seek(0)
+    digest = hashlib.sha256()
+    while remaining > 0 and (block := file.read(min(_CHUNK, remaining))):
+        digest.update(block)
+        remaining -= len(block)
+    digest.update(_OPEN_DIGEST)
+    return file.read() == digest.hexdigest().encode()
+
+
+def _read_members(file: BinaryIO) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:
+        version = archive.read(MAGIC)
+        if version != FORMAT:
+            raise ValueError(f"format {version!r}; this version reads {FORMAT!r}")
+        arrays = {}
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as member:
+                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
+        state = decode(json.loads(archive.read(_TREE)), arrays)
+    if not isinstance(state, dict):
+        raise ValueError("its state is not a dictionary")
+    return state

@@ -1,0 +1,83 @@
+"""What an agent was constructed with, as plain values: to check a checkpoint against an agent, or to make one of it."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from stable_baselines3.common.type_aliases import TrainFreq
+
+from sb3_tom.common.buffers import WeightedReplayBuffer
+
+FREE = frozenset({"env", "device", "verbose", "tensorboard_log", "stats_window_size", "_init_setup_model"})
+"""Arguments that may be others when a run goes on."""
+
+
+def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
+    """
+    Arguments that made an agent.
+
+    :param agent: an MBPO
+    :return: those that are None, booleans, numbers, strings, and lists and dictionaries of these; names of the others, which
+        nobody can make from a file without running code
+    """
+    plain: dict[str, Any] = {}
+    others: list[str] = []
+    for name in inspect.signature(type(agent).__init__).parameters:
+        if name in FREE or not _has(agent, name):
+            continue
+        value = _argument(agent, name)
+        if _is_json(value):
+            plain[name] = _as_json(value)
+        else:
+            others.append(name)
+    return plain, others
+
+
+def different_arguments(saved: Mapping[str, Any], agent: Any) -> list[str]:
+    """
+    In words, the arguments of an agent that are not those of a saved one.
+
+    :param saved: plain arguments from :func:`constructor_arguments`
+    :param agent: the agent that is to go on with the run
+    """
+    own, _ = constructor_arguments(agent)
+    names = [name for name in saved if name in own and own[name] != saved[name]]
+    return [f"{name}={own[name]!r} (the run has {saved[name]!r})" for name in names]
+
+
+def _has(agent: Any, name: str) -> bool:
+    return name == "policy" or name.removesuffix("_kwargs") in agent._plug_specs or hasattr(agent, name)
+
+
+def _argument(agent: Any, name: str) -> Any:
+    """The value of a constructor's parameter, as the user gave it where SB3 keeps that."""
+    specs = agent._plug_specs
+    if name in specs:
+        return specs[name][0]
+    if name.removesuffix("_kwargs") in specs:
+        return specs[name.removesuffix("_kwargs")][1]
+    if name == "policy":
+        aliases = {cls: alias for alias, cls in agent.policy_aliases.items()}
+        return aliases.get(agent.policy_class, agent.policy_class)
+    value = getattr(agent, name)
+    if name == "replay_buffer_class" and value is WeightedReplayBuffer:
+        return None
+    if name == "policy_kwargs":
+        return {key: entry for key, entry in value.items() if key != "use_sde"}  # SB3 adds it
+    return (value.frequency, value.unit.value) if isinstance(value, TrainFreq) else value
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(type(key) is str and _is_json(entry) for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_json(entry) for entry in value)
+    if type(value) is str:
+        return ":" not in value  # "package.module:name" would be imported
+    return value is None or type(value) in (bool, int, float)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_json(entry) for key, entry in value.items()}
+    return [_as_json(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,67 @@
+"""The callback that saves a run again and again, so that it can be resumed."""
+
+import os
+from pathlib import Path
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_tom.checkpoint.files import checkpoint_path, list_checkpoints, prune
+from sb3_tom.common.validation import check_integer
+
+
+class ResumeCallback(BaseCallback):
+    """
+    Writes the complete state of a run to ``folder/checkpoint_{env_step}_steps.zip``: at its beginning, every ``save_freq``
+    env steps, and at its end. ``agent.load_checkpoint(folder)`` or ``MBPO.resume(folder, env)`` go on from there.
+
+    Files are written atomically: a run that is killed at any moment leaves the last whole one. Saving does not change the
+    run. It takes place between two collections of transitions, so at most ``train_freq`` later than asked for.
+
+    :param folder: of this run alone
+    :param save_freq: env steps (all training envs together) between two checkpoints
+    :param keep: number of newest checkpoints that stay
+    :param verbose: 1 prints the name of every file
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], save_freq: int = 10_000, keep: int = 2, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.folder = Path(folder)
+        self.save_freq = check_integer("save_freq", save_freq, 1)
+        self.keep = check_integer("keep", keep, 1)
+        self._next_save = 0
+
+    def _on_training_start(self) -> None:
+        own = getattr(self.model, "save_checkpoint", None)
+        if own is None:
+            raise ValueError(f"ResumeCallback needs an agent of sb3_tom; {type(self.model).__name__} has no save_checkpoint")
+        ahead = [path for step, path in list_checkpoints(self.folder).items() if step > self.model.num_timesteps]
+        if ahead and not self.model.is_resuming:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"folder={str(self.folder)!r} is not allowed: it holds {ahead[-1].name} of a run that is further on; "
+                "allowed: the folder of this run; go on from it with load_checkpoint(folder), or take another folder"
+            )
+        for path in ahead:  # this run, resumed from an older file of it, will write them anew
+            path.unlink(missing_ok=True)
+
+    def between_rollouts(self) -> None:
+        """Called by the agent where nothing is half done."""
+        step = self.model.num_timesteps
+        if step >= self._next_save:
+            self._next_save = (step // self.save_freq + 1) * self.save_freq
+            self._save()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        # A run that a callback cancelled, or an error, has no whole last step: its last checkpoint stays the last
+        if self.model.is_between_rollouts:  # type: ignore[attr-defined]
+            self._save()
+
+    def _save(self) -> None:
+        path = checkpoint_path(self.folder, self.model.num_timesteps)
+        self.model.save_checkpoint(path)  # type: ignore[attr-defined]
+        prune(self.folder, self.keep)
+        if self.verbose:
+            print(f"Saved {path}", flush=True)

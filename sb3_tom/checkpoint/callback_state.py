@@ -1,0 +1,87 @@
+"""What callbacks have counted and remembered."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_tom.checkpoint.attributes import argument_names, attributes_state, restore_attributes
+from sb3_tom.checkpoint.vec_env_state import restore_vec_env, vec_env_state
+
+State = dict[str, Any]
+
+_CONTEXT = frozenset({"model", "locals", "globals", "parent", "verbose", "n_calls", "num_timesteps"})
+
+
+def walk(callback: BaseCallback) -> Iterator[BaseCallback]:
+    """
+    A callback and all callbacks inside of it, each once.
+
+    :param callback: what ``learn`` made of the user's
+    """
+    waiting, seen = [callback], set()
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        for name, value in vars(one).items():
+            children = value if isinstance(value, list | tuple) else [value]
+            waiting += [child for child in children if isinstance(child, BaseCallback) and name != "parent"]
+
+
+def _named(callback: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:
+    """Each callback that does something by itself, by its class and its number among those of its class."""
+    counts: dict[str, int] = {}
+    for one in walk(callback):
+        kind = type(one).__qualname__
+        counts[kind] = counts.get(kind, 0) + 1
+        yield f"{kind} {counts[kind]}", one
+
+
+def callbacks_state(callback: BaseCallback) -> State:
+    """
+    Of each callback its counters, and what its ``state_dict()`` returns if it has one. Else all plain attributes that are not
+    named as parameters of its constructor, and its vectorised envs: their random streams decide later evaluations.
+
+    :param callback: what ``learn`` made of the user's
+    """
+    return {name: {"n_calls": one.n_calls, "own": _own_state(one)} for name, one in _named(callback)}
+
+
+def _own_state(callback: BaseCallback) -> State:
+    if hasattr(callback, "state_dict"):
+        return {"state_dict": callback.state_dict()}
+    skipped = _CONTEXT | argument_names(type(callback)) | {name for name in vars(callback) if name in ("callbacks", "pbar")}
+    envs = {name: vec_env_state(value) for name, value in vars(callback).items() if isinstance(value, VecEnv)}
+    return {"attributes": attributes_state(callback, skipped | set(envs))[0], "envs": envs}
+
+
+def restore_callbacks(callback: BaseCallback, state: State) -> list[str]:
+    """
+    The inverse of :func:`callbacks_state`.
+
+    :param callback: callbacks of the new process, in the same order
+    :param state: from :func:`callbacks_state`
+    :return: classes of callbacks that the run did not have: they begin anew
+    """
+    strangers = []
+    for name, one in _named(callback):
+        if name not in state:
+            strangers += [] if isinstance(one, CallbackList | ConvertCallback) else [type(one).__qualname__]
+            continue
+        one.n_calls = state[name]["n_calls"]
+        _restore_own(one, state[name]["own"])
+    return strangers
+
+
+def _restore_own(callback: Any, own: State) -> None:
+    if "state_dict" in own:
+        callback.load_state_dict(own["state_dict"])
+        return
+    restore_attributes(callback, own["attributes"])
+    for name, saved in own["envs"].items():
+        if isinstance(getattr(callback, name, None), VecEnv):
+            restore_vec_env(getattr(callback, name), saved)

@@ -1,0 +1,184 @@
+"""
+The state of one environment with its wrappers, through adapters.
+
+An adapter knows an environment's class (and so its subclasses). Wrappers need none: what they count is in their attributes.
+Where something inside could hold state that nobody reads, the environment has no state to save, and the run resumes at an
+episode boundary.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from sb3_tom.checkpoint.attributes import attributes_state, generator_state, restore_attributes
+
+State = dict[str, Any]
+"""Plain values: None, booleans, numbers, strings, arrays, and lists, tuples and dictionaries of these."""
+
+_DISPLAY = ("render_mode", "screen", "surf", "clock", "isopen", "viewer", "mujoco_renderer", "results_writer", "metadata")
+_BOOKKEEPING = ("env", "_cached_spec", "_saved_kwargs", "_previous_data", "sb3_tom_state")
+_SKIPPED = (*_DISPLAY, *_BOOKKEEPING)
+"""Attributes of environments and wrappers that do not decide what happens next."""
+
+
+class EnvAdapter(NamedTuple):
+    """
+    How to save and restore an unwrapped environment; attributes and ``np_random`` are taken care of.
+
+    :param save: what is not in plain attributes
+    :param restore: its inverse
+    :param handled: names of the attributes that ``save`` covers
+    """
+
+    save: Callable[[Any], State]
+    restore: Callable[[Any, State], None]
+    handled: tuple[str, ...] = ()
+
+
+def _save_nothing(env: Any) -> State:
+    return {}
+
+
+def _restore_nothing(env: Any, state: State) -> None:
+    return None
+
+
+ATTRIBUTES = EnvAdapter(_save_nothing, _restore_nothing)
+"""For an environment whose whole state is in plain attributes and ``np_random``."""
+
+_DERIVED_LISTS = ("efc_", "contact")
+
+
+def _save_mujoco(env: Any) -> State:
+    """
+    MuJoCo's full integration state, warm start and time included, and what it derived from it in the last step: some
+    environments read positions of bodies before the next step, where recomputed ones would be one substep newer.
+    """
+    import mujoco
+
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    integration = np.empty(mujoco.mj_stateSize(env.model, kind))
+    mujoco.mj_getState(env.model, env.data, integration, kind)
+    return {"integration": integration, "derived": {name: value.copy() for name, value in _mujoco_arrays(env.data).items()}}
+
+
+def _mujoco_arrays(data: Any) -> dict[str, np.ndarray]:
+    """Arrays of ``mjData`` whose sizes the model decides; those of the present contacts are made anew in every step."""
+    arrays = {}
+    for name in dir(data):
+        value = None if name.startswith(("_", *_DERIVED_LISTS)) else getattr(data, name, None)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.flags.writeable:
+            arrays[name] = value
+    return arrays
+
+
+def _restore_mujoco(env: Any, state: State) -> None:
+    import mujoco
+
+    mujoco.mj_setState(env.model, env.data, state["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
+    for name, value in _mujoco_arrays(env.data).items():
+        saved = state["derived"].get(name)
+        if saved is not None and saved.shape == value.shape:
+            value[...] = saved
+
+
+MUJOCO = EnvAdapter(_save_mujoco, _restore_mujoco, ("model", "data"))
+"""For Gymnasium's MuJoCo environments, versions 4 and 5."""
+
+_ADAPTERS: dict[str, EnvAdapter] = {
+    "gymnasium.envs.mujoco.mujoco_env:MujocoEnv": MUJOCO,
+    "gymnasium.envs.classic_control.pendulum:PendulumEnv": ATTRIBUTES,
+    "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv": ATTRIBUTES,
+    "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": ATTRIBUTES,
+    "gymnasium.envs.classic_control.cartpole:CartPoleEnv": ATTRIBUTES,
+    "gymnasium.envs.classic_control.acrobot:AcrobotEnv": ATTRIBUTES,
+    "sb3_tom.envs.road_and_rocks:RoadAndRocksEnv": ATTRIBUTES,
+}
+
+
+def _key(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def register_env(
+    env_class: type[gym.Env[Any, Any]],
+    save: Callable[[Any], State] = _save_nothing,
+    restore: Callable[[Any, State], None] = _restore_nothing,
+    handled: tuple[str, ...] = (),
+) -> None:
+    """
+    Let runs on an environment class (and its subclasses) resume within an episode. ``register_env(MyEnv)`` is enough if all
+    of its state is in attributes that are numbers, strings, arrays, or lists, tuples and dictionaries of these, and in
+    ``np_random``. Each process that holds environments needs the call, at import for those of ``SubprocVecEnv``.
+
+    :param env_class: class of the unwrapped environment
+    :param save: ``save(env) -> dict`` of plain values: what the attributes do not hold
+    :param restore: ``restore(env, state)``, its inverse, called after a reset
+    :param handled: names of attributes that these two cover
+    """
+    _ADAPTERS[_key(env_class)] = EnvAdapter(save, restore, handled)
+
+
+def _adapter(env: gym.Env[Any, Any]) -> EnvAdapter | None:
+    found = (_ADAPTERS.get(_key(cls)) for cls in type(env).__mro__)
+    return next((adapter for adapter in found if adapter is not None), None)
+
+
+def env_state(env: gym.Env[Any, Any]) -> State:
+    """
+    State of an environment and its wrappers.
+
+    :param env: the outermost wrapper, or the environment itself
+    :return: ``layers``, from the outermost to the environment, and ``inner``, the adapter's; or, if something cannot be read,
+        ``boundary``, a sentence that says why, and the generator, so that what follows is repeatable
+    """
+    base, layers = env.unwrapped, []
+    adapter = _adapter(base)
+    while True:
+        is_base = env is base
+        skip = (*_SKIPPED, *(adapter.handled if adapter is not None and is_base else ()))
+        state, unknown = attributes_state(env, skip)
+        if unknown:
+            return _at_boundary(base, f"{_key(type(env))} has attributes that a checkpoint cannot hold: {unknown}")
+        layers.append({"class": _key(type(env)), "state": state})
+        if is_base or not isinstance(env, gym.Wrapper):
+            break
+        env = env.env
+    if adapter is None:
+        return _at_boundary(base, f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env)")
+    return {"layers": layers, "inner": adapter.save(base)}
+
+
+def _at_boundary(base: Any, reason: str) -> State:
+    generator = getattr(base, "_np_random", None)
+    state = generator_state(generator) if isinstance(generator, np.random.Generator) else None
+    return {"boundary": reason, "generator": state}
+
+
+def restore_env(env: gym.Env[Any, Any], state: State) -> None:
+    """
+    The inverse of :func:`env_state`; of an environment without a state only the generator is restored: reset it afterwards.
+
+    :param env: an environment made as the other one was, after a reset
+    :param state: from :func:`env_state`
+    :raises ValueError: if it has other wrappers or is of another class
+    """
+    base = env.unwrapped
+    if "boundary" in state:
+        if state["generator"] is not None:
+            restore_attributes(base, {"_np_random": state["generator"]})
+        return
+    for layer in state["layers"]:
+        if layer["class"] != _key(type(env)):
+            raise ValueError(
+                f"env has the layer {_key(type(env))} where the run had {layer['class']}; "
+                "allowed: the same env with the same wrappers in the same order"
+            )
+        restore_attributes(env, layer["state"])
+        if isinstance(env, gym.Wrapper):
+            env = env.env
+    adapter = _adapter(base)
+    assert adapter is not None  # the base is of the class that was saved
+    adapter.restore(base, state["inner"])

@@ -1,0 +1,57 @@
+"""All streams of random numbers of a run as plain values."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+
+from sb3_tom.checkpoint.attributes import generator_state, restore_generator
+
+State = dict[str, Any]
+
+
+def random_state(agent: Any) -> State:
+    """
+    The global streams of Python, numpy and torch, those of the agent's spaces, and the agent's own generator.
+
+    :param agent: with ``generator``, ``action_space`` and ``observation_space``
+    """
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (str(kind), np.array(keys), *rest),
+        "torch": th.get_rng_state(),
+        "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
+        "agent": agent.generator.get_state(),
+        "action_space": _space_state(agent.action_space),
+        "observation_space": _space_state(agent.observation_space),
+    }
+
+
+def restore_random(agent: Any, state: State) -> None:
+    """
+    The inverse of :func:`random_state`. Streams of devices that are not there are left out.
+
+    :param agent: its streams and the global ones change
+    :param state: from :func:`random_state`
+    """
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    th.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == th.cuda.device_count():
+        th.cuda.set_rng_state_all(state["cuda"])
+    if agent.generator.get_state().shape == state["agent"].shape:  # else it was saved on another kind of device
+        agent.generator.set_state(state["agent"])
+    _restore_space(agent.action_space, state["action_space"])
+    _restore_space(agent.observation_space, state["observation_space"])
+
+
+def _space_state(space: spaces.Space[Any]) -> State:
+    # Reading np_random makes a space choose its seed, if it had none; that draws from no other stream
+    return generator_state(space.np_random)
+
+
+def _restore_space(space: spaces.Space[Any], state: State) -> None:
+    space._np_random = restore_generator(space.np_random, state)

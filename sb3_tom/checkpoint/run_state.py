@@ -1,0 +1,138 @@
+"""
+The state of a run: an agent between two collections of transitions, its env, noise, clock, log, callbacks and random streams.
+
+It comes back in two steps. :func:`restore_run` fills the agent. SB3's ``learn`` then starts its clock, resets the noise, may
+reset the env and wakes the callbacks; :func:`restore_moment` undoes that at the moment at which the run was saved.
+"""
+
+import time
+import warnings
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+
+from sb3_tom.checkpoint.agent_state import agent_state, restore_agent
+from sb3_tom.checkpoint.arguments import constructor_arguments
+from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
+from sb3_tom.checkpoint.callback_state import callbacks_state, restore_callbacks
+from sb3_tom.checkpoint.codec import is_plain
+from sb3_tom.checkpoint.random_state import random_state, restore_random
+from sb3_tom.checkpoint.vec_env_state import boundary_reasons, restore_vec_env, vec_env_state
+
+State = dict[str, Any]
+
+MOMENT = ("_last_obs", "_last_original_obs", "_last_episode_starts", "_num_timesteps_at_start")
+"""Attributes of the agent that the beginning of ``learn`` changes."""
+
+LOG = ("name_to_value", "name_to_count", "name_to_excluded")
+"""What SB3's logger has collected since its last line."""
+
+
+def run_state(agent: Any, callback: BaseCallback | None) -> State:
+    """
+    :param agent: an MBPO between two collections of transitions
+    :param callback: what ``learn`` made of the user's; None outside of ``learn``
+    :return: values that refer to the agent's memory: write them before it goes on
+    """
+    arguments, others = constructor_arguments(agent)
+    return {
+        "class": type(agent).__qualname__,
+        "arguments": arguments,
+        "other_arguments": others,
+        "agent": agent_state(agent),
+        "env": vec_env_state(agent.env),
+        "noise": _noise_state(agent.action_noise),
+        "seconds": (time.time_ns() - agent.start_time) / 1e9 if agent.start_time else 0.0,
+        "log": _log_state(agent),
+        "in_learn": callback is not None,
+        "callbacks": {} if callback is None else callbacks_state(callback),
+        "random": random_state(agent),
+    }
+
+
+def moment_of(state: State) -> State:
+    """
+    The small part of a run's state that :func:`restore_moment` needs.
+
+    :param state: from :func:`run_state`
+    """
+    attributes = {name: state["agent"]["attributes"][name] for name in MOMENT}
+    parts = ("env", "noise", "seconds", "log", "in_learn", "callbacks", "random")
+    return {"attributes": attributes, **{name: state[name] for name in parts}}
+
+
+def restore_run(agent: Any, state: State) -> None:
+    """
+    Fill an agent that was constructed with the same arguments.
+
+    :param agent: changes
+    :param state: from :func:`run_state`
+    :raises ValueError: if something of the state does not fit the agent
+    """
+    restore_agent(agent, state["agent"])
+
+
+def restore_moment(agent: Any, state: State, callback: BaseCallback | None) -> None:
+    """
+    Give env, noise, clock, log, callbacks and random streams back.
+
+    :param agent: filled by :func:`restore_run`, with its env
+    :param state: from :func:`moment_of`
+    :param callback: what ``learn`` made of the user's; None before ``learn``
+    :raises ValueError: if the env is not made as the run's was
+    """
+    for name, value in state["attributes"].items():
+        setattr(agent, name, value)
+    _restore_env(agent, state["env"])
+    _restore_noise(agent.action_noise, state["noise"])
+    if callback is not None:
+        agent.start_time = time.time_ns() - int(state["seconds"] * 1e9)
+        _restore_log(agent, state["log"])
+        strangers = restore_callbacks(callback, state["callbacks"])
+        if strangers:
+            warnings.warn(f"The run had no callback of the kind {', '.join(strangers)}: it begins anew.", stacklevel=2)
+    restore_random(agent, state["random"])
+
+
+def _restore_env(agent: Any, state: State) -> None:
+    observations = restore_vec_env(agent.env, state)
+    if observations is None or agent._last_obs is None:
+        return
+    agent._last_obs, agent._last_episode_starts[:] = observations, True
+    if agent._vec_normalize_env is not None:
+        agent._last_original_obs = agent._vec_normalize_env.get_original_obs()
+    reasons = "; ".join(boundary_reasons(state))
+    warnings.warn(
+        f"The run goes on with new episodes, not in the middle of its old ones: {reasons}. It is a valid continuation, but "
+        "not the same as without the interruption.",
+        stacklevel=2,
+    )
+
+
+def _noise_state(noise: ActionNoise | None) -> list[State]:
+    return [attributes_state(one, ("noises",))[0] for one in _noises(noise)]
+
+
+def _restore_noise(noise: ActionNoise | None, states: list[State]) -> None:
+    if len(states) != len(_noises(noise)):
+        raise ValueError(f"action_noise={noise!r} is not allowed; allowed: the run's, which had {len(states)} parts")
+    for one, state in zip(_noises(noise), states, strict=True):
+        restore_attributes(one, state)
+
+
+def _noises(noise: ActionNoise | None) -> list[ActionNoise]:
+    return [] if noise is None else [noise, *getattr(noise, "noises", [])]
+
+
+def _log_state(agent: Any) -> State:
+    if not hasattr(agent, "_logger"):
+        return {}
+    return {name: {key: value for key, value in getattr(agent.logger, name).items() if is_plain(value)} for name in LOG}
+
+
+def _restore_log(agent: Any, state: State) -> None:
+    for name, values in state.items():
+        current = getattr(agent.logger, name)
+        current.clear()
+        current.update(values)

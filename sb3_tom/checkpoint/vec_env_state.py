@@ -1,0 +1,116 @@
+"""The state of a vectorised environment: its wrappers, its buffers, and each environment, also in other processes."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
+
+from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
+from sb3_tom.checkpoint.env_state import State, env_state, restore_env
+
+_SKIPPED = (
+    *("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer"),
+    *("actions", "buf_infos", "reset_infos", "_obs", "_actions"),  # made anew by the next step, before anybody reads them
+    *("waiting", "closed", "remotes", "work_remotes", "processes"),
+)
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """
+    Saves or restores an environment inside a worker of ``SubprocVecEnv``. A worker answers ``env_is_wrapped`` by
+    ``isinstance(wrapper, question)``, outermost wrapper first; this question does its errand there and says yes.
+
+    :param state: what to restore; None leaves the state in the wrapper's attribute ``sb3_tom_state``
+    """
+
+    state: State | None
+
+    def __instancecheck__(self, wrapper: Any) -> bool:
+        if self.state is None:
+            wrapper.sb3_tom_state = env_state(wrapper)
+        else:
+            restore_env(wrapper, self.state)
+        return True
+
+
+def _send(env: VecEnv, state: State | None, index: int) -> bool:
+    """Whether the environment has a wrapper, that is whether the errand was done."""
+    return env.env_is_wrapped(cast(type[gym.Wrapper], _Errand(state)), indices=[index])[0]
+
+
+def _layers(env: VecEnv) -> list[VecEnv]:
+    """The vectorised environments from the outermost wrapper to the innermost."""
+    layers = [env]
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+        layers.append(env)
+    return layers
+
+
+def vec_env_state(env: VecEnv) -> State:
+    """
+    State of a vectorised environment.
+
+    :param env: a ``DummyVecEnv`` or ``SubprocVecEnv``, wrapped or not; any other resumes at an episode boundary
+    """
+    layers = []
+    for layer in _layers(env):
+        state, unknown = attributes_state(layer, _SKIPPED)
+        layers.append({"class": type(layer).__qualname__, "state": state, "unknown": unknown})
+    return {"layers": layers, "envs": _env_states(_layers(env)[-1])}
+
+
+def _env_states(env: VecEnv) -> list[State]:
+    if isinstance(env, DummyVecEnv):
+        return [env_state(one) for one in env.envs]
+    if isinstance(env, SubprocVecEnv):
+        sent = [_send(env, None, index) for index in range(env.num_envs)]
+        lost: State = {"boundary": "an env without a wrapper in another process cannot be read", "generator": None}
+        return [env.get_attr("sb3_tom_state", [index])[0] if done else lost for index, done in enumerate(sent)]
+    return [{"boundary": f"{type(env).__qualname__} cannot be read", "generator": None}] * env.num_envs
+
+
+def boundary_reasons(state: State) -> list[str]:
+    """
+    Why a run with this state resumes at an episode boundary; empty if it resumes within its episodes.
+
+    :param state: from :func:`vec_env_state`
+    """
+    reasons = [one["boundary"] for one in state["envs"] if "boundary" in one]
+    reasons += [f"{one['class']} has attributes {one['unknown']}" for one in state["layers"] if one["unknown"]]
+    return list(dict.fromkeys(reasons))
+
+
+def restore_vec_env(env: VecEnv, state: State) -> Any:
+    """
+    The inverse of :func:`vec_env_state`.
+
+    :param env: made as the other one was
+    :param state: from :func:`vec_env_state`
+    :return: None; at an episode boundary the observations of new episodes, of all environments
+    :raises ValueError: if it is not made as the other one was
+    """
+    layers = _layers(env)
+    names = [type(layer).__qualname__ for layer in layers]
+    saved = [layer["class"] for layer in state["layers"]]
+    if names != saved or env.num_envs != len(state["envs"]):
+        raise ValueError(
+            f"env={'('.join(names)} with {env.num_envs} envs is not allowed; "
+            f"allowed: as the run had it, {'('.join(saved)} with {len(state['envs'])} envs"
+        )
+    env.reset()  # what environments create in their first reset must be there
+    for layer, saved_layer in zip(layers, state["layers"], strict=True):
+        restore_attributes(layer, saved_layer["state"])
+    for index, one in enumerate(state["envs"]):
+        _restore_one(layers[-1], index, one)
+    return env.reset() if boundary_reasons(state) else None
+
+
+def _restore_one(env: VecEnv, index: int, state: State) -> None:
+    if isinstance(env, DummyVecEnv):
+        restore_env(env.envs[index], state)
+    elif isinstance(env, SubprocVecEnv):
+        _send(env, state, index)

@@ -1,0 +1,237 @@
+"""A run that goes on from any of its checkpoints equals the run that was never interrupted, bit for bit."""
+
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
+
+from sb3_tom import MBPO
+from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
+from tests.checkpoint.equal import assert_equal
+from tests.checkpoint.runs import STEPS, checkpoints, final_state, make_agent
+
+
+def disturb() -> None:
+    """What another process would have in its global streams."""
+    random.seed(9)
+    np.random.seed(9)
+    th.manual_seed(9)
+
+
+def assert_resumes(folder: Path, make: Any, steps: int = STEPS, save_freq: int = 45, **learn: Any) -> None:
+    """Run without and with checkpoints, then go on from each of them."""
+    reference = final_state(make().learn(steps, **learn))
+    saved = make().learn(steps, callback=ResumeCallback(folder, save_freq, keep=100), **learn)
+    assert_equal(final_state(saved), reference)
+    files = checkpoints(folder)
+    assert len(files) == 2 + (steps - 1) // save_freq
+    for file in files:
+        disturb()
+        resumed = make()
+        resumed.load_checkpoint(file)
+        assert_equal(final_state(resumed.learn(steps, **learn)), reference, file.name)
+
+
+@pytest.mark.parametrize(
+    ("env", "n_envs", "weighter"),
+    [("Pendulum-v1", 1, "uniform"), ("Pendulum-v1", 2, "tom"), ("Hopper-v5", 1, "tom"), ("Hopper-v5", 2, "pmac")],
+)
+def test_resumed_equals_uninterrupted(env: str, n_envs: int, weighter: str, tmp_path: Path) -> None:
+    assert_resumes(tmp_path, lambda: make_agent(env, n_envs, weighter))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dynamics": "mdn"},
+        {"dynamics": "linear", "termination_fn": "learned"},
+        {"use_sde": True, "sde_sample_freq": 7},
+        {"seed": None},
+        {"train_freq": (1, "episode"), "env": "InvertedPendulum-v5"},
+        {"buffer_size": 100},
+        {"ent_coef": 0.1, "learning_rate": lambda progress: 1e-3 * progress, "target_update_interval": 2},
+        {"gradient_steps": 1, "policy_kwargs": {"net_arch": [16], "optimizer_kwargs": {"weight_decay": 0.1}}},
+        {"weighter": "tom", "env": "InvertedPendulum-v5", "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},
+        {"action_noise": True, "n_envs": 2},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_settings_resume(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings = dict(settings)
+    if "seed" in settings:  # without a seed the first run draws one: fix it from outside
+        disturb()
+
+    def make() -> MBPO:
+        noise = {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.1))}
+        return make_agent(**{**settings, **(noise if "action_noise" in settings else {})})
+
+    if "seed" in settings:
+        assert_unseeded_resumes(tmp_path, make)
+        return
+    assert_resumes(tmp_path, make, save_freq=70)
+
+
+def assert_unseeded_resumes(folder: Path, make: Any) -> None:
+    """Two runs without a seed differ, but a resumed one equals its own first run."""
+    first = make().learn(STEPS, callback=ResumeCallback(folder, 70, keep=100))
+    resumed = make()
+    resumed.load_checkpoint(checkpoints(folder)[1])
+    assert_equal(final_state(resumed.learn(STEPS)), final_state(first))
+
+
+def test_a_wrapped_vec_env_resumes(tmp_path: Path) -> None:
+    def env() -> gym.Env[Any, Any]:
+        return gym.wrappers.RescaleAction(gym.make("InvertedPendulum-v5"), -1.0, 1.0)
+
+    def make() -> MBPO:
+        return make_small(VecMonitor(DummyVecEnv([env, env])))
+
+    def make_small(venv: Any) -> MBPO:
+        from tests.mbpo.small import small_agent
+
+        return small_agent(venv)
+
+    assert_resumes(tmp_path, make, save_freq=80)
+
+
+def test_envs_in_other_processes_resume(tmp_path: Path) -> None:
+    from tests.mbpo.small import small_agent
+
+    agents: list[MBPO] = []
+
+    def make() -> MBPO:
+        agents.append(small_agent(make_vec_env("Pendulum-v1", 2, vec_env_cls=SubprocVecEnv)))
+        return agents[-1]
+
+    try:
+        assert_resumes(tmp_path, make, save_freq=80)
+    finally:
+        for agent in agents:
+            agent.env.close()
+
+
+class Counting(BaseCallback):
+    """Counts episodes in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.episodes = 0
+
+    def _on_step(self) -> bool:
+        self.episodes += int(self.locals["dones"].sum())
+        return True
+
+
+def test_callbacks_go_on(tmp_path: Path) -> None:
+    def callbacks() -> list[BaseCallback]:
+        evaluation = EvalCallback(make_vec_env("Pendulum-v1", 1, seed=3), eval_freq=50, n_eval_episodes=1, verbose=0)
+        return [Counting(), evaluation, StopTrainingOnMaxEpisodes(2), ResumeCallback(tmp_path, 130, keep=9)]
+
+    first = callbacks()
+    reference = final_state(make_agent().learn(500, callback=first))
+    resumed = MBPO.resume(checkpoints(tmp_path)[1], make_vec_env("Pendulum-v1", 1))
+    assert resumed.num_timesteps == 130
+    again = callbacks()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resumed.learn(500, callback=again)
+    assert_equal(final_state(resumed), reference)
+    assert first[0].episodes == again[0].episodes == 2
+    assert [callback.n_calls for callback in first] == [callback.n_calls for callback in again]
+    for name in ("evaluations_results", "evaluations_timesteps", "best_mean_reward"):
+        assert getattr(first[1], name) == getattr(again[1], name)
+    assert len(again[1].evaluations_results) > 2
+
+
+def test_a_finished_run_has_nothing_left(tmp_path: Path) -> None:
+    make_agent().learn(80, callback=ResumeCallback(tmp_path, 1000))
+    agent = MBPO.resume(tmp_path, "Pendulum-v1")
+    before = final_state(agent)["agent"]["parameters"]
+    agent.learn(80, callback=ResumeCallback(tmp_path, 1000))
+    assert agent.num_timesteps == 80
+    assert_equal(agent.get_parameters(), before)
+
+
+def test_a_greater_total_trains_longer(tmp_path: Path) -> None:
+    make_agent().learn(80, callback=ResumeCallback(tmp_path, 1000))
+    agent = MBPO.resume(tmp_path, "Pendulum-v1")
+    with pytest.raises(ValueError, match=r"total_timesteps=70 is not allowed.*80"):
+        agent.learn(70)
+    agent.load_checkpoint(tmp_path)
+    assert agent.learn(100).num_timesteps == 100
+    assert agent.learn(10, reset_num_timesteps=False).num_timesteps == 110
+    assert agent.learn(10).num_timesteps == 10
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_between_two_calls_of_learn(reset: bool, tmp_path: Path) -> None:
+    """A checkpoint by hand: learn means in the new process what it would have meant in the old one."""
+    agent = make_agent().learn(80)
+    agent.save_checkpoint(tmp_path / "by_hand.zip")
+    disturb()
+    resumed = MBPO.resume(tmp_path / "by_hand.zip", "Pendulum-v1")
+    resumed.save_checkpoint(tmp_path / "again.zip")
+    second = MBPO.resume(tmp_path / "again.zip", "Pendulum-v1")
+    state = final_state_after(resumed, reset)
+    assert_equal(final_state_after(second, reset), state)
+    fresh = make_agent().learn(80)
+    assert_equal(final_state_after(fresh, reset), state)
+
+
+def final_state_after(agent: MBPO, reset: bool) -> dict[str, Any]:
+    return final_state(agent.learn(60, reset_num_timesteps=reset))
+
+
+class Unknown(gym.Env[np.ndarray, np.ndarray]):
+    """An env that nobody has registered."""
+
+    observation_space = gym.spaces.Box(-10.0, 10.0, (2,))
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), float(action[0]), False, self.steps == 25, {}
+
+
+def test_an_unknown_env_goes_on_with_a_new_episode(tmp_path: Path) -> None:
+    make = lambda: make_agent_of(Unknown())  # noqa: E731
+    make().learn(110, callback=ResumeCallback(tmp_path, 1000))
+    finals = []
+    for _ in range(2):
+        disturb()
+        agent = make()
+        agent.load_checkpoint(tmp_path)
+        starts = agent.replay_buffer._n_starts
+        with pytest.warns(UserWarning, match=r"new episodes.*Unknown has no adapter") as caught:
+            agent.learn(140)
+        assert len(caught) == 1
+        assert agent.replay_buffer._n_starts == starts + 2  # the new episode, and the one after its 25 steps
+        finals.append(final_state(agent))
+    assert_equal(finals[0], finals[1])
+
+
+def make_agent_of(env: Any, **kwargs: Any) -> MBPO:
+    from tests.mbpo.small import small_agent
+
+    return small_agent(env, **kwargs)
+
+
+def test_latest(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path / "nothing") is None
+    make_agent().learn(60, callback=ResumeCallback(tmp_path, 20, keep=2))
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint_40_steps.zip", "checkpoint_60_steps.zip"]
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint_60_steps.zip"
