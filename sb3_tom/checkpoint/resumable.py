@@ -120,7 +120,10 @@ class ResumableSAC(SAC):
             self._resumption = None
         self._in_learn = True
         try:
-            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            if self._resumption is not None:  # nothing was left to do
+                restore_moment(self, self._resumption, None)
+            return self
         finally:
             self._in_learn, self._callback, self._resumption = False, None, None
 

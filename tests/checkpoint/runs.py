@@ -29,6 +29,7 @@ def final_state(agent: MBPO) -> dict[str, Any]:
         for layer in env.get("layers", ()):
             layer["state"].pop("t_start", None)
             layer["state"].pop("episode_times", None)
+    state["random"].pop("observation_space")  # nobody seeds it or draws from it
     for name in ("seconds", "log"):
         state.pop(name)
     return state

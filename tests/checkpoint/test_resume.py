@@ -18,6 +18,7 @@ from sb3_tom import MBPO
 from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
 from tests.checkpoint.equal import assert_equal
 from tests.checkpoint.runs import STEPS, checkpoints, final_state, make_agent
+from tests.mbpo.small import small_agent
 
 
 def disturb() -> None:
@@ -27,93 +28,63 @@ def disturb() -> None:
     th.manual_seed(9)
 
 
-def assert_resumes(folder: Path, make: Any, steps: int = STEPS, save_freq: int = 45, **learn: Any) -> None:
-    """Run without and with checkpoints, then go on from each of them."""
-    reference = final_state(make().learn(steps, **learn))
-    saved = make().learn(steps, callback=ResumeCallback(folder, save_freq, keep=100), **learn)
-    assert_equal(final_state(saved), reference)
+def assert_resumes(folder: Path, make: Any, save_freq: int = 70, which: slice = slice(1, 2)) -> dict[str, Any]:
+    """Run with checkpoints, go on from some of them, and return the state at the end of the run."""
+    reference = final_state(make().learn(STEPS, callback=ResumeCallback(folder, save_freq, keep=100)))
     files = checkpoints(folder)
-    assert len(files) == 2 + (steps - 1) // save_freq
-    for file in files:
+    assert len(files) == 2 + (STEPS - 1) // save_freq
+    for file in files[which]:
         disturb()
         resumed = make()
         resumed.load_checkpoint(file)
-        assert_equal(final_state(resumed.learn(steps, **learn)), reference, file.name)
+        assert_equal(final_state(resumed.learn(STEPS)), reference, file.name)
+    return reference
 
 
-@pytest.mark.parametrize(
-    ("env", "n_envs", "weighter"),
-    [("Pendulum-v1", 1, "uniform"), ("Pendulum-v1", 2, "tom"), ("Hopper-v5", 1, "tom"), ("Hopper-v5", 2, "pmac")],
-)
-def test_resumed_equals_uninterrupted(env: str, n_envs: int, weighter: str, tmp_path: Path) -> None:
-    assert_resumes(tmp_path, lambda: make_agent(env, n_envs, weighter))
+def test_resumed_from_anywhere_equals_uninterrupted(tmp_path: Path) -> None:
+    """Before training, within it, and at its end; and saving does not change the run."""
+
+    def make() -> MBPO:
+        return make_agent("Hopper-v5", 2, "tom")
+
+    reference = assert_resumes(tmp_path, make, save_freq=45, which=slice(None))
+    assert_equal(final_state(make().learn(STEPS)), reference)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"dynamics": "mdn"},
-        {"dynamics": "linear", "termination_fn": "learned"},
-        {"use_sde": True, "sde_sample_freq": 7},
-        {"seed": None},
-        {"train_freq": (1, "episode"), "env": "InvertedPendulum-v5"},
-        {"buffer_size": 100},
-        {"ent_coef": 0.1, "learning_rate": lambda progress: 1e-3 * progress, "target_update_interval": 2},
-        {"gradient_steps": 1, "policy_kwargs": {"net_arch": [16], "optimizer_kwargs": {"weight_decay": 0.1}}},
-        {"weighter": "tom", "env": "InvertedPendulum-v5", "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},
-        {"action_noise": True, "n_envs": 2},
-    ],
-    ids=lambda settings: "-".join(settings),
-)
-def test_settings_resume(settings: dict[str, Any], tmp_path: Path) -> None:
+PENDULUM = "InvertedPendulum-v5"
+SETTINGS: list[dict[str, Any]] = [
+    {"weighter": "pmac", "dynamics": "mdn", "use_sde": True, "sde_sample_freq": 7, "buffer_size": 100},
+    {"env": PENDULUM, "dynamics": "linear", "termination_fn": "learned", "train_freq": (1, "episode")},
+    {"noise": True, "n_envs": 2, "ent_coef": 0.1, "learning_rate": lambda progress: 1e-3 * progress, "seed": None},
+    {"env": PENDULUM, "wrapped": True, "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},
+]
+
+
+def make_of(settings: dict[str, Any]) -> MBPO:
     settings = dict(settings)
-    if "seed" in settings:  # without a seed the first run draws one: fix it from outside
-        disturb()
-
-    def make() -> MBPO:
-        noise = {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.1))}
-        return make_agent(**{**settings, **(noise if "action_noise" in settings else {})})
-
-    if "seed" in settings:
-        assert_unseeded_resumes(tmp_path, make)
-        return
-    assert_resumes(tmp_path, make, save_freq=70)
+    if settings.pop("noise", False):
+        settings["action_noise"] = OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.1))
+    if settings.pop("wrapped", False):
+        venv = VecMonitor(DummyVecEnv([lambda: gym.wrappers.RescaleAction(gym.make(settings["env"]), -1.0, 1.0)] * 2))
+        return small_agent(**{**settings, "env": venv})
+    return make_agent(**settings)
 
 
-def assert_unseeded_resumes(folder: Path, make: Any) -> None:
-    """Two runs without a seed differ, but a resumed one equals its own first run."""
-    first = make().learn(STEPS, callback=ResumeCallback(folder, 70, keep=100))
-    resumed = make()
-    resumed.load_checkpoint(checkpoints(folder)[1])
-    assert_equal(final_state(resumed.learn(STEPS)), final_state(first))
-
-
-def test_a_wrapped_vec_env_resumes(tmp_path: Path) -> None:
-    def env() -> gym.Env[Any, Any]:
-        return gym.wrappers.RescaleAction(gym.make("InvertedPendulum-v5"), -1.0, 1.0)
-
-    def make() -> MBPO:
-        return make_small(VecMonitor(DummyVecEnv([env, env])))
-
-    def make_small(venv: Any) -> MBPO:
-        from tests.mbpo.small import small_agent
-
-        return small_agent(venv)
-
-    assert_resumes(tmp_path, make, save_freq=80)
+@pytest.mark.parametrize("settings", SETTINGS, ids="-".join)
+def test_settings_resume(settings: dict[str, Any], tmp_path: Path) -> None:
+    assert_resumes(tmp_path, lambda: make_of(settings))
 
 
 def test_envs_in_other_processes_resume(tmp_path: Path) -> None:
-    from tests.mbpo.small import small_agent
-
     agents: list[MBPO] = []
 
     def make() -> MBPO:
-        agents.append(small_agent(make_vec_env("Pendulum-v1", 2, vec_env_cls=SubprocVecEnv)))
+        kwargs = {"vec_env_cls": SubprocVecEnv, "vec_env_kwargs": {"start_method": "fork"}}
+        agents.append(small_agent(make_vec_env("Pendulum-v1", 2, **kwargs)))
         return agents[-1]
 
     try:
-        assert_resumes(tmp_path, make, save_freq=80)
+        assert_resumes(tmp_path, make)
     finally:
         for agent in agents:
             agent.env.close()
@@ -137,13 +108,13 @@ def test_callbacks_go_on(tmp_path: Path) -> None:
         return [Counting(), evaluation, StopTrainingOnMaxEpisodes(2), ResumeCallback(tmp_path, 130, keep=9)]
 
     first = callbacks()
-    reference = final_state(make_agent().learn(500, callback=first))
+    reference = final_state(make_agent().learn(450, callback=first))
     resumed = MBPO.resume(checkpoints(tmp_path)[1], make_vec_env("Pendulum-v1", 1))
     assert resumed.num_timesteps == 130
     again = callbacks()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        resumed.learn(500, callback=again)
+        resumed.learn(450, callback=again)
     assert_equal(final_state(resumed), reference)
     assert first[0].episodes == again[0].episodes == 2
     assert [callback.n_calls for callback in first] == [callback.n_calls for callback in again]
@@ -208,12 +179,11 @@ class Unknown(gym.Env[np.ndarray, np.ndarray]):
 
 
 def test_an_unknown_env_goes_on_with_a_new_episode(tmp_path: Path) -> None:
-    make = lambda: make_agent_of(Unknown())  # noqa: E731
-    make().learn(110, callback=ResumeCallback(tmp_path, 1000))
+    small_agent(Unknown()).learn(110, callback=ResumeCallback(tmp_path, 1000))
     finals = []
     for _ in range(2):
         disturb()
-        agent = make()
+        agent = small_agent(Unknown())
         agent.load_checkpoint(tmp_path)
         starts = agent.replay_buffer._n_starts
         with pytest.warns(UserWarning, match=r"new episodes.*Unknown has no adapter") as caught:
@@ -222,12 +192,6 @@ def test_an_unknown_env_goes_on_with_a_new_episode(tmp_path: Path) -> None:
         assert agent.replay_buffer._n_starts == starts + 2  # the new episode, and the one after its 25 steps
         finals.append(final_state(agent))
     assert_equal(finals[0], finals[1])
-
-
-def make_agent_of(env: Any, **kwargs: Any) -> MBPO:
-    from tests.mbpo.small import small_agent
-
-    return small_agent(env, **kwargs)
 
 
 def test_latest(tmp_path: Path) -> None:
