@@ -11,6 +11,9 @@ from sb3_tom.common.buffers import WeightedReplayBuffer
 FREE = frozenset({"env", "device", "verbose", "tensorboard_log", "stats_window_size", "_init_setup_model"})
 """Arguments that may be others when a run goes on."""
 
+SEED = "seed"
+"""Has done its work when a run goes on: its random streams are restored. The agent takes over the run's."""
+
 
 def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
     """
@@ -41,7 +44,7 @@ def different_arguments(saved: Mapping[str, Any], agent: Any) -> list[str]:
     :param agent: the agent that is to go on with the run
     """
     own, _ = constructor_arguments(agent)
-    names = [name for name in saved if name in own and own[name] != saved[name]]
+    names = [name for name in saved if name in own and name != SEED and own[name] != saved[name]]
     return [f"{name}={own[name]!r} (the run has {saved[name]!r})" for name in names]
 
 

@@ -48,8 +48,6 @@ def _restore_nothing(env: Any, state: State) -> None:
 ATTRIBUTES = EnvAdapter(_save_nothing, _restore_nothing)
 """For an environment whose whole state is in plain attributes and ``np_random``."""
 
-_DERIVED_LISTS = ("efc_", "contact")
-
 
 def _save_mujoco(env: Any) -> State:
     """
@@ -61,17 +59,16 @@ def _save_mujoco(env: Any) -> State:
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     integration = np.empty(mujoco.mj_stateSize(env.model, kind))
     mujoco.mj_getState(env.model, env.data, integration, kind)
-    return {"integration": integration, "derived": {name: value.copy() for name, value in _mujoco_arrays(env.data).items()}}
+    # Arrays of the present contacts, whose sizes change, are empty in new data; every step makes them anew
+    new = _mujoco_arrays(mujoco.MjData(env.model))
+    arrays = {name: value for name, value in _mujoco_arrays(env.data).items() if name in new and new[name].size}
+    return {"integration": integration, "derived": {name: value.copy() for name, value in arrays.items()}}
 
 
 def _mujoco_arrays(data: Any) -> dict[str, np.ndarray]:
-    """Arrays of ``mjData`` whose sizes the model decides; those of the present contacts are made anew in every step."""
-    arrays = {}
-    for name in dir(data):
-        value = None if name.startswith(("_", *_DERIVED_LISTS)) else getattr(data, name, None)
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.flags.writeable:
-            arrays[name] = value
-    return arrays
+    """All arrays of numbers of ``mjData``, not copied."""
+    values = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith("_"))
+    return {name: value for name, value in values if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"}
 
 
 def _restore_mujoco(env: Any, state: State) -> None:

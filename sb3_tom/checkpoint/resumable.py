@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.checkpoint.archive import write_archive
-from sb3_tom.checkpoint.arguments import different_arguments
+from sb3_tom.checkpoint.arguments import SEED, different_arguments
 from sb3_tom.checkpoint.callback_state import walk
 from sb3_tom.checkpoint.files import read_checkpoint
 from sb3_tom.checkpoint.run_state import moment_of, restore_moment, restore_run, run_state
@@ -79,6 +79,7 @@ class ResumableSAC(SAC):
     def _take_over(self, state: dict[str, Any], path: str | os.PathLike[str]) -> None:
         self.last_checkpoint = os.fspath(path)
         restore_run(self, state)
+        self.seed = state["arguments"].get(SEED, self.seed)
         self._resumption = moment_of(state)
 
     @classmethod

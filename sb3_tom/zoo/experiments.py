@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sb3_tom.checkpoint import ResumeCallback
+from sb3_tom.checkpoint.archive import is_archive
 from sb3_tom.common.resolve import resolve_plug
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.mbpo.plugged_sac import CONTRACTS
@@ -59,6 +61,28 @@ def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO],
     return value
 
 
+def create_callbacks(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
+    """With ``--save-freq`` also whole checkpoints, beside the zoo's zips: ``-i .../checkpoint_N_steps.zip`` resumes."""
+    original(manager)
+    if manager.save_freq > 0 and not manager.optimize_hyperparameters:
+        env_steps = manager.save_freq * manager.n_envs  # the zoo has divided it by then
+        manager.callbacks.append(ResumeCallback(manager.save_path, env_steps, verbose=manager.verbose))
+
+
+def load_checkpoint(manager: Any, algorithm: type[MBPO], hyperparams: Mapping[str, Any], env: Any) -> MBPO:
+    """An agent of the zoo's hyperparameters that goes on with the run of a checkpoint."""
+    agent = algorithm(
+        env=env,
+        tensorboard_log=manager.tensorboard_log,
+        seed=manager.seed,
+        verbose=manager.verbose,
+        device=manager.device,
+        **hyperparams,
+    )
+    agent.load_checkpoint(manager.trained_agent)
+    return agent
+
+
 def load_pretrained_agent(
     original: Callable[..., Any],
     manager: Any,
@@ -66,7 +90,12 @@ def load_pretrained_agent(
     hyperparams: Mapping[str, Any],
     env: Any,
 ) -> Any:
-    """Plugs come from the file: refuse ``--algo mbpo_tom -i FILE`` where the file holds another algorithm's weighter."""
+    """
+    A checkpoint is resumed. Of a zip that ``save`` wrote, plugs come from the file: refuse ``--algo mbpo_tom -i FILE`` where
+    the file holds another algorithm's weighter.
+    """
+    if is_archive(manager.trained_agent):
+        return load_checkpoint(manager, algorithm, hyperparams, env)
     agent = original(manager, hyperparams, env)
     contract, aliases = CONTRACTS["weighter"]
     meant = resolve_plug("weighter", algorithm.default_weighter, None, contract, aliases)
@@ -82,6 +111,7 @@ WRAPPERS: dict[str, Callable[..., Any]] = {
     "read_hyperparameters": read_hyperparameters,
     "setup_experiment": setup_experiment,
     "objective": objective,
+    "create_callbacks": create_callbacks,
     "_load_pretrained_agent": load_pretrained_agent,
 }
 """By the name of the method of ``ExperimentManager``."""

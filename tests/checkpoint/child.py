@@ -1,6 +1,9 @@
 """
-A training run in a process of its own, which tests kill and start again: ``python -m tests.checkpoint.child ENV N_ENVS WEIGHTER
-FOLDER STEPS SAVE_FREQ [DIE_IN]``. At its end it leaves its whole state in ``FOLDER/final.zip``.
+A training run in a process of its own, which tests kill and start again:
+
+    python -m tests.checkpoint.child ENV N_ENVS WEIGHTER FOLDER STEPS SAVE_FREQ [DIE_IN]
+
+At its end it leaves its whole state in ``FOLDER/final.zip``.
 
 DIE_IN ``data:K`` or ``rename:K`` kills the process during the write of its Kth checkpoint: in the middle of its data, or when
 they are complete but not yet under their name.

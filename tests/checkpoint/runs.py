@@ -25,10 +25,10 @@ def final_state(agent: MBPO) -> dict[str, Any]:
     attributes["ep_info_buffer"] = [
         {name: value for name, value in info.items() if name != "t"} for info in attributes["ep_info_buffer"] or ()
     ]
-    for env in state["env"]["envs"]:
-        for layer in env.get("layers", ()):
-            layer["state"].pop("t_start", None)
-            layer["state"].pop("episode_times", None)
+    for part in (state["env"], *state["env"]["envs"]):
+        for layer in part.get("layers", ()):
+            for name in ("t_start", "episode_times"):
+                layer["state"].pop(name, None)
     state["random"].pop("observation_space")  # nobody seeds it or draws from it
     for name in ("seconds", "log"):
         state.pop(name)

@@ -13,6 +13,7 @@ import optuna
 
 from sb3_tom import MBPO, MBPOTOM, PMACWeighter, UniformWeighter
 from sb3_tom.zoo.checks import HyperparameterError
+from tests.checkpoint.equal import assert_equal
 from tests.zoo.small import SMALL, experiment
 
 YAML = """
@@ -41,12 +42,24 @@ def test_train_with_checkpoints_then_continue(tmp_path: Path) -> None:
     manager, agent = train(tmp_path, hyperparams=hyperparams, save_freq=25, save_replay_buffer=True)
     assert type(agent) is MBPOTOM and agent.policy_version > 0 and agent._n_updates > 0
     assert {"rl_model_25_steps.zip", "rl_model_50_steps.zip", "replay_buffer.pkl"} <= set(os.listdir(manager.save_path))
+    assert {"checkpoint_50_steps.zip", "checkpoint_60_steps.zip"} <= set(os.listdir(manager.save_path))
     continued, loaded = train(tmp_path, trained_agent=f"{manager.save_path}/Pendulum-v1.zip", n_timesteps=30)
     assert continued.save_path != manager.save_path
     # -i without weighter arguments goes on with those of the file, and with its model and its data
     assert loaded.weighter.divergence == "kl" and loaded.weighter.recent_size == 30
     assert loaded.replay_buffer.n_transitions == 60 + 30
     assert loaded._n_updates > agent._n_updates and loaded.policy_version > agent.policy_version
+
+
+def test_a_checkpoint_of_the_zoo_is_resumed(tmp_path: Path) -> None:
+    """``-i checkpoint_N_steps.zip`` with the same arguments (another seed is of no consequence) ends as the first run did."""
+    kwargs = {"algo": "mbpo_pmac", "hyperparams": {**SMALL, "n_envs": 2}, "save_freq": 40, "n_timesteps": 90, "seed": 1}
+    manager, agent = train(tmp_path, **kwargs)
+    names = sorted(name for name in os.listdir(manager.save_path) if name.startswith("checkpoint"))
+    assert names == ["checkpoint_80_steps.zip", "checkpoint_90_steps.zip"]
+    _, resumed = train(tmp_path, **{**kwargs, "seed": 2}, trained_agent=f"{manager.save_path}/checkpoint_80_steps.zip")
+    assert (resumed.num_timesteps, resumed.seed) == (90, 1)
+    assert_equal(resumed.get_parameters(), agent.get_parameters())
 
 
 def test_continuing_starts_from_the_saved_parameters(tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""Environments that are restored go on as the originals do, bit for bit."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
+
+from sb3_tom.checkpoint import env_state as adapters
+from sb3_tom.checkpoint.env_state import env_state, register_env, restore_env
+from sb3_tom.checkpoint.vec_env_state import boundary_reasons, restore_vec_env, vec_env_state
+from tests.checkpoint.equal import assert_equal
+
+ENVS = ("Pendulum-v1", "MountainCarContinuous-v0", "Hopper-v5", "Ant-v5", "Humanoid-v5", "Reacher-v5", "Pusher-v5")
+OLD_ENVS = (
+    "Ant-v4",
+    "Hopper-v4",
+    "Reacher-v4",
+    "InvertedDoublePendulum-v5",
+    "HumanoidStandup-v5",
+    "Swimmer-v5",
+    "Walker2d-v5",
+)
+
+
+def made(name: str) -> gym.Env[Any, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # version 4 is out of date
+        return Monitor(gym.wrappers.RecordEpisodeStatistics(gym.make(name, max_episode_steps=40)))
+
+
+def steps(env: gym.Env[Any, Any], actions: np.ndarray) -> list[Any]:
+    """What an env answers; episodes that end are begun anew."""
+    answers: list[Any] = []
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        episode = {name: value for name, value in info.get("episode", {}).items() if name != "t"}
+        answers.append((observation, float(reward), bool(terminated), bool(truncated), episode))
+        if terminated or truncated:
+            answers.append(env.reset()[0])
+    return answers
+
+
+def actions_of(env: gym.Env[Any, Any], n: int) -> np.ndarray:
+    low, high = env.action_space.low, env.action_space.high
+    return np.random.default_rng(0).uniform(low, high, (n, *low.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", [*ENVS, *(pytest.param(name, marks=pytest.mark.expensive) for name in OLD_ENVS)])
+def test_a_restored_env_goes_on(name: str) -> None:
+    env, other = made(name), made(name)
+    before, after = np.split(actions_of(env, 120), [33])
+    env.reset(seed=5)
+    steps(env, before)
+    state = env_state(env)
+    other.reset(seed=8)
+    steps(other, before[:50])
+    restore_env(other, state)
+    assert_equal(steps(other, after), steps(env, after))
+
+
+def test_the_state_is_a_copy() -> None:
+    env = made("Hopper-v5")
+    env.reset(seed=1)
+    state = env_state(env)
+    integration = state["inner"]["integration"].copy()
+    steps(env, actions_of(env, 5))
+    np.testing.assert_array_equal(state["inner"]["integration"], integration)
+
+
+def test_another_env_or_wrapper_is_refused() -> None:
+    env = made("Pendulum-v1")
+    env.reset()
+    with pytest.raises(ValueError, match=r"Continuous_MountainCarEnv where the run had .*PendulumEnv"):
+        restore_env(made("MountainCarContinuous-v0"), env_state(env))
+    with pytest.raises(ValueError, match="allowed: the same env with the same wrappers"):
+        restore_env(gym.make("Pendulum-v1"), env_state(env))
+
+
+class Drift(gym.Env[np.ndarray, np.ndarray]):
+    """An env whose state is partly in an object."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, handle: bool = False) -> None:
+        if handle:
+            self.handle = type("Handle", (), {"place": 0.0})()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place = np.zeros(1)
+        return self.place.astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.place = self.place + action + self.np_random.normal(size=1)
+        if hasattr(self, "handle"):
+            self.handle.place += float(self.place[0])
+            return np.array([self.handle.place], np.float32), 0.0, False, False, {}
+        return self.place.astype(np.float32), 0.0, False, False, {}
+
+
+@pytest.fixture
+def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
+
+
+def register_nothing() -> None:
+    return None
+
+
+def register_plain() -> None:
+    register_env(Drift)
+
+
+def register_handle() -> None:
+    def restore(env: Drift, state: dict[str, Any]) -> None:
+        env.handle.place = state["at"]
+
+    register_env(Drift, lambda env: {"at": env.handle.place}, restore, handled=("handle",))
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize(
+    ("handle", "register", "reason"),
+    [
+        (False, register_nothing, "has no adapter"),
+        (True, register_nothing, "'handle': 'Handle'"),
+        (False, register_plain, None),
+        (True, register_plain, "'handle': 'Handle'"),
+        (True, register_handle, None),
+    ],
+)
+def test_registered_envs(handle: bool, register: Callable[[], None], reason: str | None) -> None:
+    register()
+    env, other = (gym.wrappers.TimeLimit(Drift(handle), 1000) for _ in range(2))
+    actions = actions_of(env, 20)
+    env.reset(seed=1)
+    other.reset(seed=2)
+    steps(env, actions)
+    state = env_state(env)
+    if reason is not None:
+        assert reason in state["boundary"]
+        restore_env(other, state)
+        assert_equal(other.reset()[0], env.reset()[0])
+    else:
+        restore_env(other, state)
+    if reason is None or not handle:  # a handle that nobody restores makes another env
+        assert_equal(steps(other, actions), steps(env, actions))
+
+
+def venv_steps(venv: Any, n: int) -> list[Any]:
+    actions = np.random.default_rng(1).uniform(-1, 1, (n, venv.num_envs, 1)).astype(np.float32)
+    answers = []
+    for action in actions:
+        observations, rewards, dones, infos = venv.step(action)
+        ends = [{key: info.get(key) for key in ("terminal_observation", "TimeLimit.truncated")} for info in infos]
+        answers.append((observations, rewards, dones, ends, [info.get("episode", {}).get("r") for info in infos]))
+    return answers
+
+
+@pytest.mark.parametrize("kind", ["plain", "monitored", "normalised"])
+def test_a_restored_vec_env_goes_on(kind: str) -> None:
+    def make() -> Any:
+        if kind == "monitored":
+            return VecMonitor(DummyVecEnv([lambda: gym.make("InvertedPendulum-v5")] * 3))
+        venv = make_vec_env("InvertedPendulum-v5", 3)
+        return VecNormalize(venv) if kind == "normalised" else venv
+
+    venv, other = make(), make()
+    venv.seed(4)
+    venv.reset()
+    venv_steps(venv, 20)
+    state = vec_env_state(venv)
+    assert boundary_reasons(state) == []
+    assert restore_vec_env(other, state) is None
+    assert_equal(venv_steps(other, 40), venv_steps(venv, 40))
+
+
+def test_another_number_of_envs_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"DummyVecEnv with 1 envs is not allowed.*DummyVecEnv with 2 envs"):
+        restore_vec_env(make_vec_env("Pendulum-v1", 1), vec_env_state(make_vec_env("Pendulum-v1", 2)))

@@ -1,0 +1,154 @@
+"""What cannot be resumed is refused in one sentence that names it."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_tom import MBPO, MBPOTOM, UniformWeighter
+from sb3_tom.checkpoint import ResumeCallback
+from tests.checkpoint.runs import checkpoints, make_agent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of 0 and 20 env steps."""
+    path = tmp_path_factory.mktemp("run")
+    make_agent().learn(20, callback=ResumeCallback(path, 100))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"gamma": 0.5}, r"gamma=0\.5 \(the run has 0\.99\)"),
+        ({"weighter": "pmac"}, r"weighter='pmac' \(the run has 'uniform'\)"),
+        ({"policy_kwargs": {"net_arch": [8]}}, r"policy_kwargs=\{'net_arch': \[8\]\}"),
+        ({"train_freq": (2, "episode")}, r"train_freq=\[2, 'episode'\] \(the run has \[1, 'step'\]\)"),
+    ],
+)
+def test_other_arguments_are_named(other: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"is of an agent with other arguments: " + message):
+        make_agent(**other).load_checkpoint(folder)
+
+
+def test_another_env_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="networks are not those of the run"):
+        MBPO.resume(folder, "Hopper-v5")
+    with pytest.raises(ValueError, match=r"n_envs=2; allowed: the run's 1"):
+        MBPO.resume(checkpoints(folder)[0], make_vec_env("Pendulum-v1", 2))
+
+
+def test_arguments_that_are_code_must_come_again(tmp_path: Path) -> None:
+    def rate(progress: float) -> float:
+        return 1e-3 * progress
+
+    agent = make_agent(learning_rate=rate, weighter=UniformWeighter(), reward_fn=None)
+    agent.save_checkpoint(tmp_path / "file.zip")
+    with pytest.raises(ValueError, match=r"resume needs learning_rate, weighter: a checkpoint holds no code"):
+        MBPO.resume(tmp_path / "file.zip", "Pendulum-v1")
+    resumed = MBPO.resume(tmp_path / "file.zip", "Pendulum-v1", learning_rate=rate, weighter=UniformWeighter(), gamma=0.5)
+    assert (resumed.lr_schedule(0.5), resumed.gamma, resumed.batch_size) == (5e-4, 0.5, 32)
+
+
+def test_a_subclass_keeps_its_weighter(tmp_path: Path) -> None:
+    MBPOTOM("MlpPolicy", "Pendulum-v1", buffer_size=100).save_checkpoint(tmp_path / "file.zip")
+    assert type(MBPO.resume(tmp_path / "file.zip", "Pendulum-v1").weighter).__name__ == "TOMWeighter"
+
+
+def test_a_damaged_newest_file_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
+    make_agent().learn(20, callback=ResumeCallback(tmp_path, 100))
+    newest = checkpoints(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"checkpoint_20_steps\.zip is not usable as a checkpoint: it is cut off or damaged"):
+        MBPO.resume(newest, "Pendulum-v1")
+    with pytest.warns(
+        UserWarning, match=r"checkpoint_20_steps\.zip is not usable.*older one is used: .*checkpoint_0_steps\.zip"
+    ):
+        agent = MBPO.resume(tmp_path, "Pendulum-v1")
+    assert agent.num_timesteps == 0
+    # Going on from an older file of the run is no clash with its newer ones
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.learn(20, callback=ResumeCallback(tmp_path, 100))
+    assert MBPO.resume(newest, "Pendulum-v1").num_timesteps == 20
+    for path in checkpoints(tmp_path):
+        path.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"is not allowed: .*checkpoint_20_steps\.zip.*checkpoint_0_steps\.zip.*allowed: a folder"
+    ):
+        MBPO.resume(tmp_path, "Pendulum-v1")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no checkpoint in it"):
+        make_agent().load_checkpoint(tmp_path)
+
+
+def test_a_folder_of_a_run_that_is_further_on(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"it holds checkpoint_20_steps\.zip of a run that is further on.*load_checkpoint"):
+        make_agent().learn(20, callback=ResumeCallback(folder))
+    assert len(checkpoints(folder)) == 2
+
+
+def test_callbacks_of_another_kind_begin_anew(folder: Path) -> None:
+    agent = MBPO.resume(folder, "Pendulum-v1")
+    with pytest.warns(UserWarning, match="no callback of the kind StopTrainingOnMaxEpisodes: it begins anew"):
+        agent.learn(21, callback=StopTrainingOnMaxEpisodes(5))
+
+
+def test_not_in_the_middle_of_a_step(tmp_path: Path) -> None:
+    agent = make_agent()
+    with pytest.raises(ValueError, match="in the middle of a step"):
+        agent.learn(10, callback=lambda *_: agent.save_checkpoint(tmp_path / "file.zip"))
+    agent.save_checkpoint(tmp_path / "file.zip")  # learn has ended, if not well
+
+
+def test_an_attribute_that_no_file_can_hold(tmp_path: Path) -> None:
+    agent = make_agent()
+    agent.memory = {1, 2}  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"attribute memory is a set, which a checkpoint cannot hold.*state_dict"):
+        agent.learn(10, callback=ResumeCallback(tmp_path))
+
+
+def test_other_agents_are_refused(tmp_path: Path) -> None:
+    agent = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10)
+    with pytest.raises(ValueError, match=r"needs an agent of sb3_tom; SAC has no save_checkpoint"):
+        agent.learn(1, callback=ResumeCallback(tmp_path))
+
+
+@pytest.mark.parametrize("arguments", [{"save_freq": 0}, {"save_freq": "often"}, {"keep": 0}, {"keep": 1.5}])
+def test_bad_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(arguments))}=.* is not allowed; allowed: an integer of at least 1"):
+        ResumeCallback(tmp_path, **arguments)
+
+
+class StopTrainingOnMaxSteps(BaseCallback):
+    """Cancels."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self.steps
+
+
+def test_a_cancelled_run_keeps_its_last_whole_checkpoint(tmp_path: Path) -> None:
+    """SB3 drops the transition at which a callback says stop, so that moment cannot be resumed."""
+    agent = make_agent()
+    agent.learn(60, callback=[ResumeCallback(tmp_path, 25), StopTrainingOnMaxSteps(40)])
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint_0_steps.zip", "checkpoint_25_steps.zip"]
+
+
+def test_the_size_is_that_of_the_data(tmp_path: Path) -> None:
+    """An almost empty buffer of a million rows takes no room."""
+    agent = make_agent(buffer_size=1_000_000)
+    agent.learn(20, callback=ResumeCallback(tmp_path, 100))
+    parameters = sum(value.size for value in np.load(checkpoints(tmp_path)[-1]).values())
+    assert checkpoints(tmp_path)[-1].stat().st_size < 8 * parameters + 150_000
