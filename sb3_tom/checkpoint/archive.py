@@ -44,12 +44,14 @@ class _HashingFile:
         self._file.flush()
 
 
-def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durable: bool = True) -> None:
     """
-    Write a checkpoint, or leave everything as it was: the file appears under its name in one step, complete and on disk.
+    Write a checkpoint, or leave everything as it was: the file appears under its name in one step, complete.
 
     :param path: the file; its folder is created
     :param state: nested values that :class:`sb3_tom.checkpoint.codec.Encoder` takes
+    :param durable: wait until it is on the disk, as :func:`make_durable` does. Without it the file survives the end of this
+        process, but not of the machine; the checksum then tells that it is not whole
     :raises TypeError: if it holds anything else
     """
     encoder = Encoder()
@@ -63,12 +65,25 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any]) -> Non
             file.seek(-_DIGEST_LENGTH, os.SEEK_END)
             file.write(digest.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    if durable:
+        _sync_folder(target.parent)
+
+
+def make_durable(path: str | os.PathLike[str]) -> None:
+    """
+    Wait until a file and its name are on the disk.
+
+    :param path: the file
+    """
+    with Path(path).open("rb") as file:
+        os.fsync(file.fileno())
+    _sync_folder(Path(path).parent)
 
 
 def _write_members(file: BinaryIO, arrays: Mapping[str, np.ndarray], tree: str) -> str:
@@ -154,16 +169,19 @@ def _is_whole(file: BinaryIO) -> bool:
     return file.read() == digest.hexdigest().encode()
 
 
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
+    return array
+
+
 def _read_members(file: BinaryIO) -> dict[str, Any]:
     with zipfile.ZipFile(file) as archive:
         version = archive.read(MAGIC)
         if version != FORMAT:
             raise ValueError(f"format {version!r}; this version reads {FORMAT!r}")
-        arrays = {}
-        for name in archive.namelist():
-            if name.endswith(".npy"):
-                with archive.open(name) as member:
-                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        arrays = {name.removesuffix(".npy"): _read_array(archive, name) for name in names}
         state = decode(json.loads(archive.read(_TREE)), arrays)
     if not isinstance(state, dict):
         raise ValueError("its state is not a dictionary")

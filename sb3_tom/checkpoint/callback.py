@@ -1,10 +1,12 @@
 """The callback that saves a run again and again, so that it can be resumed."""
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_tom.checkpoint.archive import make_durable
 from sb3_tom.checkpoint.files import checkpoint_path, list_checkpoints, prune
 from sb3_tom.common.validation import check_integer
 
@@ -14,7 +16,8 @@ class ResumeCallback(BaseCallback):
     Writes the complete state of a run to ``folder/checkpoint_{env_step}_steps.zip``: at its beginning, every ``save_freq``
     env steps, and at its end. ``agent.load_checkpoint(folder)`` or ``MBPO.resume(folder, env)`` go on from there.
 
-    Files are written atomically: a run that is killed at any moment leaves the last whole one. Saving does not change the
+    Files are written atomically: a run that is killed at any moment leaves the last whole one. Training goes on while the disk
+    takes them in; older files are removed when that is done. Saving does not change the
     run. It takes place between two collections of transitions, so at most ``train_freq`` later than asked for.
 
     :param folder: of this run alone
@@ -30,6 +33,7 @@ class ResumeCallback(BaseCallback):
         self.save_freq = check_integer("save_freq", save_freq, 1)
         self.keep = check_integer("keep", keep, 1)
         self._next_save = 0
+        self._settling: Future[None] | None = None
 
     def _on_training_start(self) -> None:
         own = getattr(self.model, "save_checkpoint", None)
@@ -58,10 +62,25 @@ class ResumeCallback(BaseCallback):
         # A run that a callback cancelled, or an error, has no whole last step: its last checkpoint stays the last
         if self.model.is_between_rollouts:  # type: ignore[attr-defined]
             self._save()
+        self._wait()
 
     def _save(self) -> None:
         path = checkpoint_path(self.folder, self.model.num_timesteps)
-        self.model.save_checkpoint(path)  # type: ignore[attr-defined]
-        prune(self.folder, self.keep)
+        self._wait()
+        self.model.save_checkpoint(path, durable=False)  # type: ignore[attr-defined]
+        # A slow disk need not hold up training; older files go only when this one is safe
+        executor = ThreadPoolExecutor(1)
+        self._settling = executor.submit(self._settle, path)
+        executor.shutdown(wait=False)
         if self.verbose:
             print(f"Saved {path}", flush=True)
+
+    def _settle(self, path: Path) -> None:
+        make_durable(path)
+        prune(self.folder, self.keep)
+
+    def _wait(self) -> None:
+        """For the file before, with its error if there was one."""
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            settling.result()

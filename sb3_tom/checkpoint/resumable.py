@@ -42,12 +42,13 @@ class ResumableSAC(SAC):
         """Whether the next collection of transitions is the first after :meth:`load_checkpoint`."""
         return self._resumption is not None
 
-    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def save_checkpoint(self, path: str | os.PathLike[str], durable: bool = True) -> None:
         """
         Save the complete state of the run to one file, atomically. Before or after ``learn``; within it use
         :class:`sb3_tom.checkpoint.ResumeCallback`, which waits for a moment at which nothing is half done.
 
         :param path: the file; its folder is created
+        :param durable: wait until it is on the disk; without it a machine that stops may lose this file, but not an older one
         :raises ValueError: in the middle of a step, or if the agent has no env or an attribute that no file can hold
         """
         if self._in_learn and not self.is_between_rollouts:
@@ -58,7 +59,7 @@ class ResumableSAC(SAC):
         if self._resumption is not None:  # loaded, but not gone on yet
             state["agent"]["attributes"] |= self._resumption["attributes"]
             state |= {name: value for name, value in self._resumption.items() if name != "attributes"}
-        write_archive(path, state)
+        write_archive(path, state, durable)
         self.last_checkpoint = os.fspath(path)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:

@@ -104,7 +104,8 @@ class Counting(BaseCallback):
 
 def test_callbacks_go_on(tmp_path: Path) -> None:
     def callbacks() -> list[BaseCallback]:
-        evaluation = EvalCallback(make_vec_env("Pendulum-v1", 1, seed=3), eval_freq=50, n_eval_episodes=1, verbose=0)
+        envs = make_vec_env("Pendulum-v1", 1, seed=3)
+        evaluation = EvalCallback(envs, eval_freq=50, n_eval_episodes=1, log_path=str(tmp_path / "evaluation"), verbose=0)
         return [Counting(), evaluation, StopTrainingOnMaxEpisodes(2), ResumeCallback(tmp_path, 130, keep=9)]
 
     first = callbacks()
