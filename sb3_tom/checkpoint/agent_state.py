@@ -12,6 +12,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from sb3_tom.checkpoint.alignment import align, alignments
 from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.codec import is_plain
 from sb3_tom.checkpoint.replay_state import replay_state, restore_replay
@@ -52,11 +53,17 @@ def agent_state(agent: Any) -> State:
             )
     return {
         "parameters": agent.get_parameters(),
+        "alignments": alignments(_modules(agent)),
         "variables": {name: recursive_getattr(agent, name) for name in variables},
         "replay_buffer": replay_state(agent.replay_buffer),
         "objects": objects,
         "attributes": attributes,
     }
+
+
+def _modules(agent: Any) -> list[nn.Module]:
+    parts = (recursive_getattr(agent, name) for name in agent._get_torch_save_params()[0])
+    return [part for part in parts if isinstance(part, nn.Module)]
 
 
 def _own_attributes(agent: Any) -> Iterable[tuple[str, Any]]:
@@ -91,6 +98,7 @@ def restore_agent(agent: Any, state: State) -> None:
         agent.set_parameters(state["parameters"], exact_match=True, device=agent.device)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"the agent's networks are not those of the run: {error}") from error
+    align(_modules(agent), state["alignments"])
     with th.no_grad():
         for name, value in state["variables"].items():
             recursive_getattr(agent, name).copy_(value)
