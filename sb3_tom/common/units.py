@@ -3,6 +3,7 @@
 critics in normalised ones, with the statistics of the moment, as SB3's ``ReplayBuffer.sample`` does it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,6 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     VecCheckNan,
     VecEnv,
-    VecEnvWrapper,
     VecMonitor,
     VecNormalize,
     VecVideoRecorder,
@@ -80,23 +80,26 @@ def policy_units(env: VecNormalize | None, device: th.device | str) -> PolicyUni
     return PolicyUnits(mean, std, env.clip_obs, reward_std, env.clip_reward)
 
 
-class RawTerminals(VecEnvWrapper):
+class RawTerminals:
     """
     Keeps the last observation of an episode as the env gave it. ``VecNormalize`` normalises and clips it in place, so that
     what SB3 stores is not what the env returned, and a termination rule or a model would be told a wrong s'.
 
-    :param venv: what ``VecNormalize`` wraps
+    It stands in for ``venv.step_wait`` of what ``VecNormalize`` wraps: one more wrapper would be one that the evaluation env
+    lacks, which SB3's ``EvalCallback`` refuses.
+
+    :param step_wait: the envs' own
     """
 
-    def reset(self) -> np.ndarray:
-        """As the inner envs', checked: a NaN would stay in the running statistics of ``VecNormalize`` for ever."""
-        observations = self.venv.reset()
-        check_rows("the observation", observations)  # type: ignore[arg-type]
-        return observations  # type: ignore[return-value]
+    def __init__(self, step_wait: Callable[[], VecEnvStepReturn]) -> None:
+        self._step_wait = step_wait
 
-    def step_wait(self) -> VecEnvStepReturn:
-        """As the inner envs', with a copy of each terminal observation in ``infos``."""
-        observations, rewards, dones, infos = self.venv.step_wait()
+    def __call__(self) -> VecEnvStepReturn:
+        """
+        :return: as ``step_wait``, with a copy of each terminal observation in ``infos``
+        :raises DivergenceError: before a NaN stays in the running statistics for ever
+        """
+        observations, rewards, dones, infos = self._step_wait()
         check_rows("the reward", rewards)
         check_rows("the observation", observations)  # type: ignore[arg-type]
         for index in np.flatnonzero(dones):
@@ -130,10 +133,10 @@ def check_vec_normalize(env: VecEnv | None) -> None:
 
 def keep_raw_terminals(env: VecEnv | None) -> None:
     """
-    Put :class:`RawTerminals` under a ``VecNormalize``, once.
+    Put :class:`RawTerminals` into what a ``VecNormalize`` wraps, once.
 
     :param env: the agent's envs, None while loading
     """
     normalize = None if env is None else unwrap_vec_normalize(env)
-    if normalize is not None and not isinstance(normalize.venv, RawTerminals):
-        normalize.venv = RawTerminals(normalize.venv)
+    if normalize is not None and not isinstance(normalize.venv.step_wait, RawTerminals):
+        normalize.venv.step_wait = RawTerminals(normalize.venv.step_wait)  # type: ignore[method-assign]

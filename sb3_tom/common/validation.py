@@ -69,7 +69,8 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int = LAR
     integral = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not integral or not (-high if low is None else low) <= value <= high:
         bound = "" if low is None else f" of at least {low}"
-        bound += "" if high == LARGEST_INTEGER and _as_float(value) <= high else f" and at most {high}"
+        too_large = isinstance(value, int | float) and value > high
+        bound += f" and at most {high}" if too_large or high != LARGEST_INTEGER else ""
         raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: an integer{bound}")
     return int(value)
 

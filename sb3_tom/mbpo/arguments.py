@@ -1,6 +1,5 @@
 """Every argument of the agent, checked in one place: once by the constructor and once more on load."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +11,15 @@ from stable_baselines3.common.type_aliases import GymEnv, TrainFreq
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.fitting import WEIGHTING
 from sb3_tom.common.schedules import rollout_schedule
-from sb3_tom.common.validation import check_bool, check_choice, check_integer, check_number
+from sb3_tom.common.validation import LARGEST_INTEGER, check_bool, check_choice, check_integer, check_number
 from sb3_tom.mbpo.contract import check_contract
 
 if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
+
+
+LARGEST_ENTROPY = 1e6
+"""Bound of ``ent_coef`` and ``target_entropy``, far beyond any use: larger ones overflow float32 in a few products."""
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
@@ -74,14 +77,9 @@ def check_arguments(agent: "MBPO") -> None:
     ):
         setattr(agent, name, check_integer(name, getattr(agent, name), low))
     check_number("real_ratio", agent.real_ratio, 0.0, 1.0)
-    check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0)
+    check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0, 1e4)
     check_choice("weighting", agent.weighting, WEIGHTING)
     check_bool("weight_rollout_starts", agent.weight_rollout_starts)
-    if agent.reward_fn is not None and not callable(agent.reward_fn):
-        raise ValueError(
-            f"reward_fn={agent.reward_fn!r} is not allowed; allowed: None or a function "
-            "(observations, actions, next_observations) -> rewards [B, 1]"
-        )
     agent.rollout_length = rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
     check_contract(agent)
@@ -89,8 +87,8 @@ def check_arguments(agent: "MBPO") -> None:
 
 def _check_sac(agent: "MBPO") -> None:
     """SAC's own numbers, which SB3 takes without a look."""
-    if not callable(agent.learning_rate):
-        check_number("learning_rate", agent.learning_rate, 0.0, 1.0)  # an Adam step moves a weight by about so much
+    rate = _first_rate(agent.learning_rate) if callable(agent.learning_rate) else agent.learning_rate
+    check_number("learning_rate", rate, 0.0, 1.0)  # an Adam step moves a weight by about so much
     for name, low in (
         ("buffer_size", 1),
         ("learning_starts", 0),
@@ -109,15 +107,15 @@ def _check_sac(agent: "MBPO") -> None:
 
 
 def _check_entropy(agent: "MBPO") -> None:
-    if agent.target_entropy != "auto":
-        check_number("target_entropy", agent.target_entropy)
+    if not (isinstance(agent.target_entropy, str) and agent.target_entropy == "auto"):
+        check_number("target_entropy", agent.target_entropy, -LARGEST_ENTROPY, LARGEST_ENTROPY)
     ent_coef = agent.ent_coef
     if not isinstance(ent_coef, str):
-        check_number("ent_coef", ent_coef, 0.0)
+        check_number("ent_coef", ent_coef, 0.0, LARGEST_ENTROPY)
         return
     start = ent_coef.removeprefix("auto_") if ent_coef.startswith("auto_") else "1.0"
     try:
-        positive = 0 < float(start) < math.inf and (ent_coef == "auto" or ent_coef.startswith("auto_"))
+        positive = 0 < float(start) <= LARGEST_ENTROPY and (ent_coef == "auto" or ent_coef.startswith("auto_"))
     except ValueError:
         positive = False
     if not positive:
@@ -130,18 +128,33 @@ def _train_freq(value: Any) -> Any:
     if isinstance(value, TrainFreq):
         return value
     frequency, unit = value if isinstance(value, list | tuple) and len(value) == 2 else (value, "step")
-    if unit not in ("step", "episode") or isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
+    if unit not in ("step", "episode") or not _is_frequency(frequency):
         raise ValueError(
             f"train_freq={value!r} is not allowed; allowed: an integer of at least 1, or (integer, 'step' | 'episode')"
         )
     return frequency, unit
 
 
+def _is_frequency(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_INTEGER
+
+
+def _first_rate(schedule: Any) -> Any:
+    """What a schedule of the learning rate says at the beginning."""
+    try:
+        return float(schedule(1.0))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"learning_rate={schedule!r} is not allowed: called with 1.0 it fails with {error!r}; allowed: a number, or a "
+            "function from the remaining progress (1 to 0) to one"
+        ) from error
+
+
 def _check_refused(agent: "MBPO") -> None:
     """What would be silently wrong."""
-    if agent.optimize_memory_usage:
+    if check_bool("optimize_memory_usage", agent.optimize_memory_usage):
         raise ValueError("optimize_memory_usage=True is not allowed: the model is fitted to next_observations; allowed: False")
-    if agent.n_steps != 1:
+    if check_integer("n_steps", agent.n_steps) != 1:
         raise ValueError(f"n_steps={agent.n_steps!r} is not allowed: imagined transitions are one step long; allowed: 1")
     buffer_class = agent.replay_buffer_class
     is_class = isinstance(buffer_class, type)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
 
 
-def check_before_sac(policy: Any, policy_kwargs: Any, replay_buffer_kwargs: Any, verbose: Any, device: Any) -> None:
+def check_before_sac(
+    policy: Any, policy_kwargs: Any, replay_buffer_kwargs: Any, verbose: Any, use_sde: Any, device: Any
+) -> None:
     """
     What SB3's constructor reads at once.
 
@@ -28,6 +30,7 @@ def check_before_sac(policy: Any, policy_kwargs: Any, replay_buffer_kwargs: Any,
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{name}={value!r} is not allowed; allowed: a dict or None")
     check_integer("verbose", verbose, 0)
+    check_bool("use_sde", use_sde)
     _check_policy(policy)
     try:
         usable = th.device("cpu" if device == "auto" else device).type in ("cpu", "cuda", "mps", "xpu")
@@ -39,7 +42,8 @@ def check_before_sac(policy: Any, policy_kwargs: Any, replay_buffer_kwargs: Any,
 
 def _check_policy(policy: Any) -> None:
     is_class = isinstance(policy, type) and issubclass(policy, SACPolicy)
-    if policy != "MlpPolicy" and (not is_class or issubclass(policy, CnnPolicy | MultiInputPolicy)):
+    is_name = isinstance(policy, str) and policy == "MlpPolicy"
+    if not is_name and (not is_class or issubclass(policy, CnnPolicy | MultiInputPolicy)):
         raise ValueError(f"policy={policy!r} is not allowed; allowed: 'MlpPolicy' or a subclass of SACPolicy for vectors")
 
 
@@ -50,13 +54,13 @@ def check_contract(agent: "MBPO") -> None:
     :param agent: that is being set up
     :raises ValueError: naming the argument, what came and what is allowed
     """
-    for name in ("use_sde", "use_sde_at_warmup"):
-        check_bool(name, getattr(agent, name))
+    check_bool("use_sde_at_warmup", agent.use_sde_at_warmup)
     agent._stats_window_size = check_integer("stats_window_size", agent._stats_window_size, 1)
     if agent.tensorboard_log is not None and not isinstance(agent.tensorboard_log, str):
         raise ValueError(f"tensorboard_log={agent.tensorboard_log!r} is not allowed; allowed: a folder's name or None")
     _check_action_noise(agent.action_noise, agent._sizes[1])
     _check_episodes(agent.train_freq, agent.n_envs)
+    _check_reward_fn(agent.reward_fn, *agent._sizes)
     check_vec_normalize(agent.env)
 
 
@@ -68,6 +72,23 @@ def _check_action_noise(noise: Any, n_actions: int) -> None:
     size = np.size(getattr(noise, "_mu", np.zeros(n_actions)))
     if size != n_actions:
         raise ValueError(f"action_noise={noise!r} is not allowed: its mean has {size} entries; allowed: {n_actions}")
+
+
+def _check_reward_fn(reward_fn: Any, observation_dim: int, action_dim: int) -> None:
+    """Call the function once on zeros."""
+    if reward_fn is None:
+        return
+    allowed = "None or a function (observations [B, O], actions [B, A], next_observations [B, O]) -> rewards [B, 1]"
+    if not callable(reward_fn):
+        raise ValueError(f"reward_fn={reward_fn!r} is not allowed; allowed: {allowed}")
+    observations, actions = th.zeros(2, observation_dim), th.zeros(2, action_dim)
+    try:
+        rewards = reward_fn(observations, actions, observations)
+    except Exception as error:
+        raise ValueError(f"reward_fn={reward_fn!r} failed on two rows of zeros: {error!r}; allowed: {allowed}") from error
+    if not isinstance(rewards, th.Tensor) or rewards.shape != (2, 1) or not rewards.is_floating_point():
+        came = f"a {rewards.dtype} tensor of shape {tuple(rewards.shape)}" if isinstance(rewards, th.Tensor) else repr(rewards)
+        raise ValueError(f"reward_fn={reward_fn!r} returned {came} for two rows; allowed: {allowed}, of float")
 
 
 def _check_episodes(train_freq: Any, n_envs: int) -> None:

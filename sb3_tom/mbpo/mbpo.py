@@ -105,7 +105,7 @@ class MBPO(GuardedSAC):
         update_to_data_ratio: float = 20.0,
         _init_setup_model: bool = True,
     ) -> None:
-        check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, device)
+        check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device)
         super().__init__(
             policy,
             checked_env(env, verbose),  # type: ignore[arg-type]  # None while loading, as in SB3

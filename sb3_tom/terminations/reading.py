@@ -26,7 +26,6 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-from sb3_tom.common.units import RawTerminals
 from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule
 
 _HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
@@ -58,7 +57,6 @@ _HARMLESS_VECTOR_STEPS: frozenset[Callable[..., Any]] = frozenset(
         VecCheckNan,
         VecVideoRecorder,
         VecNormalize,  # SB3 stores what the env returned, not what this makes of it
-        RawTerminals,
     )
 )
 

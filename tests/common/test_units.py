@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
@@ -19,8 +20,8 @@ from tests.mbpo.test_mbpo import Corridor
 TINY = {"rollout_batch_size": 20, "dynamics": "linear", "policy_kwargs": {"net_arch": [8]}}
 
 
-def normalized(n_envs: int = 1, **kwargs: object) -> VecNormalize:
-    return VecNormalize(make_vec_env(lambda: Corridor(limit=9, ends=True), n_envs), **kwargs)
+def normalized(n_envs: int = 1, ends: bool = False, **kwargs: object) -> VecNormalize:
+    return VecNormalize(make_vec_env(lambda: Corridor(limit=9, ends=ends), n_envs), **kwargs)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"norm_obs": False}, {"norm_reward": False}, {"clip_obs": 0.5, "clip_reward": 0.3}])
@@ -71,7 +72,7 @@ def test_plugs_speak_raw_units_and_the_policy_normalised_ones() -> None:
 
 def test_terminal_observations_are_stored_as_the_env_gave_them() -> None:
     """SB3 alone stores them normalised, clipped, and back: far from the truth with a tight clip."""
-    env = normalized(2, clip_obs=0.1)
+    env = normalized(2, ends=True, clip_obs=0.1)
     agent = small_agent(env, termination_fn=lambda _o, _a, after: after > 0.5, **TINY).learn(120)
     data = agent.replay_buffer.transitions()
     assert float(data.terminated.sum()) > 0
@@ -95,12 +96,21 @@ def test_save_and_load_with_statistics(tmp_path) -> None:
     agent.save(tmp_path / "agent")
     agent.save_replay_buffer(tmp_path / "buffer")
     env.save(tmp_path / "statistics.pkl")
-    again = VecNormalize.load(str(tmp_path / "statistics.pkl"), make_vec_env(lambda: Corridor(limit=9, ends=True), 1))
+    again = VecNormalize.load(str(tmp_path / "statistics.pkl"), make_vec_env(lambda: Corridor(limit=9), 1))
     loaded = MBPO.load(tmp_path / "agent", env=again)
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert loaded._vec_normalize_env is again
     loaded.learn(30, reset_num_timesteps=False)
     assert loaded._n_updates > agent._n_updates
+
+
+def test_evaluation_with_statistics_of_the_training_env() -> None:
+    """EvalCallback compares the wrappers of both envs one by one."""
+    env, evaluation = normalized(), normalized(training=False)
+    agent = small_agent(env, learning_starts=1000, **TINY)
+    agent.learn(40, EvalCallback(evaluation, eval_freq=20, n_eval_episodes=1, verbose=0))
+    np.testing.assert_array_equal(evaluation.obs_rms.mean, env.obs_rms.mean)
+    small_agent(env, learning_starts=1000, **TINY).learn(20)  # a second agent on the same envs
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def logged(agent: MBPO) -> dict[str, Any]:
 def test_a_sound_run_is_quiet_and_logs_all_signs() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        agent = small_agent(Corridor(limit=200, ends=True), rollout_schedule=3, termination_fn="learned", **TINY)
+        agent = small_agent(Corridor(limit=200), rollout_schedule=3, **TINY)
         agent.learn(120, log_interval=None)
     signs = {"effective_rows", "termination_mismatch", "imagined_return_excess", "critic_to_bound"}
     found = {name.partition("/")[2]: value for name, value in logged(agent).items() if name.startswith("health/")}
