@@ -9,6 +9,10 @@ LARGEST_INTEGER = 2**63 - 1
 """What a tensor of integers can hold."""
 
 
+LARGEST_NUMBER = 1e18
+"""The limit of :mod:`sb3_tom.common.guards`, for arguments."""
+
+
 def check_number(
     name: str,
     value: Any,
@@ -18,7 +22,8 @@ def check_number(
     high_open: bool = False,
 ) -> float:
     """
-    A finite real number in the interval from ``low`` to ``high``; strings and booleans are refused.
+    A finite real number in the interval from ``low`` to ``high``; strings and booleans are refused, and numbers whose square
+    float32 cannot hold.
 
     :param name: the argument's name
     :param value: what came
@@ -30,6 +35,8 @@ def check_number(
     closing = ")" if high_open or high == math.inf else "]"
     allowed = f"a number in {opening}{low:g}, {high:g}{closing}"
     number = _as_float(value)
+    if math.isfinite(number) and abs(number) > LARGEST_NUMBER:
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: {allowed}, {LARGEST_NUMBER:g} at most")
     if not math.isfinite(number):
         raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: {allowed}")
     below = number <= low if low_open else number < low
@@ -110,6 +117,6 @@ def check_integers(name: str, value: Any, low: int = 1, least: int = 0) -> tuple
     :param least: least number of entries
     :return: the entries as a tuple
     """
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) < least:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) < least:
         raise ValueError(f"{name}={value!r} is not allowed; allowed: a list of at least {least} integers of at least {low}")
     return tuple(check_integer(f"{name}[{index}]", entry, low) for index, entry in enumerate(value))

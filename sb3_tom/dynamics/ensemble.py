@@ -90,7 +90,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         if self.n_elites > self.n_members:
             raise ValueError(f"n_elites={n_elites} is not allowed; allowed: at most n_members={n_members}")
         self.net_arch = check_integers("net_arch", net_arch)
-        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, low_open=True)
+        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
         self.weight_decay = None if weight_decay is None else check_number("weight_decay", weight_decay, 0.0)
         self.predict = check_choice("predict", predict, PREDICT)
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]

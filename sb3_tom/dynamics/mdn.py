@@ -52,7 +52,7 @@ class MixtureDensityNetwork(DynamicsModel):
         super().__init__()
         self.n_components = check_integer("n_components", n_components, 1)
         self.net_arch = check_integers("net_arch", net_arch)
-        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, low_open=True)
+        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
         self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
         self.predict = check_choice("predict", predict, PREDICT)
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ class LearnedTermination(Termination):
     ) -> None:
         super().__init__()
         self.hidden_sizes = check_integers("hidden_sizes", hidden_sizes, least=1)
-        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, low_open=True)
+        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
         self.gradient_steps = check_integer("gradient_steps", gradient_steps, 1)
         self.first_gradient_steps = check_integer("first_gradient_steps", first_gradient_steps, 1)
         self.batch_size = check_integer("batch_size", batch_size, 2)
