@@ -21,8 +21,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_tom.common.guards import check_rows
 
+StepWait = Callable[[], VecEnvStepReturn]
+
 RAW_TERMINAL = "raw_terminal_observation"
-"""Key of ``infos`` under which :class:`RawTerminals` keeps what ``VecNormalize`` overwrites."""
+"""Key of ``infos`` under which the terminal observation is kept that ``VecNormalize`` overwrites."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +82,17 @@ def policy_units(env: VecNormalize | None, device: th.device | str) -> PolicyUni
     return PolicyUnits(mean, std, env.clip_obs, reward_std, env.clip_reward)
 
 
-class RawTerminals:
+def _keeping_raw_terminals(step_wait: StepWait) -> StepWait:
     """
-    Keeps the last observation of an episode as the env gave it. ``VecNormalize`` normalises and clips it in place, so that
-    what SB3 stores is not what the env returned, and a termination rule or a model would be told a wrong s'.
+    A ``step_wait`` that keeps the last observation of an episode as the env gave it. ``VecNormalize`` normalises and clips it
+    in place, so that what SB3 stores is not what the env returned, and a termination rule or a model would be told a wrong s'.
 
-    It stands in for ``venv.step_wait`` of what ``VecNormalize`` wraps: one more wrapper would be one that the evaluation env
-    lacks, which SB3's ``EvalCallback`` refuses.
-
-    :param step_wait: the envs' own
+    :param step_wait: that of what ``VecNormalize`` wraps
     """
 
-    def __init__(self, step_wait: Callable[[], VecEnvStepReturn]) -> None:
-        self._step_wait = step_wait
-
-    def __call__(self) -> VecEnvStepReturn:
-        """
-        :return: as ``step_wait``, with a copy of each terminal observation in ``infos``
-        :raises DivergenceError: before a NaN stays in the running statistics for ever
-        """
-        observations, rewards, dones, infos = self._step_wait()
+    def checked_step_wait() -> VecEnvStepReturn:
+        observations, rewards, dones, infos = step_wait()
+        # Before VecNormalize sees them: a NaN would stay in its running statistics for ever
         check_rows("the reward", rewards)
         check_rows("the observation", observations)  # type: ignore[arg-type]
         for index in np.flatnonzero(dones):
@@ -108,6 +101,8 @@ class RawTerminals:
                 check_rows("the terminal observation", terminal[None], first_env=int(index))
                 infos[index][RAW_TERMINAL] = terminal
         return observations, rewards, dones, infos
+
+    return checked_step_wait
 
 
 def check_vec_normalize(env: VecEnv | None) -> None:
@@ -133,10 +128,11 @@ def check_vec_normalize(env: VecEnv | None) -> None:
 
 def keep_raw_terminals(env: VecEnv | None) -> None:
     """
-    Put :class:`RawTerminals` into what a ``VecNormalize`` wraps, once.
+    Let what a ``VecNormalize`` wraps keep raw terminal observations, once. Its ``step_wait`` is replaced: one more wrapper
+    would be one that the evaluation env lacks, which SB3's ``EvalCallback`` refuses.
 
     :param env: the agent's envs, None while loading
     """
     normalize = None if env is None else unwrap_vec_normalize(env)
-    if normalize is not None and not isinstance(normalize.venv.step_wait, RawTerminals):
-        normalize.venv.step_wait = RawTerminals(normalize.venv.step_wait)  # type: ignore[method-assign]
+    if normalize is not None and normalize.venv.step_wait.__name__ != "checked_step_wait":
+        normalize.venv.step_wait = _keeping_raw_terminals(normalize.venv.step_wait)  # type: ignore[method-assign]

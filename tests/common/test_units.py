@@ -125,3 +125,13 @@ def test_orders_of_wrappers_that_are_refused(wrap, message: str) -> None:
     with pytest.raises(ValueError, match=message + r".*allowed"):
         small_agent(wrap(env), **TINY)
     small_agent(VecMonitor(VecNormalize(env)), **TINY)
+
+
+def test_a_checkpoint_under_vec_normalize_is_no_episode_boundary() -> None:
+    """What is put into the envs holds no state that a checkpoint would miss."""
+    from sb3_tom.checkpoint.vec_env_state import boundary_reasons, vec_env_state
+
+    plain, used = (VecNormalize(make_vec_env("Pendulum-v1", 1)) for _ in range(2))
+    small_agent(used, learning_starts=1000, **TINY).learn(3)
+    plain.reset()
+    assert boundary_reasons(vec_env_state(used)) == boundary_reasons(vec_env_state(plain)) == []
