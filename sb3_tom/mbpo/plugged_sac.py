@@ -11,6 +11,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
 
+from sb3_tom.checkpoint.archive import is_archive
 from sb3_tom.checkpoint.resumable import ResumableSAC
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.guards import check_rows
@@ -140,6 +141,11 @@ class PluggedSAC(ResumableSAC):
         :param kwargs: attributes to change
         :raises ValueError: if a plug of another class is asked for, naming both
         """
+        if isinstance(path, str | pathlib.Path) and is_archive(path):
+            raise ValueError(
+                f"path={str(path)!r} is not allowed: the file is a checkpoint of a run; "
+                f"allowed: {cls.__name__}.resume(path, env)"
+            )
         refuse_sac_zip(path)
         names = [name for contract in CONTRACTS for name in (contract, f"{contract}_kwargs")]
         requested = {name: kwargs.pop(name) for name in names if name in kwargs}

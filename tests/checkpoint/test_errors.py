@@ -44,6 +44,13 @@ def test_another_env_is_refused(folder: Path) -> None:
         MBPO.resume(checkpoints(folder)[0], make_vec_env("Pendulum-v1", 2))
 
 
+def test_load_says_what_to_call(folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"checkpoint_20_steps\.zip.* is a checkpoint of a run; allowed: MBPO\.resume\(path, env\)"
+    ):
+        MBPO.load(checkpoints(folder)[-1])
+
+
 def test_arguments_that_are_code_must_come_again(tmp_path: Path) -> None:
     def rate(progress: float) -> float:
         return 1e-3 * progress
