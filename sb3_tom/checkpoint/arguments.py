@@ -8,11 +8,14 @@ from stable_baselines3.common.type_aliases import TrainFreq
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
 
-FREE = frozenset({"env", "device", "verbose", "tensorboard_log", "stats_window_size", "_init_setup_model"})
-"""Arguments that may be others when a run goes on."""
+NOT_KEPT = frozenset({"env", "device", "_init_setup_model"})
+"""Arguments that belong to a process, not to a run."""
 
 SEED = "seed"
 """Has done its work when a run goes on: its random streams are restored. The agent takes over the run's."""
+
+FREE = frozenset({SEED, "verbose", "tensorboard_log", "stats_window_size"})
+"""Arguments that may be others in an agent that goes on with a run."""
 
 
 def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
@@ -26,7 +29,7 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
     plain: dict[str, Any] = {}
     others: list[str] = []
     for name in inspect.signature(type(agent).__init__).parameters:
-        if name in FREE or not _has(agent, name):
+        if name in NOT_KEPT or not _has(agent, name):
             continue
         value = _argument(agent, name)
         if _is_json(value):
@@ -44,7 +47,7 @@ def different_arguments(saved: Mapping[str, Any], agent: Any) -> list[str]:
     :param agent: the agent that is to go on with the run
     """
     own, _ = constructor_arguments(agent)
-    names = [name for name in saved if name in own and name != SEED and own[name] != saved[name]]
+    names = [name for name in saved if name in own and name not in FREE and own[name] != saved[name]]
     return [f"{name}={own[name]!r} (the run has {saved[name]!r})" for name in names]
 
 

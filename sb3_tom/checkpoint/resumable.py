@@ -166,4 +166,4 @@ class ResumableSAC(SAC):
         return result
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_resumption", "_callback", "_in_learn"]
+        return [*super()._excluded_save_params(), "_resumption", "_callback", "_in_learn", "last_checkpoint"]
