@@ -1,5 +1,6 @@
 """The state of a Python object as the plain values among its attributes: one rule for envs, wrappers, noises and callbacks."""
 
+import copy
 import inspect
 import time
 from collections.abc import Collection
@@ -69,7 +70,7 @@ def attributes_state(owner: Any, skip: Collection[str] = ()) -> tuple[dict[str, 
         elif name in _CLOCKS and isinstance(value, float):
             state[name] = time.time() - value
         elif is_plain(value):
-            state[name] = value
+            state[name] = copy.deepcopy(value)
         else:
             unknown[name] = type(value).__qualname__
     return state, unknown

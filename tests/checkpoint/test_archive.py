@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
     "strided": np.arange(24).reshape(2, 3, 4)[:, ::2, 1],
     "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "tensors": [th.arange(5)[1:], th.ones(2, 2, dtype=th.bfloat16), th.tensor(True), th.zeros(0, 3), th.zeros(3)[::2]],
+    "repetitive": np.tile(np.arange(3, dtype=np.int64), 5000).reshape(5, -1).T,
     "parameter": th.nn.Parameter(th.ones(2)),
 }
 
