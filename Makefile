@@ -1,7 +1,7 @@
 # `make demo` and `make test` need git, make and Python >= 3.10; everything else is installed into .venv, once.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= plots,extra,zoo,tests
+EXTRAS ?= plots,extra,zoo,tests,docs
 # Index that torch comes from, for example https://download.pytorch.org/whl/cpu; empty: what pip is configured to use.
 TORCH_INDEX ?=
 TORCH = torch==2.13.0
@@ -10,15 +10,17 @@ PYTEST_ARGS ?= -n 2 --durations=15
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CODE := sb3_tom tests examples benchmarks setup.py
+CODE := sb3_tom tests examples benchmarks docs setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test pytest expensive lint format type commit-checks clean
+.PHONY: help venv demo test pytest expensive zoo docs lint format type commit-checks clean
 
 help:
 	@echo "make demo            set up, train MBPO with TOM weights until InvertedPendulum-v5 is solved; results in runs/demo/"
 	@echo "make test            set up, run the test suite"
 	@echo "make expensive       set up, run the long tests that 'make test' leaves out"
+	@echo "make zoo             of those, the ones of the RL Zoo: its commands after both kinds of install, parallel searches"
+	@echo "make docs            set up, build the documentation into docs/_build/html; a warning is an error"
 	@echo "make lint|type       check style | types"
 	@echo "make format          format the code and sort imports"
 	@echo "make commit-checks   format, lint, type and test"
@@ -44,6 +46,12 @@ test pytest: $(STAMP)
 expensive: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m expensive $(PYTEST_ARGS)
 
+zoo: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m expensive tests/zoo $(PYTEST_ARGS)
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -58,4 +66,4 @@ type: $(STAMP)
 commit-checks: format lint type test
 
 clean:
-	rm -rf $(VENV) build dist docs/_build sb3_tom.egg-info
+	rm -rf $(VENV) build dist docs/_build docs/_generated sb3_tom.egg-info

@@ -1,5 +1,7 @@
 """A weighter of one's own: a class with one method, given to MBPO."""
 
+import argparse
+
 import torch as th
 
 from sb3_tom import MBPO, Context, Transitions, Weighter
@@ -14,6 +16,14 @@ class RewardWeighter(Weighter):
         return th.exp(th.tanh((rewards - rewards.mean()) / (rewards.std() + 1e-6)))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Train with it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=3000)
+    arguments = parser.parse_args()
     agent = MBPO("MlpPolicy", "Pendulum-v1", weighter=RewardWeighter(), verbose=1)
-    agent.learn(3000, log_interval=1)
+    agent.learn(arguments.steps, log_interval=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import torch as th
@@ -23,6 +24,21 @@ def weight_figures(weights: th.Tensor, newest: th.Tensor) -> dict[str, float]:
         "zero_share": float((weights <= 0).float().mean()),
         "newest_mean": float(weights[newest].mean()),
     }
+
+
+def weight_by_age(weights: th.Tensor, n_bins: int = 10) -> dict[str, float]:
+    """
+    Mean weight in bins of equally many rows, by age.
+
+    :param weights: ``[N]`` with mean 1, oldest row first
+    :param n_bins: number of bins; fewer rows make a bin each
+    :return: "00" (the newest rows) to "09", and the number of "rows"
+    """
+    n_rows = weights.numel()
+    n_bins = min(n_bins, n_rows)
+    edges = [index * n_rows // n_bins for index in range(n_bins + 1)]
+    means = th.stack([part.mean() for part in weights.flip(0).split([high - low for low, high in pairwise(edges)])])
+    return {**{f"{index:02}": mean for index, mean in enumerate(means.tolist())}, "rows": float(n_rows)}
 
 
 def optimizer_steps(optimizer: th.optim.Optimizer) -> int:

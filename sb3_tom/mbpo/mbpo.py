@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
-from sb3_tom.common.diagnostics import RemainingTime, weight_figures
+from sb3_tom.common.diagnostics import RemainingTime, weight_by_age, weight_figures
 from sb3_tom.common.fast_matmul import fast_matmul
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.schedules import RolloutSchedule, phases_kept
@@ -202,6 +202,7 @@ class MBPO(GuardedSAC):
         weights = usable_weights(self.weighter.weights(data, context), self.weighter, data.size)
         self.replay_buffer.set_row_weights(weights)
         self._record("weighter", {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started})
+        self._log("weight_by_age", weight_by_age(weights[self.replay_buffer.newest_rows(data.size)]), ("stdout", "log"))
         return weights
 
     @guarded("dynamics", "objective", "termination")

@@ -1,0 +1,33 @@
+"""
+Pictures and tables of runs: learning curves, weight by age, effective sample size, model error.
+
+    python -m sb3_tom.plots all runs/hopper --out plots
+    python -m sb3_tom.plots curves runs/*/learning_curve.csv --out curves.png
+
+They are read from the CSV files of :mod:`sb3_tom.common.callbacks`, from SB3's ``progress.csv`` and ``evaluations.npz``, and
+from TensorBoard files. Needs ``pip install sb3_tom[plots]``.
+"""
+
+try:
+    import matplotlib as _  # noqa: F401
+except ImportError as error:  # pragma: no cover
+    raise ImportError("sb3_tom.plots needs matplotlib: pip install sb3_tom[plots]") from error
+
+from sb3_tom.plots.ages import draw_weight_by_age, plot_weight_by_age
+from sb3_tom.plots.curves import QUANTITIES, draw_curves, plot_learning_curves
+from sb3_tom.plots.runs import Phase, Run, read_runs
+from sb3_tom.plots.statistics import Summary, interquartile_mean, summarize
+
+__all__ = [
+    "QUANTITIES",
+    "Phase",
+    "Run",
+    "Summary",
+    "draw_curves",
+    "draw_weight_by_age",
+    "interquartile_mean",
+    "plot_learning_curves",
+    "plot_weight_by_age",
+    "read_runs",
+    "summarize",
+]

@@ -1,0 +1,113 @@
+"""Curves over env steps: a panel per task, a colour per method, the inter-quartile mean over seeds and its interval."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+
+from sb3_tom.plots.drawing import finish, grouped, panels, save
+from sb3_tom.plots.runs import PathLike, Run, read_runs
+from sb3_tom.plots.statistics import Summary, summarize
+
+
+class Quantity(NamedTuple):
+    """
+    What can be drawn over env steps.
+
+    :param label: of the axis
+    :param interpolate: whether it is logged at other steps by every seed
+    :param scale: of the axis
+    """
+
+    label: str
+    interpolate: bool = False
+    scale: str = "linear"
+
+
+QUANTITIES = {
+    "return_mean": Quantity("mean return of an evaluation"),
+    "cumulative_max": Quantity("cumulative maximum of the mean return"),
+    "episode_length_mean": Quantity("mean episode length of an evaluation"),
+    "training_return": Quantity("mean return of the last training episodes", interpolate=True),
+    "ess": Quantity("effective sample size of the weights (share of the buffer)", interpolate=True),
+    "model_error": Quantity("held-out error of the model (unit scale)", interpolate=True, scale="log"),
+}
+"""By the name of the series of a run."""
+
+
+def plot_learning_curves(
+    paths: Sequence[PathLike] | PathLike,
+    out: str | os.PathLike[str],
+    column: str = "return_mean",
+) -> Path:
+    """
+    Read runs and draw one quantity, see :func:`draw_curves`.
+
+    :param paths: files or folders of runs, see :func:`sb3_tom.plots.read_runs`
+    :param out: the PNG to write
+    :param column: one of :data:`QUANTITIES`
+    :return: the PNG's path
+    :raises ValueError: if there is nothing to draw or the column is unknown
+    """
+    return draw_curves(read_runs(paths), out, column)
+
+
+def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = "return_mean") -> Path:
+    """
+    A thin line per seed; over several seeds the inter-quartile mean (thick) and its bootstrap interval of 95 %. Returns are
+    neither smoothed nor carried forward: they are summarised where all seeds of the method have an evaluation.
+
+    :param runs: what :func:`sb3_tom.plots.read_runs` returned
+    :param out: the PNG to write; the summary goes into ``<name>_summary.csv`` beside it
+    :param column: one of :data:`QUANTITIES`
+    :return: the PNG's path
+    :raises ValueError: if there is nothing to draw or the column is unknown
+    """
+    if column not in QUANTITIES:
+        raise ValueError(f"column={column!r} is not allowed; allowed: one of {sorted(QUANTITIES)}")
+    drawn = [run for run in runs if run.series.get(column)]
+    if not drawn:
+        sources = sorted({str(path) for run in runs for _, path in run.sources.values()})
+        raise ValueError(f"nothing holds {column}: {sources or 'no run was found'}")
+    quantity, rows = QUANTITIES[column], []
+    tasks = grouped(drawn, lambda run: run.task)
+    figure, all_axes = panels(len(tasks))
+    for axes, (task, task_runs) in zip(all_axes, tasks.items(), strict=True):
+        for index, (method, method_runs) in enumerate(grouped(task_runs, lambda run: run.method).items()):
+            summary = summarize([run.series[column] for run in method_runs], quantity.interpolate)
+            _draw_method(axes, method, [run.series[column] for run in method_runs], summary, f"C{index}")
+            rows += _table(task, method, len(method_runs), summary)
+        positive = all(value > 0 for run in task_runs for value in run.series[column].values())
+        scale = quantity.scale if positive else "linear"
+        finish(axes, title=task, xlabel="env steps", ylabel=quantity.label, yscale=scale)
+    if not rows:
+        raise ValueError(f"the seeds of no method share an env step at which they have {column}")
+    return save(figure, out, rows)
+
+
+def _draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str) -> None:
+    """Seeds, inter-quartile mean and interval of one method."""
+    if len(curves) == 1:
+        axes.plot(summary.steps, summary.center, color=color, marker=".", label=f"{method} (1 seed)")
+        return
+    for curve in curves:
+        axes.plot(list(curve), list(curve.values()), color=color, alpha=0.35, linewidth=0.8)
+    axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=f"{method} (IQM of {len(curves)} seeds, 95 %)")
+    axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
+
+
+def _table(task: str, method: str, n_seeds: int, summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": task,
+            "method": method,
+            "env_step": int(step),
+            "seeds": n_seeds,
+            "iqm": float(center),
+            "low": float(low),
+            "high": float(high),
+        }
+        for step, center, low, high in zip(*summary, strict=True)
+    ]

@@ -1,0 +1,72 @@
+"""Panels, files and the table beside a picture."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+T = TypeVar("T")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
+    """
+    Items by key, in order of appearance.
+
+    :param items: what to group
+    :param key: of an item
+    """
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """
+    Panels in a row. A Figure without pyplot is drawn by Agg, no display needed.
+
+    :param count: how many
+    """
+    figure = Figure(figsize=(6.4 * count, 4.2), layout="constrained")
+    axes: Any = figure.subplots(1, count, squeeze=False)
+    return figure, list(axes[0])
+
+
+def finish(axes: Axes, legend_title: str | None = None, **texts: Any) -> None:
+    """
+    Titles, grid and legend.
+
+    :param axes: one panel
+    :param legend_title: of the legend
+    :param texts: for ``Axes.set``
+    """
+    axes.set(**texts)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize="small", title=legend_title)
+
+
+def save(figure: Figure, out: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) -> Path:
+    """
+    Write the PNG, and beside it what is drawn as ``<name>_summary.csv``.
+
+    :param figure: the picture
+    :param out: its path; folders are made
+    :param rows: of the table, all with the same keys
+    :return: the PNG's path
+    """
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, format="png")
+    with path.with_name(f"{path.stem}_summary.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+    return path
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

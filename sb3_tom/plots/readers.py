@@ -1,0 +1,167 @@
+"""What the files of a run hold, whoever wrote them: this package's callbacks, SB3's loggers and evaluations, TensorBoard."""
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sb3_tom.common.evaluation import read_table
+from sb3_tom.plots.statistics import Curve
+
+LOGGED = {
+    "eval/mean_reward": "return_mean",
+    "eval/mean_ep_length": "episode_length_mean",
+    "rollout/ep_rew_mean": "training_return",
+    "weighter/effective_sample_size": "ess",
+    "model/validation_error": "model_error",
+}
+"""Names of the log, and what they are called here."""
+
+BY_AGE = "weight_by_age/"
+"""Prefix of the mean weights by age in the log, see :func:`sb3_tom.common.diagnostics.weight_by_age`."""
+
+ROWS = f"{BY_AGE}rows"
+STEP = "time/total_timesteps"
+TABLES = ("return_mean", "cumulative_max", "episode_length_mean")
+"""Columns of a learning curve that can be drawn."""
+
+
+class Phase(NamedTuple):
+    """
+    Weights of one model phase by age.
+
+    :param env_step: when
+    :param ages: middle ages of the bins in env steps, newest first
+    :param weights: mean weight of each bin; 1 is uniform
+    """
+
+    env_step: int
+    ages: list[float]
+    weights: list[float]
+
+
+class Content(NamedTuple):
+    """
+    What one file holds.
+
+    :param series: curves by name
+    :param phases: weights by age
+    :param labels: task, method and seed, where the file tells them
+    """
+
+    series: dict[str, Curve]
+    phases: list[Phase]
+    labels: tuple[str, str, str] | None = None
+
+
+def read_callback_table(path: Path) -> Content | None:
+    """
+    A CSV file of :class:`LearningCurveCallback` or :class:`WeightByAgeCallback`; None if it is neither, or has no row.
+
+    :param path: the file
+    """
+    rows = read_table(path)
+    if not rows or not {"task", "method", "seed", "env_step"} <= set(rows[0]):
+        return None
+    labels = (rows[0]["task"], rows[0]["method"], rows[0]["seed"])
+    if "return_mean" in rows[0]:
+        return Content({name: {int(row["env_step"]): float(row[name]) for row in rows} for name in TABLES}, [], labels)
+    if "weight_mean" not in rows[0]:
+        return None
+    phases: dict[int, Phase] = {}
+    for row in rows:
+        phase = phases.setdefault(int(row["policy_version"]), Phase(int(row["env_step"]), [], []))
+        phase.ages.append((int(row["age_low"]) + int(row["age_high"])) / 2)
+        phase.weights.append(float(row["weight_mean"]))
+    return Content({"ess": {int(row["env_step"]): float(row["ess"]) for row in rows}}, list(phases.values()), labels)
+
+
+def read_progress(path: Path) -> Content:
+    """
+    SB3's ``progress.csv``.
+
+    :param path: the file
+    """
+    columns: dict[str, Curve] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if not row.get(STEP):
+                continue
+            for name, text in row.items():
+                if text and (name in LOGGED or name.startswith(BY_AGE)):
+                    columns.setdefault(name, {})[int(float(row[STEP]))] = float(text)
+    return _content(columns)
+
+
+def read_tensorboard(folder: Path) -> Content:
+    """
+    All TensorBoard files of one folder.
+
+    :param folder: that holds them
+    :raises ImportError: if TensorBoard is not installed
+    """
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError as error:
+        raise ImportError(f"{folder} holds TensorBoard files; to read them: pip install tensorboard") from error
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    names = [name for name in events.Tags()["scalars"] if name in LOGGED or name.startswith(BY_AGE)]
+    return _content({name: {event.step: float(event.value) for event in events.Scalars(name)} for name in names})
+
+
+def read_evaluations(path: Path) -> Content:
+    """
+    ``evaluations.npz`` of SB3's ``EvalCallback``, which the RL Zoo writes.
+
+    :param path: the file
+    """
+    with np.load(path) as arrays:
+        steps = [int(step) for step in arrays["timesteps"]]
+        means = {"return_mean": arrays["results"].mean(1), "episode_length_mean": arrays["ep_lengths"].mean(1)}
+    return Content({name: dict(zip(steps, values.tolist(), strict=True)) for name, values in means.items()}, [])
+
+
+def _content(columns: Mapping[str, Curve]) -> Content:
+    """Curves and weights by age from what a logger wrote."""
+    series = {LOGGED[name]: _finite(curve) for name, curve in columns.items() if name in LOGGED}
+    bins = sorted(name for name in columns if name.startswith(BY_AGE) and name != ROWS)
+    phases = [
+        _phase(step, rows, [columns[name][step] for name in bins if step in columns[name]])
+        for step, rows in columns.get(ROWS, {}).items()
+    ]
+    return Content({name: curve for name, curve in series.items() if curve}, phases)
+
+
+def _finite(curve: Curve) -> Curve:
+    return {step: value for step, value in sorted(curve.items()) if math.isfinite(value)}
+
+
+def _phase(env_step: int, rows: float, weights: list[float]) -> Phase:
+    edges = [index * int(rows) // len(weights) for index in range(len(weights) + 1)]
+    return Phase(env_step, [(low + high - 1) / 2 for low, high in pairwise(edges)], weights)
+
+
+READERS: dict[str, Callable[[Path], Content | None]] = {
+    "*.csv": read_callback_table,
+    "evaluations.npz": read_evaluations,
+    "progress.csv": read_progress,
+    "events.out.tfevents.*": lambda path: read_tensorboard(path.parent),
+}
+"""By the pattern of a file's name; where several files of a run hold the same, the first kind counts."""
+
+
+def kinds_of(path: Path) -> Iterable[str]:
+    """
+    The kinds of content that a file may have.
+
+    :param path: a file
+    :return: keys of :data:`READERS`
+    """
+    if path.name == "progress.csv":
+        return ["progress.csv"]
+    return [pattern for pattern in READERS if path.match(pattern)]

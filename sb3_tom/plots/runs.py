@@ -1,0 +1,127 @@
+"""Finds the runs in files and folders: which files belong together, and the task, the method and the seed of each."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sb3_tom.plots.readers import READERS, Content, Phase, kinds_of
+from sb3_tom.plots.statistics import Curve
+
+PathLike = str | os.PathLike[str]
+Labels = tuple[str, str, str]
+
+_ENV_ID = re.compile(r"-v\d+$")
+_NUMBERED = re.compile(r"^(?P<name>.+)_(?P<number>\d+)$")
+
+
+@dataclass
+class Run:
+    """
+    One run.
+
+    :param task: environment
+    :param method: algorithm
+    :param seed: its seed, or the number of its folder
+    :param series: curves by name, see :data:`sb3_tom.plots.curves.QUANTITIES`
+    :param phases: weights by age
+    :param sources: where each figure is from: kind (a key of ``READERS``) and file
+    """
+
+    task: str
+    method: str
+    seed: str
+    series: dict[str, Curve] = field(default_factory=dict)
+    phases: list[Phase] = field(default_factory=list)
+    sources: dict[str, tuple[str, Path]] = field(default_factory=dict)
+
+
+_Found = dict[Path, tuple[str, Content]]
+"""Content and its kind by file (TensorBoard: by folder, with a name below it)."""
+
+
+def read_runs(paths: PathLike | Iterable[PathLike], task: str | None = None, method: str | None = None) -> list[Run]:
+    """
+    Read runs. The CSV files of this package's callbacks tell task, method and seed. Files of loggers take those of such a file
+    in their folder or in the one above; else the names of folders tell: ``mbpo_tom/Hopper-v5_1`` (the RL Zoo) or
+    ``Hopper-v5/MBPO_1`` (TensorBoard), the number in place of a seed.
+
+    :param paths: files, or folders that are searched to the bottom
+    :param task: label for all runs in place of what the files and folders tell
+    :param method: the same
+    :return: in the order of the paths
+    :raises ValueError: if a path is missing or a file cannot be read, or if two files hold the same figure of the same run
+    """
+    given = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+    found: _Found = {}
+    for path in given:
+        found.update(_read(path))
+    runs: dict[Labels, Run] = {}
+    for kind in READERS:  # in the order of precedence
+        for path, (_, content) in ((path, entry) for path, entry in found.items() if entry[0] == kind):
+            adopted = None if content.labels else _labels_beside(path, found)
+            labels = content.labels or adopted or _labels_of_folder(path)
+            labels = (task or labels[0], method or labels[1], labels[2])
+            _merge(runs.setdefault(labels, Run(*labels)), content, kind, path, goes_on=adopted is not None)
+    return list(runs.values())
+
+
+def _read(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
+    if path.is_dir():
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            yield from _read_file(file)
+        return
+    if not path.is_file():
+        raise ValueError(f"no such file or folder: {path}")
+    contents = list(_read_file(path))
+    if not contents:
+        raise ValueError(f"{path} is no file that can be drawn, or it has no row yet; allowed: {sorted(READERS)}, or a folder")
+    yield from contents
+
+
+def _read_file(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
+    for kind in kinds_of(path):
+        try:
+            content = READERS[kind](path)
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path} cannot be read as {kind}: {error!r}") from error
+        if content is not None and (content.series or content.phases):
+            yield (path.parent / "events" if kind.startswith("events") else path), (kind, content)
+
+
+def _labels_beside(path: Path, found: _Found) -> Labels | None:
+    """Of the files of one labelled run in the same folder, or else in the one above."""
+    for folder in (path.parent, path.parent.parent):
+        labels = {content.labels for file, (_, content) in found.items() if content.labels and file.parent == folder}
+        if labels:
+            return labels.pop() if len(labels) == 1 else None
+    return None
+
+
+def _labels_of_folder(path: Path) -> Labels:
+    folder = path.resolve().parent
+    numbered = _NUMBERED.match(folder.name)
+    name, number = (numbered["name"], numbered["number"]) if numbered else (folder.name, "0")
+    if _ENV_ID.search(name):
+        return name, folder.parent.name, number
+    return folder.parent.name, name, number
+
+
+def _merge(run: Run, content: Content, kind: str, path: Path, goes_on: bool) -> None:
+    """
+    Add what the run lacks. The same figure from two files of one kind means two runs under one name, unless they are logs
+    beside one labelled file: those of a run that was interrupted and went on.
+    """
+    for name in [*content.series, *(["weight by age"] if content.phases else [])]:
+        first_kind, first_path = run.sources.setdefault(name, (kind, path))
+        if first_kind == kind and first_path != path and not goes_on:
+            raise ValueError(
+                f"{first_path} and {path} hold {name} of the same run ({run.task}, {run.method}, seed {run.seed}); "
+                "allowed: one of them, or files with other labels"
+            )
+    for name, curve in content.series.items():
+        if run.sources[name][0] == kind:
+            run.series[name] = dict(sorted({**run.series.get(name, {}), **curve}.items()))
+    if content.phases and run.sources["weight by age"][0] == kind:
+        run.phases = sorted([*run.phases, *content.phases], key=lambda phase: phase.env_step)

@@ -1,0 +1,156 @@
+"""Every example runs from its command line, with an agent small enough for a test, and does what it says."""
+
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch as th
+
+import sb3_tom
+from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS
+
+FOLDER = Path(__file__).parents[2] / "examples"
+SMALL: dict[str, Any] = {
+    "learning_starts": 60,
+    "batch_size": 16,
+    "buffer_size": 1000,
+    "policy_kwargs": {"net_arch": [16]},
+    "rollout_batch_size": 50,
+    "model_train_freq": 50,
+    "update_to_data_ratio": 1.0,
+    "device": "cpu",
+}
+TESTED_ELSEWHERE = {"resume"}
+"""By tests/test_resume*.py, since it is about processes that end."""
+
+
+class SmallMBPO(sb3_tom.MBPO):
+    """MBPO with the sizes of a test, whatever the example asks for; it remembers the agents that were made."""
+
+    made: list["SmallMBPO"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        small = dict(SMALL)
+        if kwargs.get("weighter") == "tom":
+            small["weighter_kwargs"] = SMALL_WEIGHTERS["tom"]
+        if "dynamics" not in kwargs:
+            small["dynamics_kwargs"] = SMALL_MODELS["ensemble"]
+        super().__init__(*args, **{**kwargs, **small})
+        type(self).made.append(self)
+
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs an example as a script in an empty folder; returns its names."""
+    SmallMBPO.made = []
+    monkeypatch.setattr(sb3_tom, "MBPO", SmallMBPO)
+    monkeypatch.chdir(tmp_path)
+    threads = th.get_num_threads()
+
+    def run_example(name: str, *arguments: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        try:
+            return runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+        finally:
+            th.set_num_threads(threads)
+
+    return run_example
+
+
+def only_agent() -> sb3_tom.MBPO:
+    (agent,) = SmallMBPO.made
+    return agent
+
+
+def test_train(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "--env InvertedPendulum-v5 --weighter pmac --steps 130 --eval-freq 60 --out here"
+    run("train", *arguments.split())
+    out = Path("here/InvertedPendulum-v5/pmac_0")
+    names = {path.name for path in out.iterdir()}
+    assert {"agent.zip", "learning_curve.csv", "weight_by_age.csv"} <= names
+    assert list(out.glob("MBPO_1/events.out.tfevents.*"))
+    assert len((out / "learning_curve.csv").read_text().splitlines()) == 1 + 2
+    assert isinstance(only_agent().weighter, sb3_tom.PMACWeighter) and only_agent().policy_version > 0
+    assert str(out) in capsys.readouterr().out
+
+
+def test_custom_weighter(run: Run) -> None:
+    names = run("custom_weighter", "--steps", "100")
+    agent = only_agent()
+    assert isinstance(agent.weighter, names["RewardWeighter"]) and agent.policy_version > 0
+    rows = agent.replay_buffer.transitions().rows(th.arange(50))  # those of the first phase, weighed in the last one too
+    weights = agent.replay_buffer.row_weights()[:50]
+    assert th.equal(weights.argsort(), rows.rewards.squeeze(-1).argsort())
+
+
+def test_custom_dynamics(run: Run, tmp_path: Path) -> None:
+    names = run("custom_dynamics", "--steps", "100")
+    agent = only_agent()
+    assert isinstance(agent.dynamics, names["MeanNetwork"]) and agent.policy_version > 0
+    data = agent.replay_buffer.transitions()
+    before = agent.dynamics.validation_error(data).mean()
+    for _ in range(5):
+        agent.fit_model()
+    assert agent.dynamics.validation_error(data).mean() < 0.7 * before < 0.7
+    agent.save(tmp_path / "agent")
+    loaded = SmallMBPO.load(tmp_path / "agent", dynamics=names["MeanNetwork"], dynamics_kwargs={"width": 200})
+    assert th.equal(
+        loaded.dynamics(data.observations, data.actions).mean, agent.dynamics(data.observations, data.actions).mean
+    )
+
+
+def test_custom_termination(run: Run) -> None:
+    function = run("custom_termination", "--steps", "120")["pole_has_fallen"]
+    data = only_agent().replay_buffer.transitions()
+    assert data.terminated.sum() > 3
+    assert th.equal(function(*data[:3]), data.terminated.bool())
+
+
+def test_custom_env(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("custom_env", "--steps", "500")
+    agent = only_agent()
+    assert agent.termination.rule is None and agent.replay_buffer.transitions().terminated.sum() > 3
+    everywhere, away = names["agreement"](agent)
+    assert f"{everywhere:.1%} of a grid, {away:.1%} away" in capsys.readouterr().out
+    always_on = 1 - (241 - 41) / 241  # share of the grid that is outside: what "always" or "never" would score
+    assert everywhere > 1 - always_on + 0.05 and away >= everywhere
+
+
+def test_offline(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run("offline", *"--steps 300 --rounds 2 --updates 5 --out here".split())
+    output = capsys.readouterr().out
+    agent = only_agent()
+    assert agent.num_timesteps == 0 and agent._n_updates == 10 and agent.policy_version == 1
+    (correlation,) = re.findall(r"Correlation of weight and reward over 300 transitions: (-?\d\.\d\d)", output)
+    assert float(correlation) > 0.0
+    assert Path("here/agent.zip").is_file()
+
+
+def test_demo(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("demo", *"--steps 260 --out here".split())
+    output = capsys.readouterr().out
+    assert caught.value.code == (0 if "SOLVED after" in output else 1)
+    expected = {"agent.zip", "learning_curve.csv", "learning_curve.png", "weight_by_age.csv"}
+    assert "InvertedPendulum-v5 NOT solved in 260 env steps" in output
+    assert expected <= {path.name for path in Path("here").iterdir()}
+
+
+@pytest.mark.skipif(find_spec("rl_zoo3") is None, reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
+def test_tune(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for trials, total in (2, 2), (1, 3):  # the second call goes on with the first one's study
+        run("tune", *f"--steps 120 --evaluations 1 --trials {trials} --storage search.log".split())
+        assert f"\n{total} trials; best mean return -" in "\n" + capsys.readouterr().out
+
+
+def test_every_example_is_tested() -> None:
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in FOLDER.glob("*.py")} <= tested | TESTED_ELSEWHERE

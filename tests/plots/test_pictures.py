@@ -1,0 +1,120 @@
+"""The pictures draw the numbers of the files and nothing else, and the tables beside them hold what is drawn."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("arch", reason="arch is not installed: pip install 'sb3_tom[plots]'")
+
+from sb3_tom import plots
+from sb3_tom.common.callbacks import WeightByAgeCallback
+from sb3_tom.plots.__main__ import main
+from tests.mbpo.small import small_agent
+from tests.plots.tables import age_file, curve_file, lines, log_files, saved_figures
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    return saved_figures(monkeypatch)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_seeds_and_their_summary(tmp_path: Path, figures: list[Any]) -> None:
+    files = [
+        curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 1.0, 20: 5.0, 30: 3.0}),
+        curve_file(tmp_path / "b.csv", "mbpo", 1, {10: 3.0, 20: 7.0}),
+        curve_file(tmp_path / "c.csv", "sac", 0, {10: 2.0, 20: 2.0}),
+        curve_file(tmp_path / "d.csv", "sac", 0, {10: 9.0}, task="u"),
+    ]
+    out = plots.plot_learning_curves(files, tmp_path / "new" / "curves.png")
+    assert out.read_bytes().startswith(b"\x89PNG")
+    first, second = figures[0].axes
+    assert lines(first) == {"mbpo (IQM of 2 seeds, 95 %)": [(10, 2.0), (20, 6.0)], "sac (1 seed)": [(10, 2.0), (20, 2.0)]}
+    assert lines(second) == {"sac (1 seed)": [(10, 9.0)]}
+    seeds = [list(line.get_ydata()) for line in first.lines if line.get_label().startswith("_")]
+    assert seeds == [[1.0, 5.0, 3.0], [3.0, 7.0]]
+    assert (first.get_title(), first.get_ylabel()) == ("t", "mean return of an evaluation")
+    rows = table(tmp_path / "new" / "curves_summary.csv")
+    assert [tuple(row.values()) for row in rows] == [
+        ("t", "mbpo", "10", "2", "2", "1", "3"),  # two seeds: a quarter of all resamples holds one of them only
+        ("t", "mbpo", "20", "2", "6", "5", "7"),
+        ("t", "sac", "10", "1", "2", "nan", "nan"),
+        ("t", "sac", "20", "1", "2", "nan", "nan"),
+        ("u", "sac", "10", "1", "9", "nan", "nan"),
+    ]
+
+
+def test_the_maximum_has_its_name(tmp_path: Path, figures: list[Any]) -> None:
+    file = curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 5.0, 20: 1.0})
+    plots.plot_learning_curves([file], tmp_path / "curves.png", "cumulative_max")
+    (axes,) = figures[0].axes
+    assert lines(axes) == {"mbpo (1 seed)": [(10, 5.0), (20, 5.0)]}
+    assert "cumulative maximum" in axes.get_ylabel()
+    with pytest.raises(ValueError, match="column='seconds'"):
+        plots.plot_learning_curves([file], tmp_path / "curves.png", "seconds")
+
+
+@pytest.mark.parametrize(("errors", "scale"), [((4.0, 0.5), "log"), ((0.5, -1.0), "linear")])
+def test_model_error_is_on_a_log_scale_where_it_can_be(
+    tmp_path: Path, figures: list[Any], errors: tuple[float, float], scale: str
+) -> None:
+    rows = {step: {"model/validation_error": error} for step, error in zip((100, 200), errors, strict=True)}
+    main(["model-error", str(log_files(tmp_path / "MBPO_1", ["csv"], rows)), "--out", str(tmp_path / "e.png")])
+    (axes,) = figures[0].axes
+    assert axes.get_yscale() == scale and lines(axes) == {"MBPO (1 seed)": [(100, errors[0]), (200, errors[1])]}
+
+
+def test_weight_by_age(tmp_path: Path, figures: list[Any]) -> None:
+    plots.plot_weight_by_age(age_file(tmp_path / "w.csv"), tmp_path / "w.png", n_phases=3)
+    drawn = lines(figures[0].axes[0])
+    assert list(drawn) == ["step 100 (ESS 0.80)", "step 1,100 (ESS 0.80)", "step 2,000 (ESS 0.80)"]
+    assert drawn["step 2,000 (ESS 0.80)"] == [(2.0, 21.5), (7.0, 20.5)]
+    assert list(table(tmp_path / "w_summary.csv")[-1].values()) == ["t", "tom", "0", "2000", "7", "20.5"]
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    ages, curve = age_file(tmp_path / "w.csv", 1), curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 1.0})
+    for draw, file in (plots.plot_learning_curves, ages), (plots.plot_weight_by_age, curve):
+        with pytest.raises(ValueError, match=rf"nothing holds .*{file.name}"):
+            draw([file], tmp_path / "a.png")
+    other = curve_file(tmp_path / "b.csv", "mbpo", 1, {20: 1.0})
+    with pytest.raises(ValueError, match="share an env step"):
+        plots.plot_learning_curves([curve, other], tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 1.0})
+    main(["curves", str(file), "--out", str(tmp_path / "a.png")])
+    assert capsys.readouterr().out == f"{tmp_path / 'a.png'}\n" and (tmp_path / "a.png").exists()
+    for wrong, message in (tmp_path / "none.csv", "no such file"), (file, "nothing holds weight by age"):
+        with pytest.raises(SystemExit):
+            main(["weights", str(wrong), "--out", str(tmp_path / "b.png")])
+        assert message in capsys.readouterr().err
+
+
+def test_everything_of_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From TensorBoard files alone; and what the log holds of the weights is what the callback computes by itself."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install tensorboard")
+    settings = {"learning_starts": 50, "model_train_freq": 50, "tensorboard_log": str(tmp_path / "InvertedPendulum-v5")}
+    agent = small_agent("InvertedPendulum-v5", "pmac", **settings)
+    agent.learn(150, WeightByAgeCallback(tmp_path / "ages.csv"), log_interval=1)
+    (run,) = plots.read_runs(tmp_path / "InvertedPendulum-v5")
+    (table,) = plots.read_runs(tmp_path / "ages.csv")
+    by_age = {phase.ages[-1]: phase for phase in table.phases}  # the oldest age tells the phase; the log's step comes later
+    assert len(run.phases) >= 2 and max(run.phases[-1].weights) > 2 * min(run.phases[-1].weights)
+    for phase in run.phases:
+        same = by_age[phase.ages[-1]]
+        assert phase.weights == pytest.approx(same.weights, rel=1e-4) and phase.ages == same.ages
+    main(["all", str(tmp_path / "InvertedPendulum-v5"), "--out", str(tmp_path / "out")])
+    names = {"weight_by_age", "effective_sample_size", "model_error"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{name}{end}" for name in names for end in (".png", "_summary.csv")
+    }
+    assert "no learning_curves: nothing holds return_mean" in capsys.readouterr().out

@@ -1,0 +1,97 @@
+"""Which files belong to which run, and what they hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'sb3_tom[plots]'")
+
+from sb3_tom.plots import Run, read_runs
+from tests.plots.tables import age_file, curve_file, log_files
+
+ROWS = {
+    100: {"eval/mean_reward": 1.0, "weighter/effective_sample_size": 0.5, "weight_by_age/00": 1.5, "weight_by_age/01": 0.5},
+    200: {"eval/mean_reward": 2.0, "model/validation_error": 0.25},
+}
+ROWS[100]["weight_by_age/rows"] = 100.0
+
+
+def only(runs: list[Run]) -> Run:
+    (run,) = runs
+    return run
+
+
+def labels(run: Run) -> tuple[str, str, str]:
+    return run.task, run.method, run.seed
+
+
+@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
+def test_logs_of_sb3(tmp_path: Path, kind: str) -> None:
+    if kind == "tensorboard":
+        pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install tensorboard")
+    folder = log_files(tmp_path / "Hopper-v5" / "MBPO_3", [kind], ROWS)
+    run = only(read_runs(tmp_path))
+    assert labels(run) == ("Hopper-v5", "MBPO", "3")
+    assert run.series == {"return_mean": {100: 1.0, 200: 2.0}, "ess": {100: 0.5}, "model_error": {200: 0.25}}
+    assert [tuple(phase) for phase in run.phases] == [(100, [24.5, 74.5], [1.5, 0.5])]
+    assert labels(only(read_runs([folder], task="a", method="b"))) == ("a", "b", "3")
+
+
+def test_folder_of_the_zoo(tmp_path: Path) -> None:
+    folder = tmp_path / "logs" / "mbpo_tom" / "Hopper-v5_2"
+    folder.mkdir(parents=True)
+    arrays = {"timesteps": np.array([10, 20]), "results": np.array([[1.0, 3.0], [5.0, 6.0]]), "ep_lengths": np.ones((2, 2))}
+    np.savez(folder / "evaluations.npz", **arrays)
+    (folder / "0.monitor.csv").write_text('#{"t_start": 1.0, "env_id": "Hopper-v5"}\nr,l,t\n1.0,2,3.0\n')
+    run = only(read_runs(tmp_path / "logs"))
+    assert labels(run) == ("Hopper-v5", "mbpo_tom", "2")
+    assert run.series == {"return_mean": {10: 2.0, 20: 5.5}, "episode_length_mean": {10: 1.0, 20: 1.0}}
+
+
+def test_files_of_one_run_come_together_and_its_own_tables_count_first(tmp_path: Path) -> None:
+    curve_file(tmp_path / "a" / "learning_curve.csv", "tom", 7, {50: 9.0})
+    age_file(tmp_path / "a" / "weight_by_age.csv", 1, "tom", 7)
+    for number in (1, 2):  # interrupted and continued: the later log overrides where both have a step
+        rows = {step + 100 * (number - 1): figures for step, figures in ROWS.items()}
+        log_files(tmp_path / "a" / f"MBPO_{number}", ["csv"], rows)
+    run = only(read_runs(tmp_path))
+    assert labels(run) == ("t", "tom", "7")
+    assert run.series["return_mean"] == {50: 9.0} and run.series["ess"] == {100: 0.8}
+    assert run.series["model_error"] == {200: 0.25, 300: 0.25}
+    assert [phase.weights for phase in run.phases] == [[2.5, 1.5]]
+
+
+def test_logs_beside_two_runs_keep_the_names_of_their_folders(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        curve_file(tmp_path / f"{seed}.csv", "tom", seed, {50: 9.0})
+    log_files(tmp_path / "SAC_1", ["csv"], ROWS)
+    assert [run.method for run in read_runs(tmp_path)] == ["tom", "tom", "SAC"]
+
+
+def test_the_same_figure_twice_is_refused(tmp_path: Path) -> None:
+    files = [curve_file(tmp_path / f"{name}.csv", "mbpo", 0, {10: 1.0}) for name in "ab"]
+    with pytest.raises(ValueError, match=r"a\.csv and .*b\.csv hold return_mean of the same run \(t, mbpo, seed 0\)"):
+        read_runs(files)
+    for name in "ab":
+        log_files(tmp_path / name / "Hopper-v5" / "MBPO_1", ["csv"], ROWS)
+    with pytest.raises(ValueError, match="of the same run"):
+        read_runs([tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("none.csv", None, "no such file or folder"),
+        ("notes.txt", "x\n", "is no file that can be drawn"),
+        ("other.csv", "a,b\n1,2\n", "is no file that can be drawn"),
+        ("bad.csv", "task,method,seed,env_step,return_mean\nt,m,0,ten,1\n", r"bad\.csv cannot be read as \*\.csv"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_runs(path)
+    assert name in str(caught.value)

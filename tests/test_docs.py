@@ -1,0 +1,80 @@
+"""The documentation's promises that a build alone does not check."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "_generated"} & set(path.relative_to(DOCS).parts))
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.syspath_prepend(str(DOCS))
+    import generated_tables
+
+    yield generated_tables
+    sys.modules.pop("generated_tables")
+
+
+@pytest.mark.parametrize("name", ["mbpo", "mbpo_pmac", "mbpo_tom"])
+def test_hyperparameter_table_has_every_value_of_the_file(name: str, tables: object) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install pyyaml")
+    path = ROOT / "hyperparams" / f"{name}.yml"
+    text = tables.hyperparameters(path)
+    rows = {
+        re.match(r"\| `([^`]+)` \|", line)[1]: line for line in text.splitlines() if line.startswith("| `") and "-v" in line
+    }
+    entries = yaml.safe_load(path.read_text())
+    assert set(rows) == set(entries) - {"default"}
+    for task, entry in ((task, entry) for task, entry in entries.items() if task in rows):
+        cells = [cell.strip() for cell in rows[task].strip("|").split(" | ")]
+        for key, value in entry.items():
+            shown = f"{int(value):,}" if isinstance(value, float) and value >= 1000 else str(value)
+            place = text if key in tables.SHARED else rows[task] if key not in tables.COLUMNS else cells
+            assert (f"`{key}: {shown}`" if place is not cells else shown) in place, (task, key)
+
+
+def test_hyperparameter_table_refuses_a_shared_value_that_is_not(tables: object, tmp_path: Path) -> None:
+    changed = (ROOT / "hyperparams" / "mbpo.yml").read_text().replace("Swimmer-v5:\n", "Swimmer-v5:\n  real_ratio: 0.5\n")
+    (tmp_path / "mbpo.yml").write_text(changed.replace("  <<: *mujoco\n  real_ratio: 0.5", "  real_ratio: 0.5"))
+    with pytest.raises(ValueError, match=r"mbpo\.yml: Swimmer-v5 has other values"):
+        tables.hyperparameters(tmp_path / "mbpo.yml")
+
+
+def test_presets_table_has_exactly_the_differences(tables: object) -> None:
+    from sb3_tom import TOMWeighter
+
+    rows = re.findall(r"^\| `(\w+)` \| `(.+)` \| `(.+)` \|$", tables.presets(), flags=re.MULTILINE)
+    settings = {preset: TOMWeighter(preset=preset).settings for preset in ("default", "official")}
+    differing = {name for name, value in vars(settings["default"]).items() if value != getattr(settings["official"], name)}
+    assert {name for name, *_ in rows} == differing
+    for name, default, official in rows:
+        assert (default, official) == (repr(getattr(settings["default"], name)), repr(getattr(settings["official"], name)))
+
+
+def test_code_on_the_pages_is_that_of_tested_examples() -> None:
+    """Guides show files of ``examples/``, which tests run, and no Python of their own."""
+    guides = [path for path in PAGES if path.parent.name == "guides"]
+    assert len(guides) >= 3
+    for path in guides:
+        text = path.read_text()
+        assert "```python" not in text and re.search(r"literalinclude:?:?\} \.\./\.\./examples/\w+\.py", text), path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_python_on_the_pages_is_python(path: Path) -> None:
+    for code in re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL):
+        compile(code, str(path), "exec")
+
+
+def test_every_example_and_weighter_and_model_is_on_a_page() -> None:
+    from sb3_tom.mbpo.plugged_sac import CONTRACTS
+
+    text = "\n".join(path.read_text() for path in PAGES)
+    missing = [path.name for path in (ROOT / "examples").glob("*.py") if f"{path.name} <" not in text]
+    missing += [name for _, aliases in CONTRACTS.values() for name in aliases if f'"{name}"' not in text]
+    assert missing == []
