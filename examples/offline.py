@@ -23,10 +23,9 @@ def collect(steps: int, path: Path) -> None:
     agent.save_replay_buffer(path)
 
 
-def high_rewards(data: Transitions, share: float = 0.1) -> Transitions:
+def high_rewards(data: Transitions, n_rows: int) -> Transitions:
     """The rows with the highest rewards, as the footprint of a policy that we would like to have."""
-    best = th.topk(data.rewards.squeeze(-1), max(int(share * data.size), 1)).indices
-    return data.rows(best)
+    return data.rows(th.topk(data.rewards.squeeze(-1), n_rows).indices)
 
 
 def main() -> None:
@@ -44,7 +43,8 @@ def main() -> None:
     agent.load_replay_buffer(path)  # SB3's buffer is converted
     data = agent.replay_buffer.transitions()
 
-    weights = agent.fit_weights(recent=high_rewards(data))
+    # A footprint of fewer than recent_size rows is too small to learn from: all weights would be 1.
+    weights = agent.fit_weights(recent=high_rewards(data, agent.weighter.recent_size))
     correlation = th.corrcoef(th.stack([weights, data.rewards.squeeze(-1)]))[0, 1]
     print(f"Correlation of weight and reward over {data.size} transitions: {correlation:.2f}")
     figures = agent.fit_model()
