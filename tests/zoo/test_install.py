@@ -69,17 +69,22 @@ def sh(command: str | list[str], folder: Path, path: Path) -> str:
 
 
 def check_commands(folder: Path, binaries: Path) -> None:
-    """Train, continue with checkpoints, enjoy, and stay out of the way."""
+    """Train, continue with checkpoints, enjoy, record a video, and stay out of the way."""
     folder.mkdir()
     train = "python -m rl_zoo3.train --env Pendulum-v1 -f logs --eval-freq -1 --device cpu"
-    sh(f"{train} --algo mbpo_tom -n 300 --save-freq 150 -params {SMALL}", folder, binaries)
+    sh(f"{train} --algo mbpo_tom -n 300 --save-freq 150 --tensorboard-log tb -params {SMALL}", folder, binaries)
     run = folder / "logs" / "mbpo_tom" / "Pendulum-v1_1"
+    assert list(folder.glob("tb/Pendulum-v1/*/events.out.tfevents.*"))
     assert {"Pendulum-v1.zip", "rl_model_150_steps.zip", "rl_model_300_steps.zip"} <= {path.name for path in run.iterdir()}
     sh(f"{train} --algo mbpo_tom -n 150 -i {run}/Pendulum-v1.zip -params {SMALL}", folder, binaries)
     enjoyed = sh("python -m rl_zoo3.enjoy --algo mbpo_tom --env Pendulum-v1 -f logs --no-render -n 200", folder, binaries)
     assert "Loading logs/mbpo_tom/Pendulum-v1_2/Pendulum-v1.zip" in enjoyed and "Episode Length 200" in enjoyed
     enjoyed = sh("python -m sb3_tom.enjoy --algo mbpo_tom --env Pendulum-v1 -f logs --no-render -n 200", folder, binaries)
     assert "Episode Length 200" in enjoyed
+    sh("python -m rl_zoo3.record_video --algo mbpo_tom --env Pendulum-v1 -f logs -o videos -n 20", folder, binaries)
+    assert [path.stat().st_size > 1000 for path in (folder / "videos").glob("*.mp4")] == [True]
+    for algo in ("mbpo", "mbpo_pmac"):
+        sh(f"{train} --algo {algo} -n 120 -params {SMALL.partition(' weighter_kwargs')[0]}", folder, binaries)
     sh(f"{train} --algo sac -n 120", folder, binaries)
     check = "import sys; print(sorted({'torch', 'sb3_tom', 'numpy'} & set(sys.modules)), type(sys.meta_path[0]).__name__)"
     assert sh(["python", "-c", check], folder, binaries) == "[] _Finder\n"
