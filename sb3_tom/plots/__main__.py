@@ -2,17 +2,21 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sb3_tom.plots.ages import draw_weight_by_age
 from sb3_tom.plots.curves import QUANTITIES, draw_curves
 from sb3_tom.plots.runs import Run, read_runs
 
-PICTURES: dict[str, tuple[str, Callable[[Sequence[Run], Path], Path]]] = {
+PICTURES: dict[str, tuple[str, Callable[..., Path]]] = {
     "curves": ("learning_curves", draw_curves),
     "weights": ("weight_by_age", draw_weight_by_age),
-    "ess": ("effective_sample_size", lambda runs, out: draw_curves(runs, out, "ess")),
-    "model-error": ("model_error", lambda runs, out: draw_curves(runs, out, "model_error")),
+    "ess": ("effective_sample_size", partial(draw_curves, column="ess")),
+    "model-error": ("model_error", partial(draw_curves, column="model_error")),
+    "global-error": ("global_model_error", partial(draw_curves, column="global_error")),
+    "local-error": ("local_model_error", partial(draw_curves, column="local_error")),
+    "compounding-error": ("compounding_model_error", partial(draw_curves, column="compounding_error")),
 }
 """By command: the file's name that ``all`` gives, and what draws it."""
 

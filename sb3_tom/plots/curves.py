@@ -1,4 +1,4 @@
-"""Curves over env steps: a panel per task, a colour per method, the inter-quartile mean over seeds and its interval."""
+"""Curves: a panel per task, a colour per method, the inter-quartile mean over seeds and its interval."""
 
 import os
 from collections.abc import Sequence
@@ -14,16 +14,18 @@ from sb3_tom.plots.statistics import Summary, summarize
 
 class Quantity(NamedTuple):
     """
-    What can be drawn over env steps.
+    What can be drawn.
 
     :param label: of the axis
     :param interpolate: whether it is logged at other steps by every seed
     :param scale: of the axis
+    :param over: what it is drawn over
     """
 
     label: str
     interpolate: bool = False
     scale: str = "linear"
+    over: str = "env step"
 
 
 QUANTITIES = {
@@ -33,6 +35,9 @@ QUANTITIES = {
     "training_return": Quantity("mean return of the last training episodes", interpolate=True),
     "ess": Quantity("effective sample size of the weights (share of the buffer)", interpolate=True),
     "model_error": Quantity("held-out error of the model (unit scale)", interpolate=True, scale="log"),
+    "global_error": Quantity("one-step error of the model on the buffer"),
+    "local_error": Quantity("one-step error of the model on fresh episodes"),
+    "compounding_error": Quantity("error of the model after several steps", over="predicted step"),
 }
 """By the name of the series of a run."""
 
@@ -78,10 +83,10 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
         for index, (method, method_runs) in enumerate(grouped(task_runs, lambda run: run.method).items()):
             summary = summarize([run.series[column] for run in method_runs], quantity.interpolate)
             _draw_method(axes, method, [run.series[column] for run in method_runs], summary, f"C{index}")
-            rows += _table(task, method, len(method_runs), summary)
+            rows += _table({"task": task, "method": method}, quantity, len(method_runs), summary)
         positive = all(value > 0 for run in task_runs for value in run.series[column].values())
         scale = quantity.scale if positive else "linear"
-        finish(axes, title=task, xlabel="env steps", ylabel=quantity.label, yscale=scale)
+        finish(axes, title=task, xlabel=f"{quantity.over}s", ylabel=quantity.label, yscale=scale)
     if not rows:
         raise ValueError(f"the seeds of no method share an env step at which they have {column}")
     return save(figure, out, rows)
@@ -98,12 +103,11 @@ def _draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], su
     axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
 
 
-def _table(task: str, method: str, n_seeds: int, summary: Summary) -> list[dict[str, Any]]:
+def _table(labels: dict[str, Any], quantity: Quantity, n_seeds: int, summary: Summary) -> list[dict[str, Any]]:
     return [
         {
-            "task": task,
-            "method": method,
-            "env_step": int(step),
+            **labels,
+            quantity.over.replace(" ", "_"): int(step),
             "seeds": n_seeds,
             "iqm": float(center),
             "low": float(low),

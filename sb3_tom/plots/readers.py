@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,8 @@ LOGGED = {
     "rollout/ep_rew_mean": "training_return",
     "weighter/effective_sample_size": "ess",
     "model/validation_error": "model_error",
+    "model_error/global": "global_error",
+    "model_error/local": "local_error",
 }
 """Names of the log, and what they are called here."""
 
@@ -60,7 +62,8 @@ class Content(NamedTuple):
 
 def read_callback_table(path: Path) -> Content | None:
     """
-    A CSV file of :class:`LearningCurveCallback` or :class:`WeightByAgeCallback`; None if it is neither, or has no row.
+    A CSV file of :class:`LearningCurveCallback`, :class:`WeightByAgeCallback` or :class:`ModelErrorCallback`; None if it is no
+    such file, or has no row.
 
     :param path: the file
     """
@@ -70,6 +73,8 @@ def read_callback_table(path: Path) -> Content | None:
     labels = (rows[0]["task"], rows[0]["method"], rows[0]["seed"])
     if "return_mean" in rows[0]:
         return Content({name: {int(row["env_step"]): float(row[name]) for row in rows} for name in TABLES}, [], labels)
+    if "horizon" in rows[0]:
+        return Content(_model_errors(rows), [], labels)
     if "weight_mean" not in rows[0]:
         return None
     phases: dict[int, Phase] = {}
@@ -78,6 +83,19 @@ def read_callback_table(path: Path) -> Content | None:
         phase.ages.append((int(row["age_low"]) + int(row["age_high"])) / 2)
         phase.weights.append(float(row["weight_mean"]))
     return Content({"ess": {int(row["env_step"]): float(row["ess"]) for row in rows}}, list(phases.values()), labels)
+
+
+def _model_errors(rows: Sequence[Mapping[str, str]]) -> dict[str, Curve]:
+    """One-step errors by env step; those of the last evaluation by the number of steps that are predicted."""
+    series: dict[str, Curve] = {"global_error": {}, "local_error": {}, "compounding_error": {}}
+    for row in rows:
+        name, error = f"{row['kind']}_error", float(row["error"])
+        if row["kind"] == "compounding":
+            if row["env_step"] == rows[-1]["env_step"]:
+                series[name][int(row["horizon"])] = error
+        else:
+            series[name][int(row["env_step"])] = error
+    return {name: curve for name, curve in series.items() if curve}
 
 
 def read_progress(path: Path) -> Content:

@@ -9,6 +9,7 @@ from stable_baselines3.common.logger import configure
 
 from sb3_tom.common.callbacks import AGE_COLUMNS, CURVE_COLUMNS
 from sb3_tom.common.evaluation import RunTable
+from sb3_tom.common.model_error import ERROR_COLUMNS
 from sb3_tom.plots import ages, curves
 
 
@@ -31,6 +32,15 @@ def age_file(path: Path, n_phases: int = 20, method: str = "tom", seed: int = 0)
             low = 5 * index
             row = [100 * version, version, index, low, low + 4, 5, mean + version, 2.0, 0.8]
             table.append(dict(zip(AGE_COLUMNS, row, strict=True)))
+    return path
+
+
+def error_file(path: Path, seed: int, errors: dict[int, float]) -> Path:
+    """What ModelErrorCallback leaves: at each step the global error, the local one twice as high, and h times that after h."""
+    table = RunTable(path, ERROR_COLUMNS, {"task": "t", "method": "tom", "seed": seed})
+    for step, error in errors.items():
+        kinds = [("global", 1, error), ("local", 1, 2 * error), *(("compounding", h, 2 * h * error) for h in (1, 2, 3))]
+        table.append(*(dict(zip(ERROR_COLUMNS, (step, 1, *kind, 100), strict=True)) for kind in kinds))
     return path
 
 

@@ -12,7 +12,7 @@ from sb3_tom import plots
 from sb3_tom.common.callbacks import WeightByAgeCallback
 from sb3_tom.plots.__main__ import main
 from tests.mbpo.small import small_agent
-from tests.plots.tables import age_file, curve_file, lines, log_files, saved_figures
+from tests.plots.tables import age_file, curve_file, error_file, lines, log_files, saved_figures
 
 
 @pytest.fixture
@@ -68,6 +68,19 @@ def test_model_error_is_on_a_log_scale_where_it_can_be(
     main(["model-error", str(log_files(tmp_path / "MBPO_1", ["csv"], rows)), "--out", str(tmp_path / "e.png")])
     (axes,) = figures[0].axes
     assert axes.get_yscale() == scale and lines(axes) == {"MBPO (1 seed)": [(100, errors[0]), (200, errors[1])]}
+
+
+def test_errors_of_the_model(tmp_path: Path, figures: list[Any]) -> None:
+    first, second = {1000: 4.0, 2000: 1.0}, {1000: 2.0, 2000: 3.0}
+    files = [error_file(tmp_path / f"{seed}.csv", seed, errors) for seed, errors in enumerate((first, second))]
+    for kind, factor in ("global", 1), ("local", 2):
+        main([f"{kind}-error", *map(str, files), "--out", str(tmp_path / "e.png")])
+        (points,) = lines(figures[-1].axes[0]).values()
+        assert points == [(1000, 3.0 * factor), (2000, 2.0 * factor)]
+    main(["compounding-error", *map(str, files), "--out", str(tmp_path / "e.png")])
+    assert figures[-1].axes[0].get_xlabel() == "predicted steps"
+    assert list(lines(figures[-1].axes[0]).values()) == [[(1, 4.0), (2, 8.0), (3, 12.0)]]  # of the last evaluation
+    assert table(tmp_path / "e_summary.csv")[2]["predicted_step"] == "3"
 
 
 def test_weight_by_age(tmp_path: Path, figures: list[Any]) -> None:
