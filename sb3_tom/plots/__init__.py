@@ -15,7 +15,8 @@ except ImportError as error:  # pragma: no cover
 
 from sb3_tom.plots.ages import draw_weight_by_age, plot_weight_by_age
 from sb3_tom.plots.curves import QUANTITIES, draw_curves, plot_learning_curves
-from sb3_tom.plots.runs import Phase, Run, read_runs
+from sb3_tom.plots.readers import Phase
+from sb3_tom.plots.runs import Run, read_runs
 from sb3_tom.plots.statistics import Summary, interquartile_mean, summarize
 
 __all__ = [

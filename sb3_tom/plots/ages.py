@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib import colormaps
 
 from sb3_tom.plots.drawing import finish, panels, save
-from sb3_tom.plots.runs import PathLike, Phase, Run, read_runs
+from sb3_tom.plots.readers import Phase
+from sb3_tom.plots.runs import PathLike, Run, read_runs
 
 
 def plot_weight_by_age(paths: Sequence[PathLike] | PathLike, out: str | os.PathLike[str], n_phases: int = 6) -> Path:
