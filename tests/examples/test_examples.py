@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
 }
 TESTED_ELSEWHERE = {"resume"}
-"""By tests/test_resume*.py, since it is about processes that end."""
+"""By tests/checkpoint/test_guide.py."""
 
 
 class SmallMBPO(sb3_tom.MBPO):
