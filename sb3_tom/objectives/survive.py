@@ -1,0 +1,36 @@
+"""Likelihood for tasks that pay a bonus for every step that does not end the episode: the bonus is added, not learned."""
+
+import torch as th
+
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.common.validation import check_number
+from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.objectives.base import Extras
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+
+
+class SurviveBonusObjective(LikelihoodObjective):
+    """
+    Gymnasium's MuJoCo tasks of version 5 pay ``healthy_reward`` only while the body is healthy: the reward jumps where an
+    episode ends, and a smooth reward head blurs the jump. Here the model learns the reward as if the bonus were paid at
+    terminations too, which has no jump, and an imagined transition that terminates loses it again, by the same rule that ends
+    the episode.
+
+    Early stopping and elites still go by the error of the plain rewards, which differs at terminal rows only.
+
+    :param bonus: what the task pays for each healthy step, for example 1 (Hopper, Walker2d, Ant), 5 (Humanoid) or 10
+        (InvertedDoublePendulum)
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, bonus: float = 1.0) -> None:
+        super().__init__()
+        self.bonus = check_number("bonus", bonus)
+
+    def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
+        """The likelihood's, of rewards without the jump; shapes as in :meth:`ModelObjective.loss`."""
+        return super().loss(model, batch._replace(rewards=batch.rewards + self.bonus * batch.terminated), weights, extras)
+
+    def relabel(self, batch: Transitions, context: Context) -> Transitions:
+        """Take the bonus back where an imagined episode ends."""
+        return batch._replace(rewards=batch.rewards - self.bonus * batch.terminated)
