@@ -1,0 +1,78 @@
+"""
+Learning curves: tasks x methods x seeds, and one tidy table of them all.
+
+    python benchmarks/curves.py run --task Hopper-v5 --method mbpo mbpo_tom --seed 0 --jobs 2
+    python benchmarks/curves.py run --task InvertedDoublePendulum-v5 --method ablations --model-error
+    python benchmarks/curves.py page
+
+``run`` starts one process (with one torch thread) per task, method and seed, and skips what is finished. It may be stopped
+and started again at any time: MBPO goes on from its last checkpoint, a model-free method begins anew. A greater ``--steps``
+continues a finished run of MBPO. A run writes its learning curve, its weights by age and a JSON file (command, settings,
+versions, machine, seconds) as it goes; SB3's log, checkpoints and the agent are left under ``runs/curves``. ``page`` puts the
+curves into ``docs/results/curves.csv`` and draws every picture and table of ``docs/results/README.md`` from it.
+"""
+
+import argparse
+import json
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from curves_jobs import ABLATIONS, METHODS, ROOT, TASKS, Job, run_all, run_job
+from curves_page import write_page, write_table
+
+GROUPS = {"all": METHODS, "ablations": ABLATIONS}
+"""Names that stand for several methods."""
+
+
+def make_jobs(arguments: argparse.Namespace) -> list[Job]:
+    """Jobs of the command line, all methods of a seed before the next seed."""
+    methods = [method for name in arguments.method for method in GROUPS.get(name, (name,))]
+    jobs = []
+    for seed, task, method in product(arguments.seed, arguments.task, methods):
+        steps, eval_freq = arguments.steps or TASKS[task].steps, arguments.eval_freq or TASKS[task].eval_freq
+        jobs.append(Job(task, method, seed, steps, eval_freq, arguments.kwargs))
+    return jobs
+
+
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("run", "job", "page"):
+        command = commands.add_parser(name)
+        command.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder of the results")
+        if name == "page":
+            command.add_argument("--keep-table", action="store_true", help="draw from curves.csv as it is")
+            continue
+        several: dict[str, Any] = {"nargs": "+"} if name == "run" else {"nargs": 1, "required": True}
+        command.add_argument("--task", choices=tuple(TASKS), required=True, **{"nargs": several["nargs"]})
+        command.add_argument("--method", choices=(*METHODS, *ABLATIONS, *GROUPS), default=["all"], **several)
+        command.add_argument("--seed", type=int, default=[0], **several)
+        command.add_argument("--steps", type=int, help="env steps; default: the task's")
+        command.add_argument("--eval-freq", type=int, help="env steps between evaluations; default: the task's")
+        command.add_argument("--kwargs", type=json.loads, default={}, help="further arguments of the agent, as JSON")
+        command.add_argument("--model-error", action="store_true", help="measure the model's errors every 1,000 steps too")
+        command.add_argument("--runs", type=Path, default=ROOT / "runs" / "curves", help="folder of logs and checkpoints")
+    commands.choices["run"].add_argument("--jobs", type=int, default=2, help="processes at a time")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Run what the command line asks for; return the exit code."""
+    arguments = parse_arguments()
+    if arguments.command == "page":
+        if not arguments.keep_table:
+            write_table(arguments.out)
+        write_page(arguments.out)
+        return 0
+    jobs = make_jobs(arguments)
+    if arguments.command == "run":
+        return min(run_all(jobs, arguments.out, arguments.runs, arguments.jobs, arguments.model_error), 1)
+    run_job(jobs[0], arguments.out, arguments.runs, arguments.model_error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

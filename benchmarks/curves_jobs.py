@@ -1,0 +1,288 @@
+"""What ``benchmarks/curves.py`` runs: tasks, methods, and one run from its settings to its files."""
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # The code that runs is the checkout's, whose commit is recorded, whatever is installed.
+PACKAGES = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "mujoco", "numpy")
+MODEL_FREE = {"sac": ("stable_baselines3", "SAC"), "crossq": ("sb3_contrib", "CrossQ")}
+ZOO_KEYS = ("policy", "n_timesteps", "env_kwargs", "normalize", "n_envs")
+"""Entries of a YAML file that are not arguments of the agent."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    How long a task is run, and how often it is evaluated. Its settings are those of ``hyperparams/*.yml``.
+
+    :param steps: env steps of a run
+    :param eval_freq: env steps between two evaluations
+    :param reward_threshold: a run ends as soon as an evaluation reaches it
+    :param bonus: what the task pays for each step that does not end the episode, for the ablation of the survive bonus
+    :param settings: of all methods, in place of those of the YAML files
+    """
+
+    steps: int
+    eval_freq: int
+    reward_threshold: float | None = None
+    bonus: float = 1.0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+TASKS = {
+    "InvertedPendulum-v5": Task(4_000, 250, reward_threshold=950.0),
+    "InvertedDoublePendulum-v5": Task(10_000, 500, bonus=10.0),
+    "Reacher-v5": Task(5_000, 500, bonus=0.0, settings={"learning_starts": 1_000}),
+    "Pusher-v5": Task(20_000, 1_000, bonus=0.0),
+    "Swimmer-v5": Task(50_000, 1_000, bonus=0.0),
+    # 1,000 random steps, as in the runs that were there first: 5,000 of 25,000 say nothing about any weighter
+    "Hopper-v5": Task(25_000, 1_000, settings={"learning_starts": 1_000}),
+    "Walker2d-v5": Task(125_000, 5_000),
+    "HalfCheetah-v5": Task(125_000, 5_000, bonus=0.0),
+    "Ant-v5": Task(125_000, 5_000),
+    "Humanoid-v5": Task(125_000, 5_000, bonus=5.0),
+}
+
+TOM_VARIANTS: dict[str, dict[str, Any]] = {
+    "official": {"weighter_kwargs": {"preset": "official"}},
+    "kl": {"weighter_kwargs": {"divergence": "kl"}},
+    "mask": {"weighter_kwargs": {"terminal": "mask"}},
+    "gamma_long": {"weighter_kwargs": {"occupancy_gamma": 0.999}},
+    "gamma_short": {"weighter_kwargs": {"occupancy_gamma": 0.9}},
+    "mix": {"weighter_kwargs": {"uniform_mix": 0.5}},
+    "max3": {"weighter_kwargs": {"max_weight": 3.0}},
+    "ess": {"weighter_kwargs": {"ess_floor": 0.5}},
+    "recent250": {"weighter_kwargs": {"recent_size": 250}},
+    "recent2000": {"weighter_kwargs": {"recent_size": 2000}},
+    "starts": {"weight_rollout_starts": False},
+    "ratio": {"weighter": "sb3_tom.weighters.ratio:RatioWeighter"},
+}
+"""TOM with one part changed; each is a method ``mbpo_tom_<name>``."""
+
+METHODS = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
+ABLATIONS = (*(f"mbpo_tom_{name}" for name in TOM_VARIANTS if name != "official"), "mbpo_survive", "mbpo_tom_survive")
+SURVIVE = "sb3_tom.objectives.survive:SurviveBonusObjective"
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    One run: what decides its result.
+
+    :param overrides: arguments of the agent beyond its method's and task's
+    """
+
+    task: str
+    method: str
+    seed: int
+    steps: int
+    eval_freq: int
+    overrides: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the run's files."""
+        return f"{self.method}_seed{self.seed}"
+
+    @property
+    def is_model_based(self) -> bool:
+        """Whether the agent is an MBPO."""
+        return self.method not in MODEL_FREE
+
+    def yaml_entry(self) -> dict[str, Any]:
+        """The task's entry of the YAML file of the method; a model-free method shares MBPO's warm-up and env."""
+        algorithm = "_".join(self.method.split("_")[:2]) if "_" in self.method else "mbpo"
+        path = ROOT / "hyperparams" / f"{algorithm}.yml"
+        entries = yaml.safe_load((path if path.exists() else ROOT / "hyperparams" / "mbpo.yml").read_text())
+        return entries.get(self.task, entries["default"])
+
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments of the environment."""
+        return self.yaml_entry().get("env_kwargs", {})
+
+    def agent_kwargs(self) -> dict[str, Any]:
+        """Arguments of the agent besides policy, env and seed; SAC and CrossQ keep their own defaults but for the warm-up."""
+        settings = {name: value for name, value in self.yaml_entry().items() if name not in ZOO_KEYS}
+        settings |= TASKS[self.task].settings
+        if not self.is_model_based:
+            return {"learning_starts": settings["learning_starts"]} | self.overrides
+        weighter = "tom" if "_tom" in self.method else "pmac" if "_pmac" in self.method else "uniform"
+        variant = TOM_VARIANTS.get(self.method.removeprefix("mbpo_tom_"), {}) if weighter == "tom" else {}
+        if self.method.endswith("_survive"):
+            variant = {"objective": SURVIVE, "objective_kwargs": {"bonus": TASKS[self.task].bonus}}
+        return settings | {"weighter": weighter} | variant | self.overrides
+
+
+def make_env(job: Job) -> Callable[[], Any]:
+    """A function that makes the job's environment."""
+    import gymnasium as gym
+
+    return lambda: gym.make(job.task, **job.env_kwargs())
+
+
+def make_agent(job: Job) -> Any:
+    """The agent of a job."""
+    module, name = ("sb3_tom", "MBPO") if job.is_model_based else MODEL_FREE[job.method]
+    agent_class = getattr(import_module(module), name)
+    return agent_class("MlpPolicy", make_env(job)(), seed=job.seed, device="cpu", **job.agent_kwargs())
+
+
+def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
+    """What writes the run's tables; the learning curve comes first."""
+    from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback
+    from sb3_tom.common.model_error import ModelErrorCallback
+
+    labels: dict[str, Any] = {"task": job.task, "method": job.method}
+    threshold, make = TASKS[job.task].reward_threshold, make_env(job)
+    path = folder / f"{job.name}.csv"
+    callbacks: list[Any] = [LearningCurveCallback(make, path, job.eval_freq, reward_threshold=threshold, verbose=1, **labels)]
+    if job.is_model_based and "_" in job.method:
+        callbacks.append(WeightByAgeCallback(folder / f"{job.name}_weight_by_age.csv", **labels))
+    if job.is_model_based and model_error:
+        callbacks.append(ModelErrorCallback(make, folder / f"{job.name}_model_error.csv", 1_000, **labels))
+    return callbacks
+
+
+def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
+    """Train one agent and leave its files. Started again, an MBPO goes on from its last checkpoint, others begin anew."""
+    import torch as th
+    from stable_baselines3.common.logger import configure
+
+    from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
+
+    th.set_num_threads(1)
+    folder, run_folder = out / job.task, runs / job.task / job.name
+    run_folder.mkdir(parents=True, exist_ok=True)
+    lock = (run_folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"{job.task} {job.name} is being run by another process") from None
+    meta = describe(job, model_error)
+    write_json(folder / f"{job.name}.json", meta)
+    agent = make_agent(job)
+    agent.set_logger(configure(str(run_folder), ["csv"]))
+    callbacks = make_callbacks(job, folder, model_error)
+    if job.is_model_based:
+        callbacks.append(ResumeCallback(run_folder / "checkpoints", job.eval_freq))
+        if latest_checkpoint(run_folder / "checkpoints"):
+            agent.load_checkpoint(run_folder / "checkpoints")
+    agent.learn(job.steps, callback=callbacks)
+    agent.save(run_folder / "agent")
+    seconds = float(callbacks[0].table.rows[-1]["seconds"])
+    meta |= {"finished": True, "seconds": seconds, "solved_step": callbacks[0].solved_step}
+    write_json(folder / f"{job.name}.json", meta)
+    print(f"{job.task} {job.name}: done in {seconds:.0f} s", flush=True)
+
+
+def describe(job: Job, model_error: bool) -> dict[str, Any]:
+    """Everything that is needed to repeat a job."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions["sb3_tom"] = (ROOT / "sb3_tom" / "version.txt").read_text().strip()
+    return {
+        **asdict(job),
+        "agent_kwargs": job.agent_kwargs(),
+        "env_kwargs": job.env_kwargs(),
+        "reward_threshold": TASKS[job.task].reward_threshold,
+        "command": shlex.join(job_command(job, model_error)),
+        "versions": versions,
+        "git_commit": git_commit(),
+        "machine": machine(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": False,
+    }
+
+
+def job_command(job: Job, model_error: bool) -> list[str]:
+    """The command that repeats a job, from the repository's root."""
+    words = ["python", "benchmarks/curves.py", "job", "--task", job.task, "--method", job.method, "--seed", str(job.seed)]
+    words += ["--steps", str(job.steps), "--eval-freq", str(job.eval_freq)]
+    words += ["--model-error"] if model_error else []
+    return [*words, "--kwargs", json.dumps(job.overrides)] if job.overrides else words
+
+
+def git_commit() -> str:
+    """Commit of the code, marked if the package differs from it; "unknown" outside of a checkout."""
+    try:
+        commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True, stderr=subprocess.DEVNULL).strip()
+        changes = subprocess.check_output(["git", "status", "--porcelain", "--", "sb3_tom"], cwd=ROOT, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit} with uncommitted changes" if changes else commit
+
+
+def machine() -> dict[str, Any]:
+    """Processor and number of cores."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.processor()
+    return {"system": platform.system(), "processor": processor, "cores": os.cpu_count(), "device": "cpu", "torch_threads": 1}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a JSON file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def is_finished(job: Job, out: Path) -> bool:
+    """
+    Whether the results are there: at least so many steps of the same run, or a run that reached its threshold. Other settings
+    under the same name are an error, not a result.
+    """
+    path = out / job.task / f"{job.name}.json"
+    meta = json.loads(path.read_text()) if path.exists() else {"finished": False}
+    if not meta["finished"] or (meta["solved_step"] is None and meta["steps"] < job.steps):
+        return False
+    if meta["overrides"] != job.overrides:
+        raise SystemExit(f"{path} was run with --kwargs '{json.dumps(meta['overrides'])}': choose another --out")
+    return True
+
+
+def run_all(jobs: list[Job], out: Path, runs: Path, parallel: int, model_error: bool) -> int:
+    """Run what is not finished, ``parallel`` processes at a time; return the number of failed jobs."""
+    waiting = [job for job in jobs if not is_finished(job, out)]
+    print(f"{len(jobs)} jobs, {len(jobs) - len(waiting)} of them finished before", flush=True)
+    running: dict[subprocess.Popen[bytes], Job] = {}
+    failed = 0
+    while waiting or running:
+        while waiting and len(running) < parallel:
+            job = waiting.pop(0)
+            running[start_job(job, out, runs, model_error)] = job
+        time.sleep(1.0)
+        for process in [process for process in running if process.poll() is not None]:
+            job = running.pop(process)
+            failed += process.returncode != 0
+            state = "done" if process.returncode == 0 else f"FAILED with exit code {process.returncode}"
+            print(f"{job.task} {job.name} {state}; {len(waiting)} waiting, {len(running)} running", flush=True)
+    return failed
+
+
+def start_job(job: Job, out: Path, runs: Path, model_error: bool) -> "subprocess.Popen[bytes]":
+    """Start a job in a process of its own; what it prints goes to its folder under ``runs``."""
+    folder = runs / job.task / job.name
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, *job_command(job, model_error)[1:], "--out", str(out.resolve()), "--runs", str(runs.resolve())]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with (folder / "output.txt").open("ab") as output:
+        print(f"{job.task} {job.name} started; output in {output.name}", flush=True)
+        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=output)

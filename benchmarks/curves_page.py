@@ -1,0 +1,182 @@
+"""The tidy table of all learning curves, and the pictures and the generated part of ``docs/results/README.md``."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from curves_jobs import TASKS
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sb3_tom.common.evaluation import read_table
+from sb3_tom.plots.statistics import Curve, summarize
+
+Rows = list[dict[str, str]]
+T = TypeVar("T")
+COLUMNS = ("task", "method", "seed", "env_step", "return_mean", "return_std", "cumulative_max", "seconds")
+TABLE_COLUMNS = (*COLUMNS, "finished", "commit", "versions")
+PUBLISHED = ("MBPO", "MACURA", "DHMBPO", "SAC", "TD-MPC2 (tuned)")
+BEGIN, END = "<!-- curves: begin -->", "<!-- curves: end -->"
+WINDOW = (2_000, 10_000)
+METHOD_ORDER = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
+
+
+def write_table(out: Path) -> Path:
+    """
+    Put the learning curves of all runs into one table.
+
+    :param out: folder with ``<task>/<method>_seed<k>.csv`` and ``.json``
+    :return: ``curves.csv`` in it
+    """
+    rows = []
+    for path in sorted(out.glob("*/*_seed*.json")):
+        curve, meta = path.with_suffix(".csv"), json.loads(path.read_text())
+        versions = "; ".join(f"{name} {value}" for name, value in meta["versions"].items())
+        labels = {"finished": meta["finished"], "commit": meta["git_commit"], "versions": versions}
+        for row in read_table(curve) if curve.exists() else []:
+            rows.append({name: row[name] for name in COLUMNS} | labels)
+    rows.sort(key=lambda row: (row["task"], _rank(row["method"]), int(row["seed"]), int(row["env_step"])))
+    path = out / "curves.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, TABLE_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _rank(method: str) -> tuple[int, str]:
+    return (METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER), method)
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def curves_of(rows: Rows, column: str = "return_mean") -> list[Curve]:
+    """A curve per seed."""
+    seeds = _grouped(rows, lambda row: row["seed"])
+    return [{int(row["env_step"]): float(row[column]) for row in run} for run in seeds.values()]
+
+
+def write_page(out: Path) -> Path:
+    """
+    Draw the pictures and write the part of the page between its marks; the rest of the page is written by hand.
+
+    :param out: folder of ``curves.csv`` and ``README.md``
+    :return: the page
+    """
+    rows, published = read_table(out / "curves.csv"), read_table(out / "published_curves.csv")
+    for task, task_rows in _grouped(rows, lambda row: row["task"]).items():
+        draw_task(task, task_rows, published, out / task / "learning_curves.png")
+    page = out / "README.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{page_text(rows)}{END}{rest.partition(END)[2]}")
+    return page
+
+
+def page_text(rows: Rows) -> str:
+    """The generated part of the page, a function of the table alone."""
+    parts = []
+    for task, task_rows in _grouped(rows, lambda row: row["task"]).items():
+        parts += [
+            f"\n### {task}\n",
+            "| method | seeds | env steps | return there | mean of all evaluations | best | s / 1,000 steps |",
+        ]
+        parts += ["|---|---|---|---|---|---|---|"]
+        parts += [method_line(method, run) for method, run in _grouped(task_rows, lambda row: row["method"]).items()]
+        parts += [f"\n{line}" for line in (threshold_line(task, task_rows), window_line(task, task_rows)) if line]
+        parts += [f"\n![learning curves of {task}]({task}/learning_curves.png)"]
+    return "\n".join([*parts, "\n"])
+
+
+def method_line(method: str, rows: Rows) -> str:
+    """
+    One line: inter-quartile means over seeds (95 % bootstrap interval) at the last env step that all seeds have, and of the
+    mean over each seed's evaluations up to there.
+    """
+    seeds, summary = _grouped(rows, lambda row: row["seed"]), summarize(curves_of(rows))
+    if not len(summary.steps):
+        return f"| `{method}` | {len(seeds)} | no common step | - | - | - | - |"
+    last = int(summary.steps[-1])
+    areas = [{last: float(np.mean([value for step, value in curve.items() if step <= last]))} for curve in curves_of(rows)]
+    means, best = summarize(areas), max(float(row["return_mean"]) for row in rows)
+    pace = np.mean([1000 * float(run[-1]["seconds"]) / int(run[-1]["env_step"]) for run in seeds.values()])
+    unfinished = sum(run[-1]["finished"] == "False" for run in seeds.values())
+    count = f"{len(seeds)}" + (f" ({unfinished} interrupted)" if unfinished else "")
+    figures = " | ".join(_interval(*(float(values[-1]) for values in part[1:])) for part in (summary, means))
+    return f"| `{method}` | {count} | {last:,} | {figures} | {best:.1f} | {pace:.0f} |"
+
+
+def threshold_line(task: str, rows: Rows) -> str:
+    """When each run's evaluation first reached the task's threshold."""
+    threshold = TASKS[task].reward_threshold
+    if threshold is None:
+        return ""
+    texts = []
+    for method, method_rows in _grouped(rows, lambda row: row["method"]).items():
+        first = [
+            next((str(step) for step, value in curve.items() if value >= threshold), "-") for curve in curves_of(method_rows)
+        ]
+        texts.append(f"`{method}` {', '.join(first)}")
+    return f"Env step of the first evaluation of at least {threshold:g}, by seed, at which a run ends: {'; '.join(texts)}."
+
+
+def window_line(task: str, rows: Rows) -> str:
+    """A figure for Hopper's first steps, whose single evaluations jump."""
+    if task != "Hopper-v5":
+        return ""
+    texts = []
+    for method, method_rows in _grouped(rows, lambda row: row["method"]).items():
+        curves = [curve for curve in curves_of(method_rows) if max(curve) >= WINDOW[1]]
+        means = [np.mean([value for step, value in curve.items() if WINDOW[0] <= step <= WINDOW[1]]) for curve in curves]
+        texts += [f"`{method}` {', '.join(f'{mean:.0f}' for mean in means)}"] if means else []
+    return f"Mean of the evaluations from {WINDOW[0]:,} to {WINDOW[1]:,} env steps, by seed: {'; '.join(texts)}."
+
+
+def _interval(center: float, low: float, high: float) -> str:
+    return f"{center:.1f}" if np.isnan(low) else f"{center:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def draw_task(task: str, rows: Rows, published: Rows, path: Path) -> None:
+    """Left the means of evaluations, right their cumulative maximum, as TOM's figure has it, with the published curves."""
+    figure = Figure(figsize=(13.0, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = max(int(row["env_step"]) for row in rows)
+    columns = {"return_mean": left, "cumulative_max": right}
+    for index, (method, method_rows) in enumerate(_grouped(rows, lambda row: row["method"]).items()):
+        for column, axes in columns.items():
+            draw_method(axes, method, curves_of(method_rows, column), f"C{index % 10}")
+    old = [
+        row for row in published if row["task"].partition("-")[0] == task.partition("-")[0] and int(row["env_step"]) <= steps
+    ]
+    for style, method in zip(("--", ":", "-.", (0, (5, 1)), (0, (1, 1))), PUBLISHED, strict=True):
+        points = [(int(row["env_step"]), float(row["return_mean"])) for row in old if row["method"] == method]
+        if points:
+            left.plot(
+                *zip(*points, strict=True), color="grey", linestyle=style, label=f"{method}, {old[0]['task']}, published"
+            )
+    for column, axes in columns.items():
+        label = "mean return of an evaluation" if column == "return_mean" else "cumulative maximum of the mean return"
+        axes.set(title=task, xlabel="env steps", ylabel=label)
+        axes.grid(alpha=0.3)
+    left.legend(fontsize="x-small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def draw_method(axes: Axes, method: str, curves: list[Curve], color: Any) -> None:
+    """A thin line per seed; of several the inter-quartile mean and its interval, where all seeds have an evaluation."""
+    summary = summarize(curves)
+    if len(curves) == 1:
+        axes.plot(list(curves[0]), list(curves[0].values()), color=color, label=f"{method} (1 seed)")
+        return
+    for curve in curves:
+        axes.plot(list(curve), list(curve.values()), color=color, alpha=0.35, linewidth=0.8)
+    axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=f"{method} (IQM of {len(curves)} seeds)")
+    axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
