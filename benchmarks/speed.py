@@ -1,33 +1,45 @@
 """
-Where the time goes: each part beside what it replaces, in one process, as medians of paired runs.
+Where the time goes: each part beside what it replaces, as medians of paired runs in one process.
 
     python benchmarks/speed.py --threads 2 --out docs/results/speed.csv
+    python benchmarks/speed.py --sections sac --sbx-python /path/to/venv/bin/python
+    python benchmarks/speed.py --gpu --out docs/results/speed_gpu.csv
+    python benchmarks/speed.py --sections processes
 
-Times are CPU-bound wall times; on a shared machine only the ratios of one run are worth quoting.
+SBX (``pip install sbx-rl``) runs in a process of its own that takes turns with the others; where it cannot be imported its row
+is left out. ``processes`` measures what several runs on one machine cost. Times are wall times; on a shared machine only the
+ratios of one run are worth quoting.
 """
 
 import argparse
 import csv
+import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+import speed_parts
 import torch as th
-from stable_baselines3 import SAC
+from learning_evidence import machine
+from speed_parts import Part
+from speed_sbx import SBXProcess
 
-from sb3_tom import MBPO, Context, Transitions
-from sb3_tom.common.fast_matmul import fast_matmul, onednn_is_exact
-from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
-from sb3_tom.objectives.likelihood import LikelihoodObjective
+from sb3_tom.common.fast_matmul import onednn_is_exact
 
-OBSERVATIONS, ACTIONS, BATCH, WIDTH = 11, 3, 256, 256  # Hopper
+ENSEMBLES = ((7, (200,) * 4, 256), (5, (200,) * 4, 256), (7, (200,) * 4, 64), (7, (64, 64), 256), (7, (400,) * 4, 256))
+UPDATES, MINIBATCHES, PRODUCTS = 20, 25, 200
+Row = tuple[str, str, float, str, str]
+"""Part, variant, median, unit, what it is compared with: ratios to the other variants."""
 
 
-def paired_medians(parts: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def paired_times(parts: dict[str, Part], repeats: int) -> dict[str, list[float]]:
     """Seconds of each part; the parts take turns, so that all see the same machine."""
     times: dict[str, list[float]] = {name: [] for name in parts}
     for part in parts.values():
@@ -37,122 +49,206 @@ def paired_medians(parts: dict[str, Callable[[], object]], repeats: int) -> dict
             start = time.perf_counter()
             part()
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
-def random_transitions(n_rows: int) -> Transitions:
-    """Random rows of Hopper's sizes with dynamics that can be learned."""
-    observations, actions = th.randn(n_rows, OBSERVATIONS), th.rand(n_rows, ACTIONS) * 2 - 1
-    mixing = th.randn(OBSERVATIONS + ACTIONS, OBSERVATIONS)
-    next_observations = observations + 0.1 * th.tanh(th.cat([observations, actions], 1) @ mixing)
-    terminated = (th.rand(n_rows, 1) < 0.01).float()
-    version_numbers = th.arange(n_rows) // 250
-    return Transitions(observations, actions, next_observations, actions[:, :1], terminated, version_numbers)
-
-
-def products_of_a_sac_update() -> None:
-    """The matrix products of one SAC update (networks 256 x 256) and nothing else, as PyTorch does them by default."""
-    hidden, weight = th.randn(BATCH, WIDTH), th.randn(WIDTH, WIDTH)
-    narrow, entrance = th.randn(BATCH, OBSERVATIONS + ACTIONS), th.randn(OBSERVATIONS + ACTIONS, WIDTH)
-    for _ in range(8):  # forward: actor at s and s', two targets, two critics, two critics of the actor's loss
-        _ = narrow @ entrance, hidden @ weight
-    for _ in range(5):  # through the second layer: two critics, two critics of the actor's loss, actor
-        _ = hidden @ weight
-    for _ in range(3):  # gradients of the weights: two critics, actor
-        _ = hidden.t() @ hidden, narrow.t() @ hidden
-
-
-def product_parts(products: int) -> dict[str, Callable[[], object]]:
-    """One product of 256 x 256 float32 numbers by each of PyTorch's two libraries, ``products`` times."""
-    left, right = th.randn(WIDTH, WIDTH), th.randn(WIDTH, WIDTH)
-
-    def multiply() -> None:
-        for _ in range(products):
-            _ = left @ right
-
-    return {"PyTorch's default": multiply, "fast_matmul": fast_matmul()(multiply)}
-
-
-def sac_parts(updates: int) -> dict[str, Callable[[], object]]:
-    """SB3's own train, this package's, and the bare products, each ``updates`` times."""
-    sac = SAC("MlpPolicy", "Hopper-v5", learning_starts=300, seed=0)
-    sac.learn(301)
-    agent = MBPO("MlpPolicy", "Hopper-v5", learning_starts=300, seed=0, update_to_data_ratio=1, rollout_batch_size=10_000)
-    agent.learn(301)
-    return {
-        "SB3 SAC.train": lambda: sac.train(updates, BATCH),
-        "sb3_tom": lambda: agent.train_policy(updates, BATCH),
-        "matrix products alone": lambda: [products_of_a_sac_update() for _ in range(updates)],
+def table(title: str, parts: dict[str, Part], repeats: int, scale: float, unit: str, ours: str | None = None) -> list[Row]:
+    """Rows of one comparison; the row of ``ours`` carries the medians of its ratios to the others."""
+    times = paired_times(parts, repeats)
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(times[ours], values, strict=True))
+        for name, values in times.items()
+        if ours and name != ours
     }
+    note = "; ".join(f"{ratio:.2f} x {name}" for name, ratio in ratios.items())
+    return [
+        (title, name, scale * statistics.median(values), unit, note if name == ours else "") for name, values in times.items()
+    ]
 
 
-def fit_part(n_steps: int) -> Callable[[], object]:
-    """A fit of the default ensemble of ``n_steps`` minibatches."""
-    model = ProbabilisticEnsemble(steps_per_epoch=n_steps, max_epochs=1)
-    model.build(OBSERVATIONS, ACTIONS)
-    data, weights = random_transitions(10_000), th.ones(10_000)
-    context = Context(lambda rows: (rows, rows), lambda rows, actions: rows, 0.99, 0, th.Generator().manual_seed(0))
-
-    def fit() -> None:
-        with fast_matmul():
-            model.fit(data, weights, LikelihoodObjective(), context)
-
-    return fit
+def products(arguments: argparse.Namespace) -> list[Row]:
+    """One product of two matrices."""
+    title = f"product of two {speed_parts.WIDTH} x {speed_parts.WIDTH} matrices"
+    return table(title, speed_parts.product_parts(PRODUCTS), arguments.repeats, 1e6 / PRODUCTS, "us", "fast_matmul")
 
 
-def agent_with_rows(n_rows: int) -> MBPO:
-    """An agent whose buffer holds ``n_rows`` random rows."""
-    agent = MBPO("MlpPolicy", "Hopper-v5", seed=0, buffer_size=n_rows, weighter="tom")
-    data, buffer = random_transitions(n_rows), agent.replay_buffer
-    for name in ("observations", "actions", "next_observations"):
-        getattr(buffer, name)[:, 0] = getattr(data, name).numpy()
-    buffer.rewards[:] = data.rewards.numpy()
-    buffer.terminated[:] = data.terminated.numpy()
-    buffer.full = True
-    buffer._find_starts()
-    return agent
+def sac(arguments: argparse.Namespace) -> list[Row]:
+    """One SAC update."""
+    parts = speed_parts.sac_parts(UPDATES, arguments.device)
+    sbx = None
+    if arguments.sbx_python or find_spec("sbx"):
+        sbx = SBXProcess(arguments.sbx_python or sys.executable, UPDATES, speed_parts.BATCH, arguments.threads)
+        parts[f"SBX ({sbx.versions})"] = sbx
+    try:
+        return table("SAC update, batch 256, 256 x 256", parts, arguments.repeats, 1e3 / UPDATES, "ms", "sb3_tom")
+    finally:
+        if sbx is not None:
+            sbx.close()
 
 
-def measure(repeats: int) -> list[tuple[str, str, float, str]]:
-    """Rows (part, variant, value, unit)."""
+def ensemble(arguments: argparse.Namespace) -> list[Row]:
+    """One minibatch of the model fit at several sizes."""
     rows = []
-    updates, steps, products = 20, 50, 200
-    for name, seconds in paired_medians(product_parts(products), repeats).items():
-        rows.append(("product of two 256 x 256 matrices", name, 1e3 * seconds / products, "ms"))
-    for name, seconds in paired_medians(sac_parts(updates), repeats).items():
-        rows.append(("SAC update, batch 256, 256 x 256", name, 1e3 * seconds / updates, "ms"))
-    fits = paired_medians({"sb3_tom": fit_part(steps)}, repeats)
-    rows.append(("ensemble fit, one minibatch of 256, 7 x 4 x 200", "sb3_tom", 1e3 * fits["sb3_tom"] / steps, "ms"))
-    agent = agent_with_rows(100_000)
-    agent.dynamics.normalizer.fit(agent.replay_buffer.transitions())
-    parts: dict[str, Callable[[], object]] = {
-        "100,000 imagined steps, stored": agent.imagine,
-        "TOM weights": agent.fit_weights,
-    }
-    for name, seconds in paired_medians(parts, max(repeats // 3, 2)).items():
-        rows.append((f"{name}, 100,000 real rows", "sb3_tom", seconds, "s"))
+    for n_members, net_arch, batch_size in ENSEMBLES:
+        parts = speed_parts.fit_parts(MINIBATCHES, n_members, net_arch, batch_size, arguments.device)
+        title = f"ensemble fit, one minibatch of {batch_size}, {n_members} x {len(net_arch)} x {net_arch[0]}"
+        rows += table(title, parts, arguments.repeats, 1e3 / MINIBATCHES, "ms", "members batched (sb3_tom)")
     return rows
+
+
+def phase(arguments: argparse.Namespace) -> list[Row]:
+    """Rollouts and weights beside 100,000 real rows."""
+    agent = speed_parts.evidence_agent("mbpo_tom", **({"device": "cuda"} if arguments.gpu else {}))
+    speed_parts.fill(agent, arguments.rows)
+    agent.dynamics.normalizer.fit(agent.replay_buffer.transitions())
+    repeats = max(arguments.repeats // 3, 2)
+    where = f"{arguments.rows} real rows"
+    rows = []
+    for length in (1, 15):
+        part = {"sb3_tom": speed_parts.rollout_part(agent, length)}
+        rows += table(f"100,000 rollouts of {length}, stored, {where}", part, repeats, 1.0, "s")
+    return rows + table(f"TOM weights, {where}", {"sb3_tom": agent.fit_weights}, repeats, 1.0, "s")
+
+
+def run(arguments: argparse.Namespace) -> list[Row]:
+    """Whole runs on Hopper at a small and a large buffer."""
+    rows: list[Row] = []
+    for method in ("mbpo", "mbpo_tom"):
+        totals = []
+        for n_rows in (min(5_000, arguments.rows), arguments.rows):
+            figures = speed_parts.whole_run(method, n_rows, arguments.phases, arguments.device)
+            totals.append(figures["total"])
+            note = ", ".join(f"{name} {value:.1f}" for name, value in figures.items() if name != "total")
+            note += f"; {totals[-1] / totals[0]:.2f} x the small buffer" if len(totals) > 1 else ""
+            rows.append((f"whole run, Hopper, ratio 20, {n_rows} rows", method, figures["total"], "ms per env step", note))
+    return rows
+
+
+def memory(arguments: argparse.Namespace) -> list[Row]:
+    """Memory of a fresh process."""
+    code = f"import json, speed_parts; print(json.dumps(speed_parts.resident_memory({arguments.rows})))"
+    folder = Path(__file__).parent
+    path = os.pathsep.join([str(folder), str(folder.parent)])
+    output = subprocess.check_output([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, text=True)
+    figures = json.loads(output.splitlines()[-1])
+    title = f"resident memory, {arguments.rows} real and {figures['imagined rows']:.0f} imagined rows"
+    return [(title, name, figures[name], "MiB", "") for name in ("now", "at its peak")]
+
+
+def processes(arguments: argparse.Namespace) -> list[Row]:
+    """SAC updates per second of k processes with t threads each, all together."""
+    rates: dict[tuple[int, int], float] = {}
+    for count in arguments.processes:
+        for threads in (1, 2, 4):
+            if threads <= (os.cpu_count() or 1):
+                rates[count, threads] = _rate_of(count, threads, arguments)
+    alone = max(rate for (count, _), rate in rates.items() if count == min(arguments.processes))
+    title = "several runs at once, SAC updates"
+    return [
+        (
+            title,
+            f"{count} processes, {threads} threads each",
+            rate,
+            "per second",
+            f"{rate / alone:.2f} x the best of one process",
+        )
+        for (count, threads), rate in rates.items()
+    ]
+
+
+def _rate_of(count: int, threads: int, arguments: argparse.Namespace) -> float:
+    words = [sys.executable, __file__, "--worker", "--threads", str(threads), "--seconds", str(arguments.seconds)]
+    words += ["--gpu"] if arguments.gpu else []
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    workers = [
+        subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    for worker in workers:
+        if worker.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"a worker ended with exit code {worker.wait()}")
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    return sum(float(worker.communicate()[0]) for worker in workers)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """A worker of :func:`processes`: says "ready", waits for a line, answers its updates per second."""
+    part = speed_parts.sac_parts(UPDATES, arguments.device)["sb3_tom"]
+    part()
+    part()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < arguments.seconds:
+        part()
+        calls += 1
+    print(calls * UPDATES / (time.perf_counter() - start), flush=True)
+
+
+SECTIONS = {
+    "products": products,
+    "sac": sac,
+    "ensemble": ensemble,
+    "phase": phase,
+    "run": run,
+    "memory": memory,
+    "processes": processes,
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=[name for name in SECTIONS if name != "processes"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--rows", type=int, default=100_000, help="real rows of the large buffer")
+    parser.add_argument("--phases", type=int, default=1, help="model phases (250 env steps each) of a whole run")
+    parser.add_argument("--gpu", action="store_true", help="measure on CUDA")
+    parser.add_argument("--sbx-python", help="interpreter that has sbx-rl, if this one has not")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], help="of the section of that name")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement of processes")
+    parser.add_argument("--out", type=Path, help="CSV file")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.gpu and not th.cuda.is_available():
+        parser.error("--gpu needs a CUDA device that this PyTorch can use")
+    arguments.device = "cuda" if arguments.gpu else "cpu"
+    return arguments
+
+
+def description(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The machine and the versions, one line each."""
+    facts = machine()
+    device = th.cuda.get_device_name() if arguments.gpu else f"oneDNN float32 {onednn_is_exact()}"
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    line = f"{facts['processor']}, {facts['cores']} cores, {arguments.threads} threads, load {load} at the start, {device}"
+    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "stable_baselines3", "numpy"))
+    return line, f"{date.today().isoformat()}, Python {platform.python_version()} {versions}"
 
 
 def main() -> None:
     """Print the table and, if asked, write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--out", type=Path, help="CSV file")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     th.set_num_threads(arguments.threads)
-    machine = f"{platform.machine()}, {arguments.threads} threads, oneDNN float32 {onednn_is_exact()}"
-    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "stable_baselines3"))
-    print(f"{machine}; {versions}")
-    rows = measure(arguments.repeats)
-    for part, variant, value, unit in rows:
-        print(f"{part:55s} {variant:25s} {value:8.2f} {unit}")
+    if arguments.worker:
+        work(arguments)
+        return
+    where, versions = description(arguments)
+    print(f"{where}\n{versions}", flush=True)
+    rows: list[Row] = []
+    for name in arguments.sections:
+        found = SECTIONS[name](arguments)
+        rows += found
+        for part, variant, value, unit, note in found:
+            print(f"{part:58s} {variant:36s} {value:9.2f} {unit:16s} {note}", flush=True)
     if arguments.out:
         with arguments.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["part", "variant", "median", "unit", "machine", "versions"])
-            writer.writerows([*row, machine, versions] for row in rows)
+            writer.writerow(["part", "variant", "median", "unit", "compared", "machine", "versions"])
+            writer.writerows([*row, where, versions] for row in rows)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from sb3_tom.common.resident import ResidentRows
 from sb3_tom.common.types import Transitions
 from sb3_tom.common.units import RAW_TERMINAL
 from sb3_tom.common.validation import check_integer
@@ -63,6 +64,13 @@ class WeightedReplayBuffer(ReplayBuffer):
         self._n_starts = 0
         self._expected_observations: np.ndarray | None = None
 
+    _n_added = 0  # positions ever written
+    _resident: ResidentRows | None = None  # copy on another device than the CPU
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Files and copies hold the rows once."""
+        return self.__dict__ | {"_resident": None}
+
     def add(
         self,
         obs: np.ndarray,
@@ -78,6 +86,7 @@ class WeightedReplayBuffer(ReplayBuffer):
             if RAW_TERMINAL in infos[index]:
                 next_obs[index] = infos[index][RAW_TERMINAL]
         super().add(obs, next_obs, action, reward, done, infos)
+        self._n_added += 1
         self.terminated[row] = self.dones[row] * (1.0 - self.timeouts[row])
         self.weights[row] = 1.0
         self.policy_versions[row] = self.policy_version
@@ -107,15 +116,22 @@ class WeightedReplayBuffer(ReplayBuffer):
         return th.from_numpy(flat).to(self.device)
 
     def transitions(self) -> Transitions:
-        """All stored rows; on the CPU views of the arrays, so do not write to them."""
-        return Transitions(
-            observations=self._view(self.observations),
-            actions=self._view(self.actions),
-            next_observations=self._view(self.next_observations),
-            rewards=self._view(self.rewards).unsqueeze(-1),
-            terminated=self._view(self.terminated).unsqueeze(-1),
-            policy_version=self._view(self.policy_versions),
-        )
+        """All stored rows; views of the arrays on the CPU, or of a copy that follows them on another device. Do not write."""
+        arrays = [
+            self.observations,
+            self.actions,
+            self.next_observations,
+            self.rewards,
+            self.terminated,
+            self.policy_versions,
+        ]
+        if self.device.type == "cpu":
+            fields = [self._view(array) for array in arrays]
+        else:
+            self._resident = self._resident or ResidentRows(arrays, self.device)
+            fields = [field.flatten(0, 1) for field in self._resident.update(self._n_added, self.pos, self.size())]
+        observations, actions, next_observations, rewards, terminated, versions = fields
+        return Transitions(observations, actions, next_observations, rewards.unsqueeze(-1), terminated.unsqueeze(-1), versions)
 
     def row_weights(self) -> th.Tensor:
         """Weights of all stored rows, ``[N]``."""

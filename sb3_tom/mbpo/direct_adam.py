@@ -17,6 +17,7 @@ class DirectAdam:
 
     def __init__(self, optimizer: th.optim.Optimizer) -> None:
         (group,) = optimizer.param_groups
+        self._group = group
         states = [optimizer.state[parameter] for parameter in group["params"]]
         self._arguments: dict[str, Any] = {
             name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize", "fused")
@@ -30,6 +31,29 @@ class DirectAdam:
             "max_exp_avg_sqs": [],
             "state_steps": [state["step"] for state in states],
         }
+        device = group["params"][0].device
+        if device.type == "cuda":  # a CUDA graph reads the rate from the device at each replay
+            self._arguments |= {"lr": th.tensor(float(group["lr"]), device=device), "capturable": True}
+
+    @property
+    def tensors(self) -> list[th.Tensor]:
+        """All that a step reads and writes, but the gradients."""
+        lists = [values for name, values in self._arguments.items() if isinstance(values, list) and name != "grads"]
+        return [tensor for values in lists for tensor in values]
+
+    @property
+    def constants(self) -> tuple[object, ...]:
+        """All else that decides a step, but the learning rate."""
+        numbers = (value for name, value in self._arguments.items() if name != "lr" and not isinstance(value, list))
+        return tuple(numbers)
+
+    def refresh_learning_rate(self) -> None:
+        """Take over the optimiser's learning rate."""
+        rate = self._arguments["lr"]
+        if isinstance(rate, th.Tensor):
+            rate.fill_(float(self._group["lr"]))
+        else:
+            self._arguments["lr"] = self._group["lr"]
 
     def __call__(self) -> None:
         """One step."""

@@ -20,7 +20,7 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, SACPolicy
 from torch import nn
 
 from sb3_tom.common.types import Batch
-from sb3_tom.mbpo.direct_adam import stepper
+from sb3_tom.mbpo.direct_adam import DirectAdam, stepper
 from sb3_tom.mbpo.sac_update import LOG_SQRT_TWO_PI, SQUASH_EPSILON, Losses, SACUpdate
 from sb3_tom.mbpo.stacked_mlp import StackedMLP
 
@@ -103,7 +103,31 @@ class PlainSACUpdate(SACUpdate):
         )
         self._actor.bind_gradients()
         self._critic.bind_gradients()
-        self._step_actor, self._step_critics = stepper(actor.optimizer), stepper(policy.critic.optimizer)
+        optimizers = [actor.optimizer, policy.critic.optimizer]
+        if self.log_ent_coef is not None and self.ent_coef_optimizer is not None:
+            # kept here too: a later update, made for another call, gives the parameter another one
+            self.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.log_ent_coef)
+            optimizers.append(self.ent_coef_optimizer)
+        self._steppers = [stepper(optimizer) for optimizer in optimizers]
+
+    @property
+    def is_recordable(self) -> bool:
+        """Whether a step is the same kernels on the same tensors each time."""
+        return all(isinstance(step, DirectAdam) for step in self._steppers)
+
+    def signature(self) -> tuple[object, ...]:
+        """Equal for two updates that make the same step on the same tensors, whatever the learning rates."""
+        steppers = [step for step in self._steppers if isinstance(step, DirectAdam)]
+        networks = [*self._actor.stacked, *self._critic.stacked, *self._target.stacked]
+        tensors = [*networks, *(tensor for step in steppers for tensor in step.tensors)]
+        numbers = (self.gamma, self.tau, self.target_entropy, None if self.ent_coef is None else self.ent_coef.data_ptr())
+        return *numbers, *(step.constants for step in steppers), *(tensor.data_ptr() for tensor in tensors)
+
+    def refresh_learning_rates(self) -> None:
+        """Take over the optimisers' learning rates."""
+        for step in self._steppers:
+            if isinstance(step, DirectAdam):
+                step.refresh_learning_rate()
 
     @th.no_grad()
     def __call__(self, batch: Batch, noise: th.Tensor, update_target: bool) -> Losses:
@@ -122,11 +146,22 @@ class PlainSACUpdate(SACUpdate):
             th._foreach_lerp_(self._target.stacked, self._critic.stacked, self.tau)
         return Losses(ent_coef, ent_coef_loss, critic_loss, actor_loss)
 
+    def _update_temperature(self, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """As the general one, with a gradient that stays where it is."""
+        if self.log_ent_coef is None or self.ent_coef_optimizer is None:
+            return super()._update_temperature(log_prob)
+        ent_coef = self.log_ent_coef.exp()
+        gradient = -(log_prob + self.target_entropy).mean()
+        loss = self.log_ent_coef * gradient
+        self._temperature_gradient.copy_(gradient)
+        self._steppers[2]()
+        return ent_coef, loss
+
     def _fit_critics(self, inputs: th.Tensor, targets: th.Tensor) -> th.Tensor:
         layers = self._critic.forward(inputs)
         errors = layers[-1] - targets
         self._critic.backward(layers, errors / targets.shape[0])
-        self._step_critics()
+        self._steppers[1]()
         return 0.5 * errors.square().sum() / targets.shape[0]
 
     def _improve_actor(
@@ -145,7 +180,7 @@ class PlainSACUpdate(SACUpdate):
         by_mean = by_action * sample.slope
         by_log_std = (by_mean * sample.shift - share).masked_fill_(sample.bounded, 0.0)
         self._actor.backward(layers, th.cat([by_mean, by_log_std], dim=1).unsqueeze(0))
-        self._step_actor()
+        self._steppers[0]()
         return (ent_coef * sample.log_prob - values[0]).mean()
 
 

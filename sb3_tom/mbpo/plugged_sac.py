@@ -62,6 +62,7 @@ class PluggedSAC(ResumableSAC):
     termination: Termination
     termination_fn: Any
     termination_rule: dict[str, Any] | None = None
+    graphed_update: Any = None  # kept between calls of train on CUDA, never saved
     replay_buffer: WeightedReplayBuffer
     policy_version: int
     generator: th.Generator
@@ -204,7 +205,7 @@ class PluggedSAC(ResumableSAC):
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), *PLUGS]
+        return [*super()._excluded_save_params(), *PLUGS, "graphed_update"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()

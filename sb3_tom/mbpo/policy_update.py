@@ -12,6 +12,7 @@ from sb3_tom.common.guards import check_magnitudes, magnitude
 from sb3_tom.common.mixing import MixedBatches
 from sb3_tom.common.types import Context, PolicyFunction
 from sb3_tom.common.units import policy_units
+from sb3_tom.mbpo.graphed_update import GraphedUpdate, graphed
 from sb3_tom.mbpo.plain_update import PlainSACUpdate, is_plain
 from sb3_tom.mbpo.sac_update import SQUASH_EPSILON, Losses, SACUpdate, covers, fuse, sample_squashed
 
@@ -103,16 +104,7 @@ def update_policy(agent: "MBPO", batches: MixedBatches, gradient_steps: int, bat
         agent._update_learning_rate(optimizers)
     for optimizer in optimizers:
         fuse(optimizer)
-    update_class = PlainSACUpdate if is_plain(agent.policy) else SACUpdate
-    update = update_class(
-        agent.policy,
-        agent.log_ent_coef,
-        agent.ent_coef_optimizer,
-        None if agent.ent_coef_optimizer else agent.ent_coef_tensor,
-        float(agent.target_entropy),
-        agent.gamma,
-        agent.tau,
-    )
+    update = _make_update(agent)
     shape = (2, batch_size, agent.action_space.shape[0])  # type: ignore[index]
     losses = []
     for step, batch in enumerate(batches(gradient_steps, batch_size)):
@@ -122,6 +114,24 @@ def update_policy(agent: "MBPO", batches: MixedBatches, gradient_steps: int, bat
     if hasattr(agent, "_logger"):
         agent.logger.record("train/n_updates", agent._n_updates, exclude="tensorboard")
     return _checked(_figures(losses), before, agent)
+
+
+def _make_update(agent: "MBPO") -> SACUpdate | GraphedUpdate:
+    """The fastest update that is right for the agent's policy and device."""
+    kind = PlainSACUpdate if is_plain(agent.policy) else SACUpdate
+    update = kind(
+        agent.policy,
+        agent.log_ent_coef,
+        agent.ent_coef_optimizer,
+        None if agent.ent_coef_optimizer else agent.ent_coef_tensor,
+        float(agent.target_entropy),
+        agent.gamma,
+        agent.tau,
+    )
+    if agent.device.type != "cuda" or not isinstance(update, PlainSACUpdate):
+        return update
+    agent.graphed_update = graphed(update, agent.graphed_update)
+    return agent.graphed_update
 
 
 def _figures(losses: list[Losses]) -> dict[str, th.Tensor]:

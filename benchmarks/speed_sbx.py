@@ -1,0 +1,68 @@
+"""
+SBX (SAC in JAX) for ``benchmarks/speed.py``: for each line on standard input one ``train`` of so many updates, answered by a
+line. It runs in a process, and if need be in an interpreter, of its own: ``speed.py --sbx-python /path/to/venv/bin/python``.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+
+class SBXProcess:
+    """
+    Calls are one ``train`` of SBX's SAC on Hopper.
+
+    :param python: an interpreter that has ``sbx-rl``
+    :param updates: gradient steps of a call
+    :param batch_size: rows of a minibatch
+    :param threads: cores that it may use, so that it has no more than the others
+    :raises RuntimeError: if the process does not start, with what it said
+    """
+
+    def __init__(self, python: str, updates: int, batch_size: int, threads: int) -> None:
+        self._process = subprocess.Popen(
+            [python, __file__, str(updates), str(batch_size), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.versions = self._line()
+
+    def __call__(self) -> None:
+        self._process.stdin.write("train\n")
+        self._process.stdin.flush()
+        self._line()
+
+    def _line(self) -> str:
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process of SBX ended with exit code {self._process.wait()}")
+        return line.strip()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def main() -> None:
+    """Serve."""
+    updates, batch_size, threads = (int(word) for word in sys.argv[1:])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    import jax
+    from sbx import SAC
+
+    agent = SAC("MlpPolicy", "Hopper-v5", learning_starts=300, seed=0, gradient_steps=updates)
+    agent.learn(301)
+    agent.train(updates, batch_size)  # compiles
+    print(f"sbx-rl {version('sbx-rl')} jax {version('jax')} on {jax.devices()[0].platform}", flush=True)
+    for _ in sys.stdin:
+        agent.train(updates, batch_size)
+        jax.block_until_ready(agent.policy.actor_state.params)
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""A copy of the real replay buffer on the device, to which only new rows are sent."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch as th
+
+
+class ResidentRows:
+    """
+    Tensors on the device that follow numpy arrays whose rows are written one after the other, as a ring. They double in size,
+    so that a large buffer costs memory only when it is filled.
+
+    :param arrays: ``[buffer_size, ...]`` each
+    :param device: where the copy lives
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray], device: th.device | str) -> None:
+        self._arrays = arrays
+        self._device = device
+        self._copies = [th.from_numpy(array[:0]).to(device) for array in arrays]
+        self._n_added = 0
+
+    def update(self, n_added: int, position: int, size: int) -> list[th.Tensor]:
+        """
+        Send the rows that were written since the last call; all of them the first time.
+
+        :param n_added: rows ever written; the arrays hold the last of them
+        :param position: row that will be written next
+        :param size: filled rows
+        :return: the filled rows on the device, ``[size, ...]`` each; views that later calls change
+        """
+        capacity = len(self._arrays[0])
+        n_new = min(n_added - self._n_added, size)
+        if size > len(self._copies[0]):
+            n_new = size if len(self._copies[0]) == 0 else n_new
+            self._grow(min(max(2 * len(self._copies[0]), size, 1024), capacity))
+        start = position - n_new
+        self._send(max(start, 0), position)
+        if start < 0:  # the new rows begin behind the place where the ring closes
+            self._send(capacity + start, capacity)
+        self._n_added = n_added
+        return [copy[:size] for copy in self._copies]
+
+    def _send(self, first: int, last: int) -> None:
+        for copy, array in zip(self._copies, self._arrays, strict=True):
+            copy[first:last].copy_(th.from_numpy(array[first:last]))
+
+    def _grow(self, n_rows: int) -> None:
+        grown = [copy.new_empty(n_rows, *copy.shape[1:]) for copy in self._copies]
+        for new, old in zip(grown, self._copies, strict=True):
+            new[: len(old)] = old
+        self._copies = grown

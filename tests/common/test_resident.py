@@ -1,0 +1,73 @@
+"""The copy on the device must equal the arrays after any sequence of writes."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.common.resident import ResidentRows
+
+
+@given(
+    capacity=st.integers(1, 40),
+    written_before=st.integers(0, 90),
+    pieces=st.lists(st.integers(0, 50), max_size=6),
+)
+def test_follows_a_ring(capacity: int, written_before: int, pieces: list[int]) -> None:
+    arrays = [np.zeros((capacity, 2, 3), dtype=np.float32), np.zeros((capacity, 2), dtype=np.int64)]
+    resident, n_added = ResidentRows(arrays, "cpu"), 0
+    for number in [written_before, *pieces]:
+        for _ in range(number):
+            for array in arrays:
+                array[n_added % capacity] = n_added + 1
+            n_added += 1
+        size = min(n_added, capacity)
+        copies = resident.update(n_added, n_added % capacity, size)
+        for copy, array in zip(copies, arrays, strict=True):
+            assert copy.dtype == th.from_numpy(array).dtype
+            np.testing.assert_array_equal(copy.numpy(), array[:size])
+
+
+def test_sends_only_new_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.zeros((5000, 1), dtype=np.float32)
+    resident, sent = ResidentRows([array], "cpu"), []
+    resident.update(3000, 3000, 3000)
+    monkeypatch.setattr(resident, "_send", lambda first, last: sent.append(last - first))
+    for n_added in (3001, 3001, 3251, 4999, 5001, 5001):  # grows on its way, and wraps
+        resident.update(n_added, n_added % 5000, min(n_added, 5000))
+    assert sum(sent) == 5001 - 3000
+
+
+class AwayFromTheCPU(WeightedReplayBuffer):
+    """A buffer that believes to be on another device."""
+
+    @property
+    def device(self) -> th.device:
+        return th.device("meta")
+
+    @device.setter
+    def device(self, value: th.device) -> None:
+        pass
+
+
+def test_the_buffer_uses_it_and_does_not_pickle_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sb3_tom.common.buffers.ResidentRows", lambda arrays, device: ResidentRows(arrays, "cpu"))
+    box = spaces.Box(-1, 1, (2,), dtype=np.float32)
+    near, away = (kind(8, box, box, device="cpu", n_envs=2) for kind in (WeightedReplayBuffer, AwayFromTheCPU))
+    for step in range(11):
+        rows = np.full((2, 2), step, dtype=np.float32)
+        for buffer in (near, away):
+            buffer.policy_version = step
+            buffer.add(rows, rows + 1, rows / 20, np.array([step, -step]), np.array([step % 3 == 0, False]), [{}, {}])
+        for one, other in zip(near.transitions(), away.transitions(), strict=True):
+            assert th.equal(one, other)
+            assert one.shape == other.shape
+    assert away._resident is not None
+    loaded = pickle.loads(pickle.dumps(away))
+    assert loaded._resident is None
+    assert th.equal(loaded.transitions().observations, near.transitions().observations)
