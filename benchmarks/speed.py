@@ -27,7 +27,7 @@ from pathlib import Path
 
 import speed_parts
 import torch as th
-from learning_evidence import machine
+from curves_jobs import machine
 from speed_parts import Part
 from speed_sbx import SBXProcess
 

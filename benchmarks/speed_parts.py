@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch as th
-from learning_evidence import Job, make_agent
+from curves_jobs import Job, make_agent
 from stable_baselines3 import SAC
 
 from sb3_tom import MBPO, Context, Transitions

@@ -106,12 +106,11 @@ def read_progress(path: Path) -> Content:
     """
     columns: dict[str, Curve] = {}
     with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if not row.get(STEP):
-                continue
-            for name, text in row.items():
-                if text and (name in LOGGED or name.startswith(BY_AGE)):
-                    columns.setdefault(name, {})[int(float(row[STEP]))] = float(text)
+        rows = [row for row in csv.DictReader(file) if row.get(STEP)]
+    for row in rows:
+        for name, text in row.items():
+            if text and (name in LOGGED or name.startswith(BY_AGE)):
+                columns.setdefault(name, {})[int(float(row[STEP]))] = float(text)
     return _content(columns)
 
 
