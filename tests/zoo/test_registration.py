@@ -40,6 +40,9 @@ class Manager:
     def objective(self, trial: Any) -> float:
         return float("nan")
 
+    def create_callbacks(self) -> str:
+        return "created"
+
     def _load_pretrained_agent(self, hyperparams: Any, env: Any) -> str:
         return "loaded"
 
@@ -89,6 +92,7 @@ def test_only_our_algorithms_are_treated_otherwise() -> None:
         other = manager(None, algo=name, env_id="X")
         assert other.config is None
         assert (other.read_hyperparameters(), other._load_pretrained_agent({}, None)) == ("read", "loaded")
+        assert other.create_callbacks() == "created"
         assert other.objective(None) != other.objective(None)  # not a number, and not pruned
         with pytest.raises(TypeError, match=r"^theirs$"):
             other.setup_experiment()
