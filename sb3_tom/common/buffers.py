@@ -1,6 +1,7 @@
 """The real replay buffer (weights, policy versions, episode starts) and the ring of imagined transitions."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch as th
@@ -11,6 +12,9 @@ from sb3_tom.common.resident import ResidentRows
 from sb3_tom.common.types import Transitions
 from sb3_tom.common.units import RAW_TERMINAL
 from sb3_tom.common.validation import check_integer
+
+_RESIDENT: "WeakKeyDictionary[WeightedReplayBuffer, ResidentRows]" = WeakKeyDictionary()
+"""Copies on other devices than the CPU: apart from the buffers, because no file should hold the rows twice."""
 
 
 class WeightedReplayBuffer(ReplayBuffer):
@@ -65,11 +69,6 @@ class WeightedReplayBuffer(ReplayBuffer):
         self._expected_observations: np.ndarray | None = None
 
     _n_added = 0  # positions ever written
-    _resident: ResidentRows | None = None  # copy on another device than the CPU
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Files and copies hold the rows once."""
-        return self.__dict__ | {"_resident": None}
 
     def add(
         self,
@@ -128,8 +127,8 @@ class WeightedReplayBuffer(ReplayBuffer):
         if self.device.type == "cpu":
             fields = [self._view(array) for array in arrays]
         else:
-            self._resident = self._resident or ResidentRows(arrays, self.device)
-            fields = [field.flatten(0, 1) for field in self._resident.update(self._n_added, self.pos, self.size())]
+            resident = _RESIDENT.setdefault(self, ResidentRows(arrays, self.device))
+            fields = [field.flatten(0, 1) for field in resident.update(self._n_added, self.pos, self.size())]
         observations, actions, next_observations, rewards, terminated, versions = fields
         return Transitions(observations, actions, next_observations, rewards.unsqueeze(-1), terminated.unsqueeze(-1), versions)
 

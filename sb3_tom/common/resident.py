@@ -31,7 +31,8 @@ class ResidentRows:
         :return: the filled rows on the device, ``[size, ...]`` each; views that later calls change
         """
         capacity = len(self._arrays[0])
-        n_new = min(n_added - self._n_added, size)
+        # fewer than before: another run's rows were read into the arrays
+        n_new = min(n_added - self._n_added, size) if n_added >= self._n_added else size
         if size > len(self._copies[0]):
             n_new = size if len(self._copies[0]) == 0 else n_new
             self._grow(min(max(2 * len(self._copies[0]), size, 1024), capacity))
