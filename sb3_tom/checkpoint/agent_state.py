@@ -24,7 +24,7 @@ ALIASES = ("batch_norm_stats", "batch_norm_stats_target")
 
 HANDLED = (
     *("env", "_vec_normalize_env", "_logger", "_custom_logger", "generator", "start_time", "_plug_specs"),
-    *("_resumption", "_callback", "_in_learn", "last_checkpoint", "_policy_backup"),
+    *("_resumption", "_callback", "_in_learn", "last_checkpoint", "_policy_backup", "graphed_update"),
 )
 """Attributes that are saved elsewhere, or are not the run's."""
 
@@ -98,6 +98,7 @@ def restore_agent(agent: Any, state: State) -> None:
         agent.set_parameters(state["parameters"], exact_match=True, device=agent.device)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"the agent's networks are not those of the run: {error}") from error
+    agent.graphed_update = None  # recorded with the optimisers' old moments
     align(_modules(agent), state["alignments"])
     with th.no_grad():
         for name, value in state["variables"].items():
