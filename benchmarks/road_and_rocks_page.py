@@ -14,6 +14,7 @@ Rows = list[dict[str, str]]
 N_LAST = 3
 """The return of a run is the mean of its last evaluations, so many."""
 
+MARKER = "<!-- tables: begin -->\n"
 TITLES = {
     "paper": "4,000 random rows, 5 expert trajectories; the footprint is one of them, whole",
     "noisy": "as above, but half of the footprint's rows are random rows of the buffer",
@@ -90,11 +91,13 @@ def write_page(out: Path) -> None:
     draw_curves(curves, out / "curves.png")
     draw_maps([row for row in maps if row["data"] == "paper"], out / "maps.png")
     page = out.parent / "road_and_rocks.md"
-    marker = "<!-- tables: begin -->\n"
-    head = page.read_text().partition(marker)[0] if page.exists() else "# Road-and-Rocks\n\n"
-    datasets = [name for name in TITLES if name in unique(curves, "data")]
-    sections = "\n".join(section(curves, figures, name) for name in datasets)
-    page.write_text(f"{head}{marker}\n{sections}")
+    head = page.read_text().partition(MARKER)[0] if page.exists() else "# Road-and-Rocks\n\n"
+    page.write_text(f"{head}{MARKER}{tables(curves, figures)}")
+
+
+def tables(curves: Rows, figures: Rows) -> str:
+    """The generated part of the page, a function of the tables alone."""
+    return "".join(f"\n{section(curves, figures, name)}" for name in TITLES if name in unique(curves, "data"))
 
 
 def section(curves: Rows, figures: Rows, data: str) -> str:

@@ -1,0 +1,87 @@
+"""The offline experiment: its data, that only the model teaches the policy, and a page that agrees with its tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import road_and_rocks as experiment
+import road_and_rocks_page as page
+import torch as th
+from road_and_rocks import DATASETS, Data
+
+from sb3_tom.common.evaluation import read_table
+from sb3_tom.envs.road_and_rocks import START, on_road
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "N_RANDOM", 500)
+
+
+def test_the_buffer_covers_the_map_and_the_footprint_is_the_last_trajectory() -> None:
+    agent = experiment.make_agent("uniform", DATASETS["paper"], 0)
+    footprint = experiment.fill(agent, DATASETS["paper"], 0)
+    data = agent.replay_buffer.transitions()
+    assert on_road(data.observations[:500]).float().mean() == pytest.approx(0.15, abs=0.06)
+    assert bool(on_road(footprint.observations).all())
+    assert th.equal(footprint.observations, data.observations[-footprint.size :])
+    assert float(footprint.terminated.sum()) == 1.0 == float(footprint.terminated[-1])
+    starts = agent.replay_buffer.start_observations()
+    assert starts.shape == (5, 2)
+    assert float((starts - th.tensor(START)).abs().max()) <= 0.05, "random places are no starts of the task"
+
+
+def test_fewer_and_wrong_rows() -> None:
+    for data, size in ((Data(experts=1, footprint=10), 10), (Data(footprint=8, wrong=0.5), 8)):
+        agent = experiment.make_agent("uniform", data, 0)
+        footprint = experiment.fill(agent, data, 0)
+        assert footprint.size == size
+        random_rows = agent.replay_buffer.transitions().observations[:500]
+        wrong = sum(bool((random_rows == row).all(1).any()) for row in footprint.observations)
+        assert wrong == round(data.wrong * size)
+
+
+def test_a_run_leaves_its_files_and_never_learns_from_real_transitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "EVAL_FREQ", 50)
+    batches = []
+    original = experiment.MBPO.train_policy
+    monkeypatch.setattr(experiment.MBPO, "train_policy", lambda agent, steps: (batches.append(agent), original(agent, 2))[1])
+    experiment.run("paper", "ratio", 0, tmp_path, 100)
+    rows = read_table(tmp_path / "paper_ratio_seed0.csv")
+    assert [row["env_step"] for row in rows] == ["0", "50", "100"]
+    assert batches and all(agent.real_ratio == 0.0 and agent.num_timesteps == 0 for agent in batches)
+    (figures,) = read_table(tmp_path / "paper_ratio_seed0_figures.csv")
+    assert float(figures["road_weight"]) > 1.0 > float(figures["rocks_weight"])
+    assert np.loadtxt(tmp_path / "paper_ratio_seed0_map.csv", delimiter=",").shape == (20, 20)
+
+
+def test_map_of_weights() -> None:
+    agent = experiment.make_agent("uniform", DATASETS["paper"], 0)
+    experiment.fill(agent, DATASETS["paper"], 0)
+    places = agent.replay_buffer.transitions().observations
+    weights = (places[:, 1] > 0.9).float() * 3.0  # the northern edge
+    grid = experiment.weight_map(agent, weights)
+    assert np.nanmin(grid[0]) == np.nanmax(grid[0]) == 3.0
+    assert np.nanmax(grid[1:]) == 0.0
+
+
+def test_intervals() -> None:
+    values = np.arange(10.0)
+    mean, low, high = page.interval(values)
+    assert mean == 4.5
+    half = 1.96 * values.std() / 10**0.5
+    assert (low, high) == pytest.approx((4.5 - half, 4.5 + half), abs=0.1)
+
+
+def test_page_agrees_with_its_tables() -> None:
+    """`python benchmarks/road_and_rocks.py page` has been run since the tables changed."""
+    curves, figures = (read_table(RESULTS / "road_and_rocks" / f"{name}.csv") for name in ("curves", "figures"))
+    text = (RESULTS / "road_and_rocks.md").read_text()
+    assert text.partition(page.MARKER)[2] == page.tables(curves, figures)
+    for name in ("curves.png", "maps.png"):
+        assert (RESULTS / "road_and_rocks" / name).exists()
+        assert f"(road_and_rocks/{name})" in text
