@@ -94,12 +94,13 @@ def fill(agent: MBPO, data: Data, seed: int) -> Transitions:
     rng, env = np.random.default_rng(seed), gym.make(ROAD_AND_ROCKS, deflection=data.deflection)
     for _ in range(N_RANDOM // EPISODE):
         play(agent, env, rng, rng.uniform(-1, 1, 2), EPISODE, expert=False)
+    n_random = agent.replay_buffer.size()  # an episode that reaches the goal is shorter
     length = [play(agent, env, rng, None, 100, expert=True) for _ in range(data.experts)][-1]
     rows = agent.replay_buffer.newest_rows(length)
     if data.footprint is not None:
         rows = rows[th.linspace(0, length - 1, data.footprint).round().long()]
     wrong = rng.permutation(len(rows))[: round(data.wrong * len(rows))]
-    rows[th.from_numpy(wrong)] = th.from_numpy(rng.integers(0, N_RANDOM, len(wrong)))
+    rows[th.from_numpy(wrong)] = th.from_numpy(rng.integers(0, n_random, len(wrong)))
     return agent.replay_buffer.transitions().rows(rows)
 
 

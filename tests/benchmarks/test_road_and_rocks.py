@@ -38,7 +38,8 @@ def test_fewer_and_wrong_rows() -> None:
         agent = experiment.make_agent("uniform", data, 0)
         footprint = experiment.fill(agent, data, 0)
         assert footprint.size == size
-        random_rows = agent.replay_buffer.transitions().observations[:500]
+        ends = np.flatnonzero(agent.replay_buffer.dones[: agent.replay_buffer.size()])
+        random_rows = agent.replay_buffer.transitions().observations[: ends[-data.experts - 1] + 1]
         wrong = sum(bool((random_rows == row).all(1).any()) for row in footprint.observations)
         assert wrong == round(data.wrong * size)
 
