@@ -22,8 +22,7 @@ def replay_state(buffer: ReplayBuffer) -> State:
     shape = (buffer.buffer_size, buffer.n_envs)
     rows: State = {}
     others: State = {}
-    kept = buffer.__getstate__() if hasattr(buffer, "__getstate__") else vars(buffer)  # no copies on other devices
-    for name, value in kept.items():
+    for name, value in vars(buffer).items():
         if not name.startswith("_") and isinstance(value, np.ndarray) and value.shape[:2] == shape:
             rows[name] = value[: buffer.size()]
         elif is_plain(value):
