@@ -56,7 +56,6 @@ SETTINGS: list[dict[str, Any]] = [
     {"weighter": "pmac", "dynamics": "mdn", "use_sde": True, "sde_sample_freq": 7, "buffer_size": 100},
     {"env": PENDULUM, "dynamics": "linear", "termination_fn": "learned", "train_freq": (1, "episode")},
     {"noise": True, "n_envs": 2, "ent_coef": 0.1, "learning_rate": lambda progress: 1e-3 * progress, "seed": None},
-    {"n_envs": 2, "policy_kwargs": {"net_arch": [13, 11]}},  # the heads of the actor begin at uneven addresses
     {"env": PENDULUM, "wrapped": True, "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},
 ]
 
