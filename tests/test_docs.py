@@ -3,8 +3,12 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import sb3_tom
+from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -83,3 +87,30 @@ def test_every_example_and_plug_is_on_a_page() -> None:
         assert plugs
         missing += [name for name in plugs if name not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_code_of_the_first_pages_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As it stands, block after block, with agents of the size of a test and a thousandth of the steps."""
+    pytest.importorskip("rich", reason="rich is not installed: pip install 'sb3_tom[extra]'")
+    sizes = {"learning_starts": 50, "batch_size": 16, "buffer_size": 500, "policy_kwargs": {"net_arch": [8]}}
+    sizes |= {"rollout_batch_size": 20, "model_train_freq": 50, "update_to_data_ratio": 0.1}
+    trained = []
+
+    class MBPO(sb3_tom.MBPO):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if kwargs.get("weighter") == "tom":
+                kwargs["weighter_kwargs"] = {**SMALL_WEIGHTERS["tom"], **kwargs.get("weighter_kwargs", {})}
+            super().__init__(*args, **{**kwargs, **sizes, "dynamics_kwargs": SMALL_MODELS["ensemble"]})
+
+        def learn(self, total_timesteps: float, *args: Any, **kwargs: Any) -> Any:
+            trained.append(self)
+            return super().learn(max(total_timesteps / 1000, 60), *args, **kwargs)
+
+    monkeypatch.setattr(sb3_tom, "MBPO", MBPO)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    for code in blocks:
+        exec(compile(code, page, "exec"), {})
+    assert len(trained) == sum("learn(" in code for code in blocks) >= 1
+    assert all(agent.policy_version > 0 for agent in trained)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch as th
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
@@ -133,14 +134,16 @@ class PluggedSAC(ResumableSAC):
     def load(
         cls: type[SelfPluggedSAC],
         path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | str | None = None,
         *args: Any,
         **kwargs: Any,
     ) -> SelfPluggedSAC:
         """
-        As SB3's ``load``. Plugs come from the file; ``weighter``, ``dynamics`` or ``objective`` must name the saved class,
-        ``..._kwargs`` may change its arguments.
+        As SB3's ``load``; the env may be an id, as in the constructor. Plugs come from the file; ``weighter``, ``dynamics`` or
+        ``objective`` must name the saved class, ``..._kwargs`` may change its arguments.
 
         :param path: zip file
+        :param env: env to go on with, or its id; None loads an agent that predicts
         :param args: as in SB3's ``load``
         :param kwargs: attributes to change
         :raises ValueError: if a plug of another class is asked for, naming both
@@ -153,7 +156,8 @@ class PluggedSAC(ResumableSAC):
         refuse_sac_zip(path)
         names = [name for contract in CONTRACTS for name in (contract, f"{contract}_kwargs")]
         requested = {name: kwargs.pop(name) for name in names if name in kwargs}
-        return super().load(path, *args, **kwargs, _requested_plugs=requested)
+        made = None if env is None else maybe_make_env(env, kwargs.get("verbose", 0))
+        return super().load(path, made, *args, **kwargs, _requested_plugs=requested)
 
     @classmethod
     def from_sac(

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 from sb3_tom.common.validation import check_integer
@@ -33,18 +34,29 @@ TEXT = ("env_wrapper", "vec_env_wrapper", "callback", "monitor_kwargs", "env_kwa
 EVALUATED = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
 """Keys whose strings the zoo takes for Python."""
 
+IMPORTED = ("env_wrapper", "vec_env_wrapper", "callback")
+"""Keys whose strings the zoo imports: one class, or a list; a mapping of one class to its arguments in place of a class."""
+
+NOISE = ("normal", "ornstein-uhlenbeck")
+
 
 class HyperparameterError(ValueError):
     """A bad hyperparameter; the message names file, env, key, what came and what is allowed."""
 
 
-def check_hyperparams(hyperparams: Any, algorithm: type, place: Callable[[str], str]) -> None:
+def check_hyperparams(
+    hyperparams: Any,
+    algorithm: type,
+    place: Callable[[str], str],
+    namespace: Mapping[str, Any] | None = None,
+) -> None:
     """
-    Refuse unknown and missing keys, and numbers that YAML 1.1 reads as strings (``3e-4``).
+    Refuse unknown and missing keys, numbers that YAML 1.1 reads as strings (``3e-4``), and what the zoo cannot convert.
 
     :param hyperparams: what the zoo has read, not yet converted
     :param algorithm: class that they are for
     :param place: from a key to the file and the env, for the message
+    :param namespace: names that Python in strings may use: those of the zoo's module; None looks at its grammar only
     :raises HyperparameterError: naming file, env, key, what came and what is allowed
     """
     if not isinstance(hyperparams, Mapping):
@@ -58,6 +70,7 @@ def check_hyperparams(hyperparams: Any, algorithm: type, place: Callable[[str], 
             if allowed is not None and key not in allowed:
                 raise ValueError(_unknown(key, value, allowed))
             _check_value(key, value)
+            _check_conversion(key, value, namespace)
         except ValueError as error:
             raise HyperparameterError(f"{place(key)}: {error}") from None
 
@@ -86,8 +99,6 @@ def _check_value(key: str, value: Any) -> None:
                     f"{path}={text!r} is a string, since YAML reads a number without a point or a sign of its exponent so; "
                     f"allowed: {path}: !!float {text}"
                 )
-    if key in EVALUATED and isinstance(value, str):
-        _check_python(key, value)
     if key in COUNTS:
         check_integer(key, value, 1)
     if key == "learning_rate" and isinstance(value, str):
@@ -96,12 +107,54 @@ def _check_value(key: str, value: Any) -> None:
             raise ValueError(f"learning_rate={value!r} is not allowed; allowed: a number, or 'lin_' and a number")
 
 
-def _check_python(key: str, text: str) -> None:
+def _check_conversion(key: str, value: Any, namespace: Mapping[str, Any] | None) -> None:
+    """What the zoo would fail to convert, with an error that names no key."""
+    if key in EVALUATED and isinstance(value, str):
+        _check_python(key, value, namespace)
+    if key in IMPORTED:
+        for entry in value if isinstance(value, list) else [value]:
+            _check_import(key, next(iter(entry), None) if isinstance(entry, Mapping) else entry)
+    if key == "policy":
+        _check_policy(value)
+    if key == "env_kwargs" and not isinstance(value, Mapping):
+        raise ValueError(f"env_kwargs={value!r} is not allowed; allowed: a mapping")
+    if key == "noise_type" and value is not None and not any(name in str(value) for name in NOISE):
+        raise ValueError(f"noise_type={value!r} is not allowed; allowed: one of {list(NOISE)}, with noise_std")
+
+
+def _check_python(key: str, text: str, namespace: Mapping[str, Any] | None) -> None:
+    allowed = "a class" if key == "replay_buffer_class" else "a mapping, or a string like 'dict(a=1)'"
     try:
-        compile(text, key, "eval")
+        code = compile(text, key, "eval")
     except SyntaxError as error:
-        allowed = "a mapping, or a string like 'dict(a=1)'"
         raise ValueError(f"{key}={text!r} is not Python: {error.msg}; allowed: {allowed}") from None
+    if namespace is None:
+        return
+    try:
+        value = eval(code, dict(namespace))  # as the zoo itself is about to do
+    except Exception as error:
+        raise ValueError(f"{key}={text!r} cannot be evaluated: {error!r}; allowed: {allowed}") from None
+    if not isinstance(value, type if key == "replay_buffer_class" else Mapping):
+        raise ValueError(f"{key}={text!r} is not allowed; allowed: {allowed}")
+
+
+def _check_policy(value: Any) -> None:
+    if isinstance(value, str) and "." in value:
+        _check_import("policy", value)
+    elif not isinstance(value, str | type):
+        raise ValueError(f"policy={value!r} is not allowed; allowed: 'MlpPolicy', or the path of a class")
+
+
+def _check_import(key: str, value: Any) -> None:
+    """What is no string is a class or an instance, as Python files of settings may give it."""
+    if not isinstance(value, str):
+        return
+    module, _, name = value.rpartition(".")
+    try:
+        getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        allowed = "the path of a class, such as package.module.Class"
+        raise ValueError(f"{key}={value!r} cannot be imported: {error}; allowed: {allowed}") from None
 
 
 def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ Each wrapper takes the method that it wraps, the manager, the algorithm's class,
 
 import math
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from sb3_tom.checkpoint import ResumeCallback
@@ -25,13 +26,28 @@ def _place(manager: Any) -> str:
 
 def read_hyperparameters(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
     """Check them before the zoo converts them, which fails without a name."""
-    hyperparams, saved = original(manager)
+    try:
+        hyperparams, saved = original(manager)
+    except (AttributeError, TypeError) as error:  # of a file without entries, or of an entry without keys
+        raise HyperparameterError(f"{_place(manager)}: {error}; allowed: a mapping of hyperparameters per env") from error
     custom = manager.custom_hyperparams or {}
-    check_hyperparams(hyperparams, algorithm, lambda key: _place(manager) if key in custom else _file(manager))
-    # The zoo gives the env_kwargs of a YAML file to the training env alone; other observations would stop the evaluation
-    if "env_kwargs" in hyperparams and manager._eval_env_kwargs_args is None:
-        manager.eval_env_kwargs = hyperparams["env_kwargs"]
+    namespace = vars(import_module("rl_zoo3.exp_manager"))
+    check_hyperparams(hyperparams, algorithm, lambda key: _place(manager) if key in custom else _file(manager), namespace)
+    _spread_env_kwargs(manager, hyperparams.get("env_kwargs"))
     return hyperparams, saved
+
+
+def _spread_env_kwargs(manager: Any, env_kwargs: Any) -> None:
+    """
+    The zoo gives the env_kwargs of a YAML file to the training env alone: the evaluation would stop at other observations, and
+    so would ``record_video``, which looks for them in the saved arguments of the command line.
+    """
+    if env_kwargs is None:
+        return
+    if manager._eval_env_kwargs_args is None:
+        manager.eval_env_kwargs = env_kwargs
+    if getattr(manager.args, "env_kwargs", None) is None:
+        manager.args.env_kwargs = dict(env_kwargs)
 
 
 def _file(manager: Any) -> str:

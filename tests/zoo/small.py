@@ -30,5 +30,5 @@ def experiment(folder: Path, algo: str = "mbpo_tom", env: str = "Pendulum-v1", *
     from rl_zoo3.exp_manager import ExperimentManager
 
     settings = {"n_timesteps": 60, "eval_freq": -1, "log_interval": -1, "verbose": 0, "device": "cpu", "env_kwargs": None}
-    settings["hyperparams"] = dict(SMALL)
-    return ExperimentManager(argparse.Namespace(), algo, env, str(folder), **{**settings, **kwargs})
+    settings |= {"hyperparams": dict(SMALL), "args": argparse.Namespace()}
+    return ExperimentManager(algo=algo, env_id=env, log_folder=str(folder), **{**settings, **kwargs})

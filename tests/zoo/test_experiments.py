@@ -1,15 +1,18 @@
 """Experiments through the RL Zoo's own manager: train, continue, bad values, diverged trials."""
 
+import argparse
 import os
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch as th
 
 pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 
 import optuna
+import yaml
 
 from sb3_tom import MBPO, MBPOTOM, PMACWeighter, UniformWeighter
 from sb3_tom.zoo.checks import HyperparameterError
@@ -97,11 +100,15 @@ def test_params_of_the_command_line_reach_the_plugs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [None, {"include_cfrc_ext_in_observation": True}])
-def test_evaluation_env_has_the_observations_of_the_training_env(tmp_path: Path, given: dict[str, Any] | None) -> None:
-    manager = experiment(tmp_path, env="Ant-v5", eval_freq=10, env_kwargs=given)
+def test_all_of_the_zoos_envs_have_the_observations_of_the_training_env(tmp_path: Path, given: dict[str, Any] | None) -> None:
+    manager = experiment(tmp_path, env="Ant-v5", eval_freq=10, env_kwargs=given, args=argparse.Namespace(env_kwargs=given))
     agent, _ = manager.setup_experiment()
     (callback,) = manager.callbacks
-    assert agent.observation_space.shape == callback.eval_env.observation_space.shape == ((27,) if given is None else (105,))
+    expected = (27,) if given is None else (105,)
+    assert agent.observation_space.shape == callback.eval_env.observation_space.shape == expected
+    # What enjoy and record_video read; the latter looks at the saved arguments of the command line only
+    saved = yaml.unsafe_load((Path(manager.params_path) / "args.yml").read_text())["env_kwargs"]
+    assert gymnasium.make("Ant-v5", **saved).observation_space.shape == expected
 
 
 BAD = {
@@ -120,6 +127,15 @@ BAD = {
     "policy_kwargs: 'dict('": r"policy_kwargs='dict\(' is not Python: '\(' was never closed; allowed: a mapping",
     "weighter_kwargs: 'dict(divergence=1)'": r"weighter_kwargs='dict\(divergence=1\)' is not allowed; allowed: a dict",
     "weighter_kwargs: {divergense: 'kl'}": r"divergense='kl' is not an argument of TOMWeighter; allowed:",
+    "policy_kwargs: 'dict(activation_fn=nn.Relu)'": r"policy_kwargs='.*' cannot be evaluated: Attr.*no attribute 'Relu'",
+    "policy_kwargs: '[64, 64]'": r"policy_kwargs='\[64, 64\]' is not allowed; allowed: a mapping",
+    "policy: 1": r"policy=1 is not allowed; allowed: 'MlpPolicy', or the path of a class$",
+    "policy: 'no_such.Policy'": r"policy='no_such\.Policy' cannot be imported: No module named 'no_such'; allowed: the",
+    "env_wrapper: [{gymnasium.wrappers.NoSuch: {a: 1}}]": r"env_wrapper='gymnasium\.wrappers\.NoSuch' cannot be imported",
+    "callback: 'Nothing'": r"callback='Nothing' cannot be imported: Empty module name; allowed: the path of a class",
+    "normalize: 'yes'": r"normalize='yes' cannot be evaluated: NameError",
+    "env_kwargs: 'dict(g=9.0)'": r"env_kwargs='dict\(g=9\.0\)' is not allowed; allowed: a mapping$",
+    "noise_type: 'brown'": r"noise_type='brown' is not allowed; allowed: one of \['normal', 'ornstein-uhlenbeck'\]",
     "dynamics_kwargs: {n_member: 3}": r"dynamics_kwargs=.*unexpected keyword argument 'n_member'",
 }
 
@@ -133,6 +149,14 @@ def test_bad_values_end_in_one_error_with_file_env_and_key(tmp_path: Path, line:
         manager.setup_experiment()
     assert str(caught.value).startswith(f"{path}, Pendulum-v1: ")
     assert str(caught.value).count(str(path)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "Pendulum-v1:", "Pendulum-v1: [1, 2]", "- Pendulum-v1"])
+def test_a_file_without_hyperparameters_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text(text)
+    with pytest.raises(HyperparameterError, match=r"mine\.yml, Pendulum-v1: .*; allowed: a mapping of hyperparameters"):
+        experiment(tmp_path, config=str(path), hyperparams=None).setup_experiment()
 
 
 @pytest.mark.parametrize("missing", ["policy", "n_timesteps"])
@@ -169,6 +193,18 @@ def test_diverged_trials_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     study = optuna.create_study(direction="maximize")
     study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 100}).objective, n_trials=1)
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
+
+
+def test_a_trial_that_falls_behind_is_pruned_and_the_search_goes_on(tmp_path: Path) -> None:
+    """By the zoo's own pruner, at the second of six evaluations: before that it waits."""
+    manager = optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 100}, n_timesteps=60, n_eval_episodes=1)
+    manager.n_evaluations = 6
+    study = optuna.create_study(direction="maximize", pruner=manager._create_pruner("median"))
+    perfect = optuna.trial.create_trial(value=0.0, intermediate_values=dict.fromkeys(range(1, 7), 0.0))
+    study.add_trials([perfect, perfect])
+    study.optimize(manager.objective, n_trials=2)
+    assert [trial.state for trial in study.trials[2:]] == [optuna.trial.TrialState.PRUNED] * 2
+    assert [list(trial.intermediate_values) for trial in study.trials[2:]] == [[1, 2], [1, 2]]
 
 
 def test_returns_that_are_not_numbers_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
