@@ -10,7 +10,7 @@ from matplotlib import colormaps
 
 from sb3_tom.plots.drawing import finish, panels, save
 from sb3_tom.plots.readers import Phase
-from sb3_tom.plots.runs import PathLike, Run, read_runs
+from sb3_tom.plots.runs import PathLike, Run, describe_sources, read_runs
 
 
 def plot_weight_by_age(paths: Sequence[PathLike] | PathLike, out: str | os.PathLike[str], n_phases: int = 6) -> Path:
@@ -39,8 +39,7 @@ def draw_weight_by_age(runs: Sequence[Run], out: str | os.PathLike[str], n_phase
     """
     drawn = [run for run in runs if run.phases]
     if not drawn:
-        sources = sorted({str(path) for run in runs for _, path in run.sources.values()})
-        raise ValueError(f"nothing holds weight by age: {sources or 'no run was found'}")
+        raise ValueError(f"nothing holds weight by age: {describe_sources(runs)}")
     figure, all_axes = panels(len(drawn))
     rows: list[dict[str, Any]] = []
     for axes, run in zip(all_axes, drawn, strict=True):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 
 from sb3_tom.plots.drawing import finish, grouped, panels, save
-from sb3_tom.plots.runs import PathLike, Run, read_runs
+from sb3_tom.plots.runs import PathLike, Run, describe_sources, read_runs
 from sb3_tom.plots.statistics import Summary, summarize
 
 
@@ -33,7 +33,7 @@ QUANTITIES = {
     "cumulative_max": Quantity("cumulative maximum of the mean return"),
     "episode_length_mean": Quantity("mean episode length of an evaluation"),
     "training_return": Quantity("mean return of the last training episodes", interpolate=True),
-    "ess": Quantity("effective sample size of the weights (share of the buffer)", interpolate=True),
+    "ess": Quantity("effective sample size (share of the buffer)", interpolate=True),
     "model_error": Quantity("held-out error of the model (unit scale)", interpolate=True, scale="log"),
     "global_error": Quantity("one-step error of the model on the buffer"),
     "local_error": Quantity("one-step error of the model on fresh episodes"),
@@ -74,8 +74,7 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
         raise ValueError(f"column={column!r} is not allowed; allowed: one of {sorted(QUANTITIES)}")
     drawn = [run for run in runs if run.series.get(column)]
     if not drawn:
-        sources = sorted({str(path) for run in runs for _, path in run.sources.values()})
-        raise ValueError(f"nothing holds {column}: {sources or 'no run was found'}")
+        raise ValueError(f"nothing holds {column}: {describe_sources(runs)}")
     quantity, rows = QUANTITIES[column], []
     tasks = grouped(drawn, lambda run: run.task)
     figure, all_axes = panels(len(tasks))

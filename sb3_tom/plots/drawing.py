@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 T = TypeVar("T")
+COLUMNS = 4
+"""Panels in a row."""
 
 
 def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
@@ -27,13 +29,17 @@ def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
     """
-    Panels in a row. A Figure without pyplot is drawn by Agg, no display needed.
+    Panels in rows of at most four. A Figure without pyplot is drawn by Agg, no display needed.
 
     :param count: how many
     """
-    figure = Figure(figsize=(6.4 * count, 4.2), layout="constrained")
-    axes: Any = figure.subplots(1, count, squeeze=False)
-    return figure, list(axes[0])
+    n_columns = min(count, COLUMNS)
+    n_rows = -(-count // n_columns)
+    figure = Figure(figsize=(6.4 * n_columns, 4.2 * n_rows), layout="constrained")
+    axes: Any = figure.subplots(n_rows, n_columns, squeeze=False)
+    for unused in axes.flat[count:]:
+        unused.remove()
+    return figure, list(axes.flat[:count])
 
 
 def finish(axes: Axes, legend_title: str | None = None, **texts: Any) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from sb3_tom.plots.statistics import Curve
 
 PathLike = str | os.PathLike[str]
 Labels = tuple[str, str, str]
+
+SHOWN = 3
+"""Files that a message names."""
 
 _ENV_ID = re.compile(r"-v\d+$")
 _NUMBERED = re.compile(r"^(?P<name>.+)_(?P<number>\d+)$")
@@ -65,6 +68,17 @@ def read_runs(paths: PathLike | Iterable[PathLike], task: str | None = None, met
             labels = (task or labels[0], method or labels[1], labels[2])
             _merge(runs.setdefault(labels, Run(*labels)), content, kind, path, goes_on=adopted is not None)
     return list(runs.values())
+
+
+def describe_sources(runs: Sequence[Run]) -> str:
+    """
+    For messages: which files were read, the first ones if they are many.
+
+    :param runs: what :func:`read_runs` returned
+    """
+    paths = sorted({str(path) for run in runs for _, path in run.sources.values()})
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(paths[:SHOWN]) + more or "no run was found"
 
 
 def _read(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:

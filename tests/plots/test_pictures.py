@@ -91,6 +91,21 @@ def test_weight_by_age(tmp_path: Path, figures: list[Any]) -> None:
     assert list(table(tmp_path / "w_summary.csv")[-1].values()) == ["t", "tom", "0", "2000", "7", "20.5"]
 
 
+def test_many_runs_are_drawn_in_rows(tmp_path: Path, figures: list[Any]) -> None:
+    plots.plot_weight_by_age([age_file(tmp_path / f"{seed}.csv", 1, "tom", seed) for seed in range(6)], tmp_path / "w.png")
+    titles = [axes.get_title() for axes in figures[0].axes]
+    assert titles == [f"t, tom, seed {seed}" for seed in range(6)]
+    assert [axes.get_subplotspec().rowspan.start for axes in figures[0].axes] == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_message_does_not_list_every_file(tmp_path: Path) -> None:
+    files = [age_file(tmp_path / f"{seed}.csv", 1, "tom", seed) for seed in range(5)]
+    with pytest.raises(ValueError, match=r"nothing holds return_mean: .*0\.csv, .*1\.csv, .*2\.csv and 2 more$"):
+        plots.plot_learning_curves(files, tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"nothing holds return_mean: no run was found$"):
+        plots.draw_curves([], tmp_path / "a.png")
+
+
 def test_nothing_to_draw(tmp_path: Path) -> None:
     ages, curve = age_file(tmp_path / "w.csv", 1), curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 1.0})
     for draw, file in (plots.plot_learning_curves, ages), (plots.plot_weight_by_age, curve):
