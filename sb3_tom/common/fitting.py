@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch as th
 
+from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_number
 from sb3_tom.common.weights import WeightedDraw
@@ -91,10 +92,11 @@ def _split(n_rows: int, settings: FitSettings, data: Transitions, generator: th.
 
 
 @th.no_grad()
-def _held_out_errors(model: "DynamicsModel", batch: Transitions, weights: th.Tensor) -> th.Tensor:
+def _held_out_errors(model: "DynamicsModel", pieces: list[Transitions], weights: th.Tensor) -> th.Tensor:
     """Weighted mean error of each member, ``[E]``; plain where all held-out weights vanish."""
     weights = th.where(weights.sum() > 0, weights, th.ones_like(weights))
-    return (model.validation_error(batch) * weights).sum(-1) / weights.sum()
+    errors = th.cat([model.validation_error(piece) for piece in pieces], dim=-1)
+    return (errors * weights).sum(-1) / weights.sum()
 
 
 def fit_by_gradient(
@@ -129,7 +131,8 @@ def fit_by_gradient(
     draw = WeightedDraw(train_weights if weighting == "sample" else th.ones_like(train_weights))
     extras = objective.prepare(model, data, context)
     best = _BestMembers(model, settings.improvement)
-    n_members = _held_out_errors(model, held.rows(th.zeros(1, dtype=th.long, device=data.device)), held_weights[:1]).numel()
+    n_members = _held_out_errors(model, held.split(1)[:1], held_weights[:1]).numel()
+    held_pieces = held.split(rows_at_once(data.device, n_members))
     epoch, stale = 0, 0
     while epoch < settings.max_epochs and stale < settings.patience:
         shape = (settings.steps_per_epoch, n_members, settings.batch_size)
@@ -137,7 +140,7 @@ def fit_by_gradient(
         factors = weights[rows] if weighting == "loss" else None
         _run_epoch(model, optimizer, data, rows, factors, objective, extras, context)
         epoch += 1
-        stale = 0 if best.update(_held_out_errors(model, held, held_weights)) else stale + 1
+        stale = 0 if best.update(_held_out_errors(model, held_pieces, held_weights)) else stale + 1
     best.restore()
     figures = {
         "epochs": float(epoch),

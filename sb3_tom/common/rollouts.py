@@ -6,15 +6,15 @@ from typing import NamedTuple
 import torch as th
 
 from sb3_tom.common.buffers import ImaginedBuffer
+from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.guards import check_magnitudes, magnitude
 from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.objectives.base import ModelObjective
 
-CHUNK = 10_000
-"""Starts that are rolled out together: their activations fit the processor's cache (docs/performance.md)."""
-
+_RETURNS = 10_000
+"""Rollouts whose returns the log's quantiles are taken from."""
 
 RewardFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
 """``reward_fn(observations, actions, next_observations) -> [B, 1]``, a known reward in place of the learned one."""
@@ -69,7 +69,7 @@ def branched_rollouts(
     alive_steps = th.zeros((), device=start_observations.device)
     ends, largest_state, largest_reward = alive_steps.clone(), alive_steps.clone(), alive_steps.clone()
     returns = []
-    for observations in start_observations.split(CHUNK):
+    for observations in start_observations.split(rows_at_once(start_observations.device)):
         alive = th.ones(observations.shape[0], 1, dtype=th.bool, device=observations.device)
         returns.append(th.zeros(observations.shape[0], 1, device=observations.device))
         for _ in range(length):
@@ -89,7 +89,7 @@ def branched_rollouts(
             f"the norm of the imagined rewards ({model if world.reward_fn is None else 'reward_fn'})": float(largest_reward),
         }
     )
-    low, high = th.quantile(th.cat(returns)[:CHUNK], th.tensor([0.05, 0.95], device=alive_steps.device)).tolist()
+    low, high = th.quantile(th.cat(returns)[:_RETURNS], th.tensor([0.05, 0.95], device=alive_steps.device)).tolist()
     return {
         "length": float(alive_steps / start_observations.shape[0]),
         "terminated_share": float(ends / alive_steps),

@@ -52,6 +52,15 @@ class Transitions(NamedTuple):
         """
         return Transitions(*(field[indices] for field in self))
 
+    def split(self, n_rows: int) -> "list[Transitions]":
+        """
+        All rows in their order, in pieces.
+
+        :param n_rows: rows of a piece; the last may have fewer
+        :return: views
+        """
+        return [Transitions(*fields) for fields in zip(*(field.split(n_rows) for field in self), strict=True)]
+
 
 class Batch(NamedTuple):
     """A minibatch of the policy update: B rows, real and imagined ones mixed; fields as in :class:`Transitions`."""

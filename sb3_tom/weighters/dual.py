@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch as th
 from torch import nn
 
+from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.weighters import functional
 from sb3_tom.weighters.holdout import BestState, hold_out
@@ -25,8 +26,6 @@ _SHIFT_RATE = 10.0
 """Learning rate of the shift relative to that of the network: it has to follow the network."""
 _HELD_OUT = 2048
 """Held-out rows that are looked at."""
-_CHUNK = 8192
-"""Rows that are weighed at once."""
 _HEAD_SCALE = 0.01
 """A new network starts near q = 0, where the weights are those of the log-ratio alone."""
 
@@ -46,6 +45,10 @@ class Pool(NamedTuple):
     inputs: th.Tensor
     log_ratio: th.Tensor
     terminated: th.Tensor
+
+    def split(self, n_rows: int) -> "list[Pool]":
+        """All rows in their order, in pieces of ``n_rows``."""
+        return [Pool(*parts) for parts in zip(*(part.split(n_rows) for part in self), strict=True)]
 
 
 class FlowDual(nn.Module):
@@ -72,6 +75,10 @@ class FlowDual(nn.Module):
         self.register_buffer("start_value", th.zeros(()))
 
     start_value: th.Tensor
+
+    @property
+    def _at_once(self) -> int:
+        return rows_at_once(self.start_value.device, 1 + self.settings.n_actions)
 
     def optimizer(self) -> th.optim.Optimizer:
         """A new optimiser of network and shift."""
@@ -195,8 +202,7 @@ class FlowDual(nn.Module):
         :return: w ``[N]``, float64
         """
         gamma = self.gamma(context)
-        chunks = th.arange(data.size, device=data.device).split(_CHUNK)
-        y = th.cat([self._chunk_residuals(data.rows(rows), log_ratio, context, gamma) for rows in chunks]).double()
+        y = th.cat([self._chunk_residuals(part, log_ratio, context, gamma) for part in data.split(self._at_once)]).double()
         if self.settings.mass_shift:
             mass = functional.mass_coefficients(data.terminated.squeeze(-1).double(), gamma, self.settings.terminal)
             y = y - functional.best_shift(y, mass, self.divergence.derivative) * mass
@@ -209,7 +215,9 @@ class FlowDual(nn.Module):
     @th.no_grad()
     def _solve_shift(self, pool: Pool, starts: th.Tensor, gamma: float) -> None:
         """Begin the descent at the best shift of the present network."""
-        y = th.cat([self._residuals(part, self(part.inputs), self(starts).mean(), gamma) for part in _split(pool)])
+        y = th.cat(
+            [self._residuals(part, self(part.inputs), self(starts).mean(), gamma) for part in pool.split(self._at_once)]
+        )
         mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
         self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
 
@@ -238,6 +246,10 @@ class FlowDual(nn.Module):
     @th.no_grad()
     def _pool(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
         """Draw the policy's actions at the next states."""
+        parts = [self._pool_part(part, log_ratio, context) for part in data.split(self._at_once)]
+        return Pool(*(th.cat(fields) for fields in zip(*parts, strict=True)))
+
+    def _pool_part(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
         n_actions = self.settings.n_actions
         following = data.next_observations.repeat_interleave(n_actions, dim=0)
         actions, _ = context.policy(following)
@@ -276,8 +288,3 @@ class FlowDual(nn.Module):
             return functional.dual_loss(y, start_value, gamma, self._conjugate_mean)
         mass = functional.mass_coefficients(batch.terminated, gamma, self.settings.terminal)
         return functional.dual_loss(y - self.shift * mass, start_value, gamma, self._conjugate_mean, self.shift)
-
-
-def _split(pool: Pool) -> list[Pool]:
-    """The pool in chunks."""
-    return [Pool(*parts) for parts in zip(*(part.split(_CHUNK) for part in pool), strict=True)]

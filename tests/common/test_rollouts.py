@@ -3,7 +3,8 @@
 import torch as th
 
 from sb3_tom.common.buffers import ImaginedBuffer
-from sb3_tom.common.rollouts import CHUNK, World, branched_rollouts
+from sb3_tom.common.chunks import rows_at_once
+from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
@@ -53,10 +54,10 @@ def test_against_single_rollouts() -> None:
 
 
 def test_all_chunks_are_rolled_out() -> None:
-    ring = ImaginedBuffer(10 * CHUNK, 2, 1, "cpu")
-    starts = th.zeros(2 * CHUNK + 3, 2)
-    branched_rollouts(World(Counting(), above(1e9), LikelihoodObjective(), None), starts, 2, context(), ring)
-    assert ring.size == 2 * (2 * CHUNK + 3)
+    n_starts = 2 * rows_at_once(th.device("cpu")) + 3
+    ring = ImaginedBuffer(5 * n_starts, 2, 1, "cpu")
+    branched_rollouts(World(Counting(), above(1e9), LikelihoodObjective(), None), th.zeros(n_starts, 2), 2, context(), ring)
+    assert ring.size == 2 * n_starts
 
 
 def test_a_known_reward_and_relabelling() -> None:
