@@ -1,14 +1,16 @@
 """
 Long runs of small agents: no guard may stop them and no sign of bad health may come up by itself.
 
-    python benchmarks/soak.py --updates 1000000
+    python benchmarks/soak.py --updates 1000000 --out docs/results/soak.csv
 
 trains each weighter on Pendulum-v1 and InvertedPendulum-v5 (one terminates, one does not) until all agents together have made
-the updates, and writes one CSV row per agent. A guard's error or a health warning ends in exit status 1.
+the updates, and writes one CSV row per agent. A guard's error or a health warning ends in exit status 1. Agents whose row the
+file has are not trained again, so that the command may be stopped and repeated.
 """
 
 import argparse
 import csv
+import math
 import sys
 import time
 import warnings
@@ -18,6 +20,7 @@ from typing import Any
 import torch as th
 
 from sb3_tom import MBPO
+from sb3_tom.common.evaluation import read_table
 from sb3_tom.common.guards import DivergenceError
 
 TASKS = ("Pendulum-v1", "InvertedPendulum-v5")
@@ -26,7 +29,7 @@ COLUMNS = ("task", "weighter", "updates", "env_steps", "model_phases", "seconds"
 
 
 def small_agent(task: str, weighter: str, width: int) -> MBPO:
-    """Real ratios and schedules; small networks, which diverge no later than large ones do."""
+    """Real ratios and schedules; networks small enough for a million updates on one core."""
     weighter_kwargs = {"q_arch": [width], "discriminator_arch": [width]} if weighter == "tom" else None
     return MBPO(
         "MlpPolicy",
@@ -50,7 +53,7 @@ def soak(task: str, weighter: str, updates: int, width: int) -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            agent.learn(500 + updates / agent.update_to_data_ratio, log_interval=None)
+            agent.learn(agent.learning_starts + math.ceil(updates / agent.update_to_data_ratio), log_interval=None)
         except DivergenceError as divergence:
             error = str(divergence)
     health = [str(warning.message) for warning in caught if str(warning.message).startswith("health/")]
@@ -58,23 +61,34 @@ def soak(task: str, weighter: str, updates: int, width: int) -> dict[str, Any]:
     return dict(zip(COLUMNS, (*values, round(time.monotonic() - started), error, " | ".join(health)), strict=True))
 
 
+def finished(path: Path, updates: int) -> list[dict[str, str]]:
+    """Rows of agents that have made the updates; the file is begun if it is not there."""
+    if not path.exists():
+        append(path, dict(zip(COLUMNS, COLUMNS, strict=True)))
+    return [row for row in read_table(path) if int(row["updates"]) >= updates]
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=1_000_000, help="of all agents together")
     parser.add_argument("--width", type=int, default=32, help="of all hidden layers")
-    parser.add_argument("--out", type=Path, default=None, help="CSV file")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file")
     arguments = parser.parse_args()
     th.set_num_threads(1)
     pairs = [(task, weighter) for task in TASKS for weighter in WEIGHTERS]
-    rows = []
+    share = math.ceil(arguments.updates / len(pairs))
+    rows = finished(arguments.out, share)
+    done = {(row["task"], row["weighter"]) for row in rows}
     for task, weighter in pairs:
-        rows.append(soak(task, weighter, -(-arguments.updates // len(pairs)), arguments.width))
-        print(rows[-1], flush=True)
-    if arguments.out is not None:
-        with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        if (task, weighter) not in done:
+            rows.append(soak(task, weighter, share, arguments.width))
+            append(arguments.out, rows[-1])
+            print(rows[-1], flush=True)
     return int(any(row["error"] or row["health_warnings"] for row in rows))
 
 

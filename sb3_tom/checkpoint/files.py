@@ -53,15 +53,16 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     """
     Read a checkpoint, or the newest usable one of a folder; damaged newer ones are named in a warning.
 
     :param path: file or folder
+    :return: the file that was read, and the state
     :raises ValueError: naming the file and what is wrong with it, or the folder if none in it is usable
     """
     if not Path(path).is_dir():
-        return read_archive(path)
+        return os.fspath(path), read_archive(path)
     problems: list[str] = []
     for file in reversed(list_checkpoints(path).values()):
         try:
@@ -71,7 +72,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             continue
         if problems:
             warnings.warn(f"{'; '.join(problems)}. An older one is used: {file}", stacklevel=2)
-        return state
+        return str(file), state
     problem = "; ".join(problems) or "there is no checkpoint in it"
     raise ValueError(
         f"path={os.fspath(path)!r} is not allowed: {problem}; allowed: a folder of a ResumeCallback, or a file of it"

@@ -71,14 +71,14 @@ class ResumableSAC(SAC):
         :param path: the file, or the folder of a :class:`ResumeCallback`, of which the newest usable file is taken
         :raises ValueError: naming the file and what is wrong with it, or the arguments that differ
         """
-        state = read_checkpoint(path)
+        file, state = read_checkpoint(path)
         different = different_arguments(state["arguments"], self)
         if different:
-            raise ValueError(f"{os.fspath(path)} is of an agent with other arguments: {', '.join(different)}")
-        self._take_over(state, path)
+            raise ValueError(f"{file} is of an agent with other arguments: {', '.join(different)}")
+        self._take_over(state, file)
 
-    def _take_over(self, state: dict[str, Any], path: str | os.PathLike[str]) -> None:
-        self.last_checkpoint = os.fspath(path)
+    def _take_over(self, state: dict[str, Any], file: str) -> None:
+        self.last_checkpoint = file
         restore_run(self, state)
         self.seed = state["arguments"].get(SEED, self.seed)
         self._resumption = moment_of(state)
@@ -94,14 +94,14 @@ class ResumableSAC(SAC):
             they were; and any that shall be others from now on
         :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
         """
-        state = read_checkpoint(path)
+        file, state = read_checkpoint(path)
         missing = [name for name in state["other_arguments"] if name not in arguments]
         if missing:
             raise ValueError(
                 f"resume needs {', '.join(missing)}: a checkpoint holds no code; allowed: what the run was constructed with"
             )
         agent = cls(**{"env": env, **state["arguments"], **arguments})
-        agent._take_over(state, path)
+        agent._take_over(state, file)
         return agent
 
     def learn(

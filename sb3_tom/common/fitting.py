@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch as th
 
 from sb3_tom.common.chunks import rows_at_once
+from sb3_tom.common.guards import check_magnitudes, magnitude
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_number
 from sb3_tom.common.weights import WeightedDraw
@@ -122,6 +123,7 @@ def fit_by_gradient(
     :param weighting: one of :data:`WEIGHTING`
     :param settings: budget and early stopping
     :return: best held-out error per member ``[E]``; figures for the log
+    :raises DivergenceError: if a step has overflowed; the model is then not usable
     """
     train_rows, held_rows = _split(data.size, settings, data, context.generator)
     held, held_weights = data.rows(held_rows), weights[held_rows]
@@ -141,6 +143,9 @@ def fit_by_gradient(
         _run_epoch(model, optimizer, data, rows, factors, objective, extras, context)
         epoch += 1
         stale = 0 if best.update(_held_out_errors(model, held_pieces, held_weights)) else stale + 1
+    # Not a member less in silence: its best parameters would come back, but not the moments of its optimiser
+    name = f"the norm of the weights of {type(model).__name__} at the end of its fit"
+    check_magnitudes({name: float(magnitude(model.parameters()))})
     best.restore()
     figures = {
         "epochs": float(epoch),

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv, TrainFreq
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.fitting import WEIGHTING
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 LARGEST_ENTROPY = 1e6
 """Bound of ``ent_coef`` and ``target_entropy``, far beyond any use: larger ones overflow float32 in a few products."""
+
+
+ENVS = "the id of a registered environment, a Gymnasium environment, or a VecEnv of Stable-Baselines3"
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
@@ -51,11 +56,16 @@ def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
 
     :param env: env, id, or None (while loading)
     :param verbose: as SB3's
-    :raises ValueError: see :func:`check_spaces`
+    :raises ValueError: if it is no env, or there is none of that name; see also :func:`check_spaces`
     """
     if env is None:
         return None
-    made = maybe_make_env(env, verbose)
+    try:
+        made = maybe_make_env(env, verbose)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(f"env={env!r} is not allowed: {error}; allowed: {ENVS}") from error
+    if not isinstance(made, gym.Env | VecEnv):
+        raise ValueError(f"env={env!r} is not allowed; allowed: {ENVS}")
     check_spaces(made.observation_space, made.action_space)
     return made
 
@@ -67,6 +77,8 @@ def check_arguments(agent: "MBPO") -> None:
     :param agent: integers given as ``1e5`` become int, a YAML list of ``train_freq`` a tuple
     :raises ValueError: naming the argument, what came and what is allowed
     """
+    if not hasattr(agent, "observation_space"):  # a file that is loaded brings it along
+        raise ValueError(f"env=None is not allowed; allowed: {ENVS}")
     check_spaces(agent.observation_space, agent.action_space)
     _check_sac(agent)
     for name, low in (

@@ -40,13 +40,23 @@ def finish(process: "subprocess.Popen[bytes]") -> None:
     assert process.wait(timeout=600) == 0
 
 
-def kill_between(process: "subprocess.Popen[bytes]", folder: Path, low: int, high: int, rng: random.Random) -> bool:
-    """Kill a run at a random moment while its newest checkpoint is of env steps from low to high; False if it was faster."""
+def seconds_per_step(process: "subprocess.Popen[bytes]", folder: Path, steps: int) -> float:
+    """Let a run end; its pace from its first checkpoint on."""
+    while newest(folder) < 1:
+        assert process.poll() is None
+        time.sleep(0.002)
+    first, started = newest(folder), time.monotonic()
+    finish(process)
+    return (time.monotonic() - started) / (steps - first)
+
+
+def kill_between(process: "subprocess.Popen[bytes]", folder: Path, low: int, high: int, seconds: float) -> bool:
+    """Kill a run so long after its checkpoint of low env steps; False if it had ended, or had one of more than high."""
     while newest(folder) < low:
         if process.poll() is not None:
             return False
         time.sleep(0.002)
-    time.sleep(rng.uniform(0.0, 0.4))
+    time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
     assert process.wait() in (-signal.SIGKILL, 0)
     return process.returncode != 0 and newest(folder) <= high
@@ -69,7 +79,7 @@ def test_killed_once(tmp_path: Path) -> None:
     run = ("Pendulum-v1", 1, "tom")
     whole = start(*run, tmp_path / "whole", 300, 40)
     killed = start(*run, tmp_path / "killed", 300, 40)
-    assert kill_between(killed, tmp_path / "killed", 80, 280, random.Random(0))
+    assert kill_between(killed, tmp_path / "killed", 80, 280, random.Random(0).uniform(0.0, 0.4))
     assert not (tmp_path / "killed" / "final.zip").exists()
     finish(start(*run, tmp_path / "killed", 300, 40))
     finish(whole)
@@ -83,12 +93,13 @@ def test_killed_once(tmp_path: Path) -> None:
 def test_killed_ten_times(env: str, n_envs: int, weighter: str, tmp_path: Path) -> None:
     steps, save_freq, rng = 1000, 20, random.Random(f"{env} {n_envs} {weighter}")
     run = (env, n_envs, weighter)
-    finish(start(*run, tmp_path / "whole", steps, save_freq))
+    pace = seconds_per_step(start(*run, tmp_path / "whole", steps, save_freq), tmp_path / "whole", steps)
     kills = 0
     while kills < 10:
         low = newest(tmp_path / "killed") + rng.randrange(1, 40)
         process = start(*run, tmp_path / "killed", steps, save_freq)
-        assert kill_between(process, tmp_path / "killed", low, steps - 1, rng), f"the run ended after {kills} kills"
+        moment = pace * rng.uniform(0.0, 2 * save_freq)  # anywhere between two checkpoints, also within a write
+        assert kill_between(process, tmp_path / "killed", low, steps - 1, moment), f"the run ended after {kills} kills"
         kills += 1
     finish(start(*run, tmp_path / "killed", steps, save_freq))
     assert_same_end(tmp_path / "whole", tmp_path / "killed")

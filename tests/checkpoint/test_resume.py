@@ -12,7 +12,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
 from sb3_tom import MBPO
 from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
@@ -56,6 +56,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"weighter": "pmac", "dynamics": "mdn", "use_sde": True, "sde_sample_freq": 7, "buffer_size": 100},
     {"env": PENDULUM, "dynamics": "linear", "termination_fn": "learned", "train_freq": (1, "episode")},
     {"noise": True, "n_envs": 2, "ent_coef": 0.1, "learning_rate": lambda progress: 1e-3 * progress, "seed": None},
+    {"env": PENDULUM, "normalized": True, "weighter": "pmac", "dynamics": "linear"},
     {"env": PENDULUM, "wrapped": True, "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},
 ]
 
@@ -67,6 +68,8 @@ def make_of(settings: dict[str, Any]) -> MBPO:
     if settings.pop("wrapped", False):
         venv = VecMonitor(DummyVecEnv([lambda: gym.wrappers.RescaleAction(gym.make(settings["env"]), -1.0, 1.0)] * 2))
         return small_agent(**{**settings, "env": venv})
+    if settings.pop("normalized", False):
+        return small_agent(**{**settings, "env": VecNormalize(make_vec_env(settings["env"], 2))})
     return make_agent(**settings)
 
 

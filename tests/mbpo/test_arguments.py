@@ -106,6 +106,14 @@ def test_unsupported_spaces_are_named(name: str, observation_space: spaces.Space
         MBPO("MlpPolicy", WithSpaces(observation_space, action_space))
 
 
+@pytest.mark.parametrize("env", [None, 3, "", "Hoper-v5", "nowhere:Hopper-v5", gym.Env, BOX, b"Pendulum-v1"])
+def test_what_is_no_env_is_named(env: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^env=.* is not allowed.*; allowed: the id of a registered environment, a Gymnasium"
+    ):
+        MBPO("MlpPolicy", env)
+
+
 def test_yaml_lists_and_whole_floats_are_taken() -> None:
     agent = small_agent(train_freq=[2, "step"], rollout_schedule=[0, 100, 1, 3], buffer_size=1e3, rollout_batch_size=1e2)
     assert (agent.train_freq.frequency, agent.buffer_size, agent.rollout_batch_size) == (2, 1000, 100)

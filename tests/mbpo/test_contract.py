@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import SAC
-from stable_baselines3.common.buffers import NStepReplayBuffer
+from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 from stable_baselines3.sac.policies import Actor, CnnPolicy, SACPolicy
 from torch import nn
 
@@ -55,11 +55,20 @@ def test_vec_normalize(weighter: str, n_envs: int) -> None:
     assert agent._n_updates > 0 and bool(th.isfinite(parameters_of(agent)).all())
 
 
+def test_stacked_frames_are_a_vector() -> None:
+    agent = small_agent(VecFrameStack(make_vec_env("Pendulum-v1", 2), 3), **TINY).learn(70)
+    assert agent._sizes == (9, 1) and agent._n_updates == 40
+
+
 def test_n_step_returns_are_refused() -> None:
     with pytest.raises(ValueError, match=r"n_steps=3 is not allowed: imagined transitions are one step long"):
         small_agent(n_steps=3)
-    with pytest.raises(ValueError, match=r"replay_buffer_class=NStepReplayBuffer is not allowed"):
-        small_agent(replay_buffer_class=NStepReplayBuffer)
+
+
+@pytest.mark.parametrize("buffer_class", [NStepReplayBuffer, HerReplayBuffer, DictReplayBuffer, ReplayBuffer])
+def test_other_replay_buffers_are_refused(buffer_class: type) -> None:
+    with pytest.raises(ValueError, match=rf"replay_buffer_class={buffer_class.__name__} is not allowed; allowed: None or"):
+        small_agent(replay_buffer_class=buffer_class)
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])

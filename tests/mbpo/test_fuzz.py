@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.sac.policies import CnnPolicy, MlpPolicy
 
 from sb3_tom import MBPO, LinearDynamics, PMACWeighter, UniformWeighter
@@ -61,8 +62,10 @@ def counts(low: int, high: int) -> st.SearchStrategy[Any]:
 
 
 SGD = {"net_arch": [4], "optimizer_class": th.optim.SGD}
+VEC_ENVS = [DummyVecEnv([lambda: Corridor(limit=20)] * n_envs) for n_envs in (1, 3)]
 NOISES = (NormalActionNoise, OrnsteinUhlenbeckActionNoise)
 VALID: dict[str, st.SearchStrategy[Any]] = {
+    "env": st.sampled_from(["Pendulum-v1", "Pendulum-v99", "CartPole-v1", Corridor(limit=20), *VEC_ENVS]),
     "policy": st.sampled_from(["MlpPolicy", MlpPolicy, CnnPolicy, "CnnPolicy"]),
     "learning_rate": numbers(0.0, 1.0) | st.just(lambda progress: 1e-3 * progress),
     "buffer_size": counts(1, 400),
@@ -113,23 +116,25 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "weight_rollout_starts": st.booleans(),
     "update_to_data_ratio": numbers(0.0, 0.3),
 }
-"""Values of each argument, of which most are valid and all small enough to train; junk is mixed in for all."""
+"""Values of each public argument, of which most are valid and all small enough to train; junk is mixed in for all."""
 
 NAMES_OF_THE_SAME = {
     "weighter_kwargs": ["alpha"],
     "dynamics_kwargs": ["ridge"],
     "replay_buffer_kwargs": ["n_start_observations"],
+    "env": ["observation_space=", "action_space="],
 }
 
 
 def test_every_argument_has_values() -> None:
-    assert set(VALID) == set(inspect.signature(MBPO).parameters) - {"env", "_init_setup_model"}
+    assert set(VALID) == set(inspect.signature(MBPO).parameters) - {"_init_setup_model"}
 
 
 def constructs_or_is_refused(name: str, value: Any) -> MBPO | None:
     """The agent, None if the value was refused by name."""
     tiny: dict[str, Any] = {
         "policy": "MlpPolicy",
+        "env": Corridor(limit=20),
         "learning_starts": 200,
         "batch_size": 8,
         "buffer_size": 400,
@@ -142,9 +147,10 @@ def constructs_or_is_refused(name: str, value: Any) -> MBPO | None:
         "update_to_data_ratio": 0.1,
     }
     try:
-        return MBPO(env=Corridor(limit=20), **{**tiny, name: value})
+        return MBPO(**{**tiny, name: value})
     except ValueError as error:
-        assert any(word in str(error) for word in (name, *NAMES_OF_THE_SAME.get(name, []))), f"{name}={value!r}: {error}"
+        named = "env=" if name == "env" else name  # "env" is in many words
+        assert any(word in str(error) for word in (named, *NAMES_OF_THE_SAME.get(name, []))), f"{name}={value!r}: {error}"
         return None
 
 

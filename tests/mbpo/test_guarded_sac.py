@@ -8,10 +8,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import MBPO
+from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.common.guards import DivergenceError
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor, parameters_of
@@ -77,6 +79,27 @@ def test_a_bad_first_observation() -> None:
     env.steps = 1
     with pytest.raises(DivergenceError, match=r"^the first observation of env 0.*env step 0, no checkpoint was written"):
         small_agent(env, **TINY).learn(100)
+
+
+def test_the_last_checkpoint_is_named_and_left_untouched(tmp_path: Path) -> None:
+    agent, files = small_agent(Faulty("reward", np.nan), **TINY), {}
+
+    def look(*_: Any) -> bool:
+        files.update({path.name: path.read_bytes() for path in tmp_path.glob("checkpoint_50*")})
+        return True
+
+    last = tmp_path / "checkpoint_50_steps.zip"
+    with pytest.raises(DivergenceError, match=rf"env step 60, last checkpoint: {last}; the agent is left in a sound"):
+        agent.learn(100, callback=[ResumeCallback(tmp_path, 25), ConvertCallback(look)])
+    assert files == {last.name: last.read_bytes()}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint_25_steps.zip", last.name}
+    other = small_agent(Faulty("reward", np.nan), **TINY)
+    other.load_checkpoint(tmp_path)  # a folder; the message names the file all the same
+    with (
+        pytest.warns(UserWarning, match="goes on with new episodes"),
+        pytest.raises(DivergenceError, match=f"env step 110, last checkpoint: {last};"),
+    ):
+        other.learn(200)
 
 
 def test_the_env_is_named_by_its_id_and_number() -> None:
@@ -155,6 +178,28 @@ def test_a_fit_that_finds_no_number_is_an_error(bad: float) -> None:
     poison(agent.dynamics.layers[0].weight, bad)
     with pytest.raises(DivergenceError, match=r"ProbabilisticEnsemble.layers"):
         agent.fit_model()
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_fit_that_overflows_halfway_is_an_error(bad: float, tmp_path: Path) -> None:
+    """The member's best parameters would come back and hide that its optimiser can make no step any more."""
+    agent = small_agent(Corridor(), **TINY).learn(70)
+    before, step, calls = parameters_of(agent).clone(), agent.objective.step, []
+
+    def spoiled(model: Any, *args: Any) -> None:
+        step(model, *args)
+        calls.append(1)
+        if len(calls) == 7:  # of five per epoch
+            poison(model.layers[0].weight, bad)
+
+    agent.objective.step = spoiled
+    with pytest.raises(DivergenceError, match=r"ProbabilisticEnsemble.layers \(the agent's dynamics\) is .*env step 70"):
+        agent.fit_model()
+    moments = [value for state in agent.dynamics.optimizer.state.values() for value in state.values()]
+    assert len(moments) > 0 and all(bool(th.isfinite(value).all()) for value in moments)
+    assert th.equal(before, parameters_of(agent))
+    del agent.objective.step
+    assert_sound(agent, tmp_path)
 
 
 @pytest.mark.parametrize("bad", BAD)

@@ -121,6 +121,7 @@ BAD = {
     "n_envs: 0": r"n_envs=0 is not allowed; allowed: an integer of at least 1$",
     "rollout_schedule: [0, 100, 1]": r"rollout_schedule=\[0, 100, 1\] is not allowed; allowed: a length",
     "train_freq: [1, 'step', 2]": r"train_freq=\(1, 'step', 2\) is not allowed",
+    "env_kwargs: {gravity: 1}": r"unexpected keyword argument 'gravity'",
     "real_ration: 0.1": r"the key real_ration=0\.1 is unknown; did you mean real_ratio\? allowed: \[",
     "seed: 1": r"the key seed=1 is not allowed: the zoo takes it from the command line$",
     "real_ratio: 1.5": r"real_ratio=1\.5 is not allowed; allowed: a number in \[0, 1\]$",
