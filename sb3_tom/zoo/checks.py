@@ -29,13 +29,16 @@ FROM_THE_COMMAND_LINE = ("self", "env", "tensorboard_log", "seed", "verbose", "d
 REQUIRED = ("n_timesteps", "policy")
 COUNTS = ("n_timesteps", "n_envs")
 TEXT = ("env_wrapper", "vec_env_wrapper", "callback", "monitor_kwargs", "env_kwargs", "normalize")
-"""Keys in which a string that looks like a number may be meant as a string."""
+"""Keys in which a string like "4" may be meant as a string; one like "3e-4" is not."""
 
 EVALUATED = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
 """Keys whose strings the zoo takes for Python."""
 
 IMPORTED = ("env_wrapper", "vec_env_wrapper", "callback")
 """Keys whose strings the zoo imports: one class, or a list; a mapping of one class to its arguments in place of a class."""
+
+MAPPINGS: dict[str, Any] = {"env_kwargs": Mapping, "monitor_kwargs": Mapping | str}
+"""Keys that the zoo unpacks as arguments."""
 
 NOISE = ("normal", "ornstein-uhlenbeck")
 
@@ -92,13 +95,12 @@ def _unknown(key: Any, value: Any, allowed: set[str]) -> str:
 
 
 def _check_value(key: str, value: Any) -> None:
-    if key not in TEXT:
-        for path, text in _strings(key, value):
-            if _is_number(text):
-                raise ValueError(
-                    f"{path}={text!r} is a string, since YAML reads a number without a point or a sign of its exponent so; "
-                    f"allowed: {path}: !!float {text}"
-                )
+    for path, text in _strings(key, value):
+        if _is_number(text) and (key not in TEXT or "e" in text.lower()):
+            raise ValueError(
+                f"{path}={text!r} is a string, since YAML reads a number without a point or a sign of its exponent so; "
+                f"allowed: {path}: !!float {text}"
+            )
     if key in COUNTS:
         check_integer(key, value, 1)
     if key == "learning_rate" and isinstance(value, str):
@@ -116,8 +118,8 @@ def _check_conversion(key: str, value: Any, namespace: Mapping[str, Any] | None)
             _check_import(key, next(iter(entry), None) if isinstance(entry, Mapping) else entry)
     if key == "policy":
         _check_policy(value)
-    if key == "env_kwargs" and not isinstance(value, Mapping):
-        raise ValueError(f"env_kwargs={value!r} is not allowed; allowed: a mapping")
+    if key in MAPPINGS and not isinstance(value, MAPPINGS[key]):
+        raise ValueError(f"{key}={value!r} is not allowed; allowed: a mapping")
     if key == "noise_type" and value is not None and not any(name in str(value) for name in NOISE):
         raise ValueError(f"noise_type={value!r} is not allowed; allowed: one of {list(NOISE)}, with noise_std")
 

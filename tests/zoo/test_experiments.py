@@ -136,6 +136,8 @@ BAD = {
     "callback: 'Nothing'": r"callback='Nothing' cannot be imported: Empty module name; allowed: the path of a class",
     "normalize: 'yes'": r"normalize='yes' cannot be evaluated: NameError",
     "env_kwargs: 'dict(g=9.0)'": r"env_kwargs='dict\(g=9\.0\)' is not allowed; allowed: a mapping$",
+    "env_kwargs: {g: 1e1}": r"env_kwargs\.g='1e1' is a string.*allowed: env_kwargs\.g: !!float 1e1$",
+    "monitor_kwargs: [1]": r"monitor_kwargs=\[1\] is not allowed; allowed: a mapping$",
     "noise_type: 'brown'": r"noise_type='brown' is not allowed; allowed: one of \['normal', 'ornstein-uhlenbeck'\]",
     "dynamics_kwargs: {n_member: 3}": r"dynamics_kwargs=.*unexpected keyword argument 'n_member'",
 }
