@@ -109,6 +109,11 @@ class WeightedReplayBuffer(ReplayBuffer):
         """Number of stored transitions, all envs together."""
         return self.size() * self.n_envs
 
+    @property
+    def capacity(self) -> int:
+        """Transitions that there is room for, all envs together: SB3 rounds ``buffer_size`` down to a multiple of them."""
+        return self.buffer_size * self.n_envs
+
     def _view(self, array: np.ndarray) -> th.Tensor:
         """The filled part of ``[buffer_size, n_envs, ...]`` as ``[N, ...]``, without a copy on the CPU."""
         flat = array[: self.size()].reshape(self.n_transitions, *array.shape[2:])
@@ -131,6 +136,10 @@ class WeightedReplayBuffer(ReplayBuffer):
             fields = [field.flatten(0, 1) for field in resident.update(self._n_added, self.pos, self.size())]
         observations, actions, next_observations, rewards, terminated, versions = fields
         return Transitions(observations, actions, next_observations, rewards.unsqueeze(-1), terminated.unsqueeze(-1), versions)
+
+    def forget_copies(self) -> None:
+        """To be called after rows were written otherwise than by :meth:`add`: copies on other devices are made anew."""
+        _RESIDENT.pop(self, None)
 
     def row_weights(self) -> th.Tensor:
         """Weights of all stored rows, ``[N]``."""

@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
-from sb3_tom.common.diagnostics import RemainingTime, weight_by_age, weight_figures
+from sb3_tom.common.diagnostics import weight_by_age, weight_figures
 from sb3_tom.common.fast_matmul import fast_matmul
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.schedules import RolloutSchedule, phases_kept
@@ -19,13 +19,14 @@ from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weights import WeightedDraw, usable_weights
 from sb3_tom.mbpo.arguments import check_arguments, checked_env
 from sb3_tom.mbpo.contract import check_before_sac
-from sb3_tom.mbpo.guarded_sac import GuardedSAC, guarded
+from sb3_tom.mbpo.counted_sac import CountedSAC
+from sb3_tom.mbpo.guarded_sac import guarded
 from sb3_tom.mbpo.policy_update import make_context, mixed_batches, update_policy
 
 SelfMBPO = TypeVar("SelfMBPO", bound="MBPO")
 
 
-class MBPO(GuardedSAC):
+class MBPO(CountedSAC):
     """
     SAC on short imagined rollouts of a learned dynamics model, which is fitted to weighted real transitions (MBPO; with the
     weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
@@ -153,8 +154,7 @@ class MBPO(GuardedSAC):
         self.weight_rollout_starts = weight_rollout_starts
         self.update_to_data_ratio = update_to_data_ratio
         self.policy_version = 0
-        self._new_transitions = self._trained_transitions = 0  # since the last model phase; since training began
-        self._owed_updates = 0.0
+        self._new_transitions = 0  # since the last model phase
         if _init_setup_model:
             self._setup_model()
 
@@ -166,7 +166,6 @@ class MBPO(GuardedSAC):
         self.replay_buffer.policy_version = self.policy_version
         self._set_up_plugs()
         self.imagined = ImaginedBuffer(0, *self._sizes, self.device)
-        self._remaining_time = RemainingTime()
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """
@@ -176,7 +175,7 @@ class MBPO(GuardedSAC):
         :param gradient_steps: SB3's number; with ``self.gradient_steps=-1`` the real transitions just collected
         :param batch_size: minibatch of the policy update
         """
-        if self.replay_buffer.n_transitions < min(max(self.learning_starts, 1), self.buffer_size):
+        if self.replay_buffer.n_transitions < min(max(self.learning_starts, 1), self.replay_buffer.capacity):
             return  # an agent that was loaded without its replay buffer must not fit its model to a handful of rows
         if self.imagined.size == 0 or self._new_transitions >= self.model_train_freq:
             self.fit_weights()
@@ -259,26 +258,8 @@ class MBPO(GuardedSAC):
             return
         self._record("train", update_policy(self, mixed_batches(self), gradient_steps, batch_size or self.batch_size))
 
-    def _due_updates(self, gradient_steps: int) -> int:
-        """True update-to-data ratio: per transition, whatever the number of envs, fractions carried on."""
-        if self.gradient_steps >= 0:
-            return gradient_steps
-        self._trained_transitions += gradient_steps
-        self._owed_updates += self.update_to_data_ratio * gradient_steps
-        due = int(self._owed_updates + 1e-9)
-        self._owed_updates -= due
-        return due
-
     def _on_step(self) -> None:
         self._new_transitions += self.n_envs
-
-    def dump_logs(self) -> None:
-        """SB3's log, with the ratio that was really reached and the time that is left."""
-        if self._trained_transitions:
-            self.logger.record("train/update_to_data_ratio", self._updates_made() / self._trained_transitions)
-            eta = self._remaining_time(self.num_timesteps, self._total_timesteps)
-            self.logger.record("time/eta", eta, exclude="tensorboard")
-        super().dump_logs()
 
     def learn(
         self: SelfMBPO,
@@ -294,4 +275,4 @@ class MBPO(GuardedSAC):
         return super().learn(steps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "imagined", "generator", "_remaining_time", "rollout_length"]
+        return [*super()._excluded_save_params(), "imagined", "generator", "rollout_length"]

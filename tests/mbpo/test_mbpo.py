@@ -242,6 +242,13 @@ def test_learning_from_the_first_step() -> None:
     assert bool(th.isfinite(parameters_of(agent)).all())
 
 
+def test_a_full_buffer_is_enough_to_begin() -> None:
+    """100 rows for 3 envs are 33 for each: 100 transitions are never there."""
+    agent = small_agent(make_vec_env(Corridor, 3), buffer_size=100, learning_starts=100).learn(120)
+    assert agent.replay_buffer.n_transitions == 99
+    assert optimizer_steps(agent.critic.optimizer) == 2 * 21  # from 102 env steps on, three at a time
+
+
 @pytest.mark.parametrize(("cls", "name"), [(MBPO, "UniformWeighter"), (MBPOPMAC, "PMACWeighter"), (MBPOTOM, "TOMWeighter")])
 def test_default_weighters(cls: type[MBPO], name: str) -> None:
     agent = cls("MlpPolicy", "Pendulum-v1", buffer_size=10)

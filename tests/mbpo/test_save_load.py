@@ -149,6 +149,17 @@ def test_a_sac_users_buffer_is_loaded_and_used(tmp_path: Path) -> None:
     assert agent._n_updates > 0
 
 
+def test_a_loaded_buffer_with_room_for_less_than_learning_starts_is_used(tmp_path: Path) -> None:
+    sac = SAC("MlpPolicy", "Pendulum-v1", learning_starts=300, buffer_size=40, seed=0)
+    sac.learn(60)
+    sac.save_replay_buffer(tmp_path / "sac")
+    agent = small_agent(learning_starts=50)
+    agent.load_replay_buffer(tmp_path / "sac")
+    agent.learn(60)
+    assert agent.replay_buffer.n_transitions == 40
+    assert agent._n_updates == 2 * 10
+
+
 def test_a_buffer_of_other_envs_is_refused(tmp_path: Path) -> None:
     small_agent(make_vec_env("Pendulum-v1", 2)).learn(60).save_replay_buffer(tmp_path / "buffer")
     agent = small_agent()
