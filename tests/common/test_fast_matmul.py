@@ -1,5 +1,7 @@
 """The faster library must give float32's accuracy, leave the user's setting alone, and never be trusted untested."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch as th
 
@@ -34,6 +36,19 @@ def test_another_processor_keeps_pytorchs_choice(monkeypatch: pytest.MonkeyPatch
         before = th.backends.mkldnn.matmul.fp32_precision
         with fast_matmul():
             assert th.backends.mkldnn.matmul.fp32_precision == before
+    finally:
+        onednn_is_exact.cache_clear()
+
+
+def test_an_older_pytorch_without_the_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SB3 needs 2.8, the setting came with 2.9."""
+    monkeypatch.setattr(module, "_is_amd", lambda: True)
+    monkeypatch.setattr(th.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(th.backends, "mkldnn", SimpleNamespace(is_available=lambda: True))
+    onednn_is_exact.cache_clear()
+    try:
+        with fast_matmul():
+            assert relative_error(th.randn(5, 5), th.randn(5, 5)) < 1e-6
     finally:
         onednn_is_exact.cache_clear()
 
