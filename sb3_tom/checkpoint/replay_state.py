@@ -8,6 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_tom.checkpoint.codec import is_plain
+from sb3_tom.common.buffers import WeightedReplayBuffer
 
 State = dict[str, Any]
 
@@ -55,3 +56,5 @@ def restore_replay(buffer: ReplayBuffer, state: State) -> None:
         getattr(buffer, name)[: len(value)] = value
     for name, value in saved.items():
         setattr(buffer, name, value)
+    if isinstance(buffer, WeightedReplayBuffer):
+        buffer.forget_copies()

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sb3_tom.checkpoint.replay_state import replay_state, restore_replay
 from sb3_tom.common import buffers
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.resident import ResidentRows
@@ -95,3 +97,18 @@ def test_rows_of_another_run_are_sent_anew() -> None:
     array[:5] = 2.0
     (copy,) = resident.update(5, 5, 5)
     np.testing.assert_array_equal(copy.numpy(), array[:5])
+
+
+@pytest.mark.parametrize(("own", "other"), [(8, 5), (3, 7), (5, 5)])
+def test_a_checkpoint_read_into_a_used_buffer_is_sent_anew(own: int, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``load_checkpoint`` into an agent that has rows already, of a run that is less far, further, or as far."""
+    monkeypatch.setattr("sb3_tom.common.buffers.ResidentRows", lambda arrays, device: ResidentRows(arrays, "cpu"))
+    box = spaces.Box(-100, 100, (2,), dtype=np.float32)
+    buffers_of = [AwayFromTheCPU(8, box, box) for _ in range(2)]
+    for buffer, n_rows, sign in zip(buffers_of, (own, other), (-1, 1), strict=True):
+        for step in range(1, n_rows + 1):
+            rows = np.full((1, 2), sign * step, dtype=np.float32)
+            buffer.add(rows, rows, rows, np.zeros(1), np.zeros(1), [{}])
+        buffer.transitions()
+    restore_replay(buffers_of[0], deepcopy(replay_state(buffers_of[1])))
+    assert buffers_of[0].transitions().observations[:, 0].tolist() == [float(step) for step in range(1, other + 1)]
