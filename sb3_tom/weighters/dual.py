@@ -253,8 +253,8 @@ class FlowDual(nn.Module):
         n_actions = self.settings.n_actions
         following = data.next_observations.repeat_interleave(n_actions, dim=0)
         actions, _ = context.policy(following)
-        next_inputs = self._inputs(following, actions).unflatten(0, (data.size, n_actions))
-        own_inputs = self._inputs(data.observations, data.actions).unsqueeze(1)
+        next_inputs = self.inputs(following, actions).unflatten(0, (data.size, n_actions))
+        own_inputs = self.inputs(data.observations, data.actions).unsqueeze(1)
         return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), data.terminated.squeeze(-1))
 
     @th.no_grad()
@@ -264,10 +264,7 @@ class FlowDual(nn.Module):
         order = th.randperm(n_starts, generator=context.generator, device=start_observations.device)
         observations = start_observations[order[:_START_PAIRS]].repeat_interleave(max(1, _START_PAIRS // n_starts), dim=0)
         actions, _ = context.policy(observations)
-        return self._inputs(observations, actions)
-
-    def _inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        return self.standardizer(th.cat([observations, actions], dim=-1))
+        return self.inputs(observations, actions)
 
     def _residuals(self, pool: Pool, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
         """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the pool's inputs."""
