@@ -3,14 +3,13 @@
 import argparse
 from pathlib import Path
 
-from stable_baselines3.common.callbacks import CheckpointCallback
-
 from sb3_tom import MBPO
+from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
 from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback
 
 
 def main() -> None:
-    """Train one agent and leave its files in one folder."""
+    """Train one agent and leave its files in one folder; started again after a crash, go on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", default="Hopper-v5")
     parser.add_argument("--weighter", default="tom", choices=["uniform", "pmac", "tom"])
@@ -32,8 +31,10 @@ def main() -> None:
     callbacks = [
         LearningCurveCallback(arguments.env, out / "learning_curve.csv", arguments.eval_freq, method=arguments.weighter),
         WeightByAgeCallback(out / "weight_by_age.csv", method=arguments.weighter),
-        CheckpointCallback(max(arguments.eval_freq, 1000), str(out / "checkpoints"), save_replay_buffer=True),
+        ResumeCallback(out / "checkpoints", save_freq=1000),  # keeps the newest two
     ]
+    if latest_checkpoint(out / "checkpoints"):
+        agent.load_checkpoint(out / "checkpoints")
     agent.learn(arguments.steps, callback=callbacks, progress_bar=True)
     agent.save(out / "agent")
     print(f"Everything is in {out}; to draw it: python -m sb3_tom.plots all {arguments.out} --out plots")

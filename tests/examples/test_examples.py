@@ -1,5 +1,6 @@
 """Every example runs from its command line, with an agent small enough for a test, and does what it says."""
 
+import inspect
 import re
 import runpy
 import sys
@@ -43,6 +44,8 @@ class SmallMBPO(sb3_tom.MBPO):
         super().__init__(*args, **{**kwargs, **small})
         type(self).made.append(self)
 
+    __init__.__signature__ = inspect.signature(sb3_tom.MBPO.__init__)  # type: ignore[attr-defined]  # for checkpoints
+
 
 Run = Callable[..., dict[str, Any]]
 
@@ -80,6 +83,10 @@ def test_train(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert len((out / "learning_curve.csv").read_text().splitlines()) == 1 + 2
     assert isinstance(only_agent().weighter, sb3_tom.PMACWeighter) and only_agent().policy_version > 0
     assert str(out) in capsys.readouterr().out
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == [
+        "checkpoint_0_steps.zip",
+        "checkpoint_130_steps.zip",
+    ]
 
 
 def test_custom_weighter(run: Run) -> None:
