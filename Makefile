@@ -27,10 +27,11 @@ help:
 	@echo "make clean           remove .venv and build folders"
 
 # torch comes first and by its exact pin: a machine that holds the CPU build then uses it, instead of fetching CUDA wheels.
+# From an index of its own it comes alone: that index need not have the pinned versions of what torch depends on.
 $(STAMP): setup.py constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt $(TORCH)
+	$(PIP) install $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) -c constraints.txt $(TORCH)
 	$(PIP) install -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 

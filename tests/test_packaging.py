@@ -121,6 +121,16 @@ def test_torch_has_one_pin() -> None:
     assert pins()["torch"] == pin
 
 
+def test_an_index_for_torch_serves_nothing_else(tmp_path: Path) -> None:
+    """It need not hold the pinned versions of torch's dependencies; the next command installs them."""
+    command = ["make", "-n", "venv", f"VENV={tmp_path / 'new'}", "TORCH_INDEX=https://example.org/cpu"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=environment).stdout.splitlines()
+    (torch,) = (number for number, line in enumerate(lines) if "example.org" in line)
+    assert " --no-deps " in lines[torch] and "torch==" in lines[torch]
+    assert "-c constraints.txt -e" in lines[torch + 1]
+
+
 def test_readme_and_continuous_integration_run_the_same_command() -> None:
     assert re.search(r"^make test$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     script = ROOT / ".ci" / "run"
