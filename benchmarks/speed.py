@@ -23,6 +23,7 @@ import time
 from datetime import date
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import speed_parts
@@ -111,16 +112,21 @@ def phase(arguments: argparse.Namespace) -> list[Row]:
 
 
 def run(arguments: argparse.Namespace) -> list[Row]:
-    """Whole runs on Hopper at a small and a large buffer."""
+    """Whole runs on Hopper at a small and a large buffer, taking turns."""
     rows: list[Row] = []
+    sizes = (min(5_000, arguments.rows), arguments.rows)
     for method in ("mbpo", "mbpo_tom"):
-        totals = []
-        for n_rows in (min(5_000, arguments.rows), arguments.rows):
-            figures = speed_parts.whole_run(method, n_rows, arguments.phases, arguments.device)
-            totals.append(figures["total"])
-            note = ", ".join(f"{name} {value:.1f}" for name, value in figures.items() if name != "total")
-            note += f"; {totals[-1] / totals[0]:.2f} x the small buffer" if len(totals) > 1 else ""
-            rows.append((f"whole run, Hopper, ratio 20, {n_rows} rows", method, figures["total"], "ms per env step", note))
+        phases = {n_rows: speed_parts.phase_part(method, n_rows, arguments.device) for n_rows in sizes}
+        measured: dict[int, list[dict[str, float]]] = {n_rows: [] for n_rows in sizes}
+        for _, (n_rows, phase) in product(range(arguments.phases), phases.items()):
+            measured[n_rows].append(phase())
+        for n_rows, figures in measured.items():
+            medians = {name: statistics.median(figure[name] for figure in figures) for name in figures[0]}
+            note = ", ".join(f"{name} {value:.1f}" for name, value in medians.items() if name != "total")
+            pairs = zip(figures, measured[sizes[0]], strict=True)
+            growth = statistics.median(ours["total"] / small["total"] for ours, small in pairs)
+            note += f"; {growth:.2f} x the small buffer" if n_rows > sizes[0] else ""
+            rows.append((f"whole run, Hopper, ratio 20, {n_rows} rows", method, medians["total"], "ms per env step", note))
     return rows
 
 
@@ -205,7 +211,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--rows", type=int, default=100_000, help="real rows of the large buffer")
-    parser.add_argument("--phases", type=int, default=1, help="model phases (250 env steps each) of a whole run")
+    parser.add_argument("--phases", type=int, default=3, help="model phases (250 env steps each) of a whole run")
     parser.add_argument("--gpu", action="store_true", help="measure on CUDA")
     parser.add_argument("--sbx-python", help="interpreter that has sbx-rl, if this one has not")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], help="of the section of that name")

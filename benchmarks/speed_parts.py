@@ -145,35 +145,37 @@ def fill(agent: MBPO, n_rows: int) -> None:
     agent._last_obs = None
 
 
-def whole_run(method: str, n_rows: int, phases: int, device: str = "cpu") -> dict[str, float]:
+def phase_part(method: str, n_rows: int, device: str = "cpu") -> Callable[[], dict[str, float]]:
     """
-    Env steps of ``phases`` model phases from a buffer of ``n_rows`` rows on.
+    A run with the learning curves' settings, from a buffer of ``n_rows`` rows on.
 
-    :return: ms per env step and their parts, minibatches per model phase
+    :return: each call goes on for a model phase and its env steps: ms per env step, their parts, minibatches of the phase
     """
     agent = evidence_agent(method, **({} if device == "cpu" else {"device": device}))
     fill(agent, n_rows)
     agent.learn(1, reset_num_timesteps=False, log_interval=None)  # the first model phase, not timed
-    env_steps = phases * agent.model_train_freq
     spent: dict[str, float] = {}
     record = agent._record
 
     def count(group: str, figures: dict[str, float]) -> None:
         record(group, figures)
-        for name in ("seconds", "gradient_steps"):
-            spent[f"{group} {name}"] = spent.get(f"{group} {name}", 0.0) + figures.get(name, 0.0)
+        spent.update({f"{group} {name}": figures.get(name, 0.0) for name in ("seconds", "gradient_steps")})
 
     agent._record = count  # type: ignore[method-assign]
-    start = time.perf_counter()
-    agent.learn(env_steps, reset_num_timesteps=False, log_interval=None)
-    if device != "cpu":
-        th.cuda.synchronize()
-    per_step = 1e3 / env_steps
-    parts = {group: spent.get(f"{group} seconds", 0.0) * per_step for group in ("weighter", "model", "rollout_model")}
-    total = (time.perf_counter() - start) * per_step
-    rest = total - sum(parts.values())
-    minibatches = spent.get("model gradient_steps", 0.0) / phases
-    return {"total": total, **parts, "updates and env": rest, "minibatches per phase": minibatches}
+    per_step = 1e3 / agent.model_train_freq
+
+    def phase() -> dict[str, float]:
+        spent.clear()
+        start = time.perf_counter()
+        agent.learn(agent.model_train_freq, reset_num_timesteps=False, log_interval=None)
+        if device != "cpu":
+            th.cuda.synchronize()
+        total = (time.perf_counter() - start) * per_step
+        parts = {group: spent.get(f"{group} seconds", 0.0) * per_step for group in ("weighter", "model", "rollout_model")}
+        rest = total - sum(parts.values())
+        return {"total": total, **parts, "updates and env": rest, "minibatches": spent.get("model gradient_steps", 0.0)}
+
+    return phase
 
 
 def resident_memory(n_rows: int) -> dict[str, float]:

@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def guarded(*parts: str) -> Callable[[F], F]:
     """
-    A verb of the agent that leaves ``parts`` as they were should it diverge.
+    A verb of the agent that needs real transitions and leaves ``parts`` as they were should it diverge.
 
     :param parts: "policy", or names of plugs, whose weights are checked afterwards
     """
@@ -42,6 +42,11 @@ def guarded(*parts: str) -> Callable[[F], F]:
     def decorate(verb: F) -> F:
         @wraps(verb)
         def call(agent: "GuardedSAC", *args: Any, **kwargs: Any) -> Any:
+            if agent.replay_buffer.n_transitions == 0:
+                allowed = "after learn(), load_replay_buffer() or replay_buffer.add()"
+                raise ValueError(
+                    f"{verb.__name__}() is not allowed: the replay buffer holds no transitions; allowed: {allowed}"
+                )
             with agent._guarding(parts):
                 return verb(agent, *args, **kwargs)
 
@@ -62,6 +67,8 @@ class GuardedSAC(PluggedSAC):
         try:
             super()._setup_model()
         except (TypeError, AssertionError, RuntimeError, KeyError) as error:
+            if isinstance(error, th.OutOfMemoryError):
+                raise
             given = f"policy_kwargs={self.policy_kwargs!r}, replay_buffer_kwargs={self.replay_buffer_kwargs!r}"
             raise ValueError(f"{given} do not fit the policy or the replay buffer: {error}") from error
         check_optimizers(self)

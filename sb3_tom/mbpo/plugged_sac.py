@@ -125,9 +125,10 @@ class PluggedSAC(ResumableSAC):
             if type(saved) is not type(wanted):
                 raise ValueError(
                     f"{name}={type(wanted).__name__} is not allowed: the file was saved with {name}={type(saved).__name__}; "
-                    f"allowed: the same class, or no {name} argument at all"
+                    f"allowed: the same class, or MBPO.load without a {name}, which takes any"
                 )
-            specs[name] = (value, kwargs)
+            if isinstance(value, Plug) or f"{name}_kwargs" in requested:  # the name alone changes nothing
+                specs[name] = (value, kwargs)
         return specs
 
     @classmethod

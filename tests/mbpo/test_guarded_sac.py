@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
@@ -270,3 +271,19 @@ def test_loaded_parameters_are_not_undone_by_an_old_backup() -> None:
     with pytest.raises(DivergenceError):
         agent.train_policy(3)
     assert th.equal(before, parameters_of(agent))
+
+
+@pytest.mark.parametrize("verb", ["fit_weights", "fit_model", "imagine", "train_policy"])
+def test_verbs_need_transitions(verb: str) -> None:
+    arguments = (3,) if verb == "train_policy" else ()
+    with pytest.raises(ValueError, match=rf"{verb}\(\) is not allowed: the replay buffer holds no transitions"):
+        getattr(small_agent(), verb)(*arguments)
+
+
+def test_a_device_without_memory_is_not_blamed_on_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(agent: SAC) -> None:
+        raise th.OutOfMemoryError("full")
+
+    monkeypatch.setattr(SAC, "_setup_model", full)
+    with pytest.raises(th.OutOfMemoryError, match="full"):
+        small_agent()

@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_tom import MBPO, MBPOTOM, Context, TOMWeighter, Transitions, Weighter
+from sb3_tom import MBPO, MBPOPMAC, MBPOTOM, Context, TOMWeighter, Transitions, Weighter
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 
@@ -76,6 +76,9 @@ def test_another_weighter_is_refused_by_name(tmp_path: Path) -> None:
     again = MBPOTOM.load(tmp_path / "agent")
     assert isinstance(again.weighter, TOMWeighter)
     assert again.weighter.recent_size == SMALL_WEIGHTERS["tom"]["recent_size"]
+    with pytest.raises(ValueError, match=r"weighter=PMACWeighter.*saved with weighter=TOMWeighter"):
+        MBPOPMAC.load(tmp_path / "agent")
+    assert isinstance(MBPOPMAC.load(tmp_path / "agent", weighter="tom").weighter, TOMWeighter)
 
 
 class Scaled(Weighter):

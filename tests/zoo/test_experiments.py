@@ -83,9 +83,12 @@ def test_continuing_starts_from_the_saved_parameters(tmp_path: Path) -> None:
 
 
 def test_continuing_under_another_name_does_not_change_the_weighter_silently(tmp_path: Path) -> None:
+    manager, _ = train(tmp_path, n_timesteps=10)
+    with pytest.raises(ValueError, match=r"--algo mbpo means weighter='uniform', but .* was saved with TOMWeighter"):
+        experiment(tmp_path, algo="mbpo", trained_agent=f"{manager.save_path}/Pendulum-v1.zip").setup_experiment()
     manager, _ = train(tmp_path, algo="mbpo", n_timesteps=10)
     path = f"{manager.save_path}/Pendulum-v1.zip"
-    with pytest.raises(ValueError, match=r"--algo mbpo_tom means weighter='tom', but .* was saved with UniformWeighter"):
+    with pytest.raises(ValueError, match=r"weighter=TOMWeighter is not allowed: the file was saved with weighter=Uniform"):
         experiment(tmp_path, trained_agent=path).setup_experiment()
     with pytest.raises(ValueError, match=r"weighter=PMACWeighter is not allowed: the file was saved with weighter=Uniform"):
         experiment(tmp_path, trained_agent=path, hyperparams={**SMALL, "weighter": "pmac"}).setup_experiment()
