@@ -63,6 +63,7 @@ class Data:
 DATASETS = {
     "paper": Data(),
     "few": Data(experts=1, footprint=10),
+    "some_noise": Data(wrong=0.2),
     "noisy": Data(wrong=0.5),
     "harmless": Data(deflection=(-np.pi, np.pi)),
 }

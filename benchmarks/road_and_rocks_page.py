@@ -17,7 +17,8 @@ N_LAST = 3
 MARKER = "<!-- tables: begin -->\n"
 TITLES = {
     "paper": "4,000 random rows, 5 expert trajectories; the footprint is one of them, whole",
-    "noisy": "as above, but half of the footprint's rows are random rows of the buffer",
+    "some_noise": "as above, but a fifth of the footprint's rows are random rows of the buffer",
+    "noisy": "half of the footprint's rows are random rows of the buffer",
     "few": "one expert trajectory; ten rows of it are the footprint",
     "harmless": "as the first, but the rocks turn by any angle, so that their mean effect is none",
 }
@@ -65,6 +66,11 @@ def interval(values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean)
     return float(statistic(values)), float(low), float(high)
 
 
+def show(values: np.ndarray) -> str:
+    """Mean over seeds and its interval."""
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*interval(values))
+
+
 def by_seed(rows: Rows, data: str, method: str, column: str) -> np.ndarray:
     """Values ``[seeds, rows of a run]`` in the order of the table."""
     runs: dict[str, list[float]] = {}
@@ -103,18 +109,22 @@ def tables(curves: Rows, figures: Rows) -> str:
 def section(curves: Rows, figures: Rows, data: str) -> str:
     """The table of one dataset."""
     lines = [f"### `{data}`: {TITLES[data]}", ""]
-    lines += ["| weights | seeds | return | success | weight on road : rocks | least ratio of a seed | ESS | steers by |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
-    for method in unique(curves, "method", data=data):
-        mean, low, high = interval(final_returns(curves, data, method))
+    lines += [
+        "| weights | seeds | return | less `ratio`'s | success | weight on road : rocks | least of a seed | ESS | steers by |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    methods = unique(curves, "method", data=data)
+    finals = {method: final_returns(curves, data, method) for method in methods}
+    for method in methods:
+        versus = show(finals[method] - finals["ratio"]) if method != "ratio" and "ratio" in finals else "-"
         success = by_seed(curves, data, method, "success_rate")[:, -N_LAST:].mean()
         road, rocks, ess, gain = (
             by_seed(figures, data, method, name)[:, 0] for name in ("road_weight", "rocks_weight", "ess", "gain_x")
         )
-        returns = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
         ratio = f"{road.mean() / rocks.mean():.1f} | {(road / rocks).min():.1f}"
         lines.append(
-            f"| `{method}` | {len(road)} | {returns} | {success:.0%} | {ratio} | {ess.mean():.2f} | {gain.mean():.3f} |"
+            f"| `{method}` | {len(road)} | {show(finals[method])} | {versus} | {success:.0%} | {ratio} | {ess.mean():.2f} "
+            f"| {gain.mean():.3f} |"
         )
     return "\n".join([*lines, ""])
 
