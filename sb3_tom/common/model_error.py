@@ -2,7 +2,8 @@ r"""
 How wrong is the dynamics model, for all past policies and for the current one (Wang et al. 2022, PMAC, Fig. 1 and 3)?
 
 The error of a predicted next observation is the root of the mean square over its dimensions, each in units of its standard
-deviation in the replay buffer (the paper does not say in which units its curves are), averaged over transitions:
+deviation in the replay buffer (the paper does not say in which units its curves are; a dimension that has not varied has none
+and counts as no error), averaged over transitions:
 
 - **global**: one-step error on rows of the replay buffer, drawn uniformly: the visits of all past policies;
 - **local**: the same on fresh episodes of the current policy in a separate environment;
@@ -28,6 +29,9 @@ from sb3_tom.dynamics.base import DynamicsModel
 
 ERROR_COLUMNS = ("env_step", "policy_version", "kind", "horizon", "error", "transitions")
 """Columns of model errors after the labels task, method and seed; ``kind`` is "global", "local" or "compounding"."""
+
+_CONSTANT = 1e-6
+"""Standard deviation below which a dimension has not varied."""
 
 
 class Episode(NamedTuple):
@@ -59,6 +63,16 @@ def predict(
     n_rows = observations.shape[0]
     drawn, _ = model.sample(observations.repeat(n_samples, 1), actions.repeat(n_samples, 1), generator)
     return drawn.view(n_samples, n_rows, -1).mean(0)
+
+
+def error_scale(observations: th.Tensor) -> th.Tensor:
+    """
+    :param observations: ``[N, O]``
+    :return: standard deviation of each dimension ``[O]``, infinite (no error counts) where it has not varied yet: the cart of
+        InvertedDoublePendulum-v5 feels no constraint until it first hits one, and any prediction would be far off zero
+    """
+    scale = observations.double().std(0, correction=0).float()
+    return th.where(scale < _CONSTANT, th.inf, scale)
 
 
 def scaled_error(predicted: th.Tensor, real: th.Tensor, scale: th.Tensor) -> th.Tensor:
@@ -185,7 +199,7 @@ class ModelErrorCallback(BaseCallback):
         """One row for the global and one for the local error, one for each horizon."""
         agent, data = self._agent, self._agent.replay_buffer.transitions()
         generator = th.Generator(device=agent.device).manual_seed(self.num_timesteps)
-        scale = data.observations.double().std(0, correction=0).float().clamp(min=1e-6)
+        scale = error_scale(data.observations)
         chosen = data.rows(th.randperm(data.size, generator=generator, device=data.device)[: self.n_global])
         predicted = predict(agent.dynamics, chosen.observations, chosen.actions, self.n_samples, generator)
         errors = {("global", 1): scaled_error(predicted, chosen.next_observations, scale)}

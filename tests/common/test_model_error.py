@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stable_baselines3 import SAC
 
 from sb3_tom.common.evaluation import read_table
-from sb3_tom.common.model_error import Episode, ModelErrorCallback, compounding_errors, predict, scaled_error
+from sb3_tom.common.model_error import Episode, ModelErrorCallback, compounding_errors, error_scale, predict, scaled_error
 from tests.mbpo.small import small_agent
 
 
@@ -76,6 +76,13 @@ def test_a_prediction_is_the_mean_of_samples_of_its_own_row() -> None:
     assert th.allclose(predict(Drift(), observations, actions, 7, th.Generator()), 0.9 * observations + 0.01)
     drawn = predict(Noise(), observations, actions, 10_000, th.Generator().manual_seed(0))
     assert drawn.abs().max() < 0.05
+
+
+def test_a_dimension_that_has_not_varied_counts_as_no_error() -> None:
+    scale = error_scale(th.tensor([[1.0, 0.0], [5.0, 0.0]]))
+    assert scale.tolist() == [2.0, float("inf")]
+    found = scaled_error(th.tensor([[4.0, 0.01]]), th.tensor([[0.0, 0.0]]), scale)
+    assert found.tolist() == pytest.approx([2.0**0.5])
 
 
 def test_scaled_error() -> None:
