@@ -44,7 +44,7 @@ def seconds_per_step(process: "subprocess.Popen[bytes]", folder: Path, steps: in
     """Let a run end; its pace from its first checkpoint on."""
     while newest(folder) < 1:
         assert process.poll() is None
-        time.sleep(0.002)
+        time.sleep(0.01)
     first, started = newest(folder), time.monotonic()
     finish(process)
     return (time.monotonic() - started) / (steps - first)
@@ -55,7 +55,7 @@ def kill_between(process: "subprocess.Popen[bytes]", folder: Path, low: int, hig
     while newest(folder) < low:
         if process.poll() is not None:
             return False
-        time.sleep(0.002)
+        time.sleep(0.01)
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
     assert process.wait() in (-signal.SIGKILL, 0)
