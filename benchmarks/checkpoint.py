@@ -11,7 +11,6 @@ checkpoint take in memory: filled rows, networks and optimisers.
 """
 
 import argparse
-import csv
 import os
 import statistics
 import sys
@@ -28,6 +27,7 @@ import numpy as np  # noqa: E402
 import torch as th  # noqa: E402
 
 from sb3_tom import MBPO  # noqa: E402
+from sb3_tom.common.evaluation import write_table  # noqa: E402
 from sb3_tom.common.types import Transitions  # noqa: E402
 
 COLUMNS = ("real_rows", "imagined_rows", "what", "seconds", "cpu_seconds", "megabytes", "share_of_data")
@@ -126,10 +126,7 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{name}={value}" for name, value in row.items()))
     if arguments.out:
-        with arguments.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(arguments.out, COLUMNS, rows)
 
 
 if __name__ == "__main__":

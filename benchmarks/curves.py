@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curves_jobs import ABLATIONS, METHODS, ROOT, TASKS, Job, run_all, run_job
-from curves_page import write_page, write_table
+from curves_page import write_curves, write_page
 
 GROUPS = {"all": METHODS, "ablations": ABLATIONS}
 """Names that stand for several methods."""
@@ -64,7 +64,7 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.command == "page":
         if not arguments.keep_table:
-            write_table(arguments.out)
+            write_curves(arguments.out)
         write_page(arguments.out)
         return 0
     jobs = make_jobs(arguments)

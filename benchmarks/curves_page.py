@@ -1,21 +1,18 @@
 """The tidy table of all learning curves, and the pictures and the generated part of ``docs/results/README.md``."""
 
-import csv
 import json
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from curves_jobs import TASKS
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sb3_tom.common.evaluation import read_table
+from sb3_tom.common.evaluation import read_table, write_table
+from sb3_tom.plots.curves import draw_method
+from sb3_tom.plots.drawing import grouped
 from sb3_tom.plots.statistics import Curve, summarize
 
 Rows = list[dict[str, str]]
-T = TypeVar("T")
 COLUMNS = ("task", "method", "seed", "env_step", "return_mean", "return_std", "cumulative_max", "seconds")
 TABLE_COLUMNS = (*COLUMNS, "finished", "commit", "versions")
 PUBLISHED = ("MBPO", "MACURA", "DHMBPO", "SAC", "TD-MPC2 (tuned)")
@@ -24,7 +21,7 @@ WINDOW = (2_000, 10_000)
 METHOD_ORDER = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
 
 
-def write_table(out: Path) -> Path:
+def write_curves(out: Path) -> Path:
     """
     Put the learning curves of all runs into one table.
 
@@ -40,10 +37,7 @@ def write_table(out: Path) -> Path:
             rows.append({name: row[name] for name in COLUMNS} | labels)
     rows.sort(key=lambda row: (row["task"], _rank(row["method"]), int(row["seed"]), int(row["env_step"])))
     path = out / "curves.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, TABLE_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, TABLE_COLUMNS, rows)
     return path
 
 
@@ -51,16 +45,9 @@ def _rank(method: str) -> tuple[int, str]:
     return (METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER), method)
 
 
-def _grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
-    groups: dict[str, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
-
-
 def curves_of(rows: Rows, column: str = "return_mean") -> list[Curve]:
     """A curve per seed."""
-    seeds = _grouped(rows, lambda row: row["seed"])
+    seeds = grouped(rows, lambda row: row["seed"])
     return [{int(row["env_step"]): float(row[column]) for row in run} for run in seeds.values()]
 
 
@@ -72,7 +59,7 @@ def write_page(out: Path) -> Path:
     :return: the page
     """
     rows, published = read_table(out / "curves.csv"), read_table(out / "published_curves.csv")
-    for task, task_rows in _grouped(rows, lambda row: row["task"]).items():
+    for task, task_rows in grouped(rows, lambda row: row["task"]).items():
         draw_task(task, task_rows, published, out / task / "learning_curves.png")
     page = out / "README.md"
     before, _, rest = page.read_text().partition(BEGIN)
@@ -83,13 +70,13 @@ def write_page(out: Path) -> Path:
 def page_text(rows: Rows) -> str:
     """The generated part of the page, a function of the table alone."""
     parts = []
-    for task, task_rows in _grouped(rows, lambda row: row["task"]).items():
+    for task, task_rows in grouped(rows, lambda row: row["task"]).items():
         parts += [
             f"\n### {task}\n",
             "| method | seeds | env steps | return there | mean of all evaluations | best | s / 1,000 steps |",
         ]
         parts += ["|---|---|---|---|---|---|---|"]
-        parts += [method_line(method, run) for method, run in _grouped(task_rows, lambda row: row["method"]).items()]
+        parts += [method_line(method, run) for method, run in grouped(task_rows, lambda row: row["method"]).items()]
         parts += [f"\n{line}" for line in (threshold_line(task, task_rows), window_line(task, task_rows)) if line]
         parts += [f"\n![learning curves of {task}]({task}/learning_curves.png)"]
     return "\n".join([*parts, "\n"])
@@ -100,7 +87,7 @@ def method_line(method: str, rows: Rows) -> str:
     One line: inter-quartile means over seeds (95 % bootstrap interval) at the last env step that all seeds have, and of the
     mean over each seed's evaluations up to there.
     """
-    seeds, summary = _grouped(rows, lambda row: row["seed"]), summarize(curves_of(rows))
+    seeds, summary = grouped(rows, lambda row: row["seed"]), summarize(curves_of(rows))
     if not len(summary.steps):
         return f"| `{method}` | {len(seeds)} | no common step | - | - | - | - |"
     last = int(summary.steps[-1])
@@ -119,7 +106,7 @@ def threshold_line(task: str, rows: Rows) -> str:
     if threshold is None:
         return ""
     texts = []
-    for method, method_rows in _grouped(rows, lambda row: row["method"]).items():
+    for method, method_rows in grouped(rows, lambda row: row["method"]).items():
         first = [
             next((str(step) for step, value in curve.items() if value >= threshold), "-") for curve in curves_of(method_rows)
         ]
@@ -132,7 +119,7 @@ def window_line(task: str, rows: Rows) -> str:
     if task != "Hopper-v5":
         return ""
     texts = []
-    for method, method_rows in _grouped(rows, lambda row: row["method"]).items():
+    for method, method_rows in grouped(rows, lambda row: row["method"]).items():
         curves = [curve for curve in curves_of(method_rows) if max(curve) >= WINDOW[1]]
         means = [np.mean([value for step, value in curve.items() if WINDOW[0] <= step <= WINDOW[1]]) for curve in curves]
         texts += [f"`{method}` {', '.join(f'{mean:.0f}' for mean in means)}"] if means else []
@@ -149,9 +136,10 @@ def draw_task(task: str, rows: Rows, published: Rows, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     steps = max(int(row["env_step"]) for row in rows)
     columns = {"return_mean": left, "cumulative_max": right}
-    for index, (method, method_rows) in enumerate(_grouped(rows, lambda row: row["method"]).items()):
+    for index, (method, method_rows) in enumerate(grouped(rows, lambda row: row["method"]).items()):
         for column, axes in columns.items():
-            draw_method(axes, method, curves_of(method_rows, column), f"C{index % 10}")
+            curves = curves_of(method_rows, column)
+            draw_method(axes, method, curves, summarize(curves), f"C{index % 10}")
     old = [
         row for row in published if row["task"].partition("-")[0] == task.partition("-")[0] and int(row["env_step"]) <= steps
     ]
@@ -168,15 +156,3 @@ def draw_task(task: str, rows: Rows, published: Rows, path: Path) -> None:
     left.legend(fontsize="x-small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def draw_method(axes: Axes, method: str, curves: list[Curve], color: Any) -> None:
-    """A thin line per seed; of several the inter-quartile mean and its interval, where all seeds have an evaluation."""
-    summary = summarize(curves)
-    if len(curves) == 1:
-        axes.plot(list(curves[0]), list(curves[0].values()), color=color, label=f"{method} (1 seed)")
-        return
-    for curve in curves:
-        axes.plot(list(curve), list(curve.values()), color=color, alpha=0.35, linewidth=0.8)
-    axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=f"{method} (IQM of {len(curves)} seeds)")
-    axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)

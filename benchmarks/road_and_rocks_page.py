@@ -1,14 +1,12 @@
 """Tables, pictures and the page of ``benchmarks/road_and_rocks.py``, from the CSV files of its runs."""
 
-import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from sb3_tom.common.evaluation import read_table
+from sb3_tom.common.evaluation import read_table, write_table
 
 Rows = list[dict[str, str]]
 N_LAST = 3
@@ -29,34 +27,26 @@ def collect(runs: Path, out: Path) -> None:
     names = sorted(path.name.removesuffix(".csv") for path in runs.glob("*_seed*.csv") if not is_part(path))
     if not names:
         return
-    write_table(out / "curves.csv", (row for name in names for row in read_table(runs / f"{name}.csv")))
-    write_table(out / "figures.csv", (read_table(runs / f"{name}_figures.csv")[0] for name in names))
+    out.mkdir(parents=True, exist_ok=True)
+    curves = [row for name in names for row in read_table(runs / f"{name}.csv")]
+    figures = [read_table(runs / f"{name}_figures.csv")[0] for name in names]
+    write_table(out / "curves.csv", list(curves[0]), curves)
+    write_table(out / "figures.csv", list(figures[0]), figures)
     maps: dict[tuple[str, str], list[np.ndarray]] = {}
-    for name in names:
-        figures = read_table(runs / f"{name}_figures.csv")[0]
-        key = figures["data"], figures["method"]
+    for name, row in zip(names, figures, strict=True):
+        key = row["data"], row["method"]
         maps.setdefault(key, []).append(np.loadtxt(runs / f"{name}_map.csv", delimiter=","))
     cells = []
     for (data, method), values in maps.items():
         mean = np.nanmean(values, axis=0)
         places = np.ndindex(*mean.shape)
         cells += [{"data": data, "method": method, "row": i, "column": j, "weight": f"{mean[i, j]:.4g}"} for i, j in places]
-    write_table(out / "maps.csv", cells)
+    write_table(out / "maps.csv", list(cells[0]), cells)
 
 
 def is_part(path: Path) -> bool:
     """Whether a file belongs to a run besides its curve."""
     return path.stem.endswith(("_figures", "_map"))
-
-
-def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """A CSV file of rows with the same columns."""
-    rows = list(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def interval(values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ from torch import nn
 from sb3_tom import MBPO, Context, DynamicsModel, ModelObjective, Transitions
 from sb3_tom.common.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.base import Prediction
-from sb3_tom.dynamics.gaussian import log_density
+from sb3_tom.dynamics.gaussian import draw, log_density
 from sb3_tom.dynamics.normalizer import Normalizer
 
 
@@ -62,8 +62,7 @@ class MeanNetwork(DynamicsModel):
     ) -> tuple[th.Tensor, th.Tensor]:
         """Next observations ``[B, O]`` and rewards ``[B, 1]`` in raw units."""
         mean, log_var = (values.squeeze(0) for values in self(observations, actions))
-        noise = th.randn(mean.shape, generator=generator, device=mean.device)  # no other source of randomness
-        return self.normalizer.outcomes(mean + noise * th.exp(0.5 * log_var), observations)
+        return self.normalizer.outcomes(draw(mean, log_var, generator), observations)  # no other source of randomness
 
     def fit(
         self,

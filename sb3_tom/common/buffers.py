@@ -132,7 +132,9 @@ class WeightedReplayBuffer(ReplayBuffer):
         if self.device.type == "cpu":
             fields = [self._view(array) for array in arrays]
         else:
-            resident = _RESIDENT.setdefault(self, ResidentRows(arrays, self.device))
+            resident = _RESIDENT.get(self)
+            if resident is None:
+                resident = _RESIDENT[self] = ResidentRows(arrays, self.device)
             fields = [field.flatten(0, 1) for field in resident.update(self._n_added, self.pos, self.size())]
         observations, actions, next_observations, rewards, terminated, versions = fields
         return Transitions(observations, actions, next_observations, rewards.unsqueeze(-1), terminated.unsqueeze(-1), versions)

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +10,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
+from sb3_tom.common.diagnostics import equal_bins
 from sb3_tom.common.evaluation import RunTable, evaluate
 from sb3_tom.common.validation import check_integer
 
@@ -221,7 +221,6 @@ class WeightByAgeCallback(BaseCallback):
     def _rows(self, env_step: int) -> list[dict[str, Any]]:
         weights = weights_newest_first(self._buffer)
         ess = float(weights.sum() ** 2 / (weights.size * np.square(weights).sum()))
-        edges = np.linspace(0, weights.size, min(self.n_bins, weights.size) + 1).astype(int)
         return [
             {
                 "env_step": env_step,
@@ -234,7 +233,7 @@ class WeightByAgeCallback(BaseCallback):
                 "weight_max": float(weights[low:high].max()),
                 "ess": ess,
             }
-            for index, (low, high) in enumerate(pairwise(edges.tolist()))
+            for index, (low, high) in enumerate(equal_bins(weights.size, self.n_bins))
         ]
 
 

@@ -26,6 +26,16 @@ def weight_figures(weights: th.Tensor, newest: th.Tensor) -> dict[str, float]:
     }
 
 
+def equal_bins(n_rows: int, n_bins: int) -> list[tuple[int, int]]:
+    """
+    :param n_rows: number N of rows
+    :param n_bins: number of bins; fewer rows make a bin each
+    :return: first row of each bin and the one behind its last, the bins as equal as they can be
+    """
+    n_bins = min(n_bins, n_rows)
+    return list(pairwise(index * n_rows // n_bins for index in range(n_bins + 1)))
+
+
 def weight_by_age(weights: th.Tensor, n_bins: int = 10) -> dict[str, float]:
     """
     Mean weight in bins of equally many rows, by age.
@@ -34,10 +44,8 @@ def weight_by_age(weights: th.Tensor, n_bins: int = 10) -> dict[str, float]:
     :param n_bins: number of bins; fewer rows make a bin each
     :return: "00" (the newest rows) to "09", and the number of "rows"
     """
-    n_rows = weights.numel()
-    n_bins = min(n_bins, n_rows)
-    edges = [index * n_rows // n_bins for index in range(n_bins + 1)]
-    means = th.stack([part.mean() for part in weights.flip(0).split([high - low for low, high in pairwise(edges)])])
+    n_rows, newest_first = weights.numel(), weights.flip(0)
+    means = th.stack([newest_first[low:high].mean() for low, high in equal_bins(n_rows, n_bins)])
     return {**{f"{index:02}": mean for index, mean in enumerate(means.tolist())}, "rows": float(n_rows)}
 
 

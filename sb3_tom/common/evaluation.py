@@ -3,7 +3,7 @@
 import csv
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,10 +132,7 @@ class RunTable:
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(self.path.name + ".partial")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_table(temporary, self.columns, self.rows)
         temporary.replace(self.path)
 
     def keep(self, n_rows: int) -> None:
@@ -153,14 +150,28 @@ class RunTable:
 
         :param rows: values of all columns that are not labels; floats are written with six significant digits
         """
-        texts = [self.labels | {name: _text(value) for name, value in row.items()} for row in rows]
+        texts = [self.labels | _texts(row) for row in rows]
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerows(texts)
         self.rows.extend(texts)
 
 
-def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _texts(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()}
+
+
+def write_table(path: str | os.PathLike[str], columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """
+    A CSV file with a header, which :func:`read_table` reads.
+
+    :param path: the file
+    :param columns: their names, in order
+    :param rows: values of all columns; floats are written with six significant digits
+    """
+    with Path(path).open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_texts(row) for row in rows)
 
 
 def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:

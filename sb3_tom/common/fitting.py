@@ -133,7 +133,7 @@ def fit_by_gradient(
     draw = WeightedDraw(train_weights if weighting == "sample" else th.ones_like(train_weights))
     extras = objective.prepare(model, data, context)
     best = _BestMembers(model, settings.improvement)
-    n_members = _held_out_errors(model, held.split(1)[:1], held_weights[:1]).numel()
+    n_members = _held_out_errors(model, [data.rows(held_rows[:1])], held_weights[:1]).numel()
     held_pieces = held.split(rows_at_once(data.device, n_members))
     epoch, stale = 0, 0
     while epoch < settings.max_epochs and stale < settings.patience:

@@ -12,7 +12,7 @@ from sb3_tom.common.fitting import FitSettings, fit_by_gradient
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
-from sb3_tom.dynamics.gaussian import SoftBounds, log_density
+from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
 from sb3_tom.objectives.base import ModelObjective
 
@@ -154,8 +154,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
         inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
         mean, log_var = (values.flatten(0, 1)[:n_rows] for values in self._predict(inputs, self.elites.long()))
-        noise = th.randn(mean.shape, generator=generator, device=device)
-        drawn = mean + noise * th.exp(0.5 * log_var)
+        drawn = draw(mean, log_var, generator)
         return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
 
     def fit(

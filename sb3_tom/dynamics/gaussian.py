@@ -1,4 +1,4 @@
-"""What the dynamics models share about diagonal Gaussians: the log-density and learned bounds of the log-variance."""
+"""What the dynamics models share about diagonal Gaussians: log-density, samples, and learned bounds of the log-variance."""
 
 import torch as th
 import torch.nn.functional as F
@@ -15,6 +15,19 @@ def log_density(targets: th.Tensor, mean: th.Tensor, log_var: th.Tensor) -> th.T
     :return: ``[..., D]``
     """
     return -0.5 * ((targets - mean).square() * th.exp(-log_var) + log_var)
+
+
+def draw(mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
+    """
+    A sample that is reparameterised: gradients reach mean and variance.
+
+    :param mean: ``[..., D]``
+    :param log_var: ``[..., D]``
+    :param generator: source of randomness, on their device
+    :return: ``[..., D]``
+    """
+    noise = th.randn(mean.shape, generator=generator, device=mean.device)
+    return mean + noise * th.exp(0.5 * log_var)
 
 
 class SoftBounds(nn.Module):

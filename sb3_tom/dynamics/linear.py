@@ -19,7 +19,7 @@ from torch import nn
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_bool, check_choice, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
-from sb3_tom.dynamics.gaussian import log_density
+from sb3_tom.dynamics.gaussian import draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
@@ -88,8 +88,7 @@ class LinearDynamics(DynamicsModel):
         """The mean, plus the residual noise unless ``deterministic``; see :meth:`DynamicsModel.sample`."""
         drawn, log_var = (values.squeeze(0) for values in self(observations, actions))
         if not self.deterministic:
-            noise = th.randn(drawn.shape, generator=generator, device=drawn.device)
-            drawn = drawn + noise * th.exp(0.5 * log_var)
+            drawn = draw(drawn, log_var, generator)
         return self.normalizer.outcomes(drawn, observations)
 
     @th.no_grad()

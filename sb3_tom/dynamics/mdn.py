@@ -21,7 +21,7 @@ from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
 from sb3_tom.dynamics.ensemble import EnsembleLinear
-from sb3_tom.dynamics.gaussian import SoftBounds, log_density
+from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
 from sb3_tom.objectives.base import ModelObjective
 
@@ -122,8 +122,7 @@ class MixtureDensityNetwork(DynamicsModel):
         component = (cumulative <= points).sum(-1).clamp(max=self.n_components - 1)
         rows = th.arange(component.numel(), device=component.device)
         mean, log_var = means[rows, component], self.bounds(log_vars[rows, component])
-        noise = th.randn(mean.shape, generator=generator, device=mean.device)
-        return self.normalizer.outcomes(mean + noise * th.exp(0.5 * log_var), observations)
+        return self.normalizer.outcomes(draw(mean, log_var, generator), observations)
 
     def fit(
         self,

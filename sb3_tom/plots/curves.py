@@ -81,7 +81,7 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
     for axes, (task, task_runs) in zip(all_axes, tasks.items(), strict=True):
         for index, (method, method_runs) in enumerate(grouped(task_runs, lambda run: run.method).items()):
             summary = summarize([run.series[column] for run in method_runs], quantity.interpolate)
-            _draw_method(axes, method, [run.series[column] for run in method_runs], summary, f"C{index}")
+            draw_method(axes, method, [run.series[column] for run in method_runs], summary, f"C{index}")
             rows += _table({"task": task, "method": method}, quantity, len(method_runs), summary)
         positive = all(value > 0 for run in task_runs for value in run.series[column].values())
         scale = quantity.scale if positive else "linear"
@@ -91,8 +91,16 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
     return save(figure, out, rows)
 
 
-def _draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str) -> None:
-    """Seeds, inter-quartile mean and interval of one method."""
+def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str) -> None:
+    """
+    A thin line per seed, inter-quartile mean and interval of one method.
+
+    :param axes: one panel
+    :param method: its name in the legend
+    :param curves: one per seed
+    :param summary: of them
+    :param color: of all lines
+    """
     if len(curves) == 1:
         axes.plot(summary.steps, summary.center, color=color, marker=".", label=f"{method} (1 seed)")
         return

@@ -1,6 +1,5 @@
 """Panels, files and the table beside a picture."""
 
-import csv
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from sb3_tom.common.evaluation import write_table
 
 T = TypeVar("T")
 COLUMNS = 4
@@ -67,12 +68,5 @@ def save(figure: Figure, out: str | os.PathLike[str], rows: Sequence[dict[str, A
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, format="png")
-    with path.with_name(f"{path.stem}_summary.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+    write_table(path.with_name(f"{path.stem}_summary.csv"), list(rows[0]), rows)
     return path
-
-
-def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

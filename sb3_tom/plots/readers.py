@@ -3,12 +3,12 @@
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from sb3_tom.common.diagnostics import equal_bins
 from sb3_tom.common.evaluation import read_table
 from sb3_tom.plots.statistics import Curve
 
@@ -159,8 +159,8 @@ def _finite(curve: Curve) -> Curve:
 
 
 def _phase(env_step: int, rows: float, weights: list[float]) -> Phase:
-    edges = [index * int(rows) // len(weights) for index in range(len(weights) + 1)]
-    return Phase(env_step, [(low + high - 1) / 2 for low, high in pairwise(edges)], weights)
+    bins = equal_bins(int(rows), len(weights))
+    return Phase(env_step, [(low + high - 1) / 2 for low, high in bins], weights)
 
 
 READERS: dict[str, Callable[[Path], Content | None]] = {

@@ -215,9 +215,8 @@ class FlowDual(nn.Module):
     @th.no_grad()
     def _solve_shift(self, pool: Pool, starts: th.Tensor, gamma: float) -> None:
         """Begin the descent at the best shift of the present network."""
-        y = th.cat(
-            [self._residuals(part, self(part.inputs), self(starts).mean(), gamma) for part in pool.split(self._at_once)]
-        )
+        start_value = self(starts).mean()
+        y = th.cat([self._residuals(part, self(part.inputs), start_value, gamma) for part in pool.split(self._at_once)])
         mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
         self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
 

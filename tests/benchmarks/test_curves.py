@@ -148,7 +148,7 @@ def test_table_holds_every_evaluation_and_where_it_came_from(tmp_path: Path) -> 
         lines = ["task,method,seed,env_step,return_mean,return_std,return_min,return_max,cumulative_max,seconds"]
         lines += [f"Hopper-v5,{method},0,{1000 * (k + 1)},{mean},1,0,0,{mean},{k}" for k, mean in enumerate(means)]
         path.with_suffix(".csv").write_text("\n".join(lines) + "\n")
-    rows = read_table(curves_page.write_table(tmp_path))
+    rows = read_table(curves_page.write_curves(tmp_path))
     assert [(row["method"], row["env_step"], row["return_mean"], row["finished"]) for row in rows] == [
         ("sac", "1000", "2.0", "True"),
         ("mbpo_tom", "1000", "1.0", "False"),

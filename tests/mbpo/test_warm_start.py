@@ -1,0 +1,64 @@
+"""From a trained SAC agent, or its file, to an MBPO."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import SAC
+
+from sb3_tom import MBPO, MBPOTOM
+from tests.mbpo.small import SMALL_WEIGHTERS
+from tests.mbpo.test_mbpo import Corridor
+
+NETS = {"net_arch": [8]}
+SMALL: dict[str, Any] = {"rollout_batch_size": 20, "dynamics": "linear"}
+
+
+def trained_sac(env: Any = "Pendulum-v1", **kwargs: Any) -> SAC:
+    settings: dict[str, Any] = {"learning_starts": 20, "buffer_size": 200, "batch_size": 16, "gamma": 0.9, "seed": 0}
+    return SAC("MlpPolicy", env, policy_kwargs=NETS, **{**settings, **kwargs}).learn(60)
+
+
+@pytest.mark.parametrize("ent_coef", ["auto_0.3", 0.2])
+@pytest.mark.parametrize("from_file", [False, True])
+def test_warm_start_from_sac(ent_coef: Any, from_file: bool, tmp_path: Path) -> None:
+    sac = trained_sac(ent_coef=ent_coef)
+    sac.save(tmp_path / "sac")
+    sac.save_replay_buffer(tmp_path / "buffer")
+    agent = MBPOTOM.from_sac(
+        tmp_path / "sac" if from_file else sac,
+        "Pendulum-v1",
+        weighter_kwargs=SMALL_WEIGHTERS["tom"],
+        learning_starts=10,
+        **SMALL,
+    )
+    assert type(agent) is MBPOTOM and agent.gamma == 0.9
+    for name, state in sac.policy.state_dict().items():
+        assert th.equal(state, agent.policy.state_dict()[name]), name
+    theirs, ours = (one.critic.optimizer.state_dict()["state"] for one in (sac, agent))
+    assert all(th.equal(theirs[0][name], ours[0][name]) for name in ("exp_avg", "exp_avg_sq"))
+    if isinstance(ent_coef, str):
+        assert th.equal(agent.log_ent_coef, sac.log_ent_coef)
+    observations = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(*(one.predict(observations, deterministic=True)[0] for one in (sac, agent)))
+    if from_file:
+        assert agent.replay_buffer.n_transitions == 0
+        agent.load_replay_buffer(tmp_path / "buffer")
+    assert agent.replay_buffer.n_transitions == 60
+    agent.learn(30)
+    assert agent.replay_buffer.n_transitions == 90 and agent._n_updates > 0
+
+
+def test_a_sac_zip_is_not_loaded_as_an_mbpo(tmp_path: Path) -> None:
+    trained_sac().save(tmp_path / "sac")
+    with pytest.raises(ValueError, match=r"path=.*sac.* is not allowed.*MBPO.from_sac\(path, env\)"):
+        MBPO.load(tmp_path / "sac")
+    with open(tmp_path / "sac.zip", "rb") as file, pytest.raises(ValueError, match=r"MBPO.from_sac"):
+        MBPO.load(file)
+
+
+def test_a_sac_of_another_env_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"env=.* is not allowed: its observation_space is"):
+        MBPO.from_sac(trained_sac(), Corridor(), buffer_size=10)
