@@ -9,6 +9,9 @@ import torch as th
 PolicyFunction = Callable[[th.Tensor], tuple[th.Tensor, th.Tensor]]
 """``policy(observations [B, O]) -> (actions [B, A] in [-1, 1], log_prob [B, 1])``, sampled and differentiable."""
 
+SeveralActions = Callable[[th.Tensor, int], th.Tensor]
+"""``several(observations [B, O], n) -> actions [B, n, A]``, n samples of the policy at each row."""
+
 ValueFunction = Callable[[th.Tensor, th.Tensor], th.Tensor]
 """``values(observations [B, O], actions [B, A]) -> [C, B]``, the values of the C critics, differentiable."""
 
@@ -82,6 +85,7 @@ class Context:
     :param gamma: discount factor
     :param policy_version: version that the agent stamps on new transitions now
     :param generator: the only source of randomness of a plug, on the device of the data
+    :param several: samples several actions at a row with one pass through the policy, or None if it cannot
     """
 
     policy: PolicyFunction
@@ -89,3 +93,17 @@ class Context:
     gamma: float
     policy_version: int
     generator: th.Generator
+    several: SeveralActions | None = None
+
+    def sample_actions(self, observations: th.Tensor, n_actions: int) -> th.Tensor:
+        """
+        Independent samples of the policy at each row.
+
+        :param observations: ``[B, O]``
+        :param n_actions: number n of samples
+        :return: ``[B, n, A]``, in [-1, 1]
+        """
+        if self.several is not None:
+            return self.several(observations, n_actions)
+        actions, _ = self.policy(observations.repeat_interleave(n_actions, dim=0))
+        return actions.unflatten(0, (observations.shape[0], n_actions))

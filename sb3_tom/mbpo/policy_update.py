@@ -32,15 +32,24 @@ def make_context(agent: "MBPO", policy: PolicyFunction | None = None) -> Context
     units = policy_units(agent._vec_normalize_env, agent.device)
     draw = _action_sampler(agent)
 
+    def noise(*rows: int) -> th.Tensor:
+        n_actions = agent.action_space.shape[0]  # type: ignore[index]
+        return th.randn((*rows, n_actions), generator=agent.generator, device=agent.device)
+
     def sample_action(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        shape = (observations.shape[0], agent.action_space.shape[0])  # type: ignore[index]
-        noise = th.randn(shape, generator=agent.generator, device=agent.device)
-        return draw(agent.actor, units.observations(observations), noise)
+        return draw(agent.actor, units.observations(observations), noise(observations.shape[0]))
+
+    def several(observations: th.Tensor, n_actions: int) -> th.Tensor:
+        rows_first = noise(observations.shape[0], n_actions)
+        actions, _ = draw(agent.actor, units.observations(observations), rows_first.transpose(0, 1))
+        return actions.transpose(0, 1)
 
     def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         return th.cat(agent.critic(units.observations(observations), actions), dim=1).t()
 
-    return Context(policy or sample_action, values, agent.gamma, agent.policy_version, agent.generator)
+    knows_several = policy is None and draw is not _sample_by_itself
+    view = (agent.gamma, agent.policy_version, agent.generator)
+    return Context(policy or sample_action, values, *view, several if knows_several else None)
 
 
 def _action_sampler(agent: "MBPO") -> Callable[[Actor, th.Tensor, th.Tensor], tuple[th.Tensor, th.Tensor]]:
@@ -62,15 +71,15 @@ def sample_state_dependent(actor: Actor, observations: th.Tensor, noise: th.Tens
 
     :param actor: SB3's SAC actor, with gSDE
     :param observations: ``[B, O]``
-    :param noise: standard normal ``[B, A]``
-    :return: actions ``[B, A]`` in [-1, 1], log-probabilities ``[B, 1]``
+    :param noise: standard normal ``[..., B, A]``
+    :return: actions ``[..., B, A]`` in [-1, 1], log-probabilities ``[..., B, 1]``
     """
     mean, log_std, extra = actor.get_action_dist_params(observations)
     distribution = actor.action_dist.proba_distribution(mean, log_std, **extra)
     gaussian = mean + noise * distribution.distribution.stddev
-    log_prob = distribution.distribution.log_prob(gaussian).sum(dim=1, keepdim=True)
+    log_prob = distribution.distribution.log_prob(gaussian).sum(dim=-1, keepdim=True)
     actions = th.tanh(gaussian)
-    return actions, log_prob - th.log(1.0 - actions.square() + SQUASH_EPSILON).sum(dim=1, keepdim=True)
+    return actions, log_prob - th.log(1.0 - actions.square() + SQUASH_EPSILON).sum(dim=-1, keepdim=True)
 
 
 def mixed_batches(agent: "MBPO") -> MixedBatches:

@@ -35,13 +35,13 @@ def sample_squashed(actor: Actor, observations: th.Tensor, noise: th.Tensor) -> 
 
     :param actor: SB3's SAC actor, without gSDE
     :param observations: ``[B, O]``
-    :param noise: standard normal ``[B, A]``
-    :return: actions ``[B, A]`` in [-1, 1], log-probabilities ``[B, 1]``
+    :param noise: standard normal ``[..., B, A]``
+    :return: actions ``[..., B, A]`` in [-1, 1], log-probabilities ``[..., B, 1]``
     """
     mean, log_std, _ = actor.get_action_dist_params(observations)
     actions = th.tanh(mean + noise * log_std.exp())
     log_prob = -0.5 * noise.square() - log_std - LOG_SQRT_TWO_PI - th.log(1.0 - actions.square() + SQUASH_EPSILON)
-    return actions, log_prob.sum(dim=1, keepdim=True)
+    return actions, log_prob.sum(dim=-1, keepdim=True)
 
 
 def covers(policy: SACPolicy) -> bool:

@@ -250,9 +250,8 @@ class FlowDual(nn.Module):
 
     def _pool_part(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
         n_actions = self.settings.n_actions
-        following = data.next_observations.repeat_interleave(n_actions, dim=0)
-        actions, _ = context.policy(following)
-        next_inputs = self.inputs(following, actions).unflatten(0, (data.size, n_actions))
+        actions = context.sample_actions(data.next_observations, n_actions)
+        next_inputs = self.inputs(data.next_observations.unsqueeze(1).expand(-1, n_actions, -1), actions)
         own_inputs = self.inputs(data.observations, data.actions).unsqueeze(1)
         return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), data.terminated.squeeze(-1))
 
