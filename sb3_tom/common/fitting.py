@@ -1,5 +1,7 @@
 """Weighted fit of a dynamics model by gradient descent, with a budget that does not grow with the buffer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,6 +9,7 @@ import torch as th
 
 from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.guards import check_magnitudes, magnitude
+from sb3_tom.common.recording import Step, recording
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_number
 from sb3_tom.common.weights import WeightedDraw
@@ -136,13 +139,14 @@ def fit_by_gradient(
     n_members = _held_out_errors(model, [data.rows(held_rows[:1])], held_weights[:1]).numel()
     held_pieces = held.split(rows_at_once(data.device, n_members))
     epoch, stale = 0, 0
-    while epoch < settings.max_epochs and stale < settings.patience:
-        shape = (settings.steps_per_epoch, n_members, settings.batch_size)
-        rows = train_rows[draw(shape, context.generator)]
-        factors = weights[rows] if weighting == "loss" else None
-        _run_epoch(model, optimizer, data, rows, factors, objective, extras, context)
-        epoch += 1
-        stale = 0 if best.update(_held_out_errors(model, held_pieces, held_weights)) else stale + 1
+    with _steps(model, optimizer, objective, tuple(extras), context, data.device) as step:
+        while epoch < settings.max_epochs and stale < settings.patience:
+            shape = (settings.steps_per_epoch, n_members, settings.batch_size)
+            rows = train_rows[draw(shape, context.generator)]
+            factors = weights[rows] if weighting == "loss" else None
+            _run_epoch(step, data, rows, factors, extras)
+            epoch += 1
+            stale = 0 if best.update(_held_out_errors(model, held_pieces, held_weights)) else stale + 1
     # Not a member less in silence: its best parameters would come back, but not the moments of its optimiser
     name = f"the norm of the weights of {type(model).__name__} at the end of its fit"
     check_magnitudes({name: float(magnitude(model.parameters()))})
@@ -155,22 +159,34 @@ def fit_by_gradient(
     return best.errors, figures
 
 
-def _run_epoch(
+@contextmanager
+def _steps(
     model: "DynamicsModel",
     optimizer: th.optim.Optimizer,
-    data: Transitions,
-    rows: th.Tensor,
-    factors: th.Tensor | None,
     objective: "ModelObjective",
-    extras: "Extras",
+    extra_names: tuple[str, ...],
     context: Context,
-) -> None:
+    device: th.device,
+) -> Iterator[Step]:
+    """The objective's step as a function of tensors: the fields of a batch, weights ``[E, B]``, and the extras."""
+
+    def step(*tensors: th.Tensor) -> list[th.Tensor]:
+        n_fields = len(Transitions._fields)
+        extras = dict(zip(extra_names, tensors[n_fields + 1 :], strict=True))
+        objective.step(model, optimizer, Transitions(*tensors[:n_fields]), tensors[n_fields], extras, context)
+        return []
+
+    if not (objective.recordable and model.recordable):
+        yield step
+        return
+    with recording(step, optimizer, f"fit of {type(model).__name__}", device) as recorded:
+        yield recorded
+
+
+def _run_epoch(step: Step, data: Transitions, rows: th.Tensor, factors: th.Tensor | None, extras: "Extras") -> None:
     """One optimiser step for each ``rows[i]`` of shape ``[E, B]``; the rows of an epoch are gathered at once."""
-    batches = data.rows(rows)
-    epoch_extras = {name: values[rows] for name, values in extras.items()}
-    ones = th.ones(rows.shape[1:], device=rows.device)
-    for index in range(rows.shape[0]):
-        batch = Transitions(*(field[index] for field in batches))
-        batch_extras = {name: values[index] for name, values in epoch_extras.items()}
-        batch_weights = ones if factors is None else factors[index]
-        objective.step(model, optimizer, batch, batch_weights, batch_extras, context)
+    if factors is None:
+        factors = th.ones(rows.shape[1:], device=rows.device).expand(rows.shape)
+    fields = [*data.rows(rows), factors, *(values[rows] for values in extras.values())]
+    for tensors in zip(*fields, strict=True):
+        step(*tensors)

@@ -13,6 +13,12 @@ class Plug(nn.Module, ABC):
     ``weights_only``; an attribute that holds an optimiser has "optim" in its name.
     """
 
+    recordable = False
+    """
+    Of a dynamics model and of an objective: whether a training step starts the same kernels on the same tensors whatever the
+    numbers are (no host reads, no random numbers, Adam). If both say so, a step of the model's fit is recorded on CUDA.
+    """
+
     def build(self, observation_dim: int, action_dim: int) -> None:
         """
         Create what depends on the sizes. Called once, before any training, and again (fresh) on load.

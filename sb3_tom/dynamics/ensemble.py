@@ -72,6 +72,7 @@ class ProbabilisticEnsemble(DynamicsModel):
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
+    recordable = True
     elites: th.Tensor
 
     def __init__(

@@ -40,6 +40,8 @@ class MixtureDensityNetwork(DynamicsModel):
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
+    recordable = True
+
     def __init__(
         self,
         n_components: int = 10,

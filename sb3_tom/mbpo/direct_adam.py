@@ -6,6 +6,8 @@ from typing import Any
 import torch as th
 from torch.optim.adam import adam
 
+from sb3_tom.common.recording import records
+
 
 class DirectAdam:
     """
@@ -32,7 +34,7 @@ class DirectAdam:
             "state_steps": [state["step"] for state in states],
         }
         device = group["params"][0].device
-        if device.type == "cuda":  # a CUDA graph reads the rate from the device at each replay
+        if records(device):  # a graph reads the rate from the device at each replay
             self._arguments |= {"lr": th.tensor(float(group["lr"]), device=device), "capturable": True}
 
     @property

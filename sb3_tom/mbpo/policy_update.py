@@ -10,6 +10,7 @@ from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.common.guards import check_magnitudes, magnitude
 from sb3_tom.common.mixing import MixedBatches
+from sb3_tom.common.recording import records
 from sb3_tom.common.types import Context, PolicyFunction
 from sb3_tom.common.units import policy_units
 from sb3_tom.mbpo.graphed_update import GraphedUpdate, graphed
@@ -137,7 +138,7 @@ def _make_update(agent: "MBPO") -> SACUpdate | GraphedUpdate:
         agent.gamma,
         agent.tau,
     )
-    if agent.device.type != "cuda" or not isinstance(update, PlainSACUpdate):
+    if not records(agent.device) or not isinstance(update, PlainSACUpdate):
         return update
     agent.graphed_update = graphed(update, agent.graphed_update)
     return agent.graphed_update

@@ -15,6 +15,8 @@ class LikelihoodObjective(ModelObjective):
     the scale of MBPO's code, to which its weight decays belong.
     """
 
+    recordable = True
+
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """Weighted negative log-likelihood, summed over members; shapes as in :meth:`ModelObjective.loss`."""
         return -2.0 * (weights * model.log_likelihood(batch)).mean(-1).sum() + model.regularization()

@@ -20,6 +20,7 @@ from itertools import pairwise
 import torch as th
 from torch import nn
 
+from sb3_tom.common.recording import descent, set_learning_rate
 from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_integers, check_number
@@ -137,17 +138,18 @@ class LearnedTermination(Termination):
         loss = th.zeros((), device=self.mean.device)
         lasso = self.group_lasso / rows.terminals.sqrt()
         terminal = rows.draw_terminal((steps, half))
-        for step in range(steps):
-            if step % POOL_STEPS == 0:
-                other = self._draw_hard(rows, (POOL_STEPS, half))
-            self.optimizer.param_groups[0]["lr"] = self.learning_rate * (1.0 - step / steps)
-            indices = th.cat((terminal[step], other[step % POOL_STEPS]))
-            loss = 2.0 * nn.functional.softplus(signs * self._logits(rows.features(indices))).mean()
-            penalty = self.first_layer.weight.norm(dim=0).sum()
-            self.optimizer.zero_grad(set_to_none=True)
-            (loss + lasso * penalty).backward()
-            self.optimizer.step()
-        return loss.detach()
+
+        def penalised(features: th.Tensor) -> th.Tensor:
+            entropy = 2.0 * nn.functional.softplus(signs * self._logits(features)).mean()
+            return entropy + lasso * self.first_layer.weight.norm(dim=0).sum()
+
+        with descent(self.optimizer, penalised, "fit of the learned termination", self.mean.device) as descend:
+            for step in range(steps):
+                if step % POOL_STEPS == 0:
+                    other = self._draw_hard(rows, (POOL_STEPS, half))
+                set_learning_rate(self.optimizer, self.learning_rate * (1.0 - step / steps))
+                loss = descend(rows.features(th.cat((terminal[step], other[step % POOL_STEPS]))))
+        return loss
 
     @th.no_grad()
     def _draw_hard(self, rows: "_Rows", shape: tuple[int, int]) -> th.Tensor:

@@ -15,6 +15,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
+from sb3_tom.common.recording import descent, set_learning_rate
 from sb3_tom.common.types import Transitions
 from sb3_tom.weighters.networks import Encoders, Standardizer, mlp, reinitialize
 from sb3_tom.weighters.settings import TOMSettings
@@ -99,24 +100,19 @@ class TransitionDiscriminator(nn.Module):
         if settings.standardize:
             self._fit_standardizer(data)
         loss = th.zeros((), device=data.device)
-        for step, (ours, theirs) in enumerate(self._batches(data, recent, generator)):
-            remaining = 1.0 - step / settings.discriminator_steps if settings.anneal else 1.0
-            for group in optimizer.param_groups:
-                group["lr"] = settings.discriminator_learning_rate * remaining
-            loss = self._loss(ours, theirs, generator)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return {"discriminator_loss": loss.detach()}
+        with descent(optimizer, self._loss, "fit of TOM's discriminator", data.device) as descend:
+            for step, batch in enumerate(self._batches(data, recent, generator)):
+                remaining = 1.0 - step / settings.discriminator_steps if settings.anneal else 1.0
+                set_learning_rate(optimizer, settings.discriminator_learning_rate * remaining)
+                loss = descend(*batch)
+        return {"discriminator_loss": loss}
 
     def _fit_standardizer(self, data: Transitions) -> None:
         outcome = data.next_observations - data.observations if self.settings.delta_input else data.next_observations
         self.standardizer.fit(th.cat([data.observations, data.actions, outcome], dim=-1))
 
-    def _batches(
-        self, data: Transitions, recent: Transitions, generator: th.Generator
-    ) -> "Iterator[tuple[th.Tensor, th.Tensor]]":
-        """Features of equally many rows of ``recent`` and of the buffer, for each step."""
+    def _batches(self, data: Transitions, recent: Transitions, generator: th.Generator) -> "Iterator[tuple[th.Tensor, ...]]":
+        """What :meth:`_loss` takes at each step: features of equally many rows of ``recent`` and of the buffer."""
         shape = (self.settings.discriminator_steps, self.settings.discriminator_batch_size)
         rows = [th.randint(part.size, shape, generator=generator, device=data.device) for part in (recent, data)]
         with th.no_grad():
@@ -124,21 +120,24 @@ class TransitionDiscriminator(nn.Module):
         for ours, theirs in zip(*(numbers.split(_STEPS_AT_ONCE) for numbers in rows), strict=True):
             with th.no_grad():
                 buffer = self.features(data.rows(theirs))
-            yield from zip(footprint[ours], buffer, strict=True)
+            for pair in zip(footprint[ours], buffer, strict=True):
+                if self.settings.gradient_penalty > 0:
+                    yield *pair, th.rand(shape[1], 1, generator=generator, device=data.device)
+                else:
+                    yield pair
 
-    def _loss(self, ours: th.Tensor, theirs: th.Tensor, generator: th.Generator) -> th.Tensor:
-        """Binary cross-entropy, summed over the classes, plus the gradient penalty."""
+    def _loss(self, ours: th.Tensor, theirs: th.Tensor, place: th.Tensor | None = None) -> th.Tensor:
+        """Binary cross-entropy, summed over the classes, plus the gradient penalty at ``place [B, 1]`` between the classes."""
         logits_ours, logits_theirs = self(th.cat([ours, theirs])).chunk(2)
         label = self.settings.buffer_label
         # softplus(-x) is the cross-entropy of the label 1, softplus(x) that of the label 0
         loss = F.softplus(-logits_ours).mean() + (F.softplus(logits_theirs) - label * logits_theirs).mean()
-        if self.settings.gradient_penalty > 0:
-            loss = loss + self.settings.gradient_penalty * self._gradient_penalty(ours, theirs, generator)
-        return loss
+        if place is None:
+            return loss
+        return loss + self.settings.gradient_penalty * self._gradient_penalty(ours, theirs, place)
 
-    def _gradient_penalty(self, ours: th.Tensor, theirs: th.Tensor, generator: th.Generator) -> th.Tensor:
-        """Mean square of (norm of the input gradient - 1) at random points between the classes (WGAN-GP, arXiv:1704.00028)."""
-        place = th.rand(ours.shape[0], 1, generator=generator, device=ours.device)
+    def _gradient_penalty(self, ours: th.Tensor, theirs: th.Tensor, place: th.Tensor) -> th.Tensor:
+        """Mean square of (norm of the input gradient - 1) at points between the classes (WGAN-GP, arXiv:1704.00028)."""
         between = (place * ours + (1.0 - place) * theirs).requires_grad_()
         (gradient,) = th.autograd.grad(self(between).sum(), between, create_graph=True)
         return (gradient.norm(2, dim=1) - 1.0).square().mean()

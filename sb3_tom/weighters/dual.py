@@ -6,12 +6,14 @@ apart, :math:`Q = q_\theta + \mathrm{shift} / (1 - \gamma)`, and the best shift 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch as th
 from torch import nn
 
 from sb3_tom.common.chunks import rows_at_once
+from sb3_tom.common.recording import descent, set_learning_rate
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.weighters import functional
 from sb3_tom.weighters.holdout import BestState, hold_out
@@ -153,22 +155,19 @@ class FlowDual(nn.Module):
         fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator)
         best = BestState(self, self._objective(data.rows(held), log_ratio, starts, context)) if len(held) else None
         loss, step = th.zeros((), device=data.device), 0
-        for pool, rows in self._pools(data.rows(fitted), log_ratio, context):
-            if settings.mass_shift and step == 0:
-                self._solve_shift(pool, starts, gamma)
-            start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
-            for chosen, chosen_starts in zip(rows, start_rows, strict=True):
-                remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
-                for group, factor in zip(optimizer.param_groups, (1.0, _SHIFT_RATE), strict=True):
-                    group["lr"] = settings.q_learning_rate * remaining * factor
-                loss = self._loss(Pool(*(part[chosen] for part in pool)), starts[chosen_starts], gamma)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                step += 1
-                if best is not None and (step % _STEPS_AT_ONCE == 0 or step == settings.q_steps):
-                    best.offer(step)
-        figures = {"dual_loss": loss.detach()} | (best.restore() if best is not None else {})
+        with descent(optimizer, partial(self._loss, gamma), "fit of TOM's dual", data.device) as descend:
+            for pool, rows in self._pools(data.rows(fitted), log_ratio, context):
+                if settings.mass_shift and step == 0:
+                    self._solve_shift(pool, starts, gamma)
+                start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
+                for chosen, chosen_starts in zip(rows, start_rows, strict=True):
+                    remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
+                    set_learning_rate(optimizer, settings.q_learning_rate * remaining, (1.0, _SHIFT_RATE))
+                    loss = descend(starts[chosen_starts], *(part[chosen] for part in pool))
+                    step += 1
+                    if best is not None and (step % _STEPS_AT_ONCE == 0 or step == settings.q_steps):
+                        best.offer(step)
+        figures = {"dual_loss": loss} | (best.restore() if best is not None else {})
         with th.no_grad():
             self.start_value.copy_(self(starts).mean())
         return figures
@@ -273,8 +272,9 @@ class FlowDual(nn.Module):
         """Estimate of E_D f_*(y), or what the released code has in its place."""
         return self.divergence.conjugate(y).mean() if self.settings.corrected_conjugate else self._released_term(y)
 
-    def _loss(self, batch: Pool, starts: th.Tensor, gamma: float) -> th.Tensor:
-        """Eq. 16 on a minibatch, with one pass through the network."""
+    def _loss(self, gamma: float, starts: th.Tensor, *fields: th.Tensor) -> th.Tensor:
+        """Eq. 16 on the fields of a minibatch of the pool, with one pass through the network."""
+        batch = Pool(*fields)
         n_starts = starts.shape[0]
         values, start_values = self(th.cat([batch.inputs.flatten(0, 1), starts])).tensor_split([-n_starts])
         start_value = start_values.mean()

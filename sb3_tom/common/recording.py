@@ -1,0 +1,163 @@
+"""
+Training steps as CUDA graphs: the kernels of a step are recorded once and then started by a single call, because on a GPU a
+step of small networks is all starting of kernels. On other devices a step stays what it is.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch as th
+
+WARM_UP = 3
+"""Steps before the recording, which let libraries and optimisers allocate what they need; they count as steps."""
+
+Results = Sequence[th.Tensor]
+Step = Callable[..., Results]
+Recorder = Callable[[Callable[[], Results]], Callable[[], Results]]
+"""Turns a step into one that does the same to the same tensors, given that it has run before."""
+
+
+def records(device: th.device) -> bool:
+    """
+    Whether steps are recorded.
+
+    :param device: where the step runs
+    """
+    return device.type == "cuda"
+
+
+def record_cuda_graph(step: Callable[[], Results]) -> Callable[[], Results]:
+    """
+    Record the kernels of a step. Recording runs none of them.
+
+    :param step: reads and writes tensors that stay where they are
+    :return: replays the kernels; what it returns is overwritten by the next replay
+    """
+    graph = th.cuda.CUDAGraph()
+    with th.cuda.graph(graph):
+        results = step()
+
+    def replay() -> Results:
+        graph.replay()
+        return results
+
+    return replay
+
+
+class RecordedStep:
+    """
+    A step on inputs that are copied to a fixed place, recorded after a few calls. It has to start the same kernels on the same
+    tensors whatever the numbers are: no host reads, and no random numbers of a generator of its own. Inputs of other shapes
+    lead to a new recording.
+
+    :param step: takes tensors and returns tensors
+    :param title: what it is, for a warning
+    :param record: how; if it fails, the steps stay what they are, with one warning. None: :func:`record_cuda_graph`
+    """
+
+    def __init__(self, step: Step, title: str, record: Recorder | None = None) -> None:
+        self._step = step
+        self._title = title
+        self._record = record or record_cuda_graph
+        self._inputs: list[th.Tensor] = []
+        self._recorded: Callable[[], Results] | None = None
+        self._n_calls = 0
+
+    def __call__(self, *inputs: th.Tensor) -> Results:
+        """One step; what it returns stays as it is."""
+        if [tensor.shape for tensor in inputs] != [tensor.shape for tensor in self._inputs]:
+            self._inputs, self._recorded, self._n_calls = [th.empty_like(tensor) for tensor in inputs], None, 0
+        th._foreach_copy_(self._inputs, inputs)
+        self._n_calls += 1
+        if self._n_calls <= WARM_UP:
+            return _on_a_stream_of_its_own(self._run, inputs[0].device)
+        if self._recorded is None:
+            self._recorded = self._recording()
+        return [result.clone() for result in self._recorded()]
+
+    def _run(self) -> Results:
+        return self._step(*self._inputs)
+
+    def _recording(self) -> Callable[[], Results]:
+        try:
+            return self._record(self._run)
+        except RuntimeError as error:
+            warnings.warn(f"no CUDA graph of the {self._title}, which stays slower: {error}", stacklevel=3)
+            return self._run
+
+
+def _on_a_stream_of_its_own(run: Callable[[], Results], device: th.device) -> Results:
+    """As PyTorch asks for the steps before a recording, so that autograd forgets the stream that other kernels run on."""
+    if device.type != "cuda":
+        return run()
+    here, beside = th.cuda.current_stream(device), th.cuda.Stream(device)
+    beside.wait_stream(here)
+    with th.cuda.stream(beside):
+        results = run()
+    here.wait_stream(beside)
+    return results
+
+
+@contextmanager
+def descent(
+    optimizer: th.optim.Optimizer, loss: Callable[..., th.Tensor], title: str, device: th.device
+) -> Iterator[Callable[..., th.Tensor]]:
+    """
+    Gradient steps on a loss of minibatches; change the learning rate by :func:`set_learning_rate` only.
+
+    :param optimizer: steps the parameters
+    :param loss: of tensors, subject to what :class:`RecordedStep` asks for
+    :param title: what is fitted, for a warning
+    :param device: of the parameters
+    :return: makes a step on tensors and returns their loss
+    """
+
+    def step(*inputs: th.Tensor) -> Results:
+        value = loss(*inputs)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        return [value.detach()]
+
+    with recording(step, optimizer, title, device) as recorded:
+        yield lambda *inputs: recorded(*inputs)[0]
+
+
+@contextmanager
+def recording(step: Step, optimizer: th.optim.Optimizer, title: str, device: th.device) -> Iterator[Step]:
+    """
+    A step by an optimiser, to be recorded where that is worth it.
+
+    :param step: see :class:`RecordedStep`
+    :param optimizer: an Adam that the step uses
+    :param title: what it is, for a warning
+    :param device: of the optimiser's parameters
+    :return: does what ``step`` does
+    """
+    if not records(device):
+        yield step
+        return
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    kept = [(group["lr"], group["capturable"]) for group in groups]
+    for group in groups:  # a graph reads the rate from the device at each replay
+        group["lr"], group["capturable"] = th.tensor(float(group["lr"]), device=device), True
+    try:
+        yield RecordedStep(step, title)
+    finally:
+        for group, (rate, capturable) in zip(groups, kept, strict=True):
+            group["lr"], group["capturable"] = rate, capturable
+
+
+def set_learning_rate(optimizer: th.optim.Optimizer, rate: float, factors: Sequence[float] = (1.0,)) -> None:
+    """
+    :param optimizer: changed, also while its steps are recorded
+    :param rate: the learning rate
+    :param factors: of each of its groups
+    """
+    for group, factor in zip(optimizer.param_groups, factors, strict=True):
+        if isinstance(group["lr"], th.Tensor):
+            group["lr"].fill_(rate * factor)
+        else:
+            group["lr"] = rate * factor
