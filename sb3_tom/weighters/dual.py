@@ -154,23 +154,30 @@ class FlowDual(nn.Module):
         starts = self._start_inputs(start_observations, context)
         fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator)
         best = BestState(self, self._objective(data.rows(held), log_ratio, starts, context)) if len(held) else None
-        loss, step = th.zeros((), device=data.device), 0
+        loss = th.zeros((), device=data.device)
         with descent(optimizer, partial(self._loss, gamma), "fit of TOM's dual", data.device) as descend:
-            for pool, rows in self._pools(data.rows(fitted), log_ratio, context):
-                if settings.mass_shift and step == 0:
-                    self._solve_shift(pool, starts, gamma)
-                start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
-                for chosen, chosen_starts in zip(rows, start_rows, strict=True):
-                    remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
-                    set_learning_rate(optimizer, settings.q_learning_rate * remaining, (1.0, _SHIFT_RATE))
-                    loss = descend(starts[chosen_starts], *(part[chosen] for part in pool))
-                    step += 1
-                    if best is not None and (step % _STEPS_AT_ONCE == 0 or step == settings.q_steps):
-                        best.offer(step)
+            for step, batch in enumerate(self._minibatches(data.rows(fitted), log_ratio, starts, context)):
+                remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
+                set_learning_rate(optimizer, settings.q_learning_rate * remaining, (1.0, _SHIFT_RATE))
+                loss = descend(*batch)
+                if best is not None and ((step + 1) % _STEPS_AT_ONCE == 0 or step + 1 == settings.q_steps):
+                    best.offer(step + 1)
         figures = {"dual_loss": loss} | (best.restore() if best is not None else {})
         with th.no_grad():
             self.start_value.copy_(self(starts).mean())
         return figures
+
+    def _minibatches(
+        self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context
+    ) -> Iterator[tuple[th.Tensor, ...]]:
+        """What :meth:`_loss` takes at each step; the descent begins at the shift that is best for the first pool."""
+        settings = self.settings
+        for number, (pool, rows) in enumerate(self._pools(data, log_ratio, context)):
+            if settings.mass_shift and number == 0:
+                self._solve_shift(pool, starts, self.gamma(context))
+            start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
+            for chosen, chosen_starts in zip(rows, start_rows, strict=True):
+                yield starts[chosen_starts], *(part[chosen] for part in pool)
 
     def _objective(
         self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context

@@ -1,0 +1,104 @@
+"""Everything on the right device, on machines that have one only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_tom import MBPO
+from sb3_tom.checkpoint import ResumeCallback
+from sb3_tom.common.callbacks import WeightByAgeCallback
+from sb3_tom.common.model_error import ModelErrorCallback
+from sb3_tom.terminations.learned import LearnedTermination
+from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
+from tests.pretended_cuda import pretended_cuda
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda: th.zeros(3, device="cuda") + th.zeros(3),
+        lambda: th.zeros(3).to("cuda")[th.zeros(2, dtype=th.long)],
+        lambda: th.nn.Linear(3, 2).to("cuda")(th.zeros(1, 3)),
+        lambda: th.zeros(3, device="cuda").numpy(),
+        lambda: th.rand(3, device="cuda", generator=th.Generator()),
+        lambda: th.zeros(3, device="cuda").uniform_(generator=th.Generator()),
+    ],
+)
+def test_the_pretence_refuses_what_cuda_refuses(mixed: Callable[[], Any]) -> None:
+    with pretended_cuda(), pytest.raises(RuntimeError, match="CUDA"):
+        mixed()
+
+
+def test_the_pretence_ends() -> None:
+    with pretended_cuda():
+        assert th.zeros(3, device="cuda").device == th.zeros(2).cuda().device == th.device("cuda:0")
+    assert not th.cuda.is_available() or th.zeros(1).device.type == "cpu"
+    assert type(th.Generator()) is th.Generator
+
+
+OFFICIAL = {**SMALL_WEIGHTERS["tom"], "preset": "official", "divergence": "kl"}
+SMALL_TERMINATION = LearnedTermination(gradient_steps=10, first_gradient_steps=10)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"weighter": "tom"},
+        {"weighter": "tom", "weighter_kwargs": OFFICIAL, "dynamics": "mdn"},
+        {"weighter": "pmac", "dynamics": "linear", "use_sde": True},
+        {"env": "InvertedPendulum-v5", "termination_fn": SMALL_TERMINATION, "ent_coef": 0.1},
+        {
+            "env": "InvertedPendulum-v5",
+            "weighter": "tom",
+            "policy_kwargs": {"net_arch": [16], "share_features_extractor": True},
+        },
+    ],
+    ids=str,
+)
+def test_a_run(kwargs: dict[str, Any]) -> None:
+    with pretended_cuda() as labels:
+        agent = small_agent(**kwargs, device="cuda").learn(110)
+        assert all(parameter in labels for parameter in (*agent.policy.parameters(), *agent.dynamics.parameters()))
+        assert agent._n_updates > 0
+
+
+def test_normalised_envs_and_the_callbacks(tmp_path: Path) -> None:
+    with pretended_cuda():
+        agent = small_agent(VecNormalize(make_vec_env("Pendulum-v1", 2)), weighter="pmac", device="cuda")
+        errors = ModelErrorCallback("Pendulum-v1", tmp_path / "errors.csv", eval_freq=50, horizon=3, n_episodes=1)
+        agent.learn(110, callback=[errors, WeightByAgeCallback(tmp_path / "ages.csv")])
+
+
+def test_files(tmp_path: Path) -> None:
+    with pretended_cuda() as labels:
+        agent = small_agent(weighter="tom", device="cuda")
+        agent.learn(110, callback=ResumeCallback(tmp_path / "run", save_freq=40))
+        MBPO.resume(tmp_path / "run", "Pendulum-v1", device="cuda").learn(150)
+        agent.save(tmp_path / "agent")
+        agent.save_replay_buffer(tmp_path / "rows")
+        loaded = MBPO.load(tmp_path / "agent", "Pendulum-v1", device="cuda")
+        loaded.load_replay_buffer(tmp_path / "rows")
+        loaded.learn(50, reset_num_timesteps=False)
+        assert next(loaded.policy.parameters()) in labels
+    MBPO.load(tmp_path / "agent", device="cpu").predict(np.zeros(3, dtype=np.float32))
+
+
+def test_warm_start(tmp_path: Path) -> None:
+    with pretended_cuda():
+        sac = SAC("MlpPolicy", "Pendulum-v1", batch_size=32, learning_starts=20, buffer_size=500, device="cuda").learn(30)
+        sac.save(tmp_path / "sac")
+        sac.save_replay_buffer(tmp_path / "rows")
+        small = {"dynamics_kwargs": SMALL_MODELS["ensemble"], "rollout_batch_size": 100}
+        agent = MBPO.from_sac(tmp_path / "sac", "Pendulum-v1", device="cuda", model_train_freq=25, **small)
+        agent.load_replay_buffer(tmp_path / "rows")
+        agent.fit_weights()
+        agent.fit_model()
+        agent.imagine()
+        agent.train_policy(4)
