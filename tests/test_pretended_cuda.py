@@ -29,11 +29,22 @@ from tests.pretended_cuda import pretended_cuda
         lambda: th.zeros(3, device="cuda").numpy(),
         lambda: th.rand(3, device="cuda", generator=th.Generator()),
         lambda: th.zeros(3, device="cuda").uniform_(generator=th.Generator()),
+        lambda: counted_on_the_cpu().step(),
     ],
 )
 def test_the_pretence_refuses_what_cuda_refuses(mixed: Callable[[], Any]) -> None:
     with pretended_cuda(), pytest.raises(RuntimeError, match="CUDA"):
         mixed()
+
+
+def counted_on_the_cpu() -> th.optim.Adam:
+    """A fused Adam on CUDA whose state came from one that was not fused."""
+    parameter = th.zeros(3).to("cuda")
+    parameter.grad = th.zeros_like(parameter)
+    optimizer = th.optim.Adam([parameter])
+    optimizer.step()
+    optimizer.param_groups[0]["fused"] = True
+    return optimizer
 
 
 def test_the_pretence_ends() -> None:
@@ -90,13 +101,15 @@ def test_files(tmp_path: Path) -> None:
     MBPO.load(tmp_path / "agent", device="cpu").predict(np.zeros(3, dtype=np.float32))
 
 
-def test_warm_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("from_file", [False, True])
+def test_warm_start(from_file: bool, tmp_path: Path) -> None:
     with pretended_cuda():
         sac = SAC("MlpPolicy", "Pendulum-v1", batch_size=32, learning_starts=20, buffer_size=500, device="cuda").learn(30)
         sac.save(tmp_path / "sac")
         sac.save_replay_buffer(tmp_path / "rows")
         small = {"dynamics_kwargs": SMALL_MODELS["ensemble"], "rollout_batch_size": 100}
-        agent = MBPO.from_sac(tmp_path / "sac", "Pendulum-v1", device="cuda", model_train_freq=25, **small)
+        source = tmp_path / "sac" if from_file else sac
+        agent = MBPO.from_sac(source, "Pendulum-v1", device="cuda", model_train_freq=25, **small)
         agent.load_replay_buffer(tmp_path / "rows")
         agent.fit_weights()
         agent.fit_model()

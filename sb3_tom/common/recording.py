@@ -6,6 +6,7 @@ step of small networks is all starting of kernels. On other devices a step stays
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch as th
@@ -15,8 +16,11 @@ WARM_UP = 3
 
 Results = Sequence[th.Tensor]
 Step = Callable[..., Results]
-Recorder = Callable[[Callable[[], Results]], Callable[[], Results]]
-"""Turns a step into one that does the same to the same tensors, given that it has run before."""
+Recorder = Callable[[Callable[[], Results], th.device], Callable[[], Results]]
+"""Turns a step on a device into one that does the same to the same tensors, given that it has run before."""
+
+_failures: list[str] = []
+"""Why a recording failed: after that PyTorch's allocator may be left in a state in which no other one can begin."""
 
 
 def records(device: th.device) -> bool:
@@ -28,16 +32,32 @@ def records(device: th.device) -> bool:
     return device.type == "cuda"
 
 
-def record_cuda_graph(step: Callable[[], Results]) -> Callable[[], Results]:
+@cache
+def _stream_beside(device: th.device) -> th.cuda.Stream:
+    """The one stream of a device for warming up and recording: each stream has memory of its own."""
+    return th.cuda.Stream(device)
+
+
+def record_cuda_graph(step: Callable[[], Results], device: th.device) -> Callable[[], Results]:
     """
     Record the kernels of a step. Recording runs none of them.
 
     :param step: reads and writes tensors that stay where they are
+    :param device: where they are, with its number
     :return: replays the kernels; what it returns is overwritten by the next replay
+    :raises RuntimeError: if the step, or an earlier one in this process, could not be recorded
     """
+    if _failures:
+        raise RuntimeError(f"an earlier recording failed: {_failures[0]}")
     graph = th.cuda.CUDAGraph()
-    with th.cuda.graph(graph):
-        results = step()
+    here = th.cuda.current_stream(device)
+    try:
+        # the outer stream comes back also if the recording cannot be ended
+        with th.cuda.device(device), th.cuda.stream(here), th.cuda.graph(graph, stream=_stream_beside(device)):
+            results = step()
+    except RuntimeError as error:
+        _failures.append(str(error.__context__ or error))
+        raise
 
     def replay() -> Results:
         graph.replay()
@@ -54,7 +74,7 @@ class RecordedStep:
 
     :param step: takes tensors and returns tensors
     :param title: what it is, for a warning
-    :param record: how; if it fails, the steps stay what they are, with one warning. None: :func:`record_cuda_graph`
+    :param record: how; if it fails, the steps stay what they are, with a warning. None: :func:`record_cuda_graph`
     """
 
     def __init__(self, step: Step, title: str, record: Recorder | None = None) -> None:
@@ -67,7 +87,7 @@ class RecordedStep:
 
     def __call__(self, *inputs: th.Tensor) -> Results:
         """One step; what it returns stays as it is."""
-        if [tensor.shape for tensor in inputs] != [tensor.shape for tensor in self._inputs]:
+        if [_kind(tensor) for tensor in inputs] != [_kind(tensor) for tensor in self._inputs]:
             self._inputs, self._recorded, self._n_calls = [th.empty_like(tensor) for tensor in inputs], None, 0
         th._foreach_copy_(self._inputs, inputs)
         self._n_calls += 1
@@ -82,17 +102,21 @@ class RecordedStep:
 
     def _recording(self) -> Callable[[], Results]:
         try:
-            return self._record(self._run)
+            return self._record(self._run, self._inputs[0].device)
         except RuntimeError as error:
             warnings.warn(f"no CUDA graph of the {self._title}, which stays slower: {error}", stacklevel=3)
             return self._run
+
+
+def _kind(tensor: th.Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _on_a_stream_of_its_own(run: Callable[[], Results], device: th.device) -> Results:
     """As PyTorch asks for the steps before a recording, so that autograd forgets the stream that other kernels run on."""
     if device.type != "cuda":
         return run()
-    here, beside = th.cuda.current_stream(device), th.cuda.Stream(device)
+    here, beside = th.cuda.current_stream(device), _stream_beside(device)
     beside.wait_stream(here)
     with th.cuda.stream(beside):
         results = run()
@@ -141,13 +165,34 @@ def recording(step: Step, optimizer: th.optim.Optimizer, title: str, device: th.
         return
     groups: list[dict[str, Any]] = optimizer.param_groups
     kept = [(group["lr"], group["capturable"]) for group in groups]
-    for group in groups:  # a graph reads the rate from the device at each replay
-        group["lr"], group["capturable"] = th.tensor(float(group["lr"]), device=device), True
+    counters_to_device(optimizer)
+    for group in groups:
+        group["lr"], group["capturable"] = rate_on_device(group["lr"], device), True
     try:
         yield RecordedStep(step, title)
     finally:
         for group, (rate, capturable) in zip(groups, kept, strict=True):
             group["lr"], group["capturable"] = rate, capturable
+
+
+def rate_on_device(rate: float, device: th.device) -> th.Tensor:
+    """
+    :param rate: learning rate of a recorded optimiser
+    :param device: of its parameters
+    :return: the same as a float32 scalar that the optimiser's kernel reads at each replay
+    """
+    return th.full((), float(rate), dtype=th.float32, device=device)
+
+
+def counters_to_device(optimizer: th.optim.Optimizer) -> None:
+    """
+    An Adam that was not fused counts its steps on the CPU, and its state keeps the counters there when it becomes so.
+
+    :param optimizer: its counters go to where their parameters are, which is where a fused step reads them
+    """
+    for parameter, state in optimizer.state.items():
+        if isinstance(state.get("step"), th.Tensor):
+            state["step"] = state["step"].to(parameter.device, th.float32)
 
 
 def set_learning_rate(optimizer: th.optim.Optimizer, rate: float, factors: Sequence[float] = (1.0,)) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch as th
 from torch.optim.adam import adam
 
-from sb3_tom.common.recording import records
+from sb3_tom.common.recording import rate_on_device, records
 
 
 class DirectAdam:
@@ -34,8 +34,8 @@ class DirectAdam:
             "state_steps": [state["step"] for state in states],
         }
         device = group["params"][0].device
-        if records(device):  # a graph reads the rate from the device at each replay
-            self._arguments |= {"lr": th.tensor(float(group["lr"]), device=device), "capturable": True}
+        if records(device):
+            self._arguments |= {"lr": rate_on_device(group["lr"], device), "capturable": True}
 
     @property
     def tensors(self) -> list[th.Tensor]:

@@ -21,7 +21,7 @@ class GraphedUpdate:
     def __init__(self, update: PlainSACUpdate, record: Recorder | None = None) -> None:
         self.update = update
         self._steps = {
-            update_target: RecordedStep(partial(self._step, update_target), "SAC update", record)
+            update_target: RecordedStep(partial(_step, update, update_target), "SAC update", record)
             for update_target in (False, True)
         }
 
@@ -29,9 +29,10 @@ class GraphedUpdate:
         """See :meth:`SACUpdate.__call__`."""
         return Losses(*self._steps[update_target](*batch, noise))
 
-    def _step(self, update_target: bool, *inputs: th.Tensor) -> Losses:
-        *fields, noise = inputs
-        return self.update(Batch(*fields), noise, update_target)
+
+def _step(update: PlainSACUpdate, update_target: bool, *inputs: th.Tensor) -> Losses:
+    *fields, noise = inputs
+    return update(Batch(*fields), noise, update_target)
 
 
 def graphed(

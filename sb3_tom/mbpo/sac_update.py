@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
+from sb3_tom.common.recording import counters_to_device
 from sb3_tom.common.types import Batch
 
 LOG_SQRT_TWO_PI = 0.9189385332046727
@@ -155,3 +156,4 @@ def fuse(optimizer: th.optim.Optimizer | None) -> None:
     for group in optimizer.param_groups:
         if group.get("fused") is None and not group.get("foreach") and not group.get("capturable"):
             group["fused"] = True
+            counters_to_device(optimizer)

@@ -1,5 +1,6 @@
 """Starting from what a SAC run has learned and collected."""
 
+import copy
 import io
 import pathlib
 import zipfile
@@ -84,7 +85,7 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
 
 def _copy_networks(source: SAC, agent: "MBPO") -> None:
     """Policy, optimisers and temperature; those that the new agent has otherwise (another ``ent_coef``) stay its own."""
-    theirs, ours = source.get_parameters(), agent.get_parameters()
+    theirs, ours = copy.deepcopy(source.get_parameters()), agent.get_parameters()  # optimisers adopt the tensors they load
     agent.set_parameters({**ours, **{name: state for name, state in theirs.items() if name in ours}})
     if source.log_ent_coef is not None and agent.log_ent_coef is not None:
         agent.log_ent_coef.data.copy_(source.log_ent_coef.data)

@@ -32,7 +32,7 @@ class Tape(TorchDispatchMode):
         self.recordings = 0
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
 
-    def __call__(self, step: Callable[[], Results]) -> Callable[[], Results]:
+    def __call__(self, step: Callable[[], Results], device: th.device) -> Callable[[], Results]:
         self.recordings += 1
         self._calls = []
         with self:

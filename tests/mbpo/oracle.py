@@ -27,7 +27,7 @@ class FixedBatches:
 
 def make_sac(dtype: th.dtype, **kwargs: object) -> SAC:
     """A SAC agent on Pendulum in the given precision, its policy's observations not cast back to float32."""
-    agent = SAC("MlpPolicy", "Pendulum-v1", seed=1, buffer_size=10, **kwargs)
+    agent = SAC("MlpPolicy", "Pendulum-v1", seed=1, buffer_size=10, device="cpu", **kwargs)
     agent.policy.to(dtype)
     for module in (agent.actor, agent.critic, agent.critic_target):
         module.extract_features = lambda observations, extractor, module=module: extractor(observations)

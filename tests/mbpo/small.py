@@ -29,5 +29,6 @@ def small_agent(env: Any = "Pendulum-v1", weighter: str = "uniform", dynamics: s
         "rollout_batch_size": 100,
         "model_train_freq": 25,
         "update_to_data_ratio": 2.0,
+        "device": "cpu",
     }
     return MBPO("MlpPolicy", env, weighter=weighter, dynamics=dynamics, **{**settings, **kwargs})

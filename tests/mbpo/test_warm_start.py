@@ -1,5 +1,6 @@
 """From a trained SAC agent, or its file, to an MBPO."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def test_warm_start_from_sac(ent_coef: Any, from_file: bool, tmp_path: Path) -> 
     assert agent.replay_buffer.n_transitions == 60
     agent.learn(30)
     assert agent.replay_buffer.n_transitions == 90 and agent._n_updates > 0
+
+
+def test_the_sac_agent_stays_as_it_was() -> None:
+    """An optimiser that loads a state keeps its tensors: two agents would step the same moments."""
+    sac = trained_sac()
+    before = copy.deepcopy(sac.get_parameters())
+    MBPO.from_sac(sac, "Pendulum-v1", learning_starts=10, **SMALL).learn(30)
+    th.testing.assert_close(sac.get_parameters(), before, rtol=0.0, atol=0.0)
 
 
 def test_a_sac_zip_is_not_loaded_as_an_mbpo(tmp_path: Path) -> None:

@@ -30,17 +30,17 @@ def transitions(n_rows: int, observation_dim: int = 3, action_dim: int = 2, seed
     return Transitions(observations, actions, following, noise[:, :1], ended, th.arange(n_rows) * 10 // n_rows)
 
 
-def context(seed: int = 0, action_dim: int = 2, gamma: float = 0.99, policy_version: int = 10) -> Context:
+def context(seed: int = 0, action_dim: int = 2, gamma: float = 0.99, policy_version: int = 10, device: str = "cpu") -> Context:
     """A stochastic policy that uses the context's generator."""
-    generator = th.Generator().manual_seed(seed)
-    gain = th.nn.Parameter(th.tensor(0.5))  # so that a gradient into the policy would be seen
+    generator = th.Generator(device).manual_seed(seed)
+    gain = th.nn.Parameter(th.tensor(0.5, device=device))  # so that a gradient into the policy would be seen
 
     def policy(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        noise = th.randn(observations.shape[0], action_dim, generator=generator)
+        noise = th.randn(observations.shape[0], action_dim, generator=generator, device=device)
         return th.tanh(gain * observations[:, :1] + 0.3 * noise), noise[:, :1]
 
     def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        return th.zeros(2, observations.shape[0])
+        return th.zeros(2, observations.shape[0], device=device)
 
     return Context(policy, values, gamma, policy_version, generator)
 
