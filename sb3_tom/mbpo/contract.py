@@ -33,10 +33,11 @@ def check_before_sac(
     check_bool("use_sde", use_sde)
     _check_policy(policy)
     try:
-        usable = th.device("cpu" if device == "auto" else device).type in ("cpu", "cuda", "mps", "xpu")
+        usable = th.device("cpu" if device == "auto" else device).type in ("cpu", "cuda")
     except (RuntimeError, TypeError, ValueError):
         usable = False
     if not usable:
+        # of Apple's "mps" it is known that it has no float64, which weights are summed in
         raise ValueError(f"device={device!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', 'cuda:0' and so on")
 
 

@@ -206,6 +206,7 @@ def test_policies_for_other_observations_are_refused(policy: Any) -> None:
         ("action_noise", NormalActionNoise(np.zeros(2), np.ones(2))),
         ("device", "gpu"),
         ("device", "meta"),
+        ("device", "mps"),
         ("verbose", "1"),
         ("use_sde", "yes"),
         ("stats_window_size", 0),
