@@ -103,7 +103,8 @@ class LearnedTermination(Termination):
 
         :param data: the N rows of the replay buffer
         :param context: view of the agent
-        :return: ``terminal_share``; if there are terminal rows also ``loss``, and ``recall`` and ``precision`` on the data
+        :return: ``terminal_share``; if there are terminal rows also ``loss`` with its penalty, and ``recall`` and
+            ``precision`` on the data
         """
         rows = _Rows(data, context.generator)
         terminals, warm = th.stack((rows.terminals.float(), self.trained[0])).tolist()

@@ -255,9 +255,7 @@ class FlowDual(nn.Module):
         return Pool(*(th.cat(fields) for fields in zip(*parts, strict=True)))
 
     def _pool_part(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
-        n_actions = self.settings.n_actions
-        actions = context.sample_actions(data.next_observations, n_actions)
-        next_inputs = self.inputs(data.next_observations.unsqueeze(1).expand(-1, n_actions, -1), actions)
+        next_inputs = self._policy_inputs(data.next_observations, self.settings.n_actions, context)
         own_inputs = self.inputs(data.observations, data.actions).unsqueeze(1)
         return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), data.terminated.squeeze(-1))
 
@@ -266,9 +264,13 @@ class FlowDual(nn.Module):
         """Start states ``[P, O + A]`` (each equally often, if they are few) with actions of the policy."""
         n_starts = start_observations.shape[0]
         order = th.randperm(n_starts, generator=context.generator, device=start_observations.device)
-        observations = start_observations[order[:_START_PAIRS]].repeat_interleave(max(1, _START_PAIRS // n_starts), dim=0)
-        actions, _ = context.policy(observations)
-        return self.inputs(observations, actions)
+        n_actions = max(1, _START_PAIRS // n_starts)
+        return self._policy_inputs(start_observations[order[:_START_PAIRS]], n_actions, context).flatten(0, 1)
+
+    def _policy_inputs(self, observations: th.Tensor, n_actions: int, context: Context) -> th.Tensor:
+        """Inputs ``[B, n, O + A]`` of observations ``[B, O]``, each with n actions of the policy."""
+        actions = context.sample_actions(observations, n_actions)
+        return self.inputs(observations.unsqueeze(1).expand(-1, n_actions, -1), actions)
 
     def _residuals(self, pool: Pool, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
         """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the pool's inputs."""
