@@ -59,8 +59,36 @@ TASKS = {
     "Humanoid-v5": Task(125_000, 5_000, bonus=5.0),
 }
 
+OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
+    "official_ratio": {
+        "discriminator_arch": [128, 256],
+        "separate_encoders": True,
+        "train_encoders": False,
+        "delta_input": False,
+        "buffer_label": 0.1,
+        "gradient_penalty": 10.0,
+        "discriminator_weight_decay": 0.0,
+        "discriminator_learning_rate": 3e-4,
+        "ratio_bound": None,
+    },
+    "official_dual": {
+        "q_arch": [256, 256],
+        "q_persistent": True,
+        "start_batch_size": 256,
+        "q_holdout_ratio": 0.0,
+        "q_weight_decay": 1e-4,
+        "n_actions": 1,
+        "pool_size": None,
+        "terminal": "mask",
+        "corrected_conjugate": False,
+        "mass_shift": False,
+    },
+}
+"""The official preset's discriminator, and its dual; what is left of it are raw inputs and constant learning rates of both."""
+
 TOM_VARIANTS: dict[str, dict[str, Any]] = {
     "official": {"weighter_kwargs": {"preset": "official"}},
+    **{name: {"weighter_kwargs": arguments} for name, arguments in OFFICIAL_PARTS.items()},
     "kl": {"weighter_kwargs": {"divergence": "kl"}},
     "mask": {"weighter_kwargs": {"terminal": "mask"}},
     "gamma_long": {"weighter_kwargs": {"occupancy_gamma": 0.999}},
@@ -73,7 +101,7 @@ TOM_VARIANTS: dict[str, dict[str, Any]] = {
     "starts": {"weight_rollout_starts": False},
     "ratio": {"weighter": "sb3_tom.weighters.ratio:RatioWeighter"},
 }
-"""TOM with one part changed; each is a method ``mbpo_tom_<name>``."""
+"""TOM with a part changed; each is a method ``mbpo_tom_<name>``."""
 
 METHODS = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
 ABLATIONS = (*(f"mbpo_tom_{name}" for name in TOM_VARIANTS if name != "official"), "mbpo_survive", "mbpo_tom_survive")

@@ -16,6 +16,7 @@ import yaml
 from curves_jobs import ABLATIONS, METHODS, TASKS, Job, is_finished
 
 from sb3_tom.common.evaluation import read_table
+from sb3_tom.weighters.settings import PRESETS, tom_settings
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -72,6 +73,12 @@ def test_ablations_change_one_part_each() -> None:
         assert {name: kwargs.get(name) for name in base if name != "weighter" or method != "mbpo_tom_ratio"} != kwargs
         changed = {name for name in kwargs if kwargs[name] != base.get(name)}
         assert len(changed) == 1 or changed == {"objective", "objective_kwargs"}, method
+
+
+def test_the_official_presets_parts_make_it_up() -> None:
+    parts = {**curves_jobs.OFFICIAL_PARTS["official_ratio"], **curves_jobs.OFFICIAL_PARTS["official_dual"]}
+    assert tom_settings("default", parts) != PRESETS["official"]
+    assert tom_settings("default", {**parts, "standardize": False, "anneal": False}) == PRESETS["official"]
 
 
 def meta(path: Path, **changes: Any) -> None:
