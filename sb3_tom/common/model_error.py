@@ -123,6 +123,52 @@ def compounding_errors(
     return errors
 
 
+def model_errors(
+    agent: Any, episodes: Sequence[Episode], horizon: int, n_global: int, n_samples: int, generator: th.Generator
+) -> dict[tuple[str, int], th.Tensor]:
+    """
+    The three errors of an agent's dynamics model, see this module.
+
+    :param agent: its model and its replay buffer
+    :param episodes: real ones of its policy
+    :param horizon: greatest number of steps of the compounding error
+    :param n_global: rows of the replay buffer for the global error
+    :param n_samples: samples of each prediction
+    :param generator: source of randomness
+    :return: errors ``[rows]`` by kind ("global", "local" or "compounding") and horizon; one that no episode has is left out
+    """
+    data = agent.replay_buffer.transitions()
+    scale = error_scale(data.observations)
+    chosen = data.rows(th.randperm(data.size, generator=generator, device=data.device)[:n_global])
+    predicted = predict(agent.dynamics, chosen.observations, chosen.actions, n_samples, generator)
+    ahead = compounding_errors(agent.dynamics, episodes, horizon, scale, n_samples, generator)
+    errors = {("global", 1): scaled_error(predicted, chosen.next_observations, scale), ("local", 1): ahead[0]}
+    return errors | {("compounding", step): values for step, values in enumerate(ahead, 1) if values.numel()}
+
+
+def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = False) -> Episode:
+    """
+    One episode of an agent's policy. torch's global random stream is set.
+
+    :param agent: with SB3's ``predict``
+    :param env: of the agent's task; nothing else steps it
+    :param seed: of the first state and of the actions
+    :param deterministic: use the mean action
+    :return: the episode, on the agent's device
+    """
+    th.manual_seed(seed)
+    observation, _ = env.reset(seed=seed)
+    observations, actions, over = [observation], [], False
+    while not over:
+        action, _ = agent.predict(observation, deterministic=deterministic)
+        actions.append(agent.policy.scale_action(action))
+        observation, _, terminated, truncated, _ = env.step(action)
+        observations.append(observation)
+        over = terminated or truncated
+    tensors = (th.as_tensor(np.array(values), dtype=th.float32, device=agent.device) for values in (observations, actions))
+    return Episode(*tensors)
+
+
 class ModelErrorCallback(BaseCallback):
     """
     Every ``eval_freq`` env steps write the model's global, local and compounding error (see this module) to a CSV file. The
@@ -197,37 +243,14 @@ class ModelErrorCallback(BaseCallback):
 
     def _rows(self) -> list[dict[str, Any]]:
         """One row for the global and one for the local error, one for each horizon."""
-        agent, data = self._agent, self._agent.replay_buffer.transitions()
-        generator = th.Generator(device=agent.device).manual_seed(self.num_timesteps)
-        scale = error_scale(data.observations)
-        chosen = data.rows(th.randperm(data.size, generator=generator, device=data.device)[: self.n_global])
-        predicted = predict(agent.dynamics, chosen.observations, chosen.actions, self.n_samples, generator)
-        errors = {("global", 1): scaled_error(predicted, chosen.next_observations, scale)}
-        episodes = [self._play(self.seed + index) for index in range(self.n_episodes)]
-        ahead = compounding_errors(agent.dynamics, episodes, self.horizon, scale, self.n_samples, generator)
-        errors[("local", 1)] = ahead[0]
-        errors |= {("compounding", step): values for step, values in enumerate(ahead, 1) if values.numel()}
-        common = {"env_step": self.num_timesteps, "policy_version": int(agent.policy_version)}
-        rows = []
-        for (kind, step), values in errors.items():
-            figures = {"kind": kind, "horizon": step, "error": float(values.mean()), "transitions": values.numel()}
-            rows.append(common | figures)
-            if step == 1:
-                self.logger.record(f"model_error/{kind}", figures["error"])
-        return rows
-
-    def _play(self, seed: int) -> Episode:
-        """One episode of the current policy."""
-        th.manual_seed(seed)
-        observation, _ = self._env.reset(seed=seed)
-        observations, actions, over = [observation], [], False
-        while not over:
-            action, _ = self.model.predict(observation, deterministic=self.deterministic)
-            actions.append(self._agent.policy.scale_action(action))
-            observation, _, terminated, truncated, _ = self._env.step(action)
-            observations.append(observation)
-            over = terminated or truncated
-        tensors = (
-            th.as_tensor(np.array(values), dtype=th.float32, device=self.model.device) for values in (observations, actions)
-        )
-        return Episode(*tensors)
+        generator = th.Generator(device=self.model.device).manual_seed(self.num_timesteps)
+        numbers = range(self.seed, self.seed + self.n_episodes)
+        episodes = [play_episode(self._agent, self._env, number, self.deterministic) for number in numbers]
+        errors = model_errors(self._agent, episodes, self.horizon, self.n_global, self.n_samples, generator)
+        common = {"env_step": self.num_timesteps, "policy_version": int(self._agent.policy_version)}
+        for kind in ("global", "local"):
+            self.logger.record(f"model_error/{kind}", float(errors[kind, 1].mean()))
+        return [
+            common | {"kind": kind, "horizon": step, "error": float(values.mean()), "transitions": values.numel()}
+            for (kind, step), values in errors.items()
+        ]

@@ -10,6 +10,8 @@ from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
 
+from sb3_tom.common.buffers import WeightedReplayBuffer
+
 if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
 
@@ -79,13 +81,18 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     _copy_networks(source, agent)
     buffer = source.replay_buffer
     if buffer is not None and buffer.size() > 0:
-        agent._adopt_replay_buffer(buffer)
+        # SB3's buffer is converted, which copies; one of ours would be shared, with its weights and policy versions
+        agent._adopt_replay_buffer(copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer)
     return agent
 
 
 def _copy_networks(source: SAC, agent: "MBPO") -> None:
-    """Policy, optimisers and temperature; those that the new agent has otherwise (another ``ent_coef``) stay its own."""
+    """
+    Policy, optimisers and temperature; those that the new agent has otherwise (another ``ent_coef``) stay its own, and so do
+    its plugs, which may be of other classes than those of an MBPO that it starts from.
+    """
     theirs, ours = copy.deepcopy(source.get_parameters()), agent.get_parameters()  # optimisers adopt the tensors they load
-    agent.set_parameters({**ours, **{name: state for name, state in theirs.items() if name in ours}})
+    names, _ = SAC._get_torch_save_params(agent)
+    agent.set_parameters({**ours, **{name: theirs[name] for name in names if name in theirs}})
     if source.log_ent_coef is not None and agent.log_ent_coef is not None:
         agent.log_ent_coef.data.copy_(source.log_ent_coef.data)

@@ -52,6 +52,26 @@ def test_warm_start_from_sac(ent_coef: Any, from_file: bool, tmp_path: Path) -> 
     assert agent.replay_buffer.n_transitions == 90 and agent._n_updates > 0
 
 
+@pytest.mark.parametrize("weighter", ["uniform", "tom"])
+def test_from_an_mbpo_with_its_networks_and_data_but_plugs_of_its_own(weighter: str) -> None:
+    source = MBPO("MlpPolicy", "Pendulum-v1", learning_starts=20, buffer_size=100, seed=0, policy_kwargs=NETS, **SMALL).learn(
+        40
+    )
+    before = copy.deepcopy(source.get_parameters())
+    weights, version = source.replay_buffer.row_weights().clone(), source.policy_version
+    small = SMALL_WEIGHTERS.get(weighter, {})
+    agent = MBPO.from_sac(source, "Pendulum-v1", weighter=weighter, weighter_kwargs=small, learning_starts=10, seed=1, **SMALL)
+    assert all(th.equal(state, agent.policy.state_dict()[name]) for name, state in source.policy.state_dict().items())
+    slopes = [one.dynamics.state_dict()["slopes"] for one in (source, agent)]
+    assert not th.equal(*slopes), "the model is the agent's own, and new"
+    assert agent.policy_version == int(source.replay_buffer.transitions().policy_version.max())
+    agent.learn(30)
+    th.testing.assert_close(source.get_parameters(), before, rtol=0.0, atol=0.0)
+    assert source.replay_buffer.n_transitions == 40 and agent.replay_buffer.n_transitions == 70
+    assert th.equal(source.replay_buffer.row_weights(), weights)
+    assert source.policy_version == source.replay_buffer.policy_version == version
+
+
 def test_the_sac_agent_stays_as_it_was() -> None:
     """An optimiser that loads a state keeps its tensors: two agents would step the same moments."""
     sac = trained_sac()

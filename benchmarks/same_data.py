@@ -1,0 +1,167 @@
+"""
+Same data, same policy, other weights: is a model that is fitted to weighted data better where the policy goes?
+
+    python benchmarks/same_data.py run runs/curves/Hopper-v5/mbpo_seed0/checkpoints/*.zip --method mbpo mbpo_pmac mbpo_tom
+    python benchmarks/same_data.py page
+
+Two training runs differ in their data and policies too, so that their model errors do not compare weights alone. Here each
+checkpoint of a run (``benchmarks/curves.py`` leaves the last two) gives its replay buffer and its policy to new agents, one
+for each method and fit. Such an agent weighs the data, fits a new model to it and measures the model's errors
+(:mod:`sb3_tom.common.model_error`) on the buffer and on the same fresh episodes of the policy. ``run`` may be stopped and
+started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` writes the table of
+``docs/results/model_error.md``.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from curves_jobs import ABLATIONS, METHODS, MODEL_FREE, ROOT, TASKS, Job, make_env
+
+from sb3_tom import MBPO
+from sb3_tom.common.evaluation import read_table, write_table
+from sb3_tom.common.model_error import Episode, model_errors, play_episode
+from sb3_tom.common.weights import effective_sample_size
+from sb3_tom.plots.drawing import grouped
+
+COLUMNS = ("task", "run", "env_step", "rows", "method", "fit", "ess", "global", "local", "5_steps", "20_steps")
+MODEL_BASED = [method for method in (*METHODS, *ABLATIONS) if method not in MODEL_FREE]
+KEY = ("task", "run", "env_step", "method", "fit")
+ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compounding", 5), "20_steps": ("compounding", 20)}
+N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8
+BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
+
+Rows = list[dict[str, str]]
+
+
+def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path) -> None:
+    """
+    Measure what the table does not have.
+
+    :param checkpoints: files below ``<task>/<run>/``
+    :param methods: model-based methods of ``benchmarks/curves.py``
+    :param fits: models per checkpoint and method, each of another seed
+    :param table: CSV file, rewritten after each fit
+    """
+    table.parent.mkdir(parents=True, exist_ok=True)
+    rows: Rows = list(read_table(table)) if table.exists() else []
+    known = {tuple(row[name] for name in KEY) for row in rows}
+    for path in checkpoints:
+        task, name, step = describe(path)
+        cells = [(method, fit) for fit in range(fits) for method in methods]
+        missing = [(method, fit) for method, fit in cells if (task, name, step, method, str(fit)) not in known]
+        for row in measure(path, task, missing):
+            rows.append({"task": task, "run": name, "env_step": step} | row)
+            write_table(table, COLUMNS, sorted(rows, key=_place))
+            print(", ".join(f"{name} {rows[-1].get(name, '-')}" for name in COLUMNS), flush=True)
+
+
+def _place(row: dict[str, str]) -> tuple[str, str, int, int, int]:
+    """Order of the table."""
+    return row["task"], row["run"], int(row["env_step"]), int(row["fit"]), MODEL_BASED.index(row["method"])
+
+
+def describe(path: Path) -> tuple[str, str, str]:
+    """Task, run and env step of a checkpoint, from its path."""
+    places = [index for index, part in enumerate(path.parts) if part in TASKS]
+    if not places or not path.stem.startswith("checkpoint_"):
+        raise SystemExit(f"{path} is not allowed; allowed: <task>/<run>/.../checkpoint_<step>_steps.zip")
+    return path.parts[places[-1]], path.parts[places[-1] + 1], path.stem.split("_")[1]
+
+
+def measure(path: Path, task: str, cells: list[tuple[str, int]]) -> Iterator[dict[str, str]]:
+    """Rows of one checkpoint, a new agent for each method and fit."""
+    if not cells:
+        return
+    env = make_env(Job(task, "mbpo", 0, 0, 0, {}))()
+    driver = MBPO.resume(path, env, device="cpu")
+    episodes = [play_episode(driver, env, FIRST_EPISODE + index) for index in range(N_EPISODES)]
+    for method, fit in cells:
+        yield {"method": method, "fit": str(fit), **fitted_errors(driver, env, episodes, Job(task, method, fit, 0, 0, {}))}
+
+
+def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job) -> dict[str, str]:
+    """
+    Effective sample size and errors of a new model.
+
+    :param driver: its replay buffer and its policy are used
+    :param env: of the task
+    :param episodes: of the driver's policy
+    :param job: its method decides the weights, its seed the rest
+    """
+    agent = MBPO.from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
+    weights = agent.fit_weights()
+    agent.fit_model()
+    errors = model_errors(agent, episodes, HORIZON, N_GLOBAL, N_SAMPLES, agent.generator)
+    figures = {name: f"{float(errors[key].mean()):.5g}" for name, key in ERRORS.items() if key in errors}
+    return {"rows": str(len(weights)), "ess": f"{effective_sample_size(weights):.3f}", **figures}
+
+
+def page_text(rows: Rows) -> str:
+    """A table per task: errors in units of those of uniform weights on the same data."""
+    lines = []
+    for task, task_rows in grouped(rows, lambda row: row["task"]).items():
+        places = grouped(task_rows, lambda row: (row["run"], row["env_step"]))
+        lines += [f"\n### {task}, {len(places)} buffers and policies\n"]
+        lines += [
+            "| method | ess | global | local | local, by buffer | better | 5 steps | 20 steps |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for method in dict.fromkeys(row["method"] for row in task_rows):
+            ess = np.mean([float(row["ess"]) for row in task_rows if row["method"] == method])
+            ratios = {name: _ratios(list(places.values()), method, name) for name in ERRORS}
+            local = ratios["local"]
+            cells = [f"`{method}`", f"{ess:.2f}", _center(ratios["global"]), _center(local)]
+            cells += [f"{min(local):.2f} to {max(local):.2f}", f"{sum(ratio < 1.0 for ratio in local)} of {len(local)}"]
+            lines.append(f"| {' | '.join([*cells, _center(ratios['5_steps']), _center(ratios['20_steps'])])} |")
+    return "\n".join([*lines, "\n"]) if lines else "\nNothing was measured yet.\n\n"
+
+
+def _ratios(places: list[Rows], method: str, column: str) -> list[float]:
+    """For each buffer that the method was fitted to: geometric mean of its error over fits, relative to uniform weights'."""
+    ratios = []
+    for place in places:
+        logs = {
+            name: [np.log(float(row[column])) for row in place if row["method"] == name and row[column]]
+            for name in (method, "mbpo")
+        }
+        if all(logs.values()):
+            ratios.append(float(np.exp(np.mean(logs[method]) - np.mean(logs["mbpo"]))))
+    return ratios
+
+
+def _center(ratios: list[float]) -> str:
+    return f"{np.exp(np.mean(np.log(ratios))):.2f}" if ratios else "-"
+
+
+def write_page(out: Path) -> None:
+    """Write the part of ``model_error.md`` between its marks."""
+    page = out / "model_error.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    table = out / "same_data.csv"
+    rows: Rows = list(read_table(table)) if table.exists() else []
+    page.write_text(f"{before}{BEGIN}\n{page_text(rows)}{END}{rest.partition(END)[2]}")
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("run", "page"):
+        command = commands.add_parser(name)
+        command.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder of the results")
+    commands.choices["run"].add_argument("checkpoints", type=Path, nargs="+")
+    commands.choices["run"].add_argument("--method", choices=MODEL_BASED, nargs="+", default=["mbpo", "mbpo_pmac", "mbpo_tom"])
+    commands.choices["run"].add_argument("--fits", type=int, default=2, help="models per checkpoint and method")
+    arguments = parser.parse_args()
+    if arguments.command == "page":
+        write_page(arguments.out)
+    else:
+        run(arguments.checkpoints, arguments.method, arguments.fits, arguments.out / "same_data.csv")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Models of different weights on the same data: one row per fit, and a page that divides by uniform weights' errors."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import same_data
+from curves_jobs import Job
+
+from sb3_tom import MBPO
+from sb3_tom.checkpoint import ResumeCallback
+from sb3_tom.common.evaluation import read_table, write_table
+from tests.mbpo.small import SMALL_WEIGHTERS
+
+ROOT = Path(__file__).parents[2]
+TINY: dict[str, Any] = {"dynamics": "linear", "rollout_batch_size": 20, "learning_starts": 30}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The last checkpoint of a short run."""
+    folder = tmp_path / "Reacher-v5" / "mbpo_seed3" / "checkpoints"
+    agent = MBPO("MlpPolicy", "Reacher-v5", buffer_size=200, policy_kwargs={"net_arch": [8]}, seed=3, **TINY)
+    agent.learn(120, callback=ResumeCallback(folder, 60))
+    return folder / "checkpoint_120_steps.zip"
+
+
+def test_each_method_is_fitted_to_the_same_data_once(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighters = {
+        "mbpo": {"weighter": "uniform"},
+        "mbpo_pmac": {"weighter": "pmac", "weighter_kwargs": SMALL_WEIGHTERS["pmac"]},
+    }
+    monkeypatch.setattr(Job, "agent_kwargs", lambda job: TINY | weighters[job.method])
+    table = tmp_path / "out" / "same_data.csv"
+    same_data.run([checkpoint], ["mbpo"], 1, table)
+    first = table.read_text()
+    same_data.run([checkpoint], ["mbpo", "mbpo_pmac"], 1, table)
+    assert table.read_text().startswith(first), "what is there is kept"
+    rows = read_table(table)
+    assert [(row["run"], row["env_step"], row["rows"], row["method"]) for row in rows] == [
+        ("mbpo_seed3", "120", "120", "mbpo"),
+        ("mbpo_seed3", "120", "120", "mbpo_pmac"),
+    ]
+    assert float(rows[0]["ess"]) == 1.0 > float(rows[1]["ess"])
+    for row in rows:
+        assert all(float(row[name]) > 0.0 for name in same_data.ERRORS)
+
+
+def test_a_path_without_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="allowed: <task>/<run>"):
+        same_data.describe(tmp_path / "checkpoint_5_steps.zip")
+
+
+def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) -> None:
+    errors = {
+        ("a", "mbpo"): (1.0, 2.0),
+        ("a", "mbpo_tom"): (2.0, 1.0),
+        ("b", "mbpo"): (1.0, 1.0),
+        ("b", "mbpo_tom"): (2.0, 8.0),
+    }
+    labels = {"task": "Hopper-v5", "env_step": "1000", "rows": "1000", "fit": "0", "5_steps": "1.0", "20_steps": ""}
+    rows = [
+        labels | {"run": run, "method": method, "ess": "0.5", "global": str(both[0]), "local": str(both[1])}
+        for (run, method), both in errors.items()
+    ]
+    write_table(tmp_path / "same_data.csv", same_data.COLUMNS, rows)
+    (tmp_path / "model_error.md").write_text(f"hand\n{same_data.BEGIN}old{same_data.END}\nend\n")
+    same_data.write_page(tmp_path)
+    page = (tmp_path / "model_error.md").read_text()
+    assert page.startswith("hand\n") and page.endswith("\nend\n") and "old" not in page
+    assert "### Hopper-v5, 2 buffers and policies" in page
+    # local: a half with one buffer, eight times as much with the other; nobody lives for 20 steps
+    assert "| `mbpo_tom` | 0.50 | 2.00 | 2.00 | 0.50 to 8.00 | 1 of 2 | 1.00 | - |" in page
+
+
+def test_the_page_is_that_of_the_table() -> None:
+    page = (ROOT / "docs" / "results" / "model_error.md").read_text()
+    between = page.partition(same_data.BEGIN)[2].partition(same_data.END)[0]
+    table = ROOT / "docs" / "results" / "same_data.csv"
+    assert between == "\n" + same_data.page_text(read_table(table) if table.exists() else [])
