@@ -46,7 +46,7 @@ class MBPO(CountedSAC):
     :param rollout_batch_size: imagined rollouts per model phase
     :param model_train_freq: real transitions between two model phases
     :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept
-    :param imagined_capacity: upper bound of imagined transitions kept, whatever the rollout length
+    :param imagined_capacity: upper bound of imagined transitions kept; a phase makes no more rollouts than fit at full length
     :param real_ratio: share of real transitions in each minibatch of the policy update
     :param weighting: "sample" (rows drawn in proportion to their weights) or "loss" (weights multiply the model's loss)
     :param weight_rollout_starts: whether imagined rollouts start from rows drawn by the weights too
@@ -238,7 +238,9 @@ class MBPO(CountedSAC):
         self.imagined.resize(min(kept_rollouts * length, self.imagined_capacity))
         weights = self.replay_buffer.row_weights()
         draw = WeightedDraw(weights if self.weight_rollout_starts else th.ones_like(weights))
-        starts = self.replay_buffer.transitions().observations[draw((self.rollout_batch_size,), self.generator)]
+        # No more rollouts than the ring holds whole: it would forget the first steps of them all
+        n_rollouts = max(1, min(self.rollout_batch_size, self.imagined.capacity // length))
+        starts = self.replay_buffer.transitions().observations[draw((n_rollouts,), self.generator)]
         world = World(self.dynamics, self.termination, self.objective, self.reward_fn)
         figures = branched_rollouts(world, starts, length, make_context(self), self.imagined)
         figures |= {"scheduled_length": float(length), "seconds": time.monotonic() - started}

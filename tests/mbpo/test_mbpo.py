@@ -138,8 +138,18 @@ def test_the_rollout_schedule_is_really_used() -> None:
     assert agent.imagined.size == 600
 
 
+def test_no_more_rollouts_are_made_than_the_ring_holds_whole() -> None:
+    agent = small_agent(Corridor(), rollout_batch_size=100, rollout_schedule=5, imagined_capacity=60).learn(50)
+    agent.imagine()
+    observations, _, following, *_ = agent.imagined.gather(th.arange(60))
+    # Step by step: the starts are real, and each later step goes on where the one before it ended
+    assert th.isin(observations[:12], agent.replay_buffer.transitions().observations).all()
+    assert th.equal(observations[12:], following[:-12])
+
+
 def test_imagined_capacity_is_capped() -> None:
     agent = small_agent(Corridor(), rollout_schedule=5, imagined_capacity=321).learn(60)
+    agent.imagine()
     assert agent.imagined.capacity == agent.imagined.size == 321
 
 
