@@ -76,10 +76,21 @@ def page_text(rows: Rows) -> str:
             "| method | seeds | env steps | return there | mean of all evaluations | best | s / 1,000 steps |",
         ]
         parts += ["|---|---|---|---|---|---|---|"]
-        parts += [method_line(method, run) for method, run in grouped(task_rows, lambda row: row["method"]).items()]
+        for method, method_rows in grouped(task_rows, lambda row: row["method"]).items():
+            parts += [method_line(method, runs) for runs in by_length(task, method_rows)]
         parts += [f"\n{line}" for line in (threshold_line(task, task_rows), window_line(task, task_rows)) if line]
         parts += [f"\n![learning curves of {task}]({task}/learning_curves.png)"]
     return "\n".join([*parts, "\n"])
+
+
+def by_length(task: str, rows: Rows) -> list[Rows]:
+    """All runs of a method, and apart from them those that are longer; where runs end at a threshold, length says nothing."""
+    seeds = list(grouped(rows, lambda row: row["seed"]).values())
+    shortest = min(int(run[-1]["env_step"]) for run in seeds)
+    longer = sorted({int(run[-1]["env_step"]) for run in seeds if run[-1]["finished"] == "True"} - {shortest})
+    if TASKS[task].reward_threshold is not None:
+        longer = []
+    return [[row for run in seeds if int(run[-1]["env_step"]) >= length for row in run] for length in (shortest, *longer)]
 
 
 def method_line(method: str, rows: Rows) -> str:

@@ -177,6 +177,21 @@ def test_intervals_of_seeds() -> None:
     assert line.startswith("| `m` | 4 | 20 | 4.5 ["), "middle two of 3, 4, 5, 100 at the last common step"
 
 
+def test_longer_runs_have_a_line_of_their_own() -> None:
+    ends = {"0": (10, True), "1": (30, True), "2": (20, False), "3": (40, True)}
+    rows = [
+        {"task": "Hopper-v5", "method": "m", "seed": seed, "env_step": str(step), "return_mean": "1", "seconds": "1"}
+        | {"finished": str(finished)}
+        for seed, (end, finished) in ends.items()
+        for step in range(10, end + 1, 10)
+    ]
+    groups = curves_page.by_length("Hopper-v5", rows)
+    assert [sorted({row["seed"] for row in group}) for group in groups] == [["0", "1", "2", "3"], ["1", "3"], ["3"]]
+    lines = [curves_page.method_line("m", group) for group in groups]
+    assert [line.split(" | ")[1:3] for line in lines] == [["4 (1 interrupted)", "10"], ["2", "30"], ["1", "40"]]
+    assert len(curves_page.by_length("InvertedPendulum-v5", rows)) == 1, "runs end where they are solved"
+
+
 def test_pages_agree_with_the_table() -> None:
     """`python benchmarks/curves.py page` has been run since the table changed, and every picture is there."""
     rows = read_table(RESULTS / "curves.csv")
