@@ -82,6 +82,7 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
         "terminal": "mask",
         "corrected_conjugate": False,
         "mass_shift": False,
+        "occupancy_gamma": 0.99,
     },
 }
 """The official preset's discriminator, and its dual; what is left of it are raw inputs and constant learning rates of both."""
@@ -202,6 +203,10 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SystemExit(f"{job.task} {job.name} is being run by another process") from None
+    check_kept(job, out, runs)
+    if not has_checkpoint(job, runs):
+        for path in (folder / f"{job.name}.csv", *folder.glob(f"{job.name}_*.csv")):
+            path.unlink(missing_ok=True)  # what an interrupted run has left
     meta = describe(job, model_error)
     write_json(folder / f"{job.name}.json", meta)
     agent = make_agent(job)
@@ -286,9 +291,26 @@ def is_finished(job: Job, out: Path) -> bool:
     return True
 
 
+def has_checkpoint(job: Job, runs: Path) -> bool:
+    """Whether the job can go on where it was."""
+    return any((runs / job.task / job.name / "checkpoints").glob("*.zip"))
+
+
+def check_kept(job: Job, out: Path, runs: Path) -> None:
+    """Refuse to begin a finished run anew: without its checkpoint a longer one would take the place of its results."""
+    path = out / job.task / f"{job.name}.json"
+    finished = path.exists() and json.loads(path.read_text())["finished"]
+    if finished and not has_checkpoint(job, runs):
+        raise SystemExit(
+            f"{path} is finished, and {runs} has no checkpoint to go on from: move its files away, or choose another --out"
+        )
+
+
 def run_all(jobs: list[Job], out: Path, runs: Path, parallel: int, model_error: bool) -> int:
     """Run what is not finished, ``parallel`` processes at a time; return the number of failed jobs."""
     waiting = [job for job in jobs if not is_finished(job, out)]
+    for job in waiting:
+        check_kept(job, out, runs)
     print(f"{len(jobs)} jobs, {len(jobs) - len(waiting)} of them finished before", flush=True)
     running: dict[subprocess.Popen[bytes], Job] = {}
     failed = 0

@@ -159,6 +159,8 @@ def run(dataset: str, method: str, seed: int, out: Path, updates: int) -> None:
     agent.fit_model()
     labels = {"data": dataset, "method": method, "seed": seed}
     name = f"{dataset}_{method}_seed{seed}"
+    for part in (f"{name}_figures.csv", f"{name}.csv.partial"):
+        (out / part).unlink(missing_ok=True)  # what an interrupted run has left
     RunTable(out / f"{name}_figures.csv", FIGURES, labels).append(figures_of(agent, weights))
     np.savetxt(out / f"{name}_map.csv", weight_map(agent, weights), fmt="%.4g", delimiter=",")
     table = RunTable(out / f"{name}.csv.partial", CURVE, labels)

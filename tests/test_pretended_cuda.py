@@ -101,16 +101,17 @@ def test_files(tmp_path: Path) -> None:
     MBPO.load(tmp_path / "agent", device="cpu").predict(np.zeros(3, dtype=np.float32))
 
 
-@pytest.mark.parametrize("from_file", [False, True])
-def test_warm_start(from_file: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("device", "from_file"), [("cuda", False), ("cuda", True), ("cpu", False)])
+def test_warm_start(device: str, from_file: bool, tmp_path: Path) -> None:
     with pretended_cuda():
-        sac = SAC("MlpPolicy", "Pendulum-v1", batch_size=32, learning_starts=20, buffer_size=500, device="cuda").learn(30)
+        sac = SAC("MlpPolicy", "Pendulum-v1", batch_size=32, learning_starts=20, buffer_size=500, device=device).learn(30)
         sac.save(tmp_path / "sac")
         sac.save_replay_buffer(tmp_path / "rows")
         small = {"dynamics_kwargs": SMALL_MODELS["ensemble"], "rollout_batch_size": 100}
         source = tmp_path / "sac" if from_file else sac
         agent = MBPO.from_sac(source, "Pendulum-v1", device="cuda", model_train_freq=25, **small)
-        agent.load_replay_buffer(tmp_path / "rows")
+        if from_file:
+            agent.load_replay_buffer(tmp_path / "rows")
         agent.fit_weights()
         agent.fit_model()
         agent.imagine()

@@ -6,6 +6,7 @@ import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def _play(
 class RunTable:
     """
     CSV table of one run, written row by row and flushed, so that an interrupted run leaves all of its rows. A run that goes
-    on from a saved agent finds its rows again and drops those that lie ahead of the agent: it will produce them anew.
+    on from a saved agent finds its rows again and drops those that lie ahead of the agent: it will produce them anew. A run
+    that begins anew moves the file of an earlier one aside, to ``<name>.1``, ``<name>.2``, ...
 
     :param path: the file; its folder is created
     :param columns: names of all columns, ``env_step`` among them
@@ -116,7 +118,10 @@ class RunTable:
         self.path = Path(path)
         self.columns = (*labels, *columns)
         self.labels = {name: str(value) for name, value in labels.items()}
-        self.rows = [row for row in self._read() if int(row["env_step"]) <= env_step] if env_step > 0 else []
+        rows = self._read()
+        if env_step == 0 and rows:
+            self._move_aside()
+        self.rows = [row for row in rows if 0 < int(row["env_step"]) <= env_step]
         self._rewrite()
 
     def _read(self) -> list[dict[str, str]]:
@@ -128,6 +133,11 @@ class RunTable:
                 expected = f"the columns {self.columns} and {self.labels}"
                 raise ValueError(f"{self.path} belongs to another run: expected {expected}, found {row}")
         return rows
+
+    def _move_aside(self) -> None:
+        """A file with rows is somebody's result."""
+        names = (self.path.with_name(f"{self.path.name}.{number}") for number in count(1))
+        self.path.replace(next(name for name in names if not name.exists()))
 
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

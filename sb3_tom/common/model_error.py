@@ -150,17 +150,19 @@ def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = Fals
     """
     One episode of an agent's policy. torch's global random stream is set.
 
-    :param agent: with SB3's ``predict``
-    :param env: of the agent's task; nothing else steps it
+    :param agent: SB3's; the observations of one with ``VecNormalize`` are normalised for its policy
+    :param env: of the agent's task, in its own units; nothing else steps it
     :param seed: of the first state and of the actions
     :param deterministic: use the mean action
-    :return: the episode, on the agent's device
+    :return: the episode, in the env's units, on the agent's device
     """
     th.manual_seed(seed)
+    normalizer = agent.get_vec_normalize_env()
     observation, _ = env.reset(seed=seed)
     observations, actions, over = [observation], [], False
     while not over:
-        action, _ = agent.predict(observation, deterministic=deterministic)
+        seen = observation if normalizer is None else normalizer.normalize_obs(observation)
+        action, _ = agent.predict(seen, deterministic=deterministic)
         actions.append(agent.policy.scale_action(action))
         observation, _, terminated, truncated, _ = env.step(action)
         observations.append(observation)
@@ -172,7 +174,7 @@ def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = Fals
 class ModelErrorCallback(BaseCallback):
     """
     Every ``eval_freq`` env steps write the model's global, local and compounding error (see this module) to a CSV file. The
-    model is the one of the latest model phase. Training is the same with and without this callback.
+    model is the one of the latest model phase of this training. Training is the same with and without this callback.
 
     :param eval_env: environment id, or a function that makes an environment; nothing else steps it
     :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
@@ -229,7 +231,7 @@ class ModelErrorCallback(BaseCallback):
         if due == self._evaluations_due:
             return True
         self._evaluations_due = due
-        if self._agent.policy_version > 0:  # before the first model phase there is no model
+        if self._agent.imagined.size > 0:  # before the first model phase there is no model
             with preserved_random_state():
                 self.table.append(*self._rows())
         return True

@@ -62,6 +62,7 @@ class PluggedSAC(ResumableSAC):
     objective: ModelObjective
     termination: Termination
     termination_fn: Any
+    reward_fn: Any
     termination_rule: dict[str, Any] | None = None
     graphed_update: Any = None  # kept between calls of train on CUDA, never saved
     replay_buffer: WeightedReplayBuffer
@@ -99,6 +100,7 @@ class PluggedSAC(ResumableSAC):
         self.termination, self.termination_rule = resolve_termination(self.termination_fn, self.env, self.termination_rule)
         self.dynamics.check_objective(self.objective)
         self.weighter.check_gamma(self.gamma)
+        self.objective.check_reward_fn(self.reward_fn)
         for name in PLUGS:
             plug = getattr(self, name)
             plug.build(*self._sizes)
@@ -168,8 +170,11 @@ class PluggedSAC(ResumableSAC):
         **arguments: Any,
     ) -> SelfPluggedSAC:
         """
-        Start from a trained SAC agent: its networks, optimisers, temperature, its arguments as far as they are SAC's own, and,
-        if the agent itself is given, the transitions that it holds. A saved buffer comes in by :meth:`load_replay_buffer`.
+        Start from a trained SAC agent: its networks, optimisers and temperature, its arguments ``learning_rate``,
+        ``buffer_size``, ``batch_size``, ``tau``, ``gamma``, ``ent_coef``, ``target_update_interval``, ``target_entropy``,
+        ``use_sde``, ``sde_sample_freq`` and ``policy_kwargs``, and, if the agent itself is given, the transitions that it
+        holds: then ``learning_starts`` is 0, the policy acts and trains from the first step. Otherwise the first
+        ``learning_starts`` steps are random, as in a new agent; a saved buffer comes in by :meth:`load_replay_buffer`.
 
         :param sac: SAC agent, or its zip file (loading one executes code that is in it, as SB3's ``SAC.load`` does)
         :param env: env of the new agent, of the same spaces and, for the transitions, as many envs
@@ -204,6 +209,7 @@ class PluggedSAC(ResumableSAC):
             loaded = WeightedReplayBuffer.from_replay_buffer(loaded)
         for name in ("observations", "actions", "next_observations", "rewards"):
             check_rows(f"the replay buffer's array {name}", getattr(loaded, name)[: loaded.size()])
+        loaded.device = self.device
         # Versions count on from the newest row, so that no row is newer than the current policy
         newest = int(loaded.policy_versions.max(initial=0))
         self.policy_version = loaded.policy_version = max(self.policy_version, newest, loaded.policy_version)

@@ -29,8 +29,7 @@ KEPT = (
     "sde_sample_freq",
     "policy_kwargs",
 )
-"""Arguments of SAC that a warm start takes over; those of collection and ratio (``learning_starts``, ``train_freq``,
-``gradient_steps``) are MBPO's own."""
+"""Arguments of SAC that a warm start takes over; those of collection and ratio are MBPO's own."""
 
 
 def refuse_sac_zip(path: str | pathlib.Path | io.BufferedIOBase) -> None:
@@ -72,6 +71,9 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     elif "ent_coef" not in arguments:
         arguments["ent_coef"] = source.ent_coef
     kept = {name: getattr(source, name) for name in KEPT}
+    buffer = source.replay_buffer if source.replay_buffer is not None and source.replay_buffer.size() > 0 else None
+    if buffer is not None:
+        kept["learning_starts"] = 0
     policy = arguments.pop("policy", source.policy_class)
     agent = cls(policy, env, **{**kept, **arguments})
     for name in ("observation_space", "action_space"):
@@ -79,8 +81,7 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
         if found.shape != expected.shape:
             raise ValueError(f"env={env!r} is not allowed: its {name} is {expected}; allowed: that of the SAC agent, {found}")
     _copy_networks(source, agent)
-    buffer = source.replay_buffer
-    if buffer is not None and buffer.size() > 0:
+    if buffer is not None:
         # SB3's buffer is converted, which copies; one of ours would be shared, with its weights and policy versions
         agent._adopt_replay_buffer(copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer)
     return agent

@@ -1,6 +1,7 @@
 """The contract of a model objective: what a dynamics model minimises on a weighted batch."""
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import torch as th
 
@@ -8,12 +9,23 @@ from sb3_tom.common.plug import Plug
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.dynamics.base import DynamicsModel
 
+if TYPE_CHECKING:
+    from sb3_tom.common.rollouts import RewardFunction
+
 Extras = dict[str, th.Tensor]
 """What an objective prepared per row of the data, each ``[N, ...]``; a batch receives the same rows of it."""
 
 
 class ModelObjective(Plug):
     """Likelihood overrides :meth:`loss` only; value-aware and adversarial objectives the other verbs too."""
+
+    def check_reward_fn(self, reward_fn: "RewardFunction | None") -> None:
+        """
+        Refuse a known reward that this objective cannot go with.
+
+        :param reward_fn: the agent's, None for a learned reward
+        :raises ValueError: naming both
+        """
 
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """

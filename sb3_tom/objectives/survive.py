@@ -1,4 +1,6 @@
-"""Likelihood for tasks that pay a bonus for every step that does not end the episode: the bonus is added, not learned."""
+"""Likelihood for tasks that pay a bonus for every step that ends no episode: the jump where one ends is not learned."""
+
+from typing import TYPE_CHECKING
 
 import torch as th
 
@@ -7,6 +9,9 @@ from sb3_tom.common.validation import check_number
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.objectives.base import Extras
 from sb3_tom.objectives.likelihood import LikelihoodObjective
+
+if TYPE_CHECKING:
+    from sb3_tom.common.rollouts import RewardFunction
 
 
 class SurviveBonusObjective(LikelihoodObjective):
@@ -26,6 +31,13 @@ class SurviveBonusObjective(LikelihoodObjective):
     def __init__(self, bonus: float = 1.0) -> None:
         super().__init__()
         self.bonus = check_number("bonus", bonus)
+
+    def check_reward_fn(self, reward_fn: "RewardFunction | None") -> None:
+        """A known reward has the jump itself; see :meth:`ModelObjective.check_reward_fn`."""
+        if reward_fn is not None:
+            raise ValueError(
+                f"reward_fn={reward_fn!r} is not allowed with SurviveBonusObjective, which mends a learned one; allowed: None"
+            )
 
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """The likelihood's, of rewards without the jump; shapes as in :meth:`ModelObjective.loss`."""

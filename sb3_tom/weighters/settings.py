@@ -33,7 +33,7 @@ terminal                      "restart"   "mask"      what follows a termination
 corrected_conjugate           True        False       loss and weights use the same conjugate (chi2: clamped; KL: exp)
 mass_shift                    True        False       Q has a free constant, solved for: the mass identity holds
 nonnegative                   False       False       Q >= 0 as in Prop. 1; voids the mass identity
-occupancy_gamma               None        None        discount of the occupancies; None: the agent's
+occupancy_gamma               None        0.99        discount of the occupancies; None: the agent's
 recent_size                   1000        1000        rows of the footprint; with fewer, weights are 1
 max_weight                    10.0        10.0        bound of a mean-normalised weight; None: no bound
 uniform_mix                   0.0         0.0         share of uniform weights mixed in
@@ -175,6 +175,7 @@ PRESETS = {
         terminal="mask",
         corrected_conjugate=False,
         mass_shift=False,
+        occupancy_gamma=0.99,
     ),
 }
 """The presets by name."""

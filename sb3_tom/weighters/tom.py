@@ -1,6 +1,7 @@
 r"""TOM: transitions count as much as the current policy visits them (Ma et al. 2023, arXiv:2305.12663)."""
 
 import math
+import warnings
 from typing import Any
 
 import torch as th
@@ -29,7 +30,8 @@ class TOMWeighter(Weighter):
     3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL.
 
     The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until ``recent`` has
-    ``recent_size`` rows the weights are 1; so they are should the descent diverge, on which the agent stops.
+    ``recent_size`` rows the weights are 1; so they are should the descent diverge, on which the agent stops, and, with a
+    warning, should all be 0, which only the chi2 of ``mass_shift=False`` (official) can come to.
 
     :param divergence: "chi2" (the paper's experiments) or "kl"
     :param preset: "default" (everything corrected) or "official" (the choices of the released code)
@@ -125,12 +127,12 @@ class TOMWeighter(Weighter):
 
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, float64, by Eq. 17; see :meth:`Weighter.weights`."""
-        ones = th.ones(data.size, dtype=th.float64, device=data.device)
-        if not bool(self.ready):
-            return ones
-        weights = self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context)
-        usable = th.isfinite(weights).all() & (weights > 0).any()
-        return weights if bool(usable) else ones
+        if bool(self.ready):
+            weights = self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context)
+            if bool((weights != 0).any()):
+                return weights
+            warnings.warn("TOM's weights are 0 for all rows: they count alike in this model phase", stacklevel=2)
+        return th.ones(data.size, dtype=th.float64, device=data.device)
 
     def _diverged(self) -> th.Tensor:
         """1.0 if a parameter is not finite, as raw inputs of a large scale can cause."""

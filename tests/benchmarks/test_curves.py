@@ -102,6 +102,19 @@ def test_what_counts_as_finished(tmp_path: Path) -> None:
         is_finished(job("mbpo"), tmp_path)
 
 
+def test_a_finished_run_is_not_begun_anew(tmp_path: Path) -> None:
+    """A clone has the results, but not the checkpoints."""
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    meta(out / "Hopper-v5" / "mbpo_seed0.json")
+    with pytest.raises(SystemExit, match=r"mbpo_seed0.json is finished, and .*runs has no checkpoint"):
+        curves_jobs.run_all([job("mbpo", steps=200)], out, runs, 1, model_error=False)
+    (runs / "Hopper-v5" / "mbpo_seed0" / "checkpoints").mkdir(parents=True)
+    (runs / "Hopper-v5" / "mbpo_seed0" / "checkpoints" / "checkpoint_100_steps.zip").touch()
+    curves_jobs.check_kept(job("mbpo", steps=200), out, runs)
+    meta(out / "Hopper-v5" / "mbpo_seed0.json", finished=False)
+    curves_jobs.check_kept(job("mbpo", steps=200), out, tmp_path / "elsewhere")
+
+
 TINY = {
     "learning_starts": 50,
     "dynamics": "linear",

@@ -83,15 +83,27 @@ def test_a_resumed_run_keeps_what_lies_behind_it(tmp_path: Path) -> None:
     make_table(path).append(*({"env_step": step, "value": 0.0} for step in (10, 20, 30)))
     assert [row["env_step"] for row in make_table(path, env_step=25).rows] == ["10", "20"]
     assert len(read_table(path)) == 2
+
+
+def test_a_run_that_begins_anew_moves_the_file_of_the_one_before_aside(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    texts = []
+    for value in (1.0, 2.0, 3.0):
+        make_table(path).append({"env_step": 0, "value": value})
+        texts.append(path.read_text())
     make_table(path)
-    assert read_table(path) == []
+    assert read_table(path) == [], "nothing yet, also not of step 0"
+    assert [path.with_name(f"run.csv.{number}").read_text() for number in (1, 2, 3)] == texts
+    make_table(path)
+    assert not path.with_name("run.csv.4").exists(), "a file without rows is nobody's result"
 
 
 def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     make_table(path, seed=1).append({"env_step": 10, "value": 0.0})
-    with pytest.raises(ValueError, match="another run"):
-        make_table(path, env_step=10, seed=2)
+    for env_step in (0, 10):
+        with pytest.raises(ValueError, match="another run"):
+            make_table(path, env_step=env_step, seed=2)
     with pytest.raises(ValueError, match="another run"):
         RunTable(path, ("env_step",), {"task": "t", "seed": 1}, 10)
     assert len(read_table(path)) == 1

@@ -10,9 +10,20 @@ import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_tom import MBPO
 from sb3_tom.common.evaluation import read_table
-from sb3_tom.common.model_error import Episode, ModelErrorCallback, compounding_errors, error_scale, predict, scaled_error
+from sb3_tom.common.model_error import (
+    Episode,
+    ModelErrorCallback,
+    compounding_errors,
+    error_scale,
+    play_episode,
+    predict,
+    scaled_error,
+)
 from tests.mbpo.small import small_agent
 
 
@@ -149,3 +160,22 @@ def test_an_agent_without_a_model_and_wrong_arguments_are_named(tmp_path: Path) 
     for wrong in ({"horizon": 0}, {"eval_freq": "1"}, {"n_episodes": 0}, {"eval_env": 3}, {"n_samples": 1.5}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ModelErrorCallback(**{"eval_env": Line, "csv_path": tmp_path / "e.csv", **wrong})
+
+
+def test_the_policy_of_a_normalised_env_sees_normalised_observations() -> None:
+    env = VecNormalize(make_vec_env("Pendulum-v1", 1))
+    agent = small_agent(env).learn(60)
+    played = play_episode(agent, gym.make("Pendulum-v1"), seed=3, deterministic=True)
+    raw = played.observations[:-1].numpy()
+    assert np.abs(env.normalize_obs(raw) - raw).max() > 0.1
+    actions, _ = agent.predict(env.normalize_obs(raw), deterministic=True)
+    np.testing.assert_allclose(agent.policy.scale_action(actions), played.actions.numpy(), atol=1e-5)
+
+
+def test_no_row_before_the_first_model_phase_of_an_agent_with_old_rows(tmp_path: Path) -> None:
+    """Its policy version counts on from the rows, but its model is new."""
+    source = small_agent().learn(100)
+    agent = MBPO.from_sac(source, "Pendulum-v1", learning_starts=70, dynamics="linear", rollout_batch_size=20)
+    assert agent.policy_version > 0
+    agent.learn(100, callback=ModelErrorCallback("Pendulum-v1", tmp_path / "errors.csv", 30, n_episodes=1, horizon=2))
+    assert {int(row["env_step"]) for row in read_table(tmp_path / "errors.csv")} == {90}

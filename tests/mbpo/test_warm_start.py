@@ -44,12 +44,25 @@ def test_warm_start_from_sac(ent_coef: Any, from_file: bool, tmp_path: Path) -> 
         assert th.equal(agent.log_ent_coef, sac.log_ent_coef)
     observations = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     np.testing.assert_array_equal(*(one.predict(observations, deterministic=True)[0] for one in (sac, agent)))
+    assert agent.learning_starts == 10, "the argument"
     if from_file:
         assert agent.replay_buffer.n_transitions == 0
         agent.load_replay_buffer(tmp_path / "buffer")
     assert agent.replay_buffer.n_transitions == 60
     agent.learn(30)
     assert agent.replay_buffer.n_transitions == 90 and agent._n_updates > 0
+
+
+@pytest.mark.parametrize("rows", [0, 60])
+def test_with_transitions_the_policy_acts_and_trains_from_the_first_step(rows: int) -> None:
+    sac = trained_sac()
+    if rows == 0:
+        sac.replay_buffer.reset()
+    agent = MBPO.from_sac(sac, "Pendulum-v1", **SMALL)
+    before = agent.actor.mu.weight.detach().clone()
+    agent.learn(1)
+    assert agent.learning_starts == (0 if rows else 1000)
+    assert th.equal(before, agent.actor.mu.weight) == (rows == 0)
 
 
 @pytest.mark.parametrize("weighter", ["uniform", "tom"])

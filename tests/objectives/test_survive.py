@@ -41,6 +41,12 @@ def test_imagined_rewards_lose_the_bonus_exactly_where_they_terminate() -> None:
         assert th.equal(getattr(relabelled, name), getattr(data, name))
 
 
+def test_a_known_reward_is_refused() -> None:
+    arguments = {"objective": SurviveBonusObjective, "reward_fn": lambda observations, actions, following: actions[:, :1]}
+    with pytest.raises(ValueError, match=r"reward_fn=.* is not allowed with SurviveBonusObjective"):
+        MBPO("MlpPolicy", "Pendulum-v1", **arguments)
+
+
 def test_without_a_bonus_nothing_changes() -> None:
     data, weights, objective = transitions(50), th.rand(1, 50), SurviveBonusObjective(0.0)
     assert th.equal(

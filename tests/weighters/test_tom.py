@@ -110,6 +110,25 @@ def test_weights_are_usable_whatever_the_data(kind: str, arguments: dict[str, An
     assert usable_weights(weights, tom, data.size).shape == (data.size,)
 
 
+def constant_weights(value: float, monkeypatch: pytest.MonkeyPatch) -> tuple[TOMWeighter, Transitions]:
+    tom, data, view = built(), transitions(400), context()
+    tom.fit(data, newest(data), data.observations[:5], view)
+    monkeypatch.setattr(tom.dual, "weights", lambda data, *rest: th.full((data.size,), value).double())
+    return tom, data
+
+
+def test_weights_that_are_all_zero_count_alike_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    tom, data = constant_weights(0.0, monkeypatch)
+    with pytest.warns(UserWarning, match="TOM's weights are 0 for all rows"):
+        assert th.equal(tom.weights(data, context()), th.ones(400, dtype=th.float64))
+
+
+def test_weights_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    tom, data = constant_weights(float("nan"), monkeypatch)
+    with pytest.raises(ValueError, match=r"TOMWeighter.weights returned values that are not finite"):
+        usable_weights(tom.weights(data, context()), tom, data.size)
+
+
 @pytest.mark.parametrize("arguments", VARIANTS, ids=str)
 def test_equal_rows_get_equal_weights(arguments: dict[str, Any]) -> None:
     """Up to the noise of the policy's actions at s', which is none here."""
