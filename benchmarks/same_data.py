@@ -19,19 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch as th
 from curves_jobs import ABLATIONS, METHODS, MODEL_FREE, ROOT, TASKS, Job, make_env
 
 from sb3_tom import MBPO
 from sb3_tom.common.evaluation import read_table, write_table
-from sb3_tom.common.model_error import Episode, model_errors, play_episode
+from sb3_tom.common.model_error import Episode, error_scale, model_errors, play_episode
 from sb3_tom.common.weights import effective_sample_size
 from sb3_tom.plots.drawing import grouped
 
-COLUMNS = ("task", "run", "env_step", "rows", "method", "fit", "ess", "global", "local", "5_steps", "20_steps")
+COLUMNS = ("task", "run", "env_step", "rows", "near_newest", "method", "fit", "ess", "global", "local", "5_steps", "20_steps")
 MODEL_BASED = [method for method in (*METHODS, *ABLATIONS) if method not in MODEL_FREE]
 KEY = ("task", "run", "env_step", "method", "fit")
 ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compounding", 5), "20_steps": ("compounding", 20)}
 N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8
+NEWEST = 1_000
 BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 
 Rows = list[dict[str, str]]
@@ -79,8 +81,34 @@ def measure(path: Path, task: str, cells: list[tuple[str, int]]) -> Iterator[dic
     env = make_env(Job(task, "mbpo", 0, 0, 0, {}))()
     driver = MBPO.resume(path, env, device="cpu")
     episodes = [play_episode(driver, env, FIRST_EPISODE + index) for index in range(N_EPISODES)]
+    near = {"near_newest": f"{near_newest(driver, episodes):.2f}"}
     for method, fit in cells:
-        yield {"method": method, "fit": str(fit), **fitted_errors(driver, env, episodes, Job(task, method, fit, 0, 0, {}))}
+        yield near | {
+            "method": method,
+            "fit": str(fit),
+            **fitted_errors(driver, env, episodes, Job(task, method, fit, 0, 0, {})),
+        }
+
+
+def near_newest(driver: MBPO, episodes: list[Episode]) -> float:
+    """
+    Are the newest rows those of the present policy? Share of the episodes' steps whose observation is nearer to one of the
+    newest rows than to any of as many of the others: about a half if they tell nothing about the policy, NaN without others.
+
+    :param driver: its replay buffer is read
+    :param episodes: of its policy
+    """
+    data, generator = driver.replay_buffer.transitions(), th.Generator().manual_seed(0)
+    scaled = data.observations / error_scale(data.observations)
+    newest = driver.replay_buffer.newest_rows(NEWEST)
+    others = th.ones(data.size, dtype=th.bool).index_fill(0, newest, False).nonzero().squeeze(1)
+    if len(others) == 0:
+        return float("nan")
+    others = others[th.randperm(len(others), generator=generator)[: len(newest)]]
+    fresh = th.cat([episode.observations[:-1] for episode in episodes]) / error_scale(data.observations)
+    fresh = fresh[th.randperm(len(fresh), generator=generator)[:NEWEST]]
+    to_newest, to_others = (th.cdist(fresh, scaled[rows]).min(1).values for rows in (newest, others))
+    return float((to_newest < to_others).float().mean())
 
 
 def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job) -> dict[str, str]:
@@ -107,15 +135,19 @@ def page_text(rows: Rows) -> str:
         places = grouped(task_rows, lambda row: (row["run"], row["env_step"]))
         lines += [f"\n### {task}, {len(places)} buffers and policies\n"]
         lines += [
-            "| method | ess | global | local | local, by buffer | better | 5 steps | 20 steps |",
-            "|---|---|---|---|---|---|---|---|",
+            "| method | ess | global | local | its median | its range | better | 5 steps | 20 steps |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for method in dict.fromkeys(row["method"] for row in task_rows):
             ess = np.mean([float(row["ess"]) for row in task_rows if row["method"] == method])
             ratios = {name: _ratios(list(places.values()), method, name) for name in ERRORS}
             local = ratios["local"]
             cells = [f"`{method}`", f"{ess:.2f}", _center(ratios["global"]), _center(local)]
-            cells += [f"{min(local):.2f} to {max(local):.2f}", f"{sum(ratio < 1.0 for ratio in local)} of {len(local)}"]
+            cells += [
+                f"{np.median(local):.2f}",
+                f"{min(local):.2f} to {max(local):.2f}",
+                f"{sum(ratio < 1.0 for ratio in local)} of {len(local)}",
+            ]
             lines.append(f"| {' | '.join([*cells, _center(ratios['5_steps']), _center(ratios['20_steps'])])} |")
     return "\n".join([*lines, "\n"]) if lines else "\nNothing was measured yet.\n\n"
 

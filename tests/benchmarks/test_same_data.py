@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import same_data
+import torch as th
 from curves_jobs import Job
 
 from sb3_tom import MBPO
 from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.common.evaluation import read_table, write_table
+from sb3_tom.common.model_error import Episode
 from tests.mbpo.small import SMALL_WEIGHTERS
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +36,7 @@ def test_each_method_is_fitted_to_the_same_data_once(
         "mbpo_pmac": {"weighter": "pmac", "weighter_kwargs": SMALL_WEIGHTERS["pmac"]},
     }
     monkeypatch.setattr(Job, "agent_kwargs", lambda job: TINY | weighters[job.method])
+    monkeypatch.setattr(same_data, "NEWEST", 50)
     table = tmp_path / "out" / "same_data.csv"
     same_data.run([checkpoint], ["mbpo"], 1, table)
     first = table.read_text()
@@ -44,8 +48,21 @@ def test_each_method_is_fitted_to_the_same_data_once(
         ("mbpo_seed3", "120", "120", "mbpo_pmac"),
     ]
     assert float(rows[0]["ess"]) == 1.0 > float(rows[1]["ess"])
+    assert 0.0 <= float(rows[0]["near_newest"]) == float(rows[1]["near_newest"]) <= 1.0
     for row in rows:
         assert all(float(row[name]) > 0.0 for name in same_data.ERRORS)
+
+
+def test_which_rows_the_policy_is_near_to() -> None:
+    agent = MBPO("MlpPolicy", "Pendulum-v1", buffer_size=4000, seed=0)
+    place = np.zeros((1, 3), dtype=np.float32)
+    for row in range(3000):
+        agent.replay_buffer.add(place + row, place + row, np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+    found = [
+        same_data.near_newest(agent, [Episode(th.linspace(low, low + 500, 200).unsqueeze(1).expand(-1, 3), th.zeros(199, 1))])
+        for low in (2300.0, 900.0)
+    ]
+    assert found == [1.0, 0.0]
 
 
 def test_a_path_without_task_is_refused(tmp_path: Path) -> None:
@@ -60,7 +77,15 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
         ("b", "mbpo"): (1.0, 1.0),
         ("b", "mbpo_tom"): (2.0, 8.0),
     }
-    labels = {"task": "Hopper-v5", "env_step": "1000", "rows": "1000", "fit": "0", "5_steps": "1.0", "20_steps": ""}
+    labels = {
+        "task": "Hopper-v5",
+        "env_step": "1000",
+        "rows": "1000",
+        "near_newest": "0.9",
+        "fit": "0",
+        "5_steps": "1.0",
+        "20_steps": "",
+    }
     rows = [
         labels | {"run": run, "method": method, "ess": "0.5", "global": str(both[0]), "local": str(both[1])}
         for (run, method), both in errors.items()
@@ -72,7 +97,7 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
     assert page.startswith("hand\n") and page.endswith("\nend\n") and "old" not in page
     assert "### Hopper-v5, 2 buffers and policies" in page
     # local: a half with one buffer, eight times as much with the other; nobody lives for 20 steps
-    assert "| `mbpo_tom` | 0.50 | 2.00 | 2.00 | 0.50 to 8.00 | 1 of 2 | 1.00 | - |" in page
+    assert "| `mbpo_tom` | 0.50 | 2.00 | 2.00 | 4.25 | 0.50 to 8.00 | 1 of 2 | 1.00 | - |" in page
 
 
 def test_the_page_is_that_of_the_table() -> None:
