@@ -8,8 +8,8 @@ Two training runs differ in their data and policies too, so that their model err
 checkpoint of a run (``benchmarks/curves.py`` leaves the last two) gives its replay buffer and its policy to new agents, one
 for each method and fit. Such an agent weighs the data, fits a new model to it and measures the model's errors
 (:mod:`sb3_tom.common.model_error`) on the buffer and on the same fresh episodes of the policy. ``run`` may be stopped and
-started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` writes the table of
-``docs/results/model_error.md``.
+started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
+writes the table of ``docs/results/model_error.md``.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from sb3_tom import MBPO
 from sb3_tom.common.evaluation import read_table, write_table
 from sb3_tom.common.model_error import Episode, error_scale, model_errors, play_episode
 from sb3_tom.common.weights import effective_sample_size
-from sb3_tom.plots.drawing import grouped
+from sb3_tom.plots.drawing import finish, grouped, panels, save
 
 COLUMNS = ("task", "run", "env_step", "rows", "near_newest", "method", "fit", "ess", "global", "local", "5_steps", "20_steps")
 MODEL_BASED = [method for method in (*METHODS, *ABLATIONS) if method not in MODEL_FREE]
@@ -34,6 +34,7 @@ KEY = ("task", "run", "env_step", "method", "fit")
 ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compounding", 5), "20_steps": ("compounding", 20)}
 N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8
 NEWEST = 1_000
+DRAWN = ("mbpo_tom", "mbpo_tom_official", "mbpo_pmac")
 BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 
 Rows = list[dict[str, str]]
@@ -169,12 +170,37 @@ def _center(ratios: list[float]) -> str:
     return f"{np.exp(np.mean(np.log(ratios))):.2f}" if ratios else "-"
 
 
+def draw(rows: Rows, path: Path) -> None:
+    """A panel per task: the local error in units of uniform weights', a point for each buffer, over :func:`near_newest`."""
+    tasks = grouped(rows, lambda row: row["task"])
+    figure, axes = panels(len(tasks))
+    table = []
+    for axis, (task, task_rows) in zip(axes, tasks.items(), strict=True):
+        places = grouped(task_rows, lambda row: (row["run"], row["env_step"], row["near_newest"]))
+        for number, method in enumerate(DRAWN):
+            points = [
+                {"task": task, "method": method, "run": name, "env_step": step, "near_newest": float(near), "local": ratio}
+                for (name, step, near), place in places.items()
+                for ratio in _ratios([place], method, "local")
+            ]
+            table += points
+            columns = ([point[name] for point in points] for name in ("near_newest", "local"))
+            axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx"[number])
+        axis.axhline(1.0, color="grey")
+        finish(
+            axis, title=task, xlabel="share of the policy's steps near to the newest rows", ylabel="local error / uniform's"
+        )
+    save(figure, path, table)
+
+
 def write_page(out: Path) -> None:
-    """Write the part of ``model_error.md`` between its marks."""
+    """Draw the picture, and write the part of ``model_error.md`` between its marks."""
     page = out / "model_error.md"
     before, _, rest = page.read_text().partition(BEGIN)
     table = out / "same_data.csv"
     rows: Rows = list(read_table(table)) if table.exists() else []
+    if rows:
+        draw(rows, out / "same_data.png")
     page.write_text(f"{before}{BEGIN}\n{page_text(rows)}{END}{rest.partition(END)[2]}")
 
 

@@ -96,6 +96,8 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
     page = (tmp_path / "model_error.md").read_text()
     assert page.startswith("hand\n") and page.endswith("\nend\n") and "old" not in page
     assert "### Hopper-v5, 2 buffers and policies" in page
+    drawn = read_table(tmp_path / "same_data_summary.csv")
+    assert [(row["run"], float(row["local"])) for row in drawn] == [("a", 0.5), ("b", 8.0)]
     # local: a half with one buffer, eight times as much with the other; nobody lives for 20 steps
     assert "| `mbpo_tom` | 0.50 | 2.00 | 2.00 | 4.25 | 0.50 to 8.00 | 1 of 2 | 1.00 | - |" in page
 
