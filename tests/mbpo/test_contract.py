@@ -221,7 +221,8 @@ def test_arguments_that_sb3_takes_without_a_look(name: str, value: Any) -> None:
 
 def test_a_discount_of_one_with_the_mask_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gamma=1.0 is not allowed with terminal='mask'"):
-        small_agent(gamma=1.0, weighter="tom", weighter_kwargs={"preset": "official"})
+        small_agent(gamma=1.0, weighter="tom", weighter_kwargs={"terminal": "mask"})
+    small_agent(gamma=1.0, weighter="tom", weighter_kwargs={"preset": "official"})  # has a discount of its own
 
 
 def test_set_env_reads_the_rule_of_the_new_env(recwarn: pytest.WarningsRecorder) -> None:
