@@ -26,6 +26,7 @@ from sb3_tom.plots.statistics import Curve, summarize  # noqa: E402
 
 Rows = list[dict[str, str]]
 STYLES = {"local": "-", "global": "--"}
+FIRST = 10_000
 BEGIN, END = "<!-- errors: begin -->", "<!-- errors: end -->"
 LABEL = "error of the next observation (standard deviations)"
 
@@ -87,21 +88,24 @@ def _draw(axes: Axes, labels: tuple[str, str, str], curves: Sequence[Curve], col
 
 
 def page_text(runs: Sequence[Rows]) -> str:
-    """A table per task: means over seeds and over the later half of the evaluations, and the compounding error at the end."""
+    """A table per task, up to where all of its runs go; another one of the first 10,000 steps where they go further."""
     lines = []
     for task, task_runs in grouped(runs, lambda rows: rows[0]["task"]).items():
         last = max(set.intersection(*({int(row["env_step"]) for row in run} for run in task_runs)), default=0)
-        lines += [
-            f"\n### {task}, to env step {last:,}\n",
-            "| method | seeds | global | local | local / global | 5 steps | 20 steps |",
-        ]
-        lines += ["|---|---|---|---|---|---|---|"]
-        for method, seeds in grouped(task_runs, lambda rows: rows[0]["method"]).items():
-            late = [[row for row in rows if last / 2 < int(row["env_step"]) <= last] for rows in seeds]
-            overall, local = (_mean(late, kind, 1) for kind in ("global", "local"))
-            ahead = " | ".join(f"{_mean(late, 'compounding', horizon):.3f}" for horizon in (5, 20))
-            lines.append(f"| `{method}` | {len(seeds)} | {overall:.3f} | {local:.3f} | {local / overall:.2f} | {ahead} |")
+        for end in sorted({min(last, FIRST), last}):
+            lines += [f"\n### {task}, to env step {end:,}\n", *_table(task_runs, end)]
     return "\n".join([*lines, "\n"]) if lines else "\nNothing was measured yet.\n\n"
+
+
+def _table(runs: Sequence[Rows], end: int) -> list[str]:
+    """Means over seeds and over the later half of the evaluations up to an env step, and the compounding error there."""
+    lines = ["| method | seeds | global | local | local / global | 5 steps | 20 steps |", "|---|---|---|---|---|---|---|"]
+    for method, seeds in grouped(runs, lambda rows: rows[0]["method"]).items():
+        late = [[row for row in rows if end / 2 < int(row["env_step"]) <= end] for rows in seeds]
+        overall, local = (_mean(late, kind, 1) for kind in ("global", "local"))
+        ahead = " | ".join(f"{_mean(late, 'compounding', horizon):.3f}" for horizon in (5, 20))
+        lines.append(f"| `{method}` | {len(seeds)} | {overall:.3f} | {local:.3f} | {local / overall:.2f} | {ahead} |")
+    return lines
 
 
 def _mean(runs: Sequence[Rows], kind: str, horizon: int) -> float:

@@ -22,6 +22,14 @@ def table(path: Path, method: str, seed: int, factor: float) -> Path:
     return path
 
 
+def test_runs_beyond_the_first_steps_have_a_table_of_these_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(model_error_page, "FIRST", 2000)
+    text = model_error_page.page_text([read_table(table(tmp_path / "run.csv", "mbpo", 0, 1.0))])
+    first, whole = text.split("### ")[1:]
+    assert first.startswith("Hopper-v5, to env step 2,000") and "| 2.000 | 4.000 | 2.00 |" in first
+    assert whole.startswith("Hopper-v5, to env step 4,000") and "| 3.500 | 7.000 | 2.00 |" in whole
+
+
 def test_numbers_of_the_page_and_the_picture(tmp_path: Path) -> None:
     folder = tmp_path / "Hopper-v5"
     paths = [table(folder / f"mbpo_seed{seed}_model_error.csv", "mbpo", seed, 1.0 + seed) for seed in (0, 1)]
@@ -33,6 +41,7 @@ def test_numbers_of_the_page_and_the_picture(tmp_path: Path) -> None:
     # steps 3,000 and 4,000: mean 3.5; seeds of mbpo: factors 1 and 2
     assert "| `mbpo` | 2 | 5.250 | 10.500 | 2.00 | 52.500 | 210.000 |" in page
     assert "| `mbpo_tom` | 1 | 1.750 | 3.500 | 2.00 | 17.500 | 70.000 |" in page
+    assert page.count("### Hopper-v5, to env step 4,000") == page.count("###") == 1
     drawn = read_table(tmp_path / "model_error_summary.csv")
     final = {(row["method"], row["kind"], row["x"]): float(row["error"]) for row in drawn}
     assert final["mbpo", "compounding", "20"] == pytest.approx(1.5 * 40 * 4)
