@@ -19,7 +19,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from curves_jobs import ABLATIONS, METHODS, ROOT, TASKS, Job, run_all, run_job
+from curves_jobs import ROOT, Job, run_all, run_job
+from curves_methods import ABLATIONS, METHODS, TASKS
 from curves_page import write_curves, write_page
 
 GROUPS = {"all": METHODS, "ablations": ABLATIONS}

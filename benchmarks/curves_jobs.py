@@ -1,4 +1,4 @@
-"""What ``benchmarks/curves.py`` runs: tasks, methods, and one run from its settings to its files."""
+"""A run of ``benchmarks/curves.py``, from its settings to its files, and many of them side by side."""
 
 import fcntl
 import json
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import import_module
 from importlib.metadata import version
@@ -17,96 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from curves_methods import MODEL_FREE, SURVIVE, TASKS, TOM_VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # The code that runs is the checkout's, whose commit is recorded, whatever is installed.
 PACKAGES = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "mujoco", "numpy")
-MODEL_FREE = {"sac": ("stable_baselines3", "SAC"), "crossq": ("sb3_contrib", "CrossQ")}
 ZOO_KEYS = ("policy", "n_timesteps", "env_kwargs", "normalize", "n_envs")
 """Entries of a YAML file that are not arguments of the agent."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """
-    How long a task is run, and how often it is evaluated. Its settings are those of ``hyperparams/*.yml``.
-
-    :param steps: env steps of a run
-    :param eval_freq: env steps between two evaluations
-    :param reward_threshold: a run ends as soon as an evaluation reaches it
-    :param bonus: what the task pays for each step that does not end the episode, for the ablation of the survive bonus
-    :param settings: of all methods, in place of those of the YAML files
-    """
-
-    steps: int
-    eval_freq: int
-    reward_threshold: float | None = None
-    bonus: float = 1.0
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-TASKS = {
-    "InvertedPendulum-v5": Task(4_000, 250, reward_threshold=950.0),
-    "InvertedDoublePendulum-v5": Task(10_000, 500, bonus=10.0),
-    "Reacher-v5": Task(5_000, 500, bonus=0.0, settings={"learning_starts": 1_000}),
-    "Pusher-v5": Task(20_000, 1_000, bonus=0.0),
-    "Swimmer-v5": Task(50_000, 1_000, bonus=0.0),
-    # 1,000 random steps, as in the runs that were there first: 5,000 of 25,000 say nothing about any weighter
-    "Hopper-v5": Task(25_000, 1_000, settings={"learning_starts": 1_000}),
-    "Walker2d-v5": Task(125_000, 5_000),
-    "HalfCheetah-v5": Task(125_000, 5_000, bonus=0.0),
-    "Ant-v5": Task(125_000, 5_000),
-    "Humanoid-v5": Task(125_000, 5_000, bonus=5.0),
-}
-
-OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
-    "official_ratio": {
-        "discriminator_arch": [128, 256],
-        "separate_encoders": True,
-        "train_encoders": False,
-        "delta_input": False,
-        "buffer_label": 0.1,
-        "gradient_penalty": 10.0,
-        "discriminator_weight_decay": 0.0,
-        "discriminator_learning_rate": 3e-4,
-        "ratio_bound": None,
-    },
-    "official_dual": {
-        "q_arch": [256, 256],
-        "q_persistent": True,
-        "start_batch_size": 256,
-        "q_holdout_ratio": 0.0,
-        "q_weight_decay": 1e-4,
-        "n_actions": 1,
-        "pool_size": None,
-        "terminal": "mask",
-        "corrected_conjugate": False,
-        "mass_shift": False,
-        "occupancy_gamma": 0.99,
-    },
-}
-"""The official preset's discriminator, and its dual; what is left of it are raw inputs and constant learning rates of both."""
-
-TOM_VARIANTS: dict[str, dict[str, Any]] = {
-    "official": {"weighter_kwargs": {"preset": "official"}},
-    **{name: {"weighter_kwargs": arguments} for name, arguments in OFFICIAL_PARTS.items()},
-    "kl": {"weighter_kwargs": {"divergence": "kl"}},
-    "mask": {"weighter_kwargs": {"terminal": "mask"}},
-    "gamma_long": {"weighter_kwargs": {"occupancy_gamma": 0.999}},
-    "gamma_short": {"weighter_kwargs": {"occupancy_gamma": 0.9}},
-    "mix": {"weighter_kwargs": {"uniform_mix": 0.5}},
-    "max3": {"weighter_kwargs": {"max_weight": 3.0}},
-    "ess": {"weighter_kwargs": {"ess_floor": 0.5}},
-    "recent250": {"weighter_kwargs": {"recent_size": 250}},
-    "recent2000": {"weighter_kwargs": {"recent_size": 2000}},
-    "starts": {"weight_rollout_starts": False},
-    "ratio": {"weighter": "sb3_tom.weighters.ratio:RatioWeighter"},
-}
-"""TOM with a part changed; each is a method ``mbpo_tom_<name>``."""
-
-METHODS = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
-ABLATIONS = (*(f"mbpo_tom_{name}" for name in TOM_VARIANTS if name != "official"), "mbpo_survive", "mbpo_tom_survive")
-SURVIVE = "sb3_tom.objectives.survive:SurviveBonusObjective"
 
 
 @dataclass(frozen=True)

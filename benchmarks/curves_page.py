@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from curves_jobs import TASKS
+from curves_methods import TASKS
 from matplotlib.figure import Figure
 
 from sb3_tom.common.evaluation import read_table, write_table

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from curves_jobs import ABLATIONS, METHODS, MODEL_FREE, ROOT, TASKS, Job, make_env
+from curves_jobs import ROOT, Job, make_env
+from curves_methods import ABLATIONS, METHODS, MODEL_FREE, TASKS
 
 from sb3_tom import MBPO
 from sb3_tom.common.evaluation import read_table, write_table

@@ -13,7 +13,8 @@ import curves_jobs
 import curves_page
 import pytest
 import yaml
-from curves_jobs import ABLATIONS, METHODS, TASKS, Job, is_finished
+from curves_jobs import Job, is_finished
+from curves_methods import ABLATIONS, METHODS, OFFICIAL_PARTS, TASKS
 
 from sb3_tom.common.evaluation import read_table
 from sb3_tom.weighters.settings import PRESETS, tom_settings
@@ -76,7 +77,7 @@ def test_ablations_change_one_part_each() -> None:
 
 
 def test_the_official_presets_parts_make_it_up() -> None:
-    parts = {**curves_jobs.OFFICIAL_PARTS["official_ratio"], **curves_jobs.OFFICIAL_PARTS["official_dual"]}
+    parts = {**OFFICIAL_PARTS["official_ratio"], **OFFICIAL_PARTS["official_dual"]}
     assert tom_settings("default", parts) != PRESETS["official"]
     assert tom_settings("default", {**parts, "standardize": False, "anneal": False}) == PRESETS["official"]
 
