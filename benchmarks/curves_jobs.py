@@ -110,7 +110,7 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
     import torch as th
     from stable_baselines3.common.logger import configure
 
-    from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
+    from sb3_tom.checkpoint import ResumeCallback
 
     th.set_num_threads(1)
     folder, run_folder = out / job.task, runs / job.task / job.name
@@ -131,7 +131,7 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
     callbacks = make_callbacks(job, folder, model_error)
     if job.is_model_based:
         callbacks.append(ResumeCallback(run_folder / "checkpoints", job.eval_freq))
-        if latest_checkpoint(run_folder / "checkpoints"):
+        if has_checkpoint(job, runs):
             agent.load_checkpoint(run_folder / "checkpoints")
     agent.learn(job.steps, callback=callbacks)
     agent.save(run_folder / "agent")
@@ -210,7 +210,9 @@ def is_finished(job: Job, out: Path) -> bool:
 
 def has_checkpoint(job: Job, runs: Path) -> bool:
     """Whether the job can go on where it was."""
-    return any((runs / job.task / job.name / "checkpoints").glob("*.zip"))
+    from sb3_tom.checkpoint import latest_checkpoint
+
+    return latest_checkpoint(runs / job.task / job.name / "checkpoints") is not None
 
 
 def check_kept(job: Job, out: Path, runs: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from curves_methods import TASKS
+from marked_page import write_between
 from matplotlib.figure import Figure
 
 from sb3_tom.common.evaluation import read_table, write_table
@@ -18,6 +19,7 @@ TABLE_COLUMNS = (*COLUMNS, "finished", "commit", "versions")
 PUBLISHED = ("MBPO", "MACURA", "DHMBPO", "SAC", "TD-MPC2 (tuned)")
 BEGIN, END = "<!-- curves: begin -->", "<!-- curves: end -->"
 WINDOW = (2_000, 10_000)
+HOPS = 2_000
 METHOD_ORDER = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
 
 
@@ -62,8 +64,7 @@ def write_page(out: Path) -> Path:
     for task, task_rows in grouped(rows, lambda row: row["task"]).items():
         draw_task(task, task_rows, published, out / task / "learning_curves.png")
     page = out / "README.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{page_text(rows)}{END}{rest.partition(END)[2]}")
+    write_between(page, BEGIN, END, page_text(rows))
     return page
 
 
@@ -78,7 +79,11 @@ def page_text(rows: Rows) -> str:
         parts += ["|---|---|---|---|---|---|---|"]
         for method, method_rows in grouped(task_rows, lambda row: row["method"]).items():
             parts += [method_line(method, runs) for runs in by_length(task, method_rows)]
-        parts += [f"\n{line}" for line in (threshold_line(task, task_rows), window_line(task, task_rows)) if line]
+        parts += [
+            f"\n{line}"
+            for line in (threshold_line(task, task_rows), window_line(task, task_rows), late_line(task, task_rows))
+            if line
+        ]
         parts += [f"\n![learning curves of {task}]({task}/learning_curves.png)"]
     return "\n".join([*parts, "\n"])
 
@@ -135,6 +140,24 @@ def window_line(task: str, rows: Rows) -> str:
         means = [np.mean([value for step, value in curve.items() if WINDOW[0] <= step <= WINDOW[1]]) for curve in curves]
         texts += [f"`{method}` {', '.join(f'{mean:.0f}' for mean in means)}"] if means else []
     return f"Mean of the evaluations from {WINDOW[0]:,} to {WINDOW[1]:,} env steps, by seed: {'; '.join(texts)}."
+
+
+def late_line(task: str, rows: Rows) -> str:
+    """What Hopper's runs beyond these first steps do: when they hop, and how well then and at the end."""
+    if task != "Hopper-v5":
+        return ""
+    texts = []
+    for method, method_rows in grouped(rows, lambda row: row["method"]).items():
+        for curve in (curve for curve in curves_of(method_rows) if max(curve) > WINDOW[1]):
+            late, last = [value for step, value in curve.items() if step > WINDOW[1]], list(curve.values())[-5:]
+            first = next((f"{step:,}" for step, value in curve.items() if value > HOPS), "-")
+            texts.append(f"`{method}` {first}, {np.mean(late):.0f}, {np.mean(last):.0f}")
+    if not texts:
+        return ""
+    return (
+        f"Runs beyond {WINDOW[1]:,} env steps: first evaluation above {HOPS:,}, mean of the evaluations after "
+        f"{WINDOW[1]:,} steps, mean of the last five: {'; '.join(texts)}."
+    )
 
 
 def _interval(center: float, low: float, high: float) -> str:

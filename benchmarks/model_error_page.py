@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marked_page import write_between
 from matplotlib.axes import Axes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,9 +121,7 @@ def write_page(out: Path) -> None:
     paths = sorted(out.glob("*/*_model_error.csv"))
     if paths:
         plot_model_error(paths, out / "model_error.png")
-    page = out / "model_error.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{page_text([rows for rows in map(_read, paths) if rows])}{END}{rest.partition(END)[2]}")
+    write_between(out / "model_error.md", BEGIN, END, page_text([rows for rows in map(_read, paths) if rows]))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 import torch as th
 from curves_jobs import ROOT, Job, make_env
 from curves_methods import ABLATIONS, METHODS, MODEL_FREE, TASKS
+from marked_page import write_between
 
 from sb3_tom import MBPO
 from sb3_tom.common.evaluation import read_table, write_table
@@ -196,13 +197,11 @@ def draw(rows: Rows, path: Path) -> None:
 
 def write_page(out: Path) -> None:
     """Draw the picture, and write the part of ``model_error.md`` between its marks."""
-    page = out / "model_error.md"
-    before, _, rest = page.read_text().partition(BEGIN)
     table = out / "same_data.csv"
     rows: Rows = list(read_table(table)) if table.exists() else []
     if rows:
         draw(rows, out / "same_data.png")
-    page.write_text(f"{before}{BEGIN}\n{page_text(rows)}{END}{rest.partition(END)[2]}")
+    write_between(out / "model_error.md", BEGIN, END, page_text(rows))
 
 
 def main() -> None:

@@ -206,6 +206,18 @@ def test_longer_runs_have_a_line_of_their_own() -> None:
     assert len(curves_page.by_length("InvertedPendulum-v5", rows)) == 1, "runs end where they are solved"
 
 
+def test_what_the_runs_beyond_the_first_steps_of_hopper_do() -> None:
+    values = [0.0] * 10 + [100.0, 2500.0, 400.0, 500.0, 600.0, 700.0]
+    rows = [
+        {"task": "Hopper-v5", "method": "m", "seed": seed, "env_step": str(1000 * (k + 1)), "return_mean": str(value)}
+        for seed, end in (("0", 16), ("1", 10))
+        for k, value in enumerate(values[:end])
+    ]
+    line = curves_page.late_line("Hopper-v5", rows)
+    assert line.endswith("mean of the last five: `m` 12,000, 800, 940.")
+    assert curves_page.late_line("Reacher-v5", rows) == curves_page.late_line("Hopper-v5", rows[16:]) == ""
+
+
 def test_pages_agree_with_the_table() -> None:
     """`python benchmarks/curves.py page` has been run since the table changed, and every picture is there."""
     rows = read_table(RESULTS / "curves.csv")
