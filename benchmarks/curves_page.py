@@ -16,10 +16,10 @@ from sb3_tom.plots.statistics import Curve, summarize
 Rows = list[dict[str, str]]
 COLUMNS = ("task", "method", "seed", "env_step", "return_mean", "return_std", "cumulative_max", "seconds")
 TABLE_COLUMNS = (*COLUMNS, "finished", "commit", "versions")
-PUBLISHED = ("MBPO", "MACURA", "DHMBPO", "SAC", "TD-MPC2 (tuned)")
+PUBLISHED = {"MBPO": "--", "MACURA": ":", "DHMBPO": "-.", "SAC": "x--", "TD-MPC2 (tuned)": "+:"}
+"""Methods of ``published_curves.csv`` and how their lines look."""
 BEGIN, END = "<!-- curves: begin -->", "<!-- curves: end -->"
 WINDOW = (2_000, 10_000)
-HOPS = 2_000
 METHOD_ORDER = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
 
 
@@ -81,7 +81,7 @@ def page_text(rows: Rows) -> str:
             parts += [method_line(method, runs) for runs in by_length(task, method_rows)]
         parts += [
             f"\n{line}"
-            for line in (threshold_line(task, task_rows), window_line(task, task_rows), late_line(task, task_rows))
+            for line in (solved_line(task, task_rows), window_line(task, task_rows), late_line(task, task_rows))
             if line
         ]
         parts += [f"\n![learning curves of {task}]({task}/learning_curves.png)"]
@@ -116,18 +116,20 @@ def method_line(method: str, rows: Rows) -> str:
     return f"| `{method}` | {count} | {last:,} | {figures} | {best:.1f} | {pace:.0f} |"
 
 
-def threshold_line(task: str, rows: Rows) -> str:
-    """When each run's evaluation first reached the task's threshold."""
-    threshold = TASKS[task].reward_threshold
-    if threshold is None:
+def solved_line(task: str, rows: Rows) -> str:
+    """When each run's evaluation first reached what counts as solved."""
+    ends = TASKS[task].reward_threshold
+    solved = TASKS[task].solved or ends
+    if solved is None:
         return ""
     texts = []
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
         first = [
-            next((str(step) for step, value in curve.items() if value >= threshold), "-") for curve in curves_of(method_rows)
+            next((f"{step:,}" for step, value in curve.items() if value >= solved), "-") for curve in curves_of(method_rows)
         ]
         texts.append(f"`{method}` {', '.join(first)}")
-    return f"Env step of the first evaluation of at least {threshold:g}, by seed, at which a run ends: {'; '.join(texts)}."
+    where = "" if ends is None else ", at which a run ends"
+    return f"Env step of the first evaluation of at least {solved:,g}, by seed{where}: {'; '.join(texts)}."
 
 
 def window_line(task: str, rows: Rows) -> str:
@@ -143,20 +145,19 @@ def window_line(task: str, rows: Rows) -> str:
 
 
 def late_line(task: str, rows: Rows) -> str:
-    """What Hopper's runs beyond these first steps do: when they hop, and how well then and at the end."""
+    """How well Hopper's runs hop beyond these first steps, and at the end."""
     if task != "Hopper-v5":
         return ""
     texts = []
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
         for curve in (curve for curve in curves_of(method_rows) if max(curve) > WINDOW[1]):
             late, last = [value for step, value in curve.items() if step > WINDOW[1]], list(curve.values())[-5:]
-            first = next((f"{step:,}" for step, value in curve.items() if value > HOPS), "-")
-            texts.append(f"`{method}` {first}, {np.mean(late):.0f}, {np.mean(last):.0f}")
+            texts.append(f"`{method}` {np.mean(late):.0f}, {np.mean(last):.0f}")
     if not texts:
         return ""
     return (
-        f"Runs beyond {WINDOW[1]:,} env steps: first evaluation above {HOPS:,}, mean of the evaluations after "
-        f"{WINDOW[1]:,} steps, mean of the last five: {'; '.join(texts)}."
+        f"Runs beyond {WINDOW[1]:,} env steps: mean of the evaluations after {WINDOW[1]:,} steps, mean of the last five: "
+        f"{'; '.join(texts)}."
     )
 
 
@@ -177,12 +178,10 @@ def draw_task(task: str, rows: Rows, published: Rows, path: Path) -> None:
     old = [
         row for row in published if row["task"].partition("-")[0] == task.partition("-")[0] and int(row["env_step"]) <= steps
     ]
-    for style, method in zip(("--", ":", "-.", (0, (5, 1)), (0, (1, 1))), PUBLISHED, strict=True):
+    for method, style in PUBLISHED.items():
         points = [(int(row["env_step"]), float(row["return_mean"])) for row in old if row["method"] == method]
         if points:
-            left.plot(
-                *zip(*points, strict=True), color="grey", linestyle=style, label=f"{method}, {old[0]['task']}, published"
-            )
+            left.plot(*zip(*points, strict=True), style, color="grey", label=f"{method}, {old[0]['task']}, published")
     for column, axes in columns.items():
         label = "mean return of an evaluation" if column == "return_mean" else "cumulative maximum of the mean return"
         axes.set(title=task, xlabel="env steps", ylabel=label)

@@ -36,6 +36,7 @@ KEY = ("task", "run", "env_step", "method", "fit")
 ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compounding", 5), "20_steps": ("compounding", 20)}
 N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8
 NEWEST = 1_000
+NEAR = 0.6
 DRAWN = ("mbpo_tom", "mbpo_tom_official", "mbpo_pmac")
 BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 
@@ -152,7 +153,20 @@ def page_text(rows: Rows) -> str:
                 f"{sum(ratio < 1.0 for ratio in local)} of {len(local)}",
             ]
             lines.append(f"| {' | '.join([*cells, _center(ratios['5_steps']), _center(ratios['20_steps'])])} |")
+        lines.append(f"\n{near_line(list(places.values()))}")
     return "\n".join([*lines, "\n"]) if lines else "\nNothing was measured yet.\n\n"
+
+
+def near_line(places: list[Rows]) -> str:
+    """How often the drawn methods are better where the newest rows are the policy's, and where they are not."""
+    near = [place for place in places if float(place[0]["near_newest"]) > NEAR]
+    far = [place for place in places if float(place[0]["near_newest"]) <= NEAR]
+    texts = []
+    for method in DRAWN:
+        counts = [_ratios(part, method, "local") for part in (near, far)]
+        above, below = (f"{sum(ratio < 1.0 for ratio in part)} of {len(part)}" for part in counts)
+        texts.append(f"`{method}` {above} above, {below} below")
+    return f"Buffers that are better, by `near_newest` above and below {NEAR}: {'; '.join(texts)}."
 
 
 def _ratios(places: list[Rows], method: str, column: str) -> list[float]:

@@ -93,7 +93,8 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
 
 def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str) -> None:
     """
-    A thin line per seed, inter-quartile mean and interval of one method.
+    A thin line per seed, inter-quartile mean and interval of one method. Where seeds go on beyond what all of them share,
+    there is no mean: their lines are stronger there.
 
     :param axes: one panel
     :param method: its name in the legend
@@ -106,6 +107,8 @@ def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], sum
         return
     for curve in curves:
         axes.plot(list(curve), list(curve.values()), color=color, alpha=0.35, linewidth=0.8)
+        beyond = [step for step in curve if not len(summary.steps) or step >= summary.steps[-1]]
+        axes.plot(beyond, [curve[step] for step in beyond], color=color, alpha=0.8, linewidth=1.2)
     axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=f"{method} (IQM of {len(curves)} seeds, 95 %)")
     axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
 

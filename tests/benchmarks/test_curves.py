@@ -214,8 +214,20 @@ def test_what_the_runs_beyond_the_first_steps_of_hopper_do() -> None:
         for k, value in enumerate(values[:end])
     ]
     line = curves_page.late_line("Hopper-v5", rows)
-    assert line.endswith("mean of the last five: `m` 12,000, 800, 940.")
+    assert line.endswith("mean of the last five: `m` 800, 940.")
     assert curves_page.late_line("Reacher-v5", rows) == curves_page.late_line("Hopper-v5", rows[16:]) == ""
+
+
+def test_when_a_run_first_reaches_what_counts_as_solved() -> None:
+    rows = [
+        {"method": "m", "seed": seed, "env_step": str(1000 * (k + 1)), "return_mean": str(value)}
+        for seed, values in (("0", (9000.0, 9299.0)), ("1", (9300.0, 0.0)), ("2", (0.0, 9400.0)))
+        for k, value in enumerate(values)
+    ]
+    line = curves_page.solved_line("InvertedDoublePendulum-v5", rows)
+    assert line == "Env step of the first evaluation of at least 9,300, by seed: `m` -, 1,000, 2,000."
+    assert "at which a run ends: " in curves_page.solved_line("InvertedPendulum-v5", rows)
+    assert curves_page.solved_line("Reacher-v5", rows) == ""
 
 
 def test_pages_agree_with_the_table() -> None:

@@ -16,6 +16,7 @@ from sb3_tom.common.model_error import Episode
 from tests.mbpo.small import SMALL_WEIGHTERS
 
 ROOT = Path(__file__).parents[2]
+NEAR = (("a", "0.9"), ("b", "0.3"))
 TINY: dict[str, Any] = {"dynamics": "linear", "rollout_batch_size": 20, "learning_starts": 30}
 
 
@@ -100,6 +101,8 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
     assert [(row["run"], float(row["local"])) for row in drawn] == [("a", 0.5), ("b", 8.0)]
     # local: a half with one buffer, eight times as much with the other; nobody lives for 20 steps
     assert "| `mbpo_tom` | 0.50 | 2.00 | 2.00 | 4.25 | 0.50 to 8.00 | 1 of 2 | 1.00 | - |" in page
+    apart = same_data.near_line([[row | {"near_newest": near} for row in rows if row["run"] == run] for run, near in NEAR])
+    assert "`mbpo_tom` 1 of 1 above, 0 of 1 below" in apart
 
 
 def test_the_page_is_that_of_the_table() -> None:
