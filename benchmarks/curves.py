@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from curves_ablations import write_ablations
 from curves_jobs import ROOT, Job, run_all, run_job
 from curves_methods import ABLATIONS, METHODS, TASKS
 from curves_page import write_curves, write_page
@@ -67,6 +68,7 @@ def main() -> int:
         if not arguments.keep_table:
             write_curves(arguments.out)
         write_page(arguments.out)
+        write_ablations(arguments.out)
         return 0
     jobs = make_jobs(arguments)
     if arguments.command == "run":

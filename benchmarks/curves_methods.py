@@ -27,6 +27,11 @@ class Task:
     bonus: float = 1.0
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def goal(self) -> float | None:
+        """The return of a solved task; None where the page names none."""
+        return self.reward_threshold if self.solved is None else self.solved
+
 
 TASKS = {
     "InvertedPendulum-v5": Task(4_000, 250, reward_threshold=950.0),

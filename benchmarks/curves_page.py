@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from curves_methods import TASKS
+from curves_methods import METHODS, TASKS
 from marked_page import write_between
 from matplotlib.figure import Figure
 
@@ -20,7 +20,6 @@ PUBLISHED = {"MBPO": "--", "MACURA": ":", "DHMBPO": "-.", "SAC": "x--", "TD-MPC2
 """Methods of ``published_curves.csv`` and how their lines look."""
 BEGIN, END = "<!-- curves: begin -->", "<!-- curves: end -->"
 WINDOW = (2_000, 10_000)
-METHOD_ORDER = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
 
 
 def write_curves(out: Path) -> Path:
@@ -44,7 +43,7 @@ def write_curves(out: Path) -> Path:
 
 
 def _rank(method: str) -> tuple[int, str]:
-    return (METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER), method)
+    return (METHODS.index(method) if method in METHODS else len(METHODS), method)
 
 
 def curves_of(rows: Rows, column: str = "return_mean") -> list[Curve]:
@@ -61,17 +60,22 @@ def write_page(out: Path) -> Path:
     :return: the page
     """
     rows, published = read_table(out / "curves.csv"), read_table(out / "published_curves.csv")
-    for task, task_rows in grouped(rows, lambda row: row["task"]).items():
+    for task, task_rows in grouped(main_rows(rows), lambda row: row["task"]).items():
         draw_task(task, task_rows, published, out / task / "learning_curves.png")
     page = out / "README.md"
     write_between(page, BEGIN, END, page_text(rows))
     return page
 
 
+def main_rows(rows: Rows) -> Rows:
+    """All rows but those of ablations, which have a table of their own."""
+    return [row for row in rows if row["method"] in METHODS]
+
+
 def page_text(rows: Rows) -> str:
     """The generated part of the page, a function of the table alone."""
     parts = []
-    for task, task_rows in grouped(rows, lambda row: row["task"]).items():
+    for task, task_rows in grouped(main_rows(rows), lambda row: row["task"]).items():
         parts += [
             f"\n### {task}\n",
             "| method | seeds | env steps | return there | mean of all evaluations | best | s / 1,000 steps |",
@@ -116,20 +120,22 @@ def method_line(method: str, rows: Rows) -> str:
     return f"| `{method}` | {count} | {last:,} | {figures} | {best:.1f} | {pace:.0f} |"
 
 
+def first_at_least(curve: Curve, value: float) -> int | None:
+    """Env step of the first evaluation that reaches a value."""
+    return next((step for step, reached in curve.items() if reached >= value), None)
+
+
 def solved_line(task: str, rows: Rows) -> str:
     """When each run's evaluation first reached what counts as solved."""
-    ends = TASKS[task].reward_threshold
-    solved = TASKS[task].solved or ends
-    if solved is None:
+    goal = TASKS[task].goal
+    if goal is None:
         return ""
     texts = []
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
-        first = [
-            next((f"{step:,}" for step, value in curve.items() if value >= solved), "-") for curve in curves_of(method_rows)
-        ]
-        texts.append(f"`{method}` {', '.join(first)}")
-    where = "" if ends is None else ", at which a run ends"
-    return f"Env step of the first evaluation of at least {solved:,g}, by seed{where}: {'; '.join(texts)}."
+        steps = [first_at_least(curve, goal) for curve in curves_of(method_rows)]
+        texts.append(f"`{method}` {', '.join('-' if step is None else f'{step:,}' for step in steps)}")
+    where = "" if TASKS[task].reward_threshold is None else ", at which a run ends"
+    return f"Env step of the first evaluation of at least {goal:,g}, by seed{where}: {'; '.join(texts)}."
 
 
 def window_line(task: str, rows: Rows) -> str:

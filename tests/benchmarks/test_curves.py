@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import curves
+import curves_ablations
 import curves_jobs
 import curves_page
 import pytest
@@ -230,12 +231,53 @@ def test_when_a_run_first_reaches_what_counts_as_solved() -> None:
     assert curves_page.solved_line("Reacher-v5", rows) == ""
 
 
+def runs_of(task: str, curves: dict[tuple[str, int], tuple[float, ...]], finished: str = "True") -> list[dict[str, str]]:
+    return [
+        {"task": task, "method": method, "seed": str(seed), "env_step": str(1000 * (k + 1)), "return_mean": str(value)}
+        | {"finished": finished}
+        for (method, seed), values in curves.items()
+        for k, value in enumerate(values)
+    ]
+
+
+def test_ablations_are_a_table_of_their_own(tmp_path: Path) -> None:
+    double, single = "InvertedDoublePendulum-v5", "InvertedPendulum-v5"
+    rows = runs_of(
+        double,
+        {
+            ("sac", 0): (1.0, 2.0),
+            ("mbpo_tom_mask", 1): (100.0, 9400.0, 5000.0),
+            ("mbpo", 0): (9300.0, 9310.0, 10.0),
+            ("mbpo_tom_mask", 0): (100.0, 200.0),
+        },
+    )
+    rows += runs_of(double, {("mbpo_tom_kl", 0): (0.0,)}, finished="False")
+    rows += runs_of(single, {("mbpo", 0): (1000.0,), ("mbpo_tom_ess", 0): (3.0, 960.0)})
+    rows += runs_of("Hopper-v5", {("mbpo", 0): (1.0,)}) + runs_of("Reacher-v5", {("mbpo_tom_kl", 0): (1.0,)})
+    text = curves_ablations.page_text(curves_ablations.ablation_runs(rows))
+    assert text.splitlines()[1:] == [
+        f"| method | {double}, first evaluation of at least 9,300 | mean of its evaluations to 2,000 steps "
+        f"| {single}, first evaluation of at least 950 |",
+        "|---|---|---|---|",
+        "| `mbpo` | 1,000 (0) | 9,305 (0) | 1,000 (0) |",
+        "| `mbpo_tom_mask` | - (0); 2,000 (1) | 150 (0); 4,750 (1) |  |",
+        "| `mbpo_tom_ess` |  |  | 2,000 (0) |",
+        "",
+    ]
+    curves_ablations.draw(curves_ablations.ablation_runs(rows), tmp_path / "ablations.png")
+    assert len(read_table(tmp_path / "ablations_summary.csv")) == 5
+    assert "mbpo_tom_mask" not in curves_page.page_text([row | {"seconds": "1"} for row in rows])
+    assert "Nothing" in curves_ablations.page_text([])
+
+
 def test_pages_agree_with_the_table() -> None:
     """`python benchmarks/curves.py page` has been run since the table changed, and every picture is there."""
     rows = read_table(RESULTS / "curves.csv")
     page = (RESULTS / "README.md").read_text()
     generated = page.partition(curves_page.BEGIN + "\n")[2].partition(curves_page.END)[0]
     assert generated == curves_page.page_text(rows)
+    ablations = page.partition(curves_ablations.BEGIN + "\n")[2].partition(curves_ablations.END)[0]
+    assert ablations == curves_ablations.page_text(curves_ablations.ablation_runs(rows))
     for task in {row["task"] for row in rows}:
         assert (RESULTS / task / "learning_curves.png").exists()
 
