@@ -197,7 +197,7 @@ def rollout_part(agent: MBPO, length: int) -> Part:
     """100,000 imagined rollouts of ``length`` steps, stored."""
 
     def roll() -> None:
-        agent.rollout_length = lambda env_step: length  # type: ignore[assignment]
+        agent.rollout_schedule = length
         agent.imagine()
 
     return synchronized(roll, str(agent.device))

@@ -92,7 +92,7 @@ def check_arguments(agent: "MBPO") -> None:
     check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0, 1e4)
     check_choice("weighting", agent.weighting, WEIGHTING)
     check_bool("weight_rollout_starts", agent.weight_rollout_starts)
-    agent.rollout_length = rollout_schedule(agent.rollout_schedule)
+    rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
     check_contract(agent)
 

@@ -13,7 +13,7 @@ from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
 from sb3_tom.common.diagnostics import weight_by_age, weight_figures
 from sb3_tom.common.fast_matmul import fast_matmul
 from sb3_tom.common.rollouts import World, branched_rollouts
-from sb3_tom.common.schedules import RolloutSchedule, phases_kept
+from sb3_tom.common.schedules import phases_kept, rollout_schedule
 from sb3_tom.common.types import PolicyFunction, Transitions
 from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weights import WeightedDraw, usable_weights
@@ -55,7 +55,6 @@ class MBPO(CountedSAC):
     """
 
     default_weighter: ClassVar[str] = "uniform"
-    rollout_length: RolloutSchedule
 
     def __init__(
         self,
@@ -233,7 +232,7 @@ class MBPO(CountedSAC):
         :return: figures of the rollouts
         """
         started = time.monotonic()
-        length = self.rollout_length(self.num_timesteps)
+        length = rollout_schedule(self.rollout_schedule)(self.num_timesteps)
         kept_rollouts = phases_kept(self.model_retain_epochs, self.model_train_freq) * self.rollout_batch_size
         self.imagined.resize(min(kept_rollouts * length, self.imagined_capacity))
         weights = self.replay_buffer.row_weights()
@@ -277,4 +276,4 @@ class MBPO(CountedSAC):
         return super().learn(steps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "imagined", "generator", "rollout_length"]
+        return [*super()._excluded_save_params(), "imagined", "generator"]

@@ -138,6 +138,20 @@ def test_the_rollout_schedule_is_really_used() -> None:
     assert agent.imagined.size == 600
 
 
+def test_the_rollout_schedule_can_be_changed_between_phases(tmp_path: Path) -> None:
+    agent = small_agent(Corridor()).learn(55)
+    agent.rollout_schedule = 4
+    assert agent.imagine()["length"] == 4.0
+    agent.save(tmp_path / "agent")
+    loaded = MBPO.load(tmp_path / "agent", env=agent.env)
+    assert loaded.learn(55).imagine()["length"] == 4.0
+    agent.save_checkpoint(tmp_path / "run.zip")
+    assert MBPO.resume(tmp_path / "run.zip", Corridor()).imagine()["length"] == 4.0
+    agent.rollout_schedule = 0
+    with pytest.raises(ValueError, match=r"^rollout_schedule=0 is not allowed; allowed: an integer of at least 1"):
+        agent.imagine()
+
+
 def test_no_more_rollouts_are_made_than_the_ring_holds_whole() -> None:
     agent = small_agent(Corridor(), rollout_batch_size=100, rollout_schedule=5, imagined_capacity=60).learn(50)
     agent.imagine()
