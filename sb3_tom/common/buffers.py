@@ -67,8 +67,10 @@ class WeightedReplayBuffer(ReplayBuffer):
         self._starts = np.zeros((n_start_observations, *self.obs_shape), dtype=np.float32)
         self._n_starts = 0
         self._expected_observations: np.ndarray | None = None
+        self._rule_began = None
 
     _n_added = 0  # positions ever written
+    _rule_began: int | None = None  # that number when the envs' termination rule changed last; None: all rows follow it
 
     def add(
         self,
@@ -166,6 +168,21 @@ class WeightedReplayBuffer(ReplayBuffer):
         positions = (self.pos - n_positions + np.arange(n_positions)) % self.buffer_size
         rows = (positions[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
         return th.from_numpy(rows[-n_rows:]).to(self.device)
+
+    def begin_rule(self) -> None:
+        """From now on rows come from envs with another termination rule than those that are stored."""
+        self._rule_began = self._n_added
+
+    @property
+    def n_of_rule(self) -> int:
+        """Number of stored transitions that were collected under the envs' present termination rule."""
+        n_positions = self.size() if self._rule_began is None else min(self._n_added - self._rule_began, self.size())
+        return n_positions * self.n_envs
+
+    def transitions_of_rule(self) -> Transitions:
+        """The :attr:`n_of_rule` newest rows: the same as :meth:`transitions` if these are all."""
+        data = self.transitions()
+        return data if self.n_of_rule == data.size else data.rows(self.newest_rows(self.n_of_rule))
 
     def start_observations(self) -> th.Tensor:
         """Observations after real resets ``[K, O]``, at most the capacity of their ring."""

@@ -30,7 +30,7 @@ class Termination(Plug):
         """
         Learn from the real ``terminated`` flags; nothing by default.
 
-        :param data: the N rows of the replay buffer
+        :param data: the N rows of the replay buffer; after a :meth:`set_rule` those that were collected since, at first none
         :param context: view of the agent
         :return: figures for the log, by short name
         """
@@ -38,7 +38,7 @@ class Termination(Plug):
 
     def set_rule(self, rule: dict[str, Any] | None) -> None:
         """
-        Take the rule of other envs; nothing for terminations without one.
+        Take the rule of other envs, about rows that are yet to come; nothing for terminations without one.
 
         :param rule: plain data, or None if the envs have no known rule
         """

@@ -76,11 +76,14 @@ class GuardedSAC(PluggedSAC):
         self._policy_backup: tuple[int, Backup] | None = None
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """As SB3's. The termination rule is read anew: thresholds are the env's own."""
+        """As SB3's. The termination rule is read anew: thresholds are the env's own, and older rows say nothing about them."""
         super().set_env(env, force_reset)
         check_vec_normalize(self.env)
         keep_raw_terminals(self.env)
+        rule = self.termination_rule
         self.read_termination_rule()
+        if self.termination_rule != rule:
+            self.replay_buffer.begin_rule()
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """As SB3's."""

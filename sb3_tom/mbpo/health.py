@@ -78,7 +78,7 @@ class Health:
         """Share of mistakes among the newest rows that terminated or were said to."""
         self._reward_bound = _largest_reward(agent)
         buffer = agent.replay_buffer
-        batch = buffer.transitions().rows(buffer.newest_rows(NEWEST))
+        batch = buffer.transitions().rows(buffer.newest_rows(min(NEWEST, buffer.n_of_rule)))
         said = agent.termination(batch.observations, batch.actions, batch.next_observations)
         real = batch.terminated > 0.5
         wrong, either = th.stack(((said != real).sum(), (said | real).sum())).tolist()

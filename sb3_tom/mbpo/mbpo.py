@@ -213,10 +213,12 @@ class MBPO(CountedSAC):
         """
         started = time.monotonic()
         data, context = self.replay_buffer.transitions(), make_context(self)
-        if self._new_transitions:
-            self.termination.observe(data.rows(self.replay_buffer.newest_rows(self._new_transitions)))
+        n_new = min(self._new_transitions, self.replay_buffer.n_of_rule)
+        if n_new:
+            self.termination.observe(data.rows(self.replay_buffer.newest_rows(n_new)))
         figures = self.dynamics.fit(data, self.replay_buffer.row_weights(), self.objective, context, self.weighting)
-        figures |= {f"termination_{name}": value for name, value in self.termination.fit(data, context).items()}
+        ending = self.termination.fit(self.replay_buffer.transitions_of_rule(), context)
+        figures |= {f"termination_{name}": value for name, value in ending.items()}
         figures["seconds"] = time.monotonic() - started
         self.policy_version = self.replay_buffer.policy_version = self.policy_version + 1
         self._new_transitions = 0

@@ -59,14 +59,15 @@ class AutoTermination(Termination):
     def fit(self, data: Transitions, context: Context) -> dict[str, float]:
         """Check the rule on rows that were not observed (a loaded buffer), or train the head if that is in use."""
         self.observe(data)
-        figures = {} if self._uses_rule else self.head.fit(data, context)
+        figures = {} if self._uses_rule or data.size == 0 else self.head.fit(data, context)
         return {"rule_in_use": float(self._uses_rule), **figures}
 
     def set_rule(self, rule: Rule | None) -> None:
-        """See :meth:`Termination.set_rule`; the head keeps what it has learned."""
+        """See :meth:`Termination.set_rule`; the head begins anew: it terminates nothing until it has seen terminations."""
         self.rule = check_rule(rule)
         self._uses_rule = rule is not None
         self.head_in_use.fill_(float(rule is None))
+        self.head.trained.zero_()
 
     def observe(self, batch: Transitions) -> None:
         """Compare the rule with real transitions; one host read."""

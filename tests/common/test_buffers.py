@@ -55,6 +55,23 @@ def fill(buffer: ReplayBuffer, n_steps: int, seed: int, lengths: int = 5) -> lis
 
 
 @settings(max_examples=40, deadline=None)
+@given(before=st.integers(0, 60), after=st.integers(0, 60), n_envs=st.integers(1, 3), capacity=st.integers(3, 40))
+def test_rows_of_the_present_rule(before: int, after: int, n_envs: int, capacity: int) -> None:
+    buffer = WeightedReplayBuffer(capacity, OBSERVATION_SPACE, ACTION_SPACE, "cpu", n_envs)
+    fill(buffer, before, 0)
+    assert buffer.n_of_rule == buffer.n_transitions
+    buffer.begin_rule()
+    assert buffer.n_of_rule == buffer.transitions_of_rule().size == 0
+    steps = fill(buffer, after, 1)[-buffer.buffer_size :]
+    expected = [row["next"].tolist() for step in steps for row in step]
+    found = buffer.transitions_of_rule().next_observations
+    assert buffer.n_of_rule == len(expected)
+    assert sorted(found.tolist()) == sorted(expected)
+    if after < buffer.size():
+        assert found.tolist() == expected  # oldest first
+
+
+@settings(max_examples=40, deadline=None)
 @given(n_steps=st.integers(1, 60), n_envs=st.integers(1, 3), capacity=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_rows_against_a_list(n_steps: int, n_envs: int, capacity: int, seed: int) -> None:
     buffer = WeightedReplayBuffer(capacity, OBSERVATION_SPACE, ACTION_SPACE, "cpu", n_envs, n_start_observations=7)
