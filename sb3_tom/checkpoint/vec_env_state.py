@@ -14,6 +14,7 @@ _SKIPPED = (
     *("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer"),
     *("actions", "buf_infos", "reset_infos", "_obs", "_actions"),  # made anew by the next step, before anybody reads them
     *("waiting", "closed", "remotes", "work_remotes", "processes"),
+    "step_wait",  # of units.keep_raw_terminals, without a state
 )
 
 

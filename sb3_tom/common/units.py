@@ -82,16 +82,23 @@ def policy_units(env: VecNormalize | None, device: th.device | str) -> PolicyUni
     return PolicyUnits(mean, std, env.clip_obs, reward_std, env.clip_reward)
 
 
-def _keeping_raw_terminals(step_wait: StepWait) -> StepWait:
+class CheckedStepWait:
     """
     A ``step_wait`` that keeps the last observation of an episode as the env gave it. ``VecNormalize`` normalises and clips it
     in place, so that what SB3 stores is not what the env returned, and a termination rule or a model would be told a wrong s'.
 
-    :param step_wait: that of what ``VecNormalize`` wraps
+    It refers to its envs by an attribute, not by a closure: a copy of the envs has one of its own, which steps the copy.
+
+    :param venv: what ``VecNormalize`` wraps
     """
 
-    def checked_step_wait() -> VecEnvStepReturn:
-        observations, rewards, dones, infos = step_wait()
+    def __init__(self, venv: VecEnv) -> None:
+        self.venv = venv
+        self._replaced: StepWait | None = vars(venv).get("step_wait")  # of somebody who patched the envs before
+
+    def __call__(self) -> VecEnvStepReturn:
+        """As ``VecEnv.step_wait``, checked, with the key :data:`RAW_TERMINAL` in the infos of episodes that ended."""
+        observations, rewards, dones, infos = self._step()
         # Before VecNormalize sees them: a NaN would stay in its running statistics for ever
         check_rows("the reward", rewards)
         check_rows("the observation", observations)  # type: ignore[arg-type]
@@ -102,7 +109,8 @@ def _keeping_raw_terminals(step_wait: StepWait) -> StepWait:
                 infos[index][RAW_TERMINAL] = terminal
         return observations, rewards, dones, infos
 
-    return checked_step_wait
+    def _step(self) -> VecEnvStepReturn:
+        return type(self.venv).step_wait(self.venv) if self._replaced is None else self._replaced()
 
 
 def check_vec_normalize(env: VecEnv | None) -> None:
@@ -134,5 +142,5 @@ def keep_raw_terminals(env: VecEnv | None) -> None:
     :param env: the agent's envs, None while loading
     """
     normalize = None if env is None else unwrap_vec_normalize(env)
-    if normalize is not None and normalize.venv.step_wait.__name__ != "checked_step_wait":
-        normalize.venv.step_wait = _keeping_raw_terminals(normalize.venv.step_wait)  # type: ignore[method-assign]
+    if normalize is not None and not isinstance(normalize.venv.step_wait, CheckedStepWait):
+        normalize.venv.step_wait = CheckedStepWait(normalize.venv)  # type: ignore[method-assign]

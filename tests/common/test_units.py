@@ -1,5 +1,10 @@
 """VecNormalize: the same numbers as SB3's own sampling, and raw rows."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMoni
 from sb3_tom import MBPO
 from sb3_tom.common.buffers import ImaginedBuffer
 from sb3_tom.common.mixing import MixedBatches
-from sb3_tom.common.units import PolicyUnits, policy_units
+from sb3_tom.common.units import RAW_TERMINAL, PolicyUnits, policy_units
 from sb3_tom.mbpo.policy_update import make_context
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor
@@ -135,3 +140,38 @@ def test_a_checkpoint_under_vec_normalize_is_no_episode_boundary() -> None:
     small_agent(used, learning_starts=1000, **TINY).learn(3)
     plain.reset()
     assert boundary_reasons(vec_env_state(used)) == boundary_reasons(vec_env_state(plain)) == []
+
+
+COPIES: dict[str, Callable] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda envs: pickle.loads(pickle.dumps(envs)),
+    "cloudpickle": lambda envs: pickle.loads(cloudpickle.dumps(envs)),
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("from_within", [False, True])
+def test_a_copy_of_the_envs_steps_itself(duplicate: Callable, from_within: bool) -> None:
+    envs = make_vec_env("Pendulum-v1", 2, seed=0)
+    small_agent(VecNormalize(envs), **TINY)
+    envs.reset()
+    copied = duplicate(envs.step_wait).venv if from_within else duplicate(envs)
+    assert copied is not envs
+    states = [[env.unwrapped.state.copy() for env in one.envs] for one in (envs, copied)]
+    for _ in range(200):  # Pendulum's time limit
+        *_, infos = copied.step(np.zeros((2, 1)))
+    assert all(RAW_TERMINAL in info for info in infos)
+    moved = [
+        [(env.unwrapped.state != old).any() for env, old in zip(one.envs, olds, strict=True)]
+        for one, olds in zip((envs, copied), states, strict=True)
+    ]
+    assert moved == [[False, False], [True, True]]
+
+
+def test_a_patch_of_the_users_own_is_kept() -> None:
+    envs = make_vec_env("Pendulum-v1", 1, seed=0)
+    calls = []
+    original = envs.step_wait
+    envs.step_wait = lambda: calls.append(1) or original()
+    small_agent(VecNormalize(envs), learning_starts=1000, **TINY).learn(3)
+    assert len(calls) == 3
