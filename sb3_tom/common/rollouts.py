@@ -55,7 +55,8 @@ def branched_rollouts(
     imagined: ImaginedBuffer,
 ) -> dict[str, float]:
     """
-    Roll the policy out in the model from each start and store every transition up to and including a termination.
+    Roll the policy out in the model from each start and store every transition up to and including a termination. Figures are
+    those of what is stored; a rollout goes on from, and ends by, what ``world`` said before the objective relabelled it.
 
     :param world: model, termination and reward
     :param start_observations: ``[B, O]`` real observations
@@ -74,12 +75,13 @@ def branched_rollouts(
         returns.append(th.zeros(observations.shape[0], 1, device=observations.device))
         for _ in range(length):
             batch = world.step(observations, context)
-            imagined.add(world.objective.relabel(batch, context), alive.squeeze(1))
+            stored = world.objective.relabel(batch, context)
+            imagined.add(stored, alive.squeeze(1))
             alive_steps += alive.sum()
-            returns[-1] += batch.rewards * alive
+            returns[-1] += stored.rewards * alive
             largest_state = th.maximum(largest_state, magnitude([batch.next_observations]))
-            largest_reward = th.maximum(largest_reward, magnitude([batch.rewards]))
-            ends += (batch.terminated * alive).sum()
+            largest_reward = th.maximum(largest_reward, magnitude([stored.rewards]))
+            ends += (stored.terminated * alive).sum()
             alive = alive & (batch.terminated == 0)
             observations = th.where(alive, batch.next_observations, observations)
     model = type(world.model).__name__

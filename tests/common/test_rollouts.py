@@ -1,5 +1,6 @@
 """Branched rollouts against a loop over single rollouts."""
 
+import pytest
 import torch as th
 
 from sb3_tom.common.buffers import ImaginedBuffer
@@ -7,6 +8,7 @@ from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.objectives.likelihood import LikelihoodObjective
+from sb3_tom.objectives.survive import SurviveBonusObjective
 
 
 class Counting:
@@ -58,6 +60,18 @@ def test_all_chunks_are_rolled_out() -> None:
     ring = ImaginedBuffer(5 * n_starts, 2, 1, "cpu")
     branched_rollouts(World(Counting(), above(1e9), LikelihoodObjective(), None), th.zeros(n_starts, 2), 2, context(), ring)
     assert ring.size == 2 * n_starts
+
+
+def test_figures_are_those_of_what_is_stored() -> None:
+    """A bonus of 3 is lost where a rollout ends; the third step of the starts at 1.0 is the last, at 2.5."""
+    ring, starts = ImaginedBuffer(1000, 2, 1, "cpu"), th.tensor([[1.0, 1.0], [-9.0, -9.0]]).repeat(50, 1)
+    world = World(Counting(), above(2.0), SurviveBonusObjective(3.0), None)
+    figures = branched_rollouts(world, starts, 4, context(), ring)
+    rewards, terminated = ring.gather(th.arange(ring.size))[3:]
+    assert float(terminated.mean()) == pytest.approx(figures["terminated_share"]) == pytest.approx(1 / 7)
+    assert float(rewards.mean()) == pytest.approx(figures["reward_mean"])
+    assert figures["return_high"] == pytest.approx(1.5 + 2.0 + 2.5 - 3.0)
+    assert figures["return_low"] == pytest.approx(-8.5 - 8.0 - 7.5 - 7.0)
 
 
 def test_a_known_reward_and_relabelling() -> None:
