@@ -19,6 +19,9 @@ class Plug(nn.Module, ABC):
     numbers are (no host reads, no random numbers, Adam). If both say so, a step of the model's fit is recorded on CUDA.
     """
 
+    in_use = False
+    """Whether an agent was made with this object, or with what it is a copy of: to build it for another would wipe it."""
+
     def build(self, observation_dim: int, action_dim: int) -> None:
         """
         Create what depends on the sizes. Called once, before any training, and again (fresh) on load.

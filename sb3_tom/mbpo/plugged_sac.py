@@ -17,7 +17,7 @@ from sb3_tom.checkpoint.resumable import ResumableSAC
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.guards import check_rows
 from sb3_tom.common.plug import Plug
-from sb3_tom.common.resolve import resolve_plug
+from sb3_tom.common.resolve import mark_used, resolve_plug
 from sb3_tom.common.termination import Termination
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.mbpo.warm_start import refuse_sac_zip, warm_start
@@ -94,10 +94,10 @@ class PluggedSAC(ResumableSAC):
         specs = self._merge_requested(self.__dict__.pop("_requested_plugs", {}))
         for name, (contract, aliases) in CONTRACTS.items():
             value, kwargs = specs[name]
-            # A plug that came as an instance is used as it is; its unbuilt copy goes into the zip
-            self._plug_specs[name] = (copy.deepcopy(value) if isinstance(value, Plug) else value, kwargs)
+            self._plug_specs[name] = (_unbuilt(value), kwargs)
             setattr(self, name, resolve_plug(name, value, kwargs, contract, aliases))
         self.termination, self.termination_rule = resolve_termination(self.termination_fn, self.env, self.termination_rule)
+        self.termination_fn = _unbuilt(self.termination_fn)
         self.dynamics.check_objective(self.objective)
         self.weighter.check_gamma(self.gamma)
         self.objective.check_reward_fn(self.reward_fn)
@@ -105,6 +105,8 @@ class PluggedSAC(ResumableSAC):
             plug = getattr(self, name)
             plug.build(*self._sizes)
             plug.to(self.device)
+        for name in PLUGS:
+            mark_used(getattr(self, name))
 
     def read_termination_rule(self) -> None:
         """After ``set_env``: the new envs may have other thresholds, or a rule where the old ones had none."""
@@ -227,3 +229,8 @@ class PluggedSAC(ResumableSAC):
             yield name
             for optimizer in getattr(self, name).optimizers():
                 yield f"{name}.{optimizer}"
+
+
+def _unbuilt(value: Any) -> Any:
+    """A plug that came as an instance is used as it is; its copy goes into the zip, and makes a new plug if need be."""
+    return copy.deepcopy(value) if isinstance(value, Plug) else value

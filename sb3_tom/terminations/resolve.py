@@ -1,10 +1,12 @@
 """From what a user writes for ``termination_fn`` to a termination."""
 
+import copy
 from importlib import import_module
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_tom.common.resolve import check_unused
 from sb3_tom.common.termination import Termination
 from sb3_tom.terminations.auto import AutoTermination
 from sb3_tom.terminations.callable import CallableTermination, NeverTermination
@@ -23,7 +25,8 @@ def resolve_termination(termination_fn: Any, env: VecEnv | None, saved_rule: Rul
     Make the termination that ``termination_fn`` names.
 
     :param termination_fn: ``"auto"``, ``"learned"``, ``"never"``, a function, a subclass or instance of
-        :class:`Termination`, or ``"package.module:name"`` of one of these
+        :class:`Termination`, or ``"package.module:name"`` of one of these; an instance that no agent was made with, of a
+        named one a copy is taken
     :param env: the training environments, None if the agent was loaded without
     :param saved_rule: the rule to use without environments
     :return: the termination, not yet built, and the rule to save (None unless ``"auto"``)
@@ -38,6 +41,8 @@ def resolve_termination(termination_fn: Any, env: VecEnv | None, saved_rule: Rul
 def _explicit(termination_fn: Any) -> Termination:
     value = _import(termination_fn) if isinstance(termination_fn, str) else termination_fn
     if isinstance(value, Termination):
+        value = copy.deepcopy(value) if isinstance(termination_fn, str) else value
+        check_unused("termination_fn", value)
         return value
     if isinstance(value, type):
         return _instantiate(termination_fn, value)

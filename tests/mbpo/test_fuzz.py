@@ -94,13 +94,13 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "verbose": st.just(0),
     "seed": st.integers(0, 2**33) | st.none(),
     "device": st.sampled_from(["auto", "cpu", th.device("cpu"), "cpu:0", "meta", "tpu"]),
-    "weighter": st.sampled_from(
-        ["uniform", "pmac", None, UniformWeighter, PMACWeighter(0.5), PMACWeighter, "sb3_tom:PMACWeighter"]
-    ),
+    "weighter": st.sampled_from(["uniform", "pmac", None, UniformWeighter, PMACWeighter, "sb3_tom:PMACWeighter"])
+    | st.builds(PMACWeighter, st.just(0.5)),
     "weighter_kwargs": st.none() | st.just({}) | st.fixed_dictionaries({"alpha": st.floats(-0.5, 1.5)}),
-    "dynamics": st.sampled_from(["linear", LinearDynamics, LinearDynamics(), "sb3_tom:LinearDynamics", "rnn", "a:b"]),
+    "dynamics": st.sampled_from(["linear", LinearDynamics, "sb3_tom:LinearDynamics", "rnn", "a:b"])
+    | st.builds(LinearDynamics),
     "dynamics_kwargs": st.fixed_dictionaries({"ridge": st.floats(), "deterministic": st.booleans()}),
-    "objective": st.sampled_from(["likelihood", LikelihoodObjective, LikelihoodObjective(), "mle"]),
+    "objective": st.sampled_from(["likelihood", LikelihoodObjective, "mle"]) | st.builds(LikelihoodObjective),
     "objective_kwargs": st.sampled_from([None, {}, {"scale": 2}]),
     "termination_fn": st.sampled_from(
         ["auto", "never", "learned", lambda _o, _a, after: after > 0.5, lambda _o, _a, after: 1]
