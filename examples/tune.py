@@ -16,7 +16,7 @@ from rl_zoo3.callbacks import TrialEvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_tom import MBPO
-from sb3_tom.zoo.samplers import SAMPLERS
+from sb3_tom.zoo.samplers import BUDGET, SAMPLERS
 
 
 def storage(name: str) -> BaseStorage | str:
@@ -27,6 +27,7 @@ def storage(name: str) -> BaseStorage | str:
 def objective(trial: optuna.Trial, task: str, steps: int, n_evaluations: int) -> float:
     """Mean return of the last evaluation. A trial that falls behind or diverges is pruned."""
     env = gym.make(task)
+    trial.set_user_attr(BUDGET, steps)  # the range of the rollout schedule goes by it
     sampled = SAMPLERS["mbpo_tom"](trial, env.action_space.shape[0], 1, {})
     settings: dict[str, Any] = {"learning_starts": steps // 10, "buffer_size": steps, **sampled}
     agent = MBPO("MlpPolicy", env, weighter="tom", **settings)

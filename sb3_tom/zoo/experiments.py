@@ -16,6 +16,7 @@ from sb3_tom.common.resolve import resolve_plug
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.mbpo.plugged_sac import CONTRACTS
 from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
+from sb3_tom.zoo.samplers import BUDGET
 
 
 def _place(manager: Any) -> str:
@@ -65,9 +66,10 @@ def setup_experiment(original: Callable[..., Any], manager: Any, algorithm: type
 
 
 def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO], trial: Any) -> Any:
-    """One trial: errors of its constructor with file and env, and no return that is not finite."""
+    """One trial: its env steps for the sampler, errors of its constructor with file and env, no return that is not finite."""
     import optuna
 
+    trial.set_user_attr(BUDGET, manager.n_timesteps)
     try:
         value = original(manager, trial)
     except (ValueError, TypeError) as error:

@@ -1,4 +1,9 @@
-"""Search spaces for ``python -m rl_zoo3.train -optimize``. Names of Optuna's parameters become arguments in ``converters``."""
+"""
+Search spaces for ``python -m rl_zoo3.train -optimize``. Names of Optuna's parameters become arguments in ``converters``.
+
+The zoo does not tell a sampler how many env steps a trial has. ``experiments.objective`` leaves them in the trial's user
+attribute :data:`BUDGET`; who calls a sampler in a script of his own does the same (``examples/tune.py``).
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -7,6 +12,12 @@ from sb3_tom.zoo.converters import MODEL, POLICY_ARCHITECTURES, WEIGHTER, conver
 
 if TYPE_CHECKING:
     import optuna
+
+BUDGET = "n_timesteps"
+"""User attribute of a trial: its env steps."""
+
+DEFAULT_BUDGET = 30_000
+"""Env steps of a trial that says nothing."""
 
 Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
 
@@ -25,13 +36,22 @@ def _suggest_model(trial: "optuna.Trial") -> None:
     """MBPO's part: how much the policy trains on how much imagination, and the size of the model."""
     trial.suggest_int("update_to_data_ratio", 5, 40, step=5)
     trial.suggest_float("real_ratio", 0.02, 0.5, log=True)
-    trial.suggest_int("rollout_ramp_start", 0, 50_000, step=5_000)
-    trial.suggest_int("rollout_ramp_steps", 10_000, 250_000, step=10_000)
+    _suggest_ramp(trial)
     trial.suggest_int("rollout_end_length", 1, 25, log=True)
     trial.suggest_categorical("model_train_freq", [125, 250, 500, 1000])
     trial.suggest_int(f"{MODEL}layers", 2, 4)
     trial.suggest_categorical(f"{MODEL}width", [100, 200, 400])
     trial.suggest_float(f"{MODEL}learning_rate", 3e-4, 3e-3, log=True)
+
+
+def _suggest_ramp(trial: "optuna.Trial") -> None:
+    """
+    Rollouts begin to grow after at most two fifths of a trial and take a tenth to a half of it: the end length is in use for
+    the last tenth at least, so that a trial can say something about it. In env steps: the converter needs no budget then.
+    """
+    twentieth = max(int(trial.user_attrs.get(BUDGET, DEFAULT_BUDGET)) // 20, 1)
+    trial.suggest_int("rollout_ramp_start", 0, 8 * twentieth, step=twentieth)
+    trial.suggest_int("rollout_ramp_steps", 2 * twentieth, 10 * twentieth, step=twentieth)
 
 
 def _suggest_pmac(trial: "optuna.Trial") -> None:

@@ -15,10 +15,11 @@ pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb
 import optuna
 import yaml
 
+from sb3_tom import MBPO
 from sb3_tom.common.schedules import rollout_schedule
 from sb3_tom.zoo.converters import convert_params
 from sb3_tom.zoo.registration import ALGORITHMS
-from sb3_tom.zoo.samplers import SAMPLERS
+from sb3_tom.zoo.samplers import BUDGET, DEFAULT_BUDGET, SAMPLERS
 from tests.zoo.small import experiment
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,38 @@ def test_random_trials_are_rebuilt_from_their_stored_parameters(algo: str) -> No
         assert yaml.safe_load(yaml.safe_dump(sampled)) == sampled  # the zoo saves a run's arguments so
         rollout_schedule(sampled["rollout_schedule"])
         assert -3.0 <= sampled["target_entropy"] <= 0.0 and 0.97 <= sampled["gamma"] <= 0.997
+
+
+@pytest.mark.parametrize("budget", [None, 30_000, 125_000, 5_000])
+def test_rollout_parameters_live_within_the_budget(budget: int | None) -> None:
+    """In every trial rollouts reach their end length, and spend at least a tenth of the env steps at it."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    steps = DEFAULT_BUDGET if budget is None else budget
+    starts, ends = [], []
+    for _ in range(300):
+        trial = study.ask()
+        if budget is not None:
+            trial.set_user_attr(BUDGET, budget)
+        start, end, *lengths = sample(trial, "mbpo")["rollout_schedule"]
+        schedule = rollout_schedule([start, end, *lengths])
+        assert [schedule(step) for step in (0, steps - steps // 10)] == lengths
+        starts.append(start / steps)
+        ends.append(end / steps)
+    assert min(starts) == 0 and max(starts) == pytest.approx(0.4)  # and the space is not a point
+    assert min(ends) == pytest.approx(0.1) and max(ends) == pytest.approx(0.9)
+
+
+def test_the_zoo_tells_the_sampler_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = experiment(
+        tmp_path, n_timesteps=2_000, optimize_hyperparameters=True, n_evaluations=1, hyperparams={"buffer_size": 10}
+    )
+    manager.setup_experiment()
+    monkeypatch.setattr(MBPO, "learn", lambda agent, steps, callback: setattr(callback[0], "last_mean_reward", 0.0))
+    study = optuna.create_study(direction="maximize")
+    study.optimize(manager.objective, n_trials=3)
+    for trial in study.trials:
+        assert trial.user_attrs[BUDGET] == 2_000
+        assert 200 <= trial.params["rollout_ramp_start"] + trial.params["rollout_ramp_steps"] <= 1_800
 
 
 def test_arguments_of_two_trials_share_nothing() -> None:
