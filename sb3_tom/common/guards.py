@@ -4,6 +4,7 @@ squares, so that a larger one only delays the NaN and hides where it came from.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -77,14 +78,17 @@ class Backup:
         optimizers: Iterable[th.optim.Optimizer] = (),
         tensors: Iterable[th.Tensor] = (),
     ) -> None:
-        self._originals = [*tensors, *_tensors_of(modules)]
-        self._copies = [tensor.detach().clone() for tensor in self._originals]
+        self._slots = [*_slots_of(modules)]
+        originals = [*tensors, *(tensor for *_, tensor in self._slots)]
+        self._copies = [(tensor, tensor.detach().clone()) for tensor in originals]
         self._states = [(optimizer, _copied_state(optimizer)) for optimizer in optimizers]
 
     @th.no_grad()
     def restore(self) -> None:
-        """Put everything back, in place."""
-        for original, copy in zip(self._originals, self._copies, strict=True):
+        """Put everything back, in place; a module that has replaced one of its tensors gets the old one again."""
+        for table, name, tensor in self._slots:
+            table[name] = tensor
+        for original, copy in self._copies:
             original.copy_(copy)
         for optimizer, state in self._states:
             optimizer.state.clear()
@@ -92,10 +96,12 @@ class Backup:
                 optimizer.state[parameter] = {name: _copied(value) for name, value in entries.items()}
 
 
-def _tensors_of(modules: Iterable[th.nn.Module]) -> Iterator[th.Tensor]:
+def _slots_of(modules: Iterable[th.nn.Module]) -> Iterator[tuple[dict[str, Any], str, th.Tensor]]:
+    """Parameters and buffers of modules, and where they are kept: dictionary, key, tensor."""
     for module in modules:
-        yield from module.parameters()
-        yield from module.buffers()
+        for part in module.modules():
+            for table in (part._parameters, part._buffers):
+                yield from ((table, name, tensor) for name, tensor in table.items() if tensor is not None)
 
 
 def _copied_state(optimizer: th.optim.Optimizer) -> dict[th.Tensor, dict[str, object]]:

@@ -5,6 +5,8 @@ import pytest
 import torch as th
 
 from sb3_tom.common.guards import LIMIT, Backup, DivergenceError, check_magnitudes, check_rows, magnitude
+from sb3_tom.weighters.footprint import Footprint
+from tests.weighters.small import transitions
 
 BAD = [np.nan, np.inf, -np.inf, 1e30, -1e30]
 
@@ -65,3 +67,17 @@ def test_a_backup_restores_weights_buffers_and_optimisers() -> None:
     fresh.restore()
     assert all(map(th.equal, network.state_dict().values(), start))
     assert not optimizer.state
+
+
+def test_a_buffer_that_was_replaced_is_put_back() -> None:
+    """TOM's footprint takes a new tensor, of another number of rows, in every model phase."""
+    rows = transitions(30)
+    footprint = Footprint(3, 2)
+    empty = Backup([footprint])
+    footprint.remember(rows.rows(th.arange(10)))
+    backup = Backup([footprint])
+    footprint.remember(rows.rows(th.arange(10, 30)))
+    backup.restore()
+    assert footprint.contains(rows).tolist() == [True] * 10 + [False] * 20
+    empty.restore()
+    assert not footprint.contains(rows).any()
