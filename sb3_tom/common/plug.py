@@ -1,6 +1,8 @@
 """What weighters, dynamics models, objectives and terminations have in common: they are built late and saved in the zip."""
 
 from abc import ABC
+from collections.abc import Mapping
+from typing import Any
 
 import torch as th
 from torch import nn
@@ -38,3 +40,18 @@ class Plug(nn.Module, ABC):
                 if isinstance(value, th.optim.Optimizer):
                     found[f"{path}.{name}" if path else name] = value
         return found
+
+
+def figures_of(plug: Plug, returned: Any) -> dict[str, float]:
+    """
+    The figures of a plug's ``fit``.
+
+    :param plug: that was fitted
+    :param returned: what its ``fit`` returned; None are no figures
+    :raises ValueError: if it is no mapping from names
+    """
+    if returned is None:
+        return {}
+    if isinstance(returned, Mapping) and all(isinstance(name, str) for name in returned):
+        return dict(returned)
+    raise ValueError(f"{type(plug).__name__}.fit returned {returned!r}; allowed: a dict of numbers by name, or None for none")

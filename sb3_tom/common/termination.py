@@ -26,13 +26,13 @@ class Termination(Plug):
         :return: bool ``[B, 1]``, True where the transition terminates the episode
         """
 
-    def fit(self, data: Transitions, context: Context) -> dict[str, float]:
+    def fit(self, data: Transitions, context: Context) -> dict[str, float] | None:
         """
         Learn from the real ``terminated`` flags; nothing by default.
 
         :param data: the N rows of the replay buffer; after a :meth:`set_rule` those that were collected since, at first none
         :param context: view of the agent
-        :return: figures for the log, by short name
+        :return: figures for the log, by short name; None are none
         """
         return {}
 

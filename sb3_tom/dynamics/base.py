@@ -99,7 +99,7 @@ class DynamicsModel(Plug):
         objective: "ModelObjective",
         context: Context,
         weighting: str = "sample",
-    ) -> dict[str, float]:
+    ) -> dict[str, float] | None:
         """
         Fit the model to weighted data.
 
@@ -108,5 +108,5 @@ class DynamicsModel(Plug):
         :param objective: what to minimise
         :param context: view of the agent
         :param weighting: "sample" draws rows in proportion to their weights, "loss" multiplies the loss by them
-        :return: figures for the log, by short name; ``validation_error`` and ``gradient_steps`` at least
+        :return: figures for the log, by short name, such as ``validation_error`` and ``gradient_steps``; None are none
         """

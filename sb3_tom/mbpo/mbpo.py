@@ -12,11 +12,13 @@ from stable_baselines3.sac.policies import SACPolicy
 from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
 from sb3_tom.common.diagnostics import weight_by_age, weight_figures
 from sb3_tom.common.fast_matmul import fast_matmul
+from sb3_tom.common.plug import figures_of
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.schedules import phases_kept, rollout_schedule
 from sb3_tom.common.types import PolicyFunction, Transitions
 from sb3_tom.common.validation import check_integer
-from sb3_tom.common.weights import WeightedDraw, usable_weights
+from sb3_tom.common.weighing import weigh
+from sb3_tom.common.weights import WeightedDraw
 from sb3_tom.mbpo.arguments import check_arguments, checked_env
 from sb3_tom.mbpo.contract import check_before_sac
 from sb3_tom.mbpo.counted_sac import CountedSAC
@@ -193,14 +195,11 @@ class MBPO(CountedSAC):
         :return: weights ``[N]`` with mean 1
         """
         started = time.monotonic()
-        data, context = self.replay_buffer.transitions(), make_context(self, policy)
-        newest = self.replay_buffer.newest_rows(self.weighter.recent_size)
-        recent = data.rows(newest) if recent is None else recent
-        figures = self.weighter.fit(data, recent, self.replay_buffer.start_observations(), context)
-        weights = usable_weights(self.weighter.weights(data, context), self.weighter, data.size)
+        weights, figures = weigh(self.weighter, self.replay_buffer, recent, make_context(self, policy))
         self.replay_buffer.set_row_weights(weights)
+        newest = self.replay_buffer.newest_rows(self.weighter.recent_size)
         self._record("weighter", {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started})
-        self._log("weight_by_age", weight_by_age(weights[self.replay_buffer.newest_rows(data.size)]), ("stdout", "log"))
+        self._log("weight_by_age", weight_by_age(weights[self.replay_buffer.newest_rows(len(weights))]), ("stdout", "log"))
         return weights
 
     @guarded("dynamics", "objective", "termination")
@@ -216,9 +215,10 @@ class MBPO(CountedSAC):
         n_new = min(self._new_transitions, self.replay_buffer.n_of_rule)
         if n_new:
             self.termination.observe(data.rows(self.replay_buffer.newest_rows(n_new)))
-        figures = self.dynamics.fit(data, self.replay_buffer.row_weights(), self.objective, context, self.weighting)
+        fit = self.dynamics.fit(data, self.replay_buffer.row_weights(), self.objective, context, self.weighting)
         ending = self.termination.fit(self.replay_buffer.transitions_of_rule(), context)
-        figures |= {f"termination_{name}": value for name, value in ending.items()}
+        figures = figures_of(self.dynamics, fit)
+        figures |= {f"termination_{name}": value for name, value in figures_of(self.termination, ending).items()}
         figures["seconds"] = time.monotonic() - started
         self.policy_version = self.replay_buffer.policy_version = self.policy_version + 1
         self._new_transitions = 0

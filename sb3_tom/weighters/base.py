@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+import numpy as np
 import torch as th
 
 from sb3_tom.common.plug import Plug
@@ -15,9 +16,11 @@ class Weighter(Plug):
     starts of the imagined rollouts.
 
     :cvar recent_size: number of newest rows that :meth:`fit` receives as the current policy's footprint
-    :cvar max_weight: upper bound of a mean-normalised weight, None for no bound
+    :cvar max_weight: upper bound of a mean-normalised weight, at least 1; None for no bound
     :cvar uniform_mix: share in [0, 1] of uniform weights that is mixed in
     :cvar ess_floor: least effective sample size as a share of the rows; weights are tempered until it holds; 0 is off
+
+    The agent refuses other values of these attributes by name, when it is made and in each model phase.
     """
 
     recent_size: int = 1000
@@ -39,7 +42,7 @@ class Weighter(Plug):
         recent: Transitions,
         start_observations: th.Tensor,
         context: Context,
-    ) -> dict[str, float]:
+    ) -> dict[str, float] | None:
         """
         Learn what the weights need. The default learns nothing.
 
@@ -47,16 +50,16 @@ class Weighter(Plug):
         :param recent: footprint of the current policy, the newest ``recent_size`` rows (fewer at first) by default
         :param start_observations: ``[K, O]`` observations after real resets, K > 0
         :param context: view of the agent
-        :return: figures for the log, by short name
+        :return: figures for the log, by short name; None are none
         """
         return {}
 
     @abstractmethod
-    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+    def weights(self, data: Transitions, context: Context) -> th.Tensor | np.ndarray:
         """
         Weigh the rows.
 
         :param data: the N rows of the replay buffer
         :param context: view of the agent
-        :return: ``[N]``, finite and non-negative; only ratios matter
+        :return: ``[N]``, finite and non-negative, a tensor or a numpy array; only ratios matter
         """

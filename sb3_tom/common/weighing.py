@@ -1,0 +1,60 @@
+"""Asking a weighter: what it says about itself is checked, and what it returns is taken in each form that is allowed."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.common.plug import figures_of
+from sb3_tom.common.types import Context, Transitions
+from sb3_tom.common.validation import check_integer, check_number
+from sb3_tom.common.weights import usable_weights
+from sb3_tom.weighters.base import Weighter
+
+
+def check_weighter(weighter: Weighter) -> None:
+    """
+    The attributes that a user's class may set to anything.
+
+    :param weighter: its attributes are read
+    :raises ValueError: naming the attribute, what came and what is allowed
+    """
+    name = type(weighter).__name__
+    check_integer(f"{name}.recent_size", weighter.recent_size, 1)
+    if weighter.max_weight is not None:
+        check_number(f"{name}.max_weight", weighter.max_weight, 1.0)
+    check_number(f"{name}.uniform_mix", weighter.uniform_mix, 0.0, 1.0)
+    check_number(f"{name}.ess_floor", weighter.ess_floor, 0.0, 1.0)
+
+
+def weigh(
+    weighter: Weighter, buffer: WeightedReplayBuffer, recent: Transitions | None, context: Context
+) -> tuple[th.Tensor, dict[str, float]]:
+    """
+    Fit a weighter and weigh the rows of a buffer.
+
+    :param weighter: its attributes are checked
+    :param buffer: is read only; holds N rows
+    :param recent: footprint of the policy; None takes the newest ``recent_size`` rows
+    :param context: view of the agent
+    :return: usable weights ``[N]`` and the figures of the fit
+    :raises ValueError: naming what the weighter returned and what is allowed
+    """
+    check_weighter(weighter)
+    data = buffer.transitions()
+    recent = data.rows(buffer.newest_rows(weighter.recent_size)) if recent is None else recent
+    figures = figures_of(weighter, weighter.fit(data, recent, buffer.start_observations(), context))
+    raw = _as_tensor(weighter.weights(data, context), type(weighter).__name__)
+    return usable_weights(raw.to(data.device), weighter, data.size), figures
+
+
+def _as_tensor(weights: Any, name: str) -> th.Tensor:
+    if isinstance(weights, th.Tensor) and not weights.is_complex():
+        return weights
+    if isinstance(weights, np.ndarray) and weights.dtype.kind in "fiub":
+        return th.from_numpy(np.array(weights, dtype=np.float64, order="C"))
+    dtype = f" of {weights.dtype}" if isinstance(weights, th.Tensor | np.ndarray) else ""
+    raise ValueError(
+        f"{name}.weights returned a {type(weights).__name__}{dtype}; allowed: a tensor or a numpy array [N] of real numbers"
+    )
