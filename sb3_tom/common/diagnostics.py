@@ -1,6 +1,8 @@
 """Figures for the log that are derived, not configured."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -61,14 +63,31 @@ def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
 
 
 class RemainingTime:
-    """Time that is left, from the pace since training began: the random warm-up says nothing about it."""
+    """
+    Time that is left, from the pace since training began: the random warm-up says nothing about it. What passes between two
+    calls of ``learn``, or between saving and loading, does not count.
+    """
 
     def __init__(self) -> None:
+        self._passed = 0.0  # seconds of earlier calls
+        self._began: float | None = None
         self._first: tuple[float, int] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While ``learn`` runs."""
+        self._began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._passed, self._began = self._seconds(), None
+
+    def _seconds(self) -> float:
+        return self._passed + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: how long ago the pace was first taken, and where."""
-        return {"first": None if self._first is None else (time.monotonic() - self._first[0], self._first[1])}
+        return {"first": None if self._first is None else (self._seconds() - self._first[0], self._first[1])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
@@ -77,7 +96,7 @@ class RemainingTime:
         :param state: from :meth:`state_dict`
         """
         first = state["first"]
-        self._first = None if first is None else (time.monotonic() - first[0], first[1])
+        self._first = None if first is None else (self._seconds() - first[0], first[1])
 
     def __call__(self, done: int, total: float) -> str:
         """
@@ -85,10 +104,10 @@ class RemainingTime:
         :param total: env steps in the end
         :return: hours:minutes:seconds, or "?" before there is a pace
         """
-        now = time.monotonic()
+        seconds = self._seconds()
         if self._first is None or done <= self._first[1]:
-            self._first = (now, done)
+            self._first = (seconds, done)
             return "?"
         start, first_done = self._first
-        seconds = (total - done) * (now - start) / (done - first_done)
-        return str(timedelta(seconds=round(max(seconds, 0.0))))
+        left = (total - done) * (seconds - start) / (done - first_done)
+        return str(timedelta(seconds=round(max(left, 0.0))))

@@ -1,11 +1,13 @@
 """SAC that counts: gradient steps that are due for real transitions, those that were made, and the time that is left."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from stable_baselines3.common.type_aliases import RolloutReturn
 
 from sb3_tom.common.diagnostics import RemainingTime
 from sb3_tom.mbpo.guarded_sac import GuardedSAC
+
+SelfCountedSAC = TypeVar("SelfCountedSAC", bound="CountedSAC")
 
 
 class CountedSAC(GuardedSAC):
@@ -25,6 +27,11 @@ class CountedSAC(GuardedSAC):
     def _setup_model(self) -> None:
         super()._setup_model()
         self._remaining_time = RemainingTime()
+
+    def learn(self: SelfCountedSAC, *args: Any, **kwargs: Any) -> SelfCountedSAC:
+        """As SB3's."""
+        with self._remaining_time.running():
+            return super().learn(*args, **kwargs)
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As SB3's."""

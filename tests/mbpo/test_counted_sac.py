@@ -1,9 +1,12 @@
 """The ratio and the remaining time in the log, whatever began before and however gradient steps are asked for."""
 
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO
@@ -62,3 +65,26 @@ def test_offline_updates_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     agent.train_policy(50)
     agent.learn(30, log_interval=None)
     assert dumped(agent, monkeypatch)["train/update_to_data_ratio"] == pytest.approx(2.0)
+
+
+def test_only_time_within_learn_makes_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which an env step takes a second, and 1,000 seconds pass between two calls of ``learn``."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("sb3_tom.common.diagnostics.time", SimpleNamespace(monotonic=lambda: clock.now))
+    left: list[str] = []
+
+    class Watch(BaseCallback):
+        def _on_step(self) -> bool:
+            clock.now += 1.0
+            left.append(self.model._remaining_time(self.num_timesteps, 200))
+            return True
+
+    agent = small_agent(Corridor(), learning_starts=1000, **TINY).learn(50, Watch())
+    clock.now += 1000.0
+    agent.learn(50, Watch(), reset_num_timesteps=False)
+    resumed = small_agent(Corridor(), learning_starts=1000, **TINY)
+    resumed._remaining_time.load_state_dict(agent._remaining_time.state_dict())
+    clock.now += 1000.0
+    resumed.num_timesteps = agent.num_timesteps
+    resumed.learn(50, Watch(), reset_num_timesteps=False)
+    assert left == ["?", *(str(timedelta(seconds=200 - step)) for step in range(2, 151))]
