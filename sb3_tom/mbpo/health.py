@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.units import policy_units
 
 if TYPE_CHECKING:
@@ -127,9 +128,17 @@ class Health:
 
 
 def _largest_reward(agent: "GuardedSAC") -> float:
-    """Largest absolute reward in the buffer, in the critics' units."""
-    rewards = agent.replay_buffer.transitions().rewards
-    return float(policy_units(agent._vec_normalize_env, agent.device).rewards(rewards.abs().max()))
+    """
+    Largest absolute reward of the rows in the buffer, in the critics' units: the env's, or the one that a ``reward_fn``, which
+    pays for imagined rows, gives for them.
+    """
+    data = agent.replay_buffer.transitions()
+    largest = [data.rewards.abs().max()]
+    if agent.reward_fn is not None:
+        columns = (data.observations, data.actions, data.next_observations)
+        chunks = zip(*(column.split(rows_at_once(data.device)) for column in columns), strict=True)
+        largest += [agent.reward_fn(*chunk).abs().max().float() for chunk in chunks]
+    return float(policy_units(agent._vec_normalize_env, agent.device).rewards(th.stack(largest).max()))
 
 
 def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO, Context, Transitions, Weighter
 from sb3_tom.common.buffers import WeightedReplayBuffer
@@ -99,6 +100,33 @@ def test_critics_above_every_possible_return_warn_once() -> None:
         agent.train_policy(2)
         agent.train_policy(2)
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_the_bound_of_the_critics_knows_the_reward_function(n_envs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The env pays at most a few units, ``reward_fn`` 400 to 500: critics that have learned it are sound."""
+    monkeypatch.setattr("sb3_tom.mbpo.health.rows_at_once", lambda device: 7)
+
+    def reward_fn(observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+        return 450.0 + 50.0 * next_observations.clamp(-1.0, 1.0)
+
+    env = make_vec_env(lambda: Corridor(limit=50), n_envs)
+    agent = small_agent(env, gamma=0.5, ent_coef=0.01, reward_fn=reward_fn, learning_starts=1000, **TINY)
+    agent.learn(60, log_interval=None)
+    data = agent.replay_buffer.transitions()
+    agent.fit_model()
+    agent.health.warned.add("imagined_return_excess")  # the env's returns are another matter
+    agent.imagine()
+    with th.no_grad():
+        for network in (agent.critic, agent.critic_target):
+            for layers in network.q_networks:
+                layers[-1].bias.fill_(450.0 / (1.0 - 0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.train_policy(1)
+    largest = float(reward_fn(data.observations, data.actions, data.next_observations).max())
+    assert agent.health.state_dict()["reward_bound"] == largest > 400.0
+    assert 0.7 < logged(agent)["health/critic_to_bound"] < 1.0
 
 
 def brute_force(buffer: WeightedReplayBuffer, length: int) -> list[float]:
