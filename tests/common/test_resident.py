@@ -81,6 +81,7 @@ def test_the_buffer_uses_it_and_does_not_pickle_it(monkeypatch: pytest.MonkeyPat
 def test_a_buffer_that_is_gone_leaves_no_copy_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sb3_tom.common.buffers.ResidentRows", lambda arrays, device: ResidentRows(arrays, "cpu"))
     box = spaces.Box(-1, 1, (2,), dtype=np.float32)
+    gc.collect()  # buffers of tests before
     n_before, buffer = len(buffers._RESIDENT), AwayFromTheCPU(8, box, box)
     buffer.transitions()
     assert len(buffers._RESIDENT) == n_before + 1
