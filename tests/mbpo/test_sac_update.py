@@ -36,6 +36,21 @@ def test_equals_sb3(
     assert largest_relative_error(start, state(oracle)) > 1e-4  # the updates did something
 
 
+def test_frozen_critic_layers_stay_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, noise = make_batches(3, th.float64)
+    agents = [make_sac(th.float64), make_sac(th.float64)]
+    for agent in agents:
+        agent.critic.q_networks[0][0].requires_grad_(False)
+    oracle, fast = agents
+    start = fast.critic.q_networks[0][0].weight.clone()
+    run_sb3(oracle, batches, noise, monkeypatch)
+    run_fast(fast, batches, noise, SACUpdate)
+    assert largest_relative_error(state(fast), state(oracle)) <= 1e-9
+    assert th.equal(fast.critic.q_networks[0][0].weight, start)
+    frozen = [name for name, parameter in fast.critic.named_parameters() if not parameter.requires_grad]
+    assert frozen == ["qf0.0.weight", "qf0.0.bias"]
+
+
 def test_losses_are_those_that_sb3_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     batches, noise = make_batches(1, th.float64)
     oracle, fast = make_sac(th.float64), make_sac(th.float64)
