@@ -42,7 +42,8 @@ class LearnedTermination(Termination):
     """
     A classifier of terminal transitions, warm-started from model phase to model phase.
 
-    Until a terminal row was seen it never terminates. Afterwards a row that is not finite terminates.
+    Until a terminal row was seen it never terminates; while all rows are terminal (tasks of one step) it always does.
+    Once a terminal row was seen, a row that is not finite terminates.
 
     :param hidden_sizes: widths of the hidden layers
     :param learning_rate: of Adam at the start of a fit; it falls linearly to 0 within each fit
@@ -107,7 +108,11 @@ class LearnedTermination(Termination):
             ``precision`` on the data
         """
         rows = _Rows(data, context.generator)
-        terminals, warm = th.stack((rows.terminals.float(), self.trained[0])).tolist()
+        learned = self.trained * self.threshold.isfinite()
+        terminals, warm = th.stack((rows.terminals.float(), learned[0])).tolist()
+        if terminals == data.size:
+            self.threshold.fill_(-th.inf)
+            self.trained.fill_(1.0)
         if terminals in (0.0, float(data.size)):
             return {"terminal_share": terminals / data.size}
         self._normalise(rows, keep_function=warm > 0.5)

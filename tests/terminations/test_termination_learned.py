@@ -80,6 +80,25 @@ def test_never_terminates_before_a_terminal_row_was_seen_and_says_so(context: Co
     assert not termination(rows.observations, rows.actions, far * float("nan")).any()
 
 
+def test_always_terminates_while_all_rows_are_terminal_and_learns_from_the_first_that_is_not(context: Context) -> None:
+    """Tasks of one step: without it the critics would bootstrap past every end."""
+    rows = synthetic(2000, seed=0)
+    ends = rows._replace(terminated=th.ones_like(rows.terminated))
+    termination, direct = built(first_gradient_steps=300), built(first_gradient_steps=300)
+    direct.load_state_dict(termination.state_dict())
+    assert termination.fit(ends, context) == {"terminal_share": 1.0}
+    assert bool(predict(termination, ends).all())
+    restored = built(first_gradient_steps=300)
+    restored.load_state_dict(termination.state_dict())
+    assert bool(predict(restored, ends).all())
+    context.generator.manual_seed(3)
+    termination.fit(rows, context)
+    context.generator.manual_seed(3)
+    direct.fit(rows, context)
+    assert th.equal(predict(termination, rows), predict(direct, rows)), "as if it were its first fit"
+    assert 0 < int(predict(termination, rows).sum()) < rows.size
+
+
 def test_keeps_what_it_knows_when_terminal_rows_have_left_the_buffer(context: Context) -> None:
     termination = built(first_gradient_steps=300)
     termination.fit(synthetic(2000, seed=0), context)
