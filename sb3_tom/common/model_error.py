@@ -24,13 +24,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_tom.common.callbacks import run_labels
 from sb3_tom.common.evaluation import RunTable, preserved_random_state
+from sb3_tom.common.scales import varies
 from sb3_tom.common.validation import check_integer
 from sb3_tom.dynamics.base import DynamicsModel
 
 ERROR_COLUMNS = ("env_step", "policy_version", "kind", "horizon", "error", "transitions")
 """Columns of model errors after the labels task, method and seed; ``kind`` is "global", "local" or "compounding"."""
 
-_CONSTANT = 1e-6
 """Standard deviation below which a dimension has not varied."""
 
 
@@ -72,7 +72,7 @@ def error_scale(observations: th.Tensor) -> th.Tensor:
         InvertedDoublePendulum-v5 feels no constraint until it first hits one, and any prediction would be far off zero
     """
     scale = observations.double().std(0, correction=0).float()
-    return th.where(scale < _CONSTANT, th.inf, scale)
+    return th.where(varies(scale, observations.abs().amax(0)), scale, th.inf)
 
 
 def scaled_error(predicted: th.Tensor, real: th.Tensor, scale: th.Tensor) -> th.Tensor:

@@ -3,25 +3,29 @@
 import torch as th
 from torch import nn
 
+from sb3_tom.common.scales import varies
 from sb3_tom.common.types import Transitions
 
 PREDICT = ("delta", "next")
 """What a model's state targets may be: the change of the observation, or the next observation itself."""
 
 
-def _mean_and_std(values: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """Column mean and standard deviation, in float64; a constant column gets the scale 1."""
+def _mean_and_std(values: th.Tensor, magnitude: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """Column mean and standard deviation, in float64; 0 where a column of that magnitude does not vary."""
     values = values.double()
-    mean = values.mean(0)
     std = values.std(0, correction=0)
-    constant = std <= 1e-6 * mean.abs().clamp(min=1.0)
-    return mean, th.where(constant, th.ones_like(std), std)
+    return values.mean(0), th.where(varies(std, magnitude), std, 0.0)
+
+
+def _one_for_zero(std: th.Tensor) -> th.Tensor:
+    return th.where(std > 0, std, 1.0)
 
 
 class Normalizer(nn.Module):
     """
     Standardises inputs (observation, action) and targets (reward, then next state) per dimension. Reward and state targets
     of unit scale share one likelihood without one of them drowning the other (arXiv:2412.14312 shows MBPO fail without it).
+    A target that never varied is known: the goal of an episode does not drift in the rollouts, however small its unit.
 
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
@@ -55,9 +59,12 @@ class Normalizer(nn.Module):
         """
         inputs = th.cat([data.observations, data.actions], dim=-1)
         outcomes = th.cat([data.rewards, data.next_observations], dim=-1)
+        input_mean, input_std = _mean_and_std(inputs, inputs.abs().amax(0))
+        # Differences of observations are as exact as the observations are
+        target_mean, target_std = _mean_and_std(self._raw_targets(data), outcomes.abs().amax(0))
         for buffer, value in zip(
             (self.input_mean, self.input_std, self.target_mean, self.target_std, self.low, self.high),
-            (*_mean_and_std(inputs), *_mean_and_std(self._raw_targets(data)), outcomes.amin(0), outcomes.amax(0)),
+            (input_mean, _one_for_zero(input_std), target_mean, target_std, outcomes.amin(0), outcomes.amax(0)),
             strict=True,
         ):
             buffer.copy_(value)
@@ -73,9 +80,9 @@ class Normalizer(nn.Module):
     def targets(self, batch: Transitions) -> th.Tensor:
         """
         :param batch: fields ``[..., .]``
-        :return: ``[..., 1 + O]`` in unit scale, the reward first
+        :return: ``[..., 1 + O]`` in unit scale, the reward first; 0 where they never varied
         """
-        return (self._raw_targets(batch) - self.target_mean) / self.target_std
+        return (self._raw_targets(batch) - self.target_mean) / _one_for_zero(self.target_std)
 
     def outcomes(self, targets: th.Tensor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """

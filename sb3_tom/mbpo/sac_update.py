@@ -133,7 +133,9 @@ class SACUpdate:
     ) -> th.Tensor:
         """Entropy-regularised value of the actor's own actions; the critics are constants here."""
         policy = self.policy
-        trained = [parameter for parameter in self._critic_parameters if parameter.requires_grad]  # a user may have frozen some
+        trained = [
+            parameter for parameter in self._critic_parameters if parameter.requires_grad
+        ]  # a user may have frozen some
         for parameter in trained:
             parameter.requires_grad_(False)
         values = th.cat(policy.critic(observations, actions), dim=1).amin(dim=1, keepdim=True)

@@ -21,6 +21,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.common.recording import descent, set_learning_rate
+from sb3_tom.common.scales import varies
 from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_integers, check_number
@@ -129,7 +130,9 @@ class LearnedTermination(Termination):
         scale, mean = th.std_mean(features, dim=0, correction=0)
         step = features[:, size : 2 * size].square().mean(0).sqrt()
         scale[:size] = step.clamp(min=FINEST_SCALE * scale[:size], max=scale[:size])
-        scale = th.where(scale > 1e-6, scale, 1.0)
+        magnitude = features.abs().amax(0)
+        magnitude[size : 2 * size] = magnitude[:size]  # differences are as exact as what they are taken of
+        scale = th.where(varies(scale, magnitude), scale, 1.0)
         if keep_function:
             weight, bias = self.first_layer.weight, self.first_layer.bias
             bias.add_(weight @ ((mean - self.mean) / self.scale))

@@ -1,0 +1,15 @@
+"""Whether a column of data varies, whatever its unit."""
+
+import torch as th
+
+ROUNDING = 2.0 * th.finfo(th.float32).eps
+"""Standard deviation relative to the greatest magnitude below which a column holds nothing but the rounding of float32."""
+
+
+def varies(std: th.Tensor, magnitude: th.Tensor) -> th.Tensor:
+    """
+    :param std: ``[D]`` standard deviations of columns, or of their differences
+    :param magnitude: ``[D]`` greatest absolute value of each column
+    :return: ``[D]`` bool; False also for a column of zeros
+    """
+    return std > ROUNDING * magnitude

@@ -1,0 +1,57 @@
+"""Unit scale and back: columns that never varied are known exactly, in any unit."""
+
+import pytest
+import torch as th
+
+from sb3_tom.common.types import Transitions
+from sb3_tom.dynamics.normalizer import Normalizer
+from tests.dynamics.cases import FACTORIES, built, draw, fit, make_data
+
+
+def with_goal(unit: float, n_rows: int = 400) -> Transitions:
+    """The last coordinate is drawn once per transition and stays where it is, as the goal of an episode does."""
+    data = make_data(n_rows, seed=0)
+    goal = unit * (2.0 * th.rand(n_rows, generator=th.Generator().manual_seed(1)) - 1.0)
+    observations, next_observations = data.observations.clone(), data.next_observations.clone()
+    observations[:, 2] = next_observations[:, 2] = goal
+    return data._replace(observations=observations, next_observations=next_observations)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_a_goal_stays_where_it_is_in_the_rollouts(kind: str, unit: float) -> None:
+    data, model = with_goal(unit), built(kind)
+    fit(model, data)
+    rows = data
+    for step in range(5):
+        rows = rows._replace(observations=draw(model, rows, seed=step)[0])
+    assert th.equal(rows.observations[:, 2], data.observations[:, 2])
+    assert bool((rows.observations[:, :2] != data.observations[:, :2]).all(1).float().mean() > 0.9)
+
+
+@pytest.mark.parametrize("predict", ["delta", "next"])
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
+def test_unit_scale_does_not_depend_on_the_unit(predict: str, unit: float) -> None:
+    data, normalizer, reference = make_data(300), Normalizer(3, 2, predict), Normalizer(3, 2, predict)
+    small = data._replace(
+        observations=unit * data.observations,
+        next_observations=unit * data.next_observations,
+        rewards=unit * data.rewards,
+    )
+    reference.fit(data)
+    normalizer.fit(small)
+    assert th.allclose(normalizer.targets(small), reference.targets(data), atol=1e-4)
+    inputs = normalizer.inputs(small.observations, small.actions)
+    assert th.allclose(inputs, reference.inputs(data.observations, data.actions), atol=1e-4)
+    states, rewards = normalizer.outcomes(normalizer.targets(small), small.observations)
+    assert th.allclose(states / unit, data.next_observations, atol=1e-3)
+    assert th.allclose(rewards / unit, data.rewards, atol=1e-4)
+
+
+@pytest.mark.parametrize("predict", ["delta", "next"])
+def test_a_constant_reward_is_predicted_whatever_the_network_says(predict: str) -> None:
+    data, normalizer = make_data(300)._replace(rewards=th.full((300, 1), 0.1)), Normalizer(3, 2, predict)
+    normalizer.fit(data)
+    assert bool((normalizer.targets(data)[:, 0] == 0.0).all())
+    _, rewards = normalizer.outcomes(th.randn(300, 4), data.observations)
+    assert th.equal(rewards, data.rewards)
