@@ -86,6 +86,7 @@ class Context:
     :param policy_version: version that the agent stamps on new transitions now
     :param generator: the only source of randomness of a plug, on the device of the data
     :param several: samples several actions at a row with one pass through the policy, or None if it cannot
+    :param n_envs: environments whose rows alternate in the data: a trajectory goes on at the row that many rows later
     """
 
     policy: PolicyFunction
@@ -94,6 +95,7 @@ class Context:
     policy_version: int
     generator: th.Generator
     several: SeveralActions | None = None
+    n_envs: int = 1
 
     def sample_actions(self, observations: th.Tensor, n_actions: int) -> th.Tensor:
         """

@@ -50,7 +50,7 @@ def make_context(agent: "MBPO", policy: PolicyFunction | None = None) -> Context
 
     knows_several = policy is None and draw is not _sample_by_itself
     view = (agent.gamma, agent.policy_version, agent.generator)
-    return Context(policy or sample_action, values, *view, several if knows_several else None)
+    return Context(policy or sample_action, values, *view, several if knows_several else None, agent.replay_buffer.n_envs)
 
 
 def _action_sampler(agent: "MBPO") -> Callable[[Actor, th.Tensor, th.Tensor], tuple[th.Tensor, th.Tensor]]:

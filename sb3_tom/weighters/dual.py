@@ -152,7 +152,7 @@ class FlowDual(nn.Module):
         if settings.standardize:
             self.standardizer.fit(th.cat([data.observations, data.actions], dim=-1))
         starts = self._start_inputs(start_observations, context)
-        fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator)
+        fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator, context.n_envs)
         best = BestState(self, self._objective(data.rows(held), log_ratio, starts, context)) if len(held) else None
         loss = th.zeros((), device=data.device)
         with descent(optimizer, partial(self._loss, gamma), "fit of TOM's dual", data.device) as descend:

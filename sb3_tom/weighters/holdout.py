@@ -6,20 +6,22 @@ import torch as th
 from torch import nn
 
 BLOCK = 50
-"""Consecutive rows that are held out together: neighbours of one trajectory share states."""
+"""Consecutive steps of a trajectory that are held out together: neighbours share states."""
 
 
-def hold_out(n_rows: int, ratio: float, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+def hold_out(n_rows: int, ratio: float, generator: th.Generator, n_envs: int = 1) -> tuple[th.Tensor, th.Tensor]:
     """
     Split rows in blocks of neighbours.
 
     :param n_rows: number N of rows, in the order of collection
     :param ratio: share that is held out, in [0, 1)
     :param generator: source of randomness
+    :param n_envs: environments whose rows alternate
     :return: numbers of the rows that are fitted, and of those held out (none of too few blocks)
     """
-    blocks = th.arange(n_rows, device=generator.device) // BLOCK
-    n_blocks = -(-n_rows // BLOCK)
+    rows = th.arange(n_rows, device=generator.device)
+    blocks = rows // n_envs // BLOCK * n_envs + rows % n_envs
+    n_blocks = n_envs * -(-n_rows // (BLOCK * n_envs))
     chosen = th.randperm(n_blocks, generator=generator, device=generator.device)[: int(ratio * n_blocks)]
     held = th.isin(blocks, chosen)
     return th.nonzero(~held).squeeze(1), th.nonzero(held).squeeze(1)

@@ -19,6 +19,16 @@ def test_rows_are_split_in_whole_blocks(n_rows: int, ratio: float, seed: int) ->
     assert len(set((held // BLOCK).tolist())) == int(ratio * -(-n_rows // BLOCK))
 
 
+@pytest.mark.parametrize("n_envs", [4, 16, 64])
+def test_neighbours_of_a_trajectory_stay_together_with_several_environments(n_envs: int) -> None:
+    n_steps = 300
+    fitted, held = hold_out(n_steps * n_envs, 0.2, th.Generator().manual_seed(0), n_envs)
+    assert len(held) == BLOCK * int(0.2 * n_envs * n_steps / BLOCK)
+    is_held = th.zeros(n_steps * n_envs, dtype=th.bool).index_fill(0, held, True).view(n_steps, n_envs)
+    assert int((is_held[1:] != is_held[:-1]).sum()) <= 2 * len(held) / BLOCK, "only the ends of blocks have fitted neighbours"
+    assert len(fitted) + len(held) == n_steps * n_envs
+
+
 def test_the_best_of_several_states_comes_back() -> None:
     module = th.nn.Linear(2, 1)
     values = iter([3.0, 1.0, 2.0, th.nan])
