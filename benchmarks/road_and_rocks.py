@@ -126,7 +126,6 @@ def cloned(footprint: Transitions, generator: th.Generator) -> Any:
 def make_agent(method: str, data: Data, seed: int) -> MBPO:
     """An agent that never steps its environment; reward and termination are known functions of the position."""
     weighter, kwargs = METHODS[method]
-    size = {} if method == "uniform" else {"recent_size": 5}  # any footprint counts
     return MBPO(
         "MlpPolicy",
         gym.make(ROAD_AND_ROCKS, deflection=data.deflection),
@@ -140,7 +139,7 @@ def make_agent(method: str, data: Data, seed: int) -> MBPO:
         seed=seed,
         device="cpu",
         weighter=weighter,
-        weighter_kwargs={**size, **kwargs},
+        weighter_kwargs=kwargs,
         dynamics="linear",
         termination_fn=lambda observations, actions, following: arrived(following),
         reward_fn=lambda observations, actions, following: step_reward(observations, following).unsqueeze(-1),

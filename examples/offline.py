@@ -43,8 +43,8 @@ def main() -> None:
     agent.load_replay_buffer(path)  # SB3's buffer is converted
     data = agent.replay_buffer.transitions()
 
-    # A footprint of fewer than recent_size rows is too small to learn from: all weights would be 1.
-    weights = agent.fit_weights(recent=high_rewards(data, agent.weighter.recent_size))
+    # A footprint that is given is used whatever its size.
+    weights = agent.fit_weights(recent=high_rewards(data, data.size // 5))
     correlation = th.corrcoef(th.stack([weights, data.rewards.squeeze(-1)]))[0, 1]
     print(f"Correlation of weight and reward over {data.size} transitions: {correlation:.2f}")
     figures = agent.fit_model()

@@ -29,7 +29,7 @@ def objective(trial: optuna.Trial, task: str, steps: int, n_evaluations: int) ->
     env = gym.make(task)
     trial.set_user_attr(BUDGET, steps)  # the range of the rollout schedule goes by it
     sampled = SAMPLERS["mbpo_tom"](trial, env.action_space.shape[0], 1, {})
-    settings: dict[str, Any] = {"learning_starts": steps // 10, "buffer_size": steps, **sampled}
+    settings: dict[str, Any] = {"learning_starts": steps // 10, **sampled}
     agent = MBPO("MlpPolicy", env, weighter="tom", **settings)
     evaluation = TrialEvalCallback(Monitor(gym.make(task)), trial, n_eval_episodes=5, eval_freq=steps // n_evaluations)
     try:

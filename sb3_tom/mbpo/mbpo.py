@@ -190,7 +190,7 @@ class MBPO(CountedSAC):
         """
         Weigh the real transitions; the weights stay in ``replay_buffer.weights``. Steps no env.
 
-        :param recent: footprint of the policy; None takes the newest ``weighter.recent_size`` rows
+        :param recent: footprint of the policy, at least one row; None takes the newest ``weighter.recent_size`` rows
         :param policy: policy of the weighter's context; None takes the agent's
         :return: weights ``[N]`` with mean 1
         """

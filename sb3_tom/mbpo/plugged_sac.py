@@ -19,7 +19,7 @@ from sb3_tom.common.guards import check_rows
 from sb3_tom.common.plug import Plug
 from sb3_tom.common.resolve import mark_used, resolve_plug
 from sb3_tom.common.termination import Termination
-from sb3_tom.common.weighing import check_weighter
+from sb3_tom.common.weighing import check_room, check_weighter
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.mbpo.warm_start import refuse_sac_zip, warm_start
 from sb3_tom.objectives.base import ModelObjective
@@ -101,6 +101,7 @@ class PluggedSAC(ResumableSAC):
         self.termination_fn = _unbuilt(self.termination_fn)
         self.dynamics.check_objective(self.objective)
         check_weighter(self.weighter)
+        check_room(self.weighter, self.replay_buffer)
         self.weighter.check_gamma(self.gamma)
         self.objective.check_reward_fn(self.reward_fn)
         for name in PLUGS:

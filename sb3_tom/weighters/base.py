@@ -15,7 +15,9 @@ class Weighter(Plug):
     (:func:`sb3_tom.common.weights.usable_weights`) and uses that one vector for the model fit, its validation and the
     starts of the imagined rollouts.
 
-    :cvar recent_size: number of newest rows that :meth:`fit` receives as the current policy's footprint
+    :cvar recent_size: number of newest rows that the agent takes as the current policy's footprint, if it is given no other
+    :cvar needs_recent: whether fewer rows are too few: until the buffer holds ``recent_size`` the agent does not call the
+        weighter, and weights are 1; a ``buffer_size`` without room for them is refused
     :cvar max_weight: upper bound of a mean-normalised weight, at least 1; None for no bound
     :cvar uniform_mix: share in [0, 1] of uniform weights that is mixed in
     :cvar ess_floor: least effective sample size as a share of the rows; weights are tempered until it holds; 0 is off
@@ -24,6 +26,7 @@ class Weighter(Plug):
     """
 
     recent_size: int = 1000
+    needs_recent: bool = False
     max_weight: float | None = None
     uniform_mix: float = 0.0
     ess_floor: float = 0.0
@@ -47,7 +50,8 @@ class Weighter(Plug):
         Learn what the weights need. The default learns nothing.
 
         :param data: the N rows of the replay buffer
-        :param recent: footprint of the current policy, the newest ``recent_size`` rows (fewer at first) by default
+        :param recent: footprint of the current policy, at least one row: whatever ``MBPO.fit_weights`` was given, by default
+            the newest ``recent_size`` rows (fewer at first, unless ``needs_recent``)
         :param start_observations: ``[K, O]`` observations after real resets, K > 0
         :param context: view of the agent
         :return: figures for the log, by short name; None are none

@@ -14,13 +14,15 @@ class RatioWeighter(Weighter):
     r"""
     Weights ``[N]`` :math:`\exp R(s,a,s')`, with R the discriminator's estimate of :math:`\log d^\pi / d^D` (Ma et al. 2023,
     App. A.2), just as :class:`~sb3_tom.weighters.tom.TOMWeighter` learns it. Nothing makes these weights an occupancy of any
-    policy in the environment. Until ``recent`` has ``recent_size`` rows, weights are 1.
+    policy in the environment. Until the replay buffer holds ``recent_size`` rows, the agent's weights are 1.
 
     :param preset: of the discriminator, "default" or "official"
     :param arguments: replace values of the preset, see the table in :mod:`sb3_tom.weighters.settings`; those of the dual
         are without effect
     :raises ValueError: naming the argument, what came and what is allowed
     """
+
+    needs_recent = True
 
     ready: th.Tensor
 
@@ -53,9 +55,7 @@ class RatioWeighter(Weighter):
         context: Context,
     ) -> dict[str, float]:
         """Learn R; see :meth:`Weighter.fit`."""
-        self.ready.fill_(float(recent.size >= self.recent_size))
-        if recent.size < self.recent_size:
-            return {}
+        self.ready.fill_(1.0)
         figures = self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator)
         return {name: float(value) for name, value in figures.items()}
 

@@ -34,7 +34,7 @@ corrected_conjugate           True        False       loss and weights use the s
 mass_shift                    True        False       Q has a free constant, solved for: the mass identity holds
 nonnegative                   False       False       Q >= 0 as in Prop. 1; voids the mass identity
 occupancy_gamma               None        0.99        discount of the occupancies; None: the agent's
-recent_size                   1000        1000        rows of the footprint; with fewer, weights are 1
+recent_size                   1000        1000        newest rows as the footprint; until then weights are 1
 max_weight                    10.0        10.0        bound of a mean-normalised weight; None: no bound
 uniform_mix                   0.0         0.0         share of uniform weights mixed in
 ess_floor                     0.0         0.0         least effective sample size as a share of the rows

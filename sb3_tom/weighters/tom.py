@@ -29,15 +29,18 @@ class TOMWeighter(Weighter):
 
     3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL.
 
-    The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until ``recent`` has
-    ``recent_size`` rows the weights are 1; so they are should the descent diverge, on which the agent stops, and, with a
-    warning, should all be 0, which only the chi2 of ``mass_shift=False`` (official) can come to.
+    The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until the replay buffer holds
+    ``recent_size`` rows the agent's weights are 1, unless it is given a footprint, which may be of any size. They are 1 too
+    should the descent diverge, on which the agent stops, and, with a warning, should all be 0, which only the chi2 of
+    ``mass_shift=False`` (official) can come to.
 
     :param divergence: "chi2" (the paper's experiments) or "kl"
     :param preset: "default" (everything corrected) or "official" (the choices of the released code)
     :param arguments: replace values of the preset, see the table in :mod:`sb3_tom.weighters.settings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
+
+    needs_recent = True
 
     def __init__(self, divergence: str = "chi2", preset: str = "default", **arguments: Any) -> None:
         super().__init__()
@@ -81,9 +84,7 @@ class TOMWeighter(Weighter):
         context: Context,
     ) -> dict[str, float]:
         """Learn R, then Q; see :meth:`Weighter.fit`."""
-        self.ready.fill_(float(recent.size >= self.recent_size))
-        if recent.size < self.recent_size:
-            return {}
+        self.ready.fill_(1.0)
         figures = self.fit_log_ratio(data, recent, context)
 
         def log_ratio(rows: Transitions) -> th.Tensor:

@@ -64,7 +64,7 @@ def test_arguments_that_are_code_must_come_again(tmp_path: Path) -> None:
 
 
 def test_a_subclass_keeps_its_weighter(tmp_path: Path) -> None:
-    MBPOTOM("MlpPolicy", "Pendulum-v1", buffer_size=100).save_checkpoint(tmp_path / "file.zip")
+    MBPOTOM("MlpPolicy", "Pendulum-v1", buffer_size=1000).save_checkpoint(tmp_path / "file.zip")
     assert type(MBPO.resume(tmp_path / "file.zip", "Pendulum-v1").weighter).__name__ == "TOMWeighter"
 
 

@@ -275,7 +275,7 @@ def test_a_full_buffer_is_enough_to_begin() -> None:
 
 @pytest.mark.parametrize(("cls", "name"), [(MBPO, "UniformWeighter"), (MBPOPMAC, "PMACWeighter"), (MBPOTOM, "TOMWeighter")])
 def test_default_weighters(cls: type[MBPO], name: str) -> None:
-    agent = cls("MlpPolicy", "Pendulum-v1", buffer_size=10)
+    agent = cls("MlpPolicy", "Pendulum-v1", buffer_size=1000)
     assert type(agent.weighter).__name__ == name
 
 

@@ -77,13 +77,12 @@ def test_a_copy_is_independent() -> None:
     assert optimised == {id(value) for value in twin.dual.parameters()}
 
 
-def test_until_recent_is_full_weights_are_one() -> None:
-    tom, data, view = built(), transitions(400), context()
-    assert th.equal(tom.weights(data, view), th.ones(400, dtype=th.float64))
-    assert tom.fit(data, newest(data, 49), data.observations[:5], view) == {}
-    assert th.equal(tom.weights(data, view), th.ones(400, dtype=th.float64))
-    assert set(tom.fit(data, newest(data, 50), data.observations[:5], view)) >= {"discriminator_loss", "dual_loss"}
-    assert not th.equal(tom.weights(data, view), th.ones(400, dtype=th.float64))
+@pytest.mark.parametrize("n_rows", [1, 49, 50, 120])
+def test_a_footprint_of_any_size_is_learned_from(n_rows: int) -> None:
+    tom, data, view = built(recent_size=50), transitions(400), context()
+    assert th.equal(tom.weights(data, view), th.ones(400, dtype=th.float64)), "not fitted yet"
+    assert set(tom.fit(data, newest(data, n_rows), data.observations[:5], view)) >= {"discriminator_loss", "dual_loss"}
+    assert float(tom.weights(data, view).std()) > 0.0
 
 
 def nasty(kind: str) -> Transitions:

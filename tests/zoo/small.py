@@ -8,7 +8,7 @@ from tests.mbpo.small import SMALL_MODELS
 
 SMALL: dict[str, Any] = {
     "learning_starts": 20,
-    "buffer_size": 500,
+    "buffer_size": 4000,  # what a search may ask for as recent_size
     "batch_size": 16,
     "policy_kwargs": {"net_arch": [8]},
     "rollout_batch_size": 20,

@@ -23,7 +23,7 @@ YAML = """
 default: &default
   policy: 'MlpPolicy'
   n_timesteps: !!float 60
-  buffer_size: 500
+  buffer_size: 1000
   policy_kwargs: {{net_arch: [8]}}
   dynamics_kwargs: {{net_arch: [8]}}
 Pendulum-v1:
@@ -197,13 +197,13 @@ def test_diverged_trials_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(MBPO, "fit_weights", diverge)
     study = optuna.create_study(direction="maximize")
-    study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 100}).objective, n_trials=1)
+    study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 4000}).objective, n_trials=1)
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
 
 
 def test_a_trial_that_falls_behind_is_pruned_and_the_search_goes_on(tmp_path: Path) -> None:
     """By the zoo's own pruner, at the second of six evaluations: before that it waits."""
-    manager = optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 100}, n_timesteps=60, n_eval_episodes=1)
+    manager = optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 4000}, n_timesteps=60, n_eval_episodes=1)
     manager.n_evaluations = 6
     study = optuna.create_study(direction="maximize", pruner=manager._create_pruner("median"))
     perfect = optuna.trial.create_trial(value=0.0, intermediate_values=dict.fromkeys(range(1, 7), 0.0))
@@ -242,6 +242,6 @@ def test_an_env_that_returns_nan_prunes_its_trial(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(PendulumEnv, "step", step)
     study = optuna.create_study(direction="maximize")
-    study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 100}).objective, n_trials=1)
+    study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 4000}).objective, n_trials=1)
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
     assert len(calls) == 10

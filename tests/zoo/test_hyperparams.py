@@ -114,7 +114,7 @@ def test_default_is_the_class(algo: str) -> None:
 def test_every_entry_makes_an_agent(algo: str, env: str, tmp_path: Path) -> None:
     entry = copy.deepcopy(ENTRIES[algo][env])
     task = "MountainCarContinuous-v0" if env == "default" else env
-    manager = experiment(tmp_path, algo, task, hyperparams={"buffer_size": 10}, n_timesteps=-1)
+    manager = experiment(tmp_path, algo, task, hyperparams={"buffer_size": 4000}, n_timesteps=-1)
     agent, _ = manager.setup_experiment()
     assert type(agent) is ALGORITHMS[algo] and manager.n_timesteps == entry["n_timesteps"]
     width = 400 if "Humanoid" in env and algo != "mbpo_pmac" else 200  # PMAC's Table 2 has one width for all tasks

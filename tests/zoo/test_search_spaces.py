@@ -121,7 +121,7 @@ def test_rollout_parameters_live_within_the_budget(budget: int | None) -> None:
 
 def test_the_zoo_tells_the_sampler_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manager = experiment(
-        tmp_path, n_timesteps=2_000, optimize_hyperparameters=True, n_evaluations=1, hyperparams={"buffer_size": 10}
+        tmp_path, n_timesteps=2_000, optimize_hyperparameters=True, n_evaluations=1, hyperparams={"buffer_size": 4000}
     )
     manager.setup_experiment()
     monkeypatch.setattr(MBPO, "learn", lambda agent, steps, callback: setattr(callback[0], "last_mean_reward", 0.0))
@@ -145,7 +145,7 @@ def test_arguments_of_two_trials_share_nothing() -> None:
 def test_agent_of_a_trial(algo: str, tmp_path: Path) -> None:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
     sampled = sample(trial, algo, n_actions=1)
-    agent, _ = experiment(tmp_path, algo, hyperparams={"buffer_size": 10, **sampled}).setup_experiment()
+    agent, _ = experiment(tmp_path, algo, hyperparams={"buffer_size": 4000, **sampled}).setup_experiment()
     for name in ("gamma", "batch_size", "real_ratio", "update_to_data_ratio"):
         assert getattr(agent, name) == sampled[name], name
     assert agent.gradient_steps == -1
@@ -162,7 +162,7 @@ def test_search_with_a_journal_then_train_its_trial(tmp_path: Path) -> None:
     storage = str(tmp_path / "journal.log")
     options = f"--algo mbpo_tom --env Pendulum-v1 -n 200 --seed 0 -f {tmp_path} --storage {storage} --study-name s"
     search = "-optimize --n-trials 2 --n-startup-trials 1 --n-evaluations 2 --eval-episodes 1 --no-optim-plots"
-    small = "-params learning_starts:100 buffer_size:1000 rollout_batch_size:200"
+    small = "-params learning_starts:100 buffer_size:4000 rollout_batch_size:200"
     command = [sys.executable, "-m", "sb3_tom.train", *f"{options} {search} {small}".split()]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=3600)
@@ -172,7 +172,7 @@ def test_search_with_a_journal_then_train_its_trial(tmp_path: Path) -> None:
     states = [trial.state for trial in study.trials]
     assert states[0] is optuna.trial.TrialState.COMPLETE and len(states) == 2
     assert set(states) <= {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
-    manager = experiment(tmp_path, storage=storage, study_name="s", trial_id=1, hyperparams={"buffer_size": 10})
+    manager = experiment(tmp_path, storage=storage, study_name="s", trial_id=1, hyperparams={"buffer_size": 4000})
     expected = convert_params(study.trials[1].params)
     _, read = manager.read_hyperparameters()
     assert {name: read[name] for name in expected} == expected
