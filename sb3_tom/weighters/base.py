@@ -18,7 +18,8 @@ class Weighter(Plug):
     :cvar recent_size: number of newest rows that the agent takes as the current policy's footprint, if it is given no other
     :cvar needs_recent: whether fewer rows are too few: until the buffer holds ``recent_size`` the agent does not call the
         weighter, and weights are 1; a ``buffer_size`` without room for them is refused
-    :cvar max_weight: upper bound of a mean-normalised weight, at least 1; None for no bound
+    :cvar max_weight: weights are cut at so many times their mean, and scaled to mean 1 again, so that the greatest may be
+        larger where few rows have most of the weight; at least 1, None for no cut
     :cvar uniform_mix: share in [0, 1] of uniform weights that is mixed in
     :cvar ess_floor: least effective sample size as a share of the rows; weights are tempered until it holds; 0 is off
 
