@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from curves_methods import METHODS
 from marked_page import write_between
 from matplotlib.axes import Axes
 
@@ -116,9 +117,14 @@ def _mean(runs: Sequence[Rows], kind: str, horizon: int) -> float:
     return float(np.mean(means)) if means else float("nan")
 
 
+def paths_of_methods(out: Path) -> list[Path]:
+    """The tables of all methods but ablations, which end earlier."""
+    return [path for path in sorted(out.glob("*/*_model_error.csv")) if path.name.partition("_seed")[0] in METHODS]
+
+
 def write_page(out: Path) -> None:
     """Draw the picture, if there is anything to draw, and write the part of the page between its marks."""
-    paths = sorted(out.glob("*/*_model_error.csv"))
+    paths = paths_of_methods(out)
     if paths:
         plot_model_error(paths, out / "model_error.png")
     write_between(out / "model_error.md", BEGIN, END, page_text([rows for rows in map(_read, paths) if rows]))

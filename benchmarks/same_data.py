@@ -7,7 +7,8 @@ Same data, same policy, other weights: is a model that is fitted to weighted dat
 Two training runs differ in their data and policies too, so that their model errors do not compare weights alone. Here each
 checkpoint of a run (``benchmarks/curves.py`` leaves the last two) gives its replay buffer and its policy to new agents, one
 for each method and fit. Such an agent weighs the data, fits a new model to it and measures the model's errors
-(:mod:`sb3_tom.common.model_error`) on the buffer and on the same fresh episodes of the policy. ``run`` may be stopped and
+(:mod:`sb3_tom.common.model_error`) on the buffer and on the same fresh episodes of the policy. A run's model has gone through
+many model phases, each from where the one before ended: ``--phases`` repeats the fit as often. ``run`` may be stopped and
 started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
 writes the table of ``docs/results/model_error.md``.
 """
@@ -30,9 +31,10 @@ from sb3_tom.common.model_error import Episode, error_scale, model_errors, play_
 from sb3_tom.common.weights import effective_sample_size
 from sb3_tom.plots.drawing import finish, grouped, panels, save
 
-COLUMNS = ("task", "run", "env_step", "rows", "near_newest", "method", "fit", "ess", "global", "local", "5_steps", "20_steps")
+LABELS = ("task", "run", "env_step", "rows", "near_newest", "method", "phases", "fit")
+COLUMNS = (*LABELS, "ess", "global", "local", "5_steps", "20_steps")
 MODEL_BASED = [method for method in (*METHODS, *ABLATIONS) if method not in MODEL_FREE]
-KEY = ("task", "run", "env_step", "method", "fit")
+KEY = ("task", "run", "env_step", "method", "phases", "fit")
 ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compounding", 5), "20_steps": ("compounding", 20)}
 N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8
 NEWEST = 1_000
@@ -43,7 +45,7 @@ BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 Rows = list[dict[str, str]]
 
 
-def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path) -> None:
+def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path, phases: int = 1) -> None:
     """
     Measure what the table does not have.
 
@@ -51,6 +53,7 @@ def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path) -> 
     :param methods: model-based methods of ``benchmarks/curves.py``
     :param fits: models per checkpoint and method, each of another seed
     :param table: CSV file, rewritten after each fit
+    :param phases: model phases of each fit
     """
     table.parent.mkdir(parents=True, exist_ok=True)
     rows: Rows = list(read_table(table)) if table.exists() else []
@@ -58,16 +61,17 @@ def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path) -> 
     for path in checkpoints:
         task, name, step = describe(path)
         cells = [(method, fit) for fit in range(fits) for method in methods]
-        missing = [(method, fit) for method, fit in cells if (task, name, step, method, str(fit)) not in known]
-        for row in measure(path, task, missing):
+        missing = [(method, fit) for method, fit in cells if (task, name, step, method, str(phases), str(fit)) not in known]
+        for row in measure(path, task, missing, phases):
             rows.append({"task": task, "run": name, "env_step": step} | row)
             write_table(table, COLUMNS, sorted(rows, key=_place))
             print(", ".join(f"{name} {rows[-1].get(name, '-')}" for name in COLUMNS), flush=True)
 
 
-def _place(row: dict[str, str]) -> tuple[str, str, int, int, int]:
+def _place(row: dict[str, str]) -> tuple[str, int, str, int, int, int]:
     """Order of the table."""
-    return row["task"], row["run"], int(row["env_step"]), int(row["fit"]), MODEL_BASED.index(row["method"])
+    phases, step, fit = (int(row[name]) for name in ("phases", "env_step", "fit"))
+    return row["task"], phases, row["run"], step, fit, MODEL_BASED.index(row["method"])
 
 
 def describe(path: Path) -> tuple[str, str, str]:
@@ -78,7 +82,7 @@ def describe(path: Path) -> tuple[str, str, str]:
     return path.parts[places[-1]], path.parts[places[-1] + 1], path.stem.split("_")[1]
 
 
-def measure(path: Path, task: str, cells: list[tuple[str, int]]) -> Iterator[dict[str, str]]:
+def measure(path: Path, task: str, cells: list[tuple[str, int]], phases: int) -> Iterator[dict[str, str]]:
     """Rows of one checkpoint, a new agent for each method and fit."""
     if not cells:
         return
@@ -89,8 +93,9 @@ def measure(path: Path, task: str, cells: list[tuple[str, int]]) -> Iterator[dic
     for method, fit in cells:
         yield near | {
             "method": method,
+            "phases": str(phases),
             "fit": str(fit),
-            **fitted_errors(driver, env, episodes, Job(task, method, fit, 0, 0, {})),
+            **fitted_errors(driver, env, episodes, Job(task, method, fit, 0, 0, {}), phases),
         }
 
 
@@ -115,7 +120,7 @@ def near_newest(driver: MBPO, episodes: list[Episode]) -> float:
     return float((to_newest < to_others).float().mean())
 
 
-def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job) -> dict[str, str]:
+def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job, phases: int) -> dict[str, str]:
     """
     Effective sample size and errors of a new model.
 
@@ -123,10 +128,12 @@ def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job) -> 
     :param env: of the task
     :param episodes: of the driver's policy
     :param job: its method decides the weights, its seed the rest
+    :param phases: how often the model is fitted, each time from where it is
     """
     agent = MBPO.from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
     weights = agent.fit_weights()
-    agent.fit_model()
+    for _ in range(phases):
+        agent.fit_model()
     errors = model_errors(agent, episodes, HORIZON, N_GLOBAL, N_SAMPLES, agent.generator)
     figures = {name: f"{float(errors[key].mean()):.5g}" for name, key in ERRORS.items() if key in errors}
     return {"rows": str(len(weights)), "ess": f"{effective_sample_size(weights):.3f}", **figures}
@@ -135,9 +142,10 @@ def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job) -> 
 def page_text(rows: Rows) -> str:
     """A table per task: errors in units of those of uniform weights on the same data."""
     lines = []
-    for task, task_rows in grouped(rows, lambda row: row["task"]).items():
+    for (task, phases), task_rows in grouped(rows, lambda row: (row["task"], row["phases"])).items():
         places = grouped(task_rows, lambda row: (row["run"], row["env_step"]))
-        lines += [f"\n### {task}, {len(places)} buffers and policies\n"]
+        often = f"{phases} model phase{'s' * (phases != '1')}"
+        lines += [f"\n### {task}, {len(places)} buffers and policies, {often}\n"]
         lines += [
             "| method | ess | global | local | its median | its range | better | 5 steps | 20 steps |",
             "|---|---|---|---|---|---|---|---|---|",
@@ -164,6 +172,8 @@ def near_line(places: list[Rows]) -> str:
     texts = []
     for method in DRAWN:
         counts = [_ratios(part, method, "local") for part in (near, far)]
+        if not any(counts):
+            continue
         above, below = (f"{sum(ratio < 1.0 for ratio in part)} of {len(part)}" for part in counts)
         texts.append(f"`{method}` {above} above, {below} below")
     return f"Buffers that are better, by `near_newest` above and below {NEAR}: {'; '.join(texts)}."
@@ -188,14 +198,15 @@ def _center(ratios: list[float]) -> str:
 
 def draw(rows: Rows, path: Path) -> None:
     """A panel per task: the local error in units of uniform weights', a point for each buffer, over :func:`near_newest`."""
-    tasks = grouped(rows, lambda row: row["task"])
+    tasks = grouped(rows, lambda row: (row["task"], row["phases"]))
     figure, axes = panels(len(tasks))
     table = []
-    for axis, (task, task_rows) in zip(axes, tasks.items(), strict=True):
+    for axis, ((task, phases), task_rows) in zip(axes, tasks.items(), strict=True):
         places = grouped(task_rows, lambda row: (row["run"], row["env_step"], row["near_newest"]))
         for number, method in enumerate(DRAWN):
             points = [
-                {"task": task, "method": method, "run": name, "env_step": step, "near_newest": float(near), "local": ratio}
+                {"task": task, "phases": phases, "method": method, "run": name, "env_step": step}
+                | {"near_newest": float(near), "local": ratio}
                 for (name, step, near), place in places.items()
                 for ratio in _ratios([place], method, "local")
             ]
@@ -203,9 +214,8 @@ def draw(rows: Rows, path: Path) -> None:
             columns = ([point[name] for point in points] for name in ("near_newest", "local"))
             axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx"[number])
         axis.axhline(1.0, color="grey")
-        finish(
-            axis, title=task, xlabel="share of the policy's steps near to the newest rows", ylabel="local error / uniform's"
-        )
+        labels = {"xlabel": "share of the policy's steps near to the newest rows", "ylabel": "local error / uniform's"}
+        finish(axis, title=f"{task}, model phases: {phases}", **labels)
     save(figure, path, table)
 
 
@@ -228,11 +238,13 @@ def main() -> None:
     commands.choices["run"].add_argument("checkpoints", type=Path, nargs="+")
     commands.choices["run"].add_argument("--method", choices=MODEL_BASED, nargs="+", default=["mbpo", "mbpo_pmac", "mbpo_tom"])
     commands.choices["run"].add_argument("--fits", type=int, default=2, help="models per checkpoint and method")
+    commands.choices["run"].add_argument("--phases", type=int, default=1, help="model phases of each")
     arguments = parser.parse_args()
     if arguments.command == "page":
         write_page(arguments.out)
     else:
-        run(arguments.checkpoints, arguments.method, arguments.fits, arguments.out / "same_data.csv")
+        table = arguments.out / "same_data.csv"
+        run(arguments.checkpoints, arguments.method, arguments.fits, table, arguments.phases)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def test_numbers_of_the_page_and_the_picture(tmp_path: Path) -> None:
     folder = tmp_path / "Hopper-v5"
     paths = [table(folder / f"mbpo_seed{seed}_model_error.csv", "mbpo", seed, 1.0 + seed) for seed in (0, 1)]
     paths.append(table(folder / "mbpo_tom_seed0_model_error.csv", "mbpo_tom", 0, 0.5))
+    table(folder / "mbpo_tom_mask_seed0_model_error.csv", "mbpo_tom_mask", 0, 9.0)  # of an ablation: not on the page
     (tmp_path / "model_error.md").write_text(f"hand\n{model_error_page.BEGIN}old{model_error_page.END}\nend\n")
     model_error_page.write_page(tmp_path)
     page = (tmp_path / "model_error.md").read_text()
@@ -42,6 +43,7 @@ def test_numbers_of_the_page_and_the_picture(tmp_path: Path) -> None:
     assert "| `mbpo` | 2 | 5.250 | 10.500 | 2.00 | 52.500 | 210.000 |" in page
     assert "| `mbpo_tom` | 1 | 1.750 | 3.500 | 2.00 | 17.500 | 70.000 |" in page
     assert page.count("### Hopper-v5, to env step 4,000") == page.count("###") == 1
+    assert "mbpo_tom_mask" not in page
     drawn = read_table(tmp_path / "model_error_summary.csv")
     final = {(row["method"], row["kind"], row["x"]): float(row["error"]) for row in drawn}
     assert final["mbpo", "compounding", "20"] == pytest.approx(1.5 * 40 * 4)
@@ -57,7 +59,7 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
 
 def test_page_agrees_with_the_files() -> None:
     out = ROOT / "docs" / "results"
-    runs = [rows for rows in map(model_error_page._read, sorted(out.glob("*/*_model_error.csv"))) if rows]
+    runs = [rows for rows in map(model_error_page._read, model_error_page.paths_of_methods(out)) if rows]
     page = (out / "model_error.md").read_text()
     generated = page.partition(model_error_page.BEGIN + "\n")[2].partition(model_error_page.END)[0]
     assert generated == model_error_page.page_text(runs)

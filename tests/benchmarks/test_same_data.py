@@ -42,6 +42,9 @@ def test_each_method_is_fitted_to_the_same_data_once(
     same_data.run([checkpoint], ["mbpo"], 1, table)
     first = table.read_text()
     same_data.run([checkpoint], ["mbpo", "mbpo_pmac"], 1, table)
+    same_data.run([checkpoint], ["mbpo"], 1, tmp_path / "often" / "same_data.csv", phases=3)
+    (often,) = read_table(tmp_path / "often" / "same_data.csv")
+    assert often["phases"] == "3"
     assert table.read_text().startswith(first), "what is there is kept"
     rows = read_table(table)
     assert [(row["run"], row["env_step"], row["rows"], row["method"]) for row in rows] == [
@@ -83,6 +86,7 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
         "env_step": "1000",
         "rows": "1000",
         "near_newest": "0.9",
+        "phases": "1",
         "fit": "0",
         "5_steps": "1.0",
         "20_steps": "",
@@ -96,7 +100,7 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
     same_data.write_page(tmp_path)
     page = (tmp_path / "model_error.md").read_text()
     assert page.startswith("hand\n") and page.endswith("\nend\n") and "old" not in page
-    assert "### Hopper-v5, 2 buffers and policies" in page
+    assert "### Hopper-v5, 2 buffers and policies, 1 model phase\n" in page
     drawn = read_table(tmp_path / "same_data_summary.csv")
     assert [(row["run"], float(row["local"])) for row in drawn] == [("a", 0.5), ("b", 8.0)]
     # local: a half with one buffer, eight times as much with the other; nobody lives for 20 steps
