@@ -108,7 +108,8 @@ def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], sum
     for curve in curves:
         axes.plot(list(curve), list(curve.values()), color=color, alpha=0.35, linewidth=0.8)
         beyond = [step for step in curve if not len(summary.steps) or step >= summary.steps[-1]]
-        axes.plot(beyond, [curve[step] for step in beyond], color=color, alpha=0.8, linewidth=1.2)
+        if len(beyond) > 1:
+            axes.plot(beyond, [curve[step] for step in beyond], color=color, alpha=0.8, linewidth=1.2)
     axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=f"{method} (IQM of {len(curves)} seeds, 95 %)")
     axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
 

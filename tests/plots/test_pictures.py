@@ -38,7 +38,7 @@ def test_seeds_and_their_summary(tmp_path: Path, figures: list[Any]) -> None:
     assert lines(first) == {"mbpo (IQM of 2 seeds, 95 %)": [(10, 2.0), (20, 6.0)], "sac (1 seed)": [(10, 2.0), (20, 2.0)]}
     assert lines(second) == {"sac (1 seed)": [(10, 9.0)]}
     seeds = [list(line.get_ydata()) for line in first.lines if line.get_label().startswith("_")]
-    assert seeds == [[1.0, 5.0, 3.0], [3.0, 7.0]]
+    assert seeds == [[1.0, 5.0, 3.0], [5.0, 3.0], [3.0, 7.0]], "where one seed goes on alone, its line is drawn again"
     assert (first.get_title(), first.get_ylabel()) == ("t", "mean return of an evaluation")
     rows = table(tmp_path / "new" / "curves_summary.csv")
     assert [tuple(row.values()) for row in rows] == [
