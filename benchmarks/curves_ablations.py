@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from curves_methods import ABLATIONS, TASKS
-from curves_page import Rows, curves_of, first_at_least
+from curves_page import Rows, curves_of, first_at_least, step_text
 from marked_page import write_between
 
 from sb3_tom.common.evaluation import read_table
@@ -28,14 +28,16 @@ def ablation_runs(rows: Rows) -> Runs:
     """
     runs: Runs = []
     for task, task_rows in grouped(rows, lambda row: row["task"]).items():
-        goal, finished = TASKS[task].goal, [row for row in task_rows if row["finished"] == "True" and row["method"] in ORDER]
-        if goal is None or not any(row["method"] in ABLATIONS for row in finished):
+        goal = TASKS[task].goal
+        methods = grouped([row for row in task_rows if row["finished"] == "True"], lambda row: row["method"])
+        if goal is None or not any(method in ABLATIONS for method in methods):
             continue
-        seeds = grouped(finished, lambda row: f"{ORDER.index(row['method']):02d} {row['seed']}")
-        curves = {key: curves_of(seeds[key])[0] for key in sorted(seeds)}
-        end = min(max(curve) for curve in curves.values())
-        for key, curve in curves.items():
-            labels = {name: seeds[key][0][name] for name in ("task", "method", "seed")}
+        by_seed = [grouped(methods.get(method, []), lambda row: row["seed"]) for method in ORDER]
+        seeds = [seed for groups in by_seed for _, seed in sorted(groups.items())]
+        curves = [curves_of(seed)[0] for seed in seeds]
+        end = min(max(curve) for curve in curves)
+        for seed, curve in zip(seeds, curves, strict=True):
+            labels = {name: seed[0][name] for name in ("task", "method", "seed")}
             figures = {"solved_at": first_at_least(curve, goal), "env_steps": max(curve), "to": end}
             runs.append(labels | figures | {"mean": float(np.mean([value for step, value in curve.items() if step <= end]))})
     return runs
@@ -49,19 +51,15 @@ def page_text(runs: Runs) -> str:
     for task, task_runs in grouped(runs, lambda run: run["task"]).items():
         methods = grouped(task_runs, lambda run: run["method"])
         titles.append(f"{task}, first evaluation of at least {TASKS[task].goal:,g}")
-        columns.append({name: [(_steps(run["solved_at"]), run["seed"]) for run in found] for name, found in methods.items()})
+        columns.append({name: [(step_text(run["solved_at"]), run["seed"]) for run in each] for name, each in methods.items()})
         if TASKS[task].reward_threshold is None:  # runs that end where they are solved are of different lengths
             titles.append(f"mean of its evaluations to {task_runs[0]['to']:,} steps")
-            columns.append({name: [(f"{run['mean']:,.0f}", run["seed"]) for run in found] for name, found in methods.items()})
+            columns.append({name: [(f"{run['mean']:,.0f}", run["seed"]) for run in each] for name, each in methods.items()})
     lines = [f"\n| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for method in (name for name in ORDER if any(name in column for column in columns)):
         cells = ["; ".join(f"{text} ({seed})" for text, seed in column.get(method, [])) for column in columns]
         lines.append(f"| `{method}` | {' | '.join(cells)} |")
     return "\n".join([*lines, "\n"])
-
-
-def _steps(step: int | None) -> str:
-    return "-" if step is None else f"{step:,}"
 
 
 def draw(runs: Runs, path: Path) -> None:

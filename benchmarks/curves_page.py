@@ -125,6 +125,11 @@ def first_at_least(curve: Curve, value: float) -> int | None:
     return next((step for step, reached in curve.items() if reached >= value), None)
 
 
+def step_text(step: int | None) -> str:
+    """An env step, a dash for none."""
+    return "-" if step is None else f"{step:,}"
+
+
 def solved_line(task: str, rows: Rows) -> str:
     """When each run's evaluation first reached what counts as solved."""
     goal = TASKS[task].goal
@@ -133,7 +138,7 @@ def solved_line(task: str, rows: Rows) -> str:
     texts = []
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
         steps = [first_at_least(curve, goal) for curve in curves_of(method_rows)]
-        texts.append(f"`{method}` {', '.join('-' if step is None else f'{step:,}' for step in steps)}")
+        texts.append(f"`{method}` {', '.join(map(step_text, steps))}")
     where = "" if TASKS[task].reward_threshold is None else ", at which a run ends"
     return f"Env step of the first evaluation of at least {goal:,g}, by seed{where}: {'; '.join(texts)}."
 

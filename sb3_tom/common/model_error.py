@@ -31,8 +31,6 @@ from sb3_tom.dynamics.base import DynamicsModel
 ERROR_COLUMNS = ("env_step", "policy_version", "kind", "horizon", "error", "transitions")
 """Columns of model errors after the labels task, method and seed; ``kind`` is "global", "local" or "compounding"."""
 
-"""Standard deviation below which a dimension has not varied."""
-
 
 class Episode(NamedTuple):
     """
