@@ -28,6 +28,7 @@ from marked_page import write_between
 from sb3_tom import MBPO
 from sb3_tom.common.evaluation import read_table, write_table
 from sb3_tom.common.model_error import Episode, error_scale, model_errors, play_episode
+from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weights import effective_sample_size
 from sb3_tom.plots.drawing import finish, grouped, panels, save
 
@@ -53,8 +54,10 @@ def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path, pha
     :param methods: model-based methods of ``benchmarks/curves.py``
     :param fits: models per checkpoint and method, each of another seed
     :param table: CSV file, rewritten after each fit
-    :param phases: model phases of each fit
+    :param phases: model phases of each fit, at least one
+    :raises ValueError: naming ``phases``
     """
+    check_integer("phases", phases, 1)
     table.parent.mkdir(parents=True, exist_ok=True)
     rows: Rows = list(read_table(table)) if table.exists() else []
     known = {tuple(row[name] for name in KEY) for row in rows}

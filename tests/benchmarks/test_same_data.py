@@ -74,6 +74,11 @@ def test_a_path_without_task_is_refused(tmp_path: Path) -> None:
         same_data.describe(tmp_path / "checkpoint_5_steps.zip")
 
 
+def test_no_phase_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="phases=0 is not allowed"):
+        same_data.run([], ["mbpo"], 1, tmp_path / "same_data.csv", phases=0)
+
+
 def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) -> None:
     errors = {
         ("a", "mbpo"): (1.0, 2.0),
