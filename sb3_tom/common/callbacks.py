@@ -38,7 +38,8 @@ class LearningCurveCallback(BaseCallback):
     Columns: task, method, seed, env_step; mean, standard deviation (over episodes), least and greatest return of this
     evaluation; ``cumulative_max``, the best ``return_mean`` so far; mean episode length; gradient steps of the policy so
     far; seconds since training began, evaluations included. Global random streams are left untouched, so that training is
-    the same with and without this callback.
+    the same with and without this callback. Under ``VecNormalize`` the policy sees normalised observations; returns are
+    those of the task.
 
     :param eval_env: environment id, or a function that makes an environment
     :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
@@ -83,8 +84,6 @@ class LearningCurveCallback(BaseCallback):
         self.solved_step: int | None = None
 
     def _on_training_start(self) -> None:
-        if unwrap_vec_normalize(self.training_env) is not None:
-            raise ValueError("LearningCurveCallback does not support VecNormalize: the separate environment is not normalised")
         self._envs = [self._make_env() for _ in range(self.n_eval_envs)]
         labels = run_labels(self, self._envs[0])
         self.table = RunTable(self.csv_path, CURVE_COLUMNS, labels, self.num_timesteps)
@@ -128,7 +127,8 @@ class LearningCurveCallback(BaseCallback):
 
     def _evaluate(self) -> float:
         """Evaluate, write the row and the log; return the mean return."""
-        result = evaluate(self.model, self._envs, self.n_eval_episodes, self.eval_seed, self.deterministic)
+        normalizer = unwrap_vec_normalize(self.training_env)
+        result = evaluate(self.model, self._envs, self.n_eval_episodes, self.eval_seed, self.deterministic, normalizer)
         mean = float(result.returns.mean())
         self._cumulative_max = max(self._cumulative_max, mean)
         row: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import csv
 import os
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import PolicyPredictor
+from stable_baselines3.common.vec_env import VecNormalize
 
 
 @contextmanager
@@ -50,6 +51,7 @@ def evaluate(
     n_episodes: int = 10,
     seed: int = 10_000,
     deterministic: bool = True,
+    normalizer: VecNormalize | None = None,
 ) -> Evaluation:
     """
     Play ``n_episodes`` whole episodes, several at a time. Episode k starts from ``reset(seed=seed + k)``, so that every
@@ -61,23 +63,28 @@ def evaluate(
     :param n_episodes: number of episodes
     :param seed: seed of the first episode
     :param deterministic: use the mean action
-    :return: returns and lengths in the order of the seeds
+    :param normalizer: what the policy sees is in its units; its statistics stay as they are
+    :return: returns, in the environments' own units, and lengths in the order of the seeds
     """
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        seen = observations if normalizer is None else normalizer.normalize_obs(observations)
+        return model.predict(seen, deterministic=deterministic)[0]
+
     returns = np.zeros(n_episodes)
     lengths = np.zeros(n_episodes, dtype=np.int64)
     with preserved_random_state():
         for first in range(0, n_episodes, len(envs)):
             episodes = range(first, min(first + len(envs), n_episodes))
-            _play(model, envs, episodes, seed, deterministic, returns, lengths)
+            _play(act, envs, episodes, seed, returns, lengths)
     return Evaluation(returns, lengths)
 
 
 def _play(
-    model: PolicyPredictor,
+    act: Callable[[np.ndarray], np.ndarray],
     envs: Sequence[gym.Env],
     episodes: range,
     seed: int,
-    deterministic: bool,
     returns: np.ndarray,
     lengths: np.ndarray,
 ) -> None:
@@ -85,8 +92,7 @@ def _play(
     running = {episode: env for episode, env in zip(episodes, envs, strict=False)}
     observations = {episode: env.reset(seed=seed + episode)[0] for episode, env in running.items()}
     while running:
-        batch = np.stack([observations[episode] for episode in running])
-        actions, _ = model.predict(batch, deterministic=deterministic)
+        actions = act(np.stack([observations[episode] for episode in running]))
         for (episode, env), action in zip(list(running.items()), actions, strict=True):
             observations[episode], reward, terminated, truncated, _ = env.step(action)
             returns[episode] += float(reward)

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback, weights_newest_first
 from sb3_tom.common.evaluation import read_table
@@ -72,6 +74,21 @@ def test_several_training_envs_and_a_frequency_that_they_step_over(tmp_path: Pat
     agent = SAC("MlpPolicy", make_vec_env(TenSteps, 3), learning_starts=30, policy_kwargs={"net_arch": [8]}, seed=0)
     agent.learn(33, callback=LearningCurveCallback(TenSteps, tmp_path / "curve.csv", 10, n_eval_episodes=1))
     assert steps_of(tmp_path / "curve.csv") == [12, 21, 30]
+
+
+def test_under_normalised_observations_the_policy_sees_them_and_returns_are_the_tasks(tmp_path: Path) -> None:
+    """As SB3's own evaluation of an env that is wrapped with the same statistics, which stay as they are."""
+    env = VecNormalize(make_vec_env("Pendulum-v1", 2), clip_obs=1.0)
+    agent = SAC("MlpPolicy", env, learning_starts=100, policy_kwargs={"net_arch": [8]}, seed=0)
+    callback = LearningCurveCallback("Pendulum-v1", tmp_path / "curve.csv", 40, n_eval_episodes=1, eval_seed=7)
+    agent.learn(40, callback=callback)
+    seen = env.obs_rms.count
+    test_env = VecNormalize(make_vec_env("Pendulum-v1"), training=False, norm_reward=False, clip_obs=1.0)
+    test_env.obs_rms = env.obs_rms
+    test_env.seed(7)
+    mean, _ = evaluate_policy(agent, test_env, n_eval_episodes=1)
+    assert float(read_table(tmp_path / "curve.csv")[-1]["return_mean"]) == pytest.approx(mean, rel=1e-5)
+    assert seen == pytest.approx(40 + 2, abs=0.01), "the rows of training and the two first observations"
 
 
 def test_threshold_stops_training(tmp_path: Path) -> None:
