@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 import torch as th  # noqa: E402
 
 from sb3_tom import MBPO  # noqa: E402
-from sb3_tom.common.evaluation import write_table  # noqa: E402
+from sb3_tom.common.tables import write_table  # noqa: E402
 from sb3_tom.common.types import Transitions  # noqa: E402
 
 COLUMNS = ("real_rows", "imagined_rows", "what", "seconds", "cpu_seconds", "megabytes", "share_of_data")

@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sb3_tom.common.evaluation import read_table  # noqa: E402
 from sb3_tom.common.model_error import ERROR_COLUMNS  # noqa: E402
+from sb3_tom.common.tables import read_table  # noqa: E402
 from sb3_tom.plots.drawing import finish, grouped, panels, save  # noqa: E402
 from sb3_tom.plots.statistics import Curve, summarize  # noqa: E402
 

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from sb3_tom import MBPO, Transitions  # noqa: E402
-from sb3_tom.common.evaluation import RunTable, evaluate  # noqa: E402
+from sb3_tom.common.evaluation import evaluate  # noqa: E402
+from sb3_tom.common.tables import RunTable  # noqa: E402
 from sb3_tom.common.weights import effective_sample_size  # noqa: E402
 from sb3_tom.envs import ROAD_AND_ROCKS  # noqa: E402
 from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward  # noqa: E402

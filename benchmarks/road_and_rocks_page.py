@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from sb3_tom.common.evaluation import read_table, write_table
+from sb3_tom.common.tables import read_table, write_table
 
 Rows = list[dict[str, str]]
 N_LAST = 3

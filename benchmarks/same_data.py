@@ -26,8 +26,8 @@ from curves_methods import ABLATIONS, METHODS, MODEL_FREE, TASKS
 from marked_page import write_between
 
 from sb3_tom import MBPO
-from sb3_tom.common.evaluation import read_table, write_table
 from sb3_tom.common.model_error import Episode, error_scale, model_errors, play_episode
+from sb3_tom.common.tables import read_table, write_table
 from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weights import effective_sample_size
 from sb3_tom.plots.drawing import finish, grouped, panels, save

@@ -20,8 +20,8 @@ from typing import Any
 import torch as th
 
 from sb3_tom import MBPO
-from sb3_tom.common.evaluation import read_table
 from sb3_tom.common.guards import DivergenceError
+from sb3_tom.common.tables import read_table
 
 TASKS = ("Pendulum-v1", "InvertedPendulum-v5")
 WEIGHTERS = ("uniform", "pmac", "tom")

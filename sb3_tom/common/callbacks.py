@@ -11,7 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_tom.common.diagnostics import equal_bins
-from sb3_tom.common.evaluation import RunTable, evaluate
+from sb3_tom.common.evaluation import evaluate
+from sb3_tom.common.tables import RunTable
 from sb3_tom.common.validation import check_integer
 
 CURVE_COLUMNS = (

@@ -1,14 +1,9 @@
-"""Evaluation that leaves training as it was, and CSV files that survive an interrupted run."""
+"""Evaluation that leaves training as it was."""
 
-import csv
-import os
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -99,102 +94,3 @@ def _play(
             lengths[episode] += 1
             if terminated or truncated:
                 del running[episode]
-
-
-class RunTable:
-    """
-    CSV table of one run, written row by row and flushed, so that an interrupted run leaves all of its rows. A run that goes
-    on from a saved agent finds its rows again and drops those that lie ahead of the agent: it will produce them anew. A run
-    that begins anew moves the file of an earlier one aside, to ``<name>.1``, ``<name>.2``, ...
-
-    :param path: the file; its folder is created
-    :param columns: names of all columns, ``env_step`` among them
-    :param labels: values of the columns that are the same in all rows (task, method, seed)
-    :param env_step: env steps that the agent has done so far
-    :raises ValueError: if the file is of another run (other columns or labels)
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        columns: Sequence[str],
-        labels: dict[str, Any],
-        env_step: int = 0,
-    ) -> None:
-        self.path = Path(path)
-        self.columns = (*labels, *columns)
-        self.labels = {name: str(value) for name, value in labels.items()}
-        rows = self._read()
-        if env_step == 0 and rows:
-            self._move_aside()
-        self.rows = [row for row in rows if 0 < int(row["env_step"]) <= env_step]
-        self._rewrite()
-
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        rows = read_table(self.path)
-        for row in rows:
-            if tuple(row) != self.columns or any(row[name] != value for name, value in self.labels.items()):
-                expected = f"the columns {self.columns} and {self.labels}"
-                raise ValueError(f"{self.path} belongs to another run: expected {expected}, found {row}")
-        return rows
-
-    def _move_aside(self) -> None:
-        """A file with rows is somebody's result."""
-        names = (self.path.with_name(f"{self.path.name}.{number}") for number in count(1))
-        self.path.replace(next(name for name in names if not name.exists()))
-
-    def _rewrite(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(self.path.name + ".partial")
-        write_table(temporary, self.columns, self.rows)
-        temporary.replace(self.path)
-
-    def keep(self, n_rows: int) -> None:
-        """
-        Drop what was written after a checkpoint.
-
-        :param n_rows: rows that stay
-        """
-        self.rows = self.rows[:n_rows]
-        self._rewrite()
-
-    def append(self, *rows: dict[str, Any]) -> None:
-        """
-        Write rows at the end of the file, now.
-
-        :param rows: values of all columns that are not labels; floats are written with six significant digits
-        """
-        texts = [self.labels | _texts(row) for row in rows]
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerows(texts)
-        self.rows.extend(texts)
-
-
-def _texts(row: Mapping[str, Any]) -> dict[str, str]:
-    return {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()}
-
-
-def write_table(path: str | os.PathLike[str], columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """
-    A CSV file with a header, which :func:`read_table` reads.
-
-    :param path: the file
-    :param columns: their names, in order
-    :param rows: values of all columns; floats are written with six significant digits
-    """
-    with Path(path).open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_texts(row) for row in rows)
-
-
-def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """
-    Rows of a CSV file with a header, in order. A last line that was cut off in the middle of writing is left out.
-
-    :param path: the file
-    """
-    complete, _, _ = Path(path).read_text().rpartition("\n")
-    return list(csv.DictReader(complete.splitlines()))

@@ -8,10 +8,10 @@ import torch as th
 from sb3_tom.common.buffers import ImaginedBuffer
 from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.guards import check_magnitudes, magnitude
-from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.objectives.base import ModelObjective
+from sb3_tom.terminations.base import Termination
 
 _RETURNS = 10_000
 """Rollouts whose returns the log's quantiles are taken from."""

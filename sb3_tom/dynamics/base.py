@@ -108,5 +108,5 @@ class DynamicsModel(Plug):
         :param objective: what to minimise
         :param context: view of the agent
         :param weighting: "sample" draws rows in proportion to their weights, "loss" multiplies the loss by them
-        :return: figures for the log, by short name, such as ``validation_error`` and ``gradient_steps``; None are none
+        :return: figures for the log, by short name, such as ``validation_error`` and ``gradient_steps``, or None
         """

@@ -18,11 +18,11 @@ from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.guards import check_rows
 from sb3_tom.common.plug import Plug
 from sb3_tom.common.resolve import mark_used, resolve_plug
-from sb3_tom.common.termination import Termination
 from sb3_tom.common.weighing import check_room, check_weighter
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.mbpo.warm_start import refuse_sac_zip, warm_start
 from sb3_tom.objectives.base import ModelObjective
+from sb3_tom.terminations.base import Termination
 from sb3_tom.terminations.resolve import resolve_termination
 from sb3_tom.weighters.base import Weighter
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sb3_tom.common.diagnostics import equal_bins
-from sb3_tom.common.evaluation import read_table
+from sb3_tom.common.tables import read_table
 from sb3_tom.plots.statistics import Curve
 
 LOGGED = {

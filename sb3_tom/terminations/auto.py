@@ -4,8 +4,8 @@ import warnings
 
 import torch as th
 
-from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
+from sb3_tom.terminations.base import Termination
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.terminations.rules import Rule, check_rule, contradicts, terminates
 

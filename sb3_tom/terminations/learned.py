@@ -22,9 +22,9 @@ from torch import nn
 
 from sb3_tom.common.recording import descent, set_learning_rate
 from sb3_tom.common.scales import varies
-from sb3_tom.common.termination import Termination
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_integers, check_number
+from sb3_tom.terminations.base import Termination
 
 POOL_SIZE = 8192
 """Candidates that are searched for hard rows."""

@@ -7,8 +7,8 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.common.resolve import check_unused
-from sb3_tom.common.termination import Termination
 from sb3_tom.terminations.auto import AutoTermination
+from sb3_tom.terminations.base import Termination
 from sb3_tom.terminations.callable import CallableTermination, NeverTermination
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.terminations.reading import read_rule

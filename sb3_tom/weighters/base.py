@@ -55,7 +55,7 @@ class Weighter(Plug):
             the newest ``recent_size`` rows (fewer at first, unless ``needs_recent``)
         :param start_observations: ``[K, O]`` observations after real resets, K > 0
         :param context: view of the agent
-        :return: figures for the log, by short name; None are none
+        :return: figures for the log, by short name, or None
         """
         return {}
 

@@ -17,7 +17,7 @@ import yaml
 from curves_jobs import Job, is_finished
 from curves_methods import ABLATIONS, METHODS, OFFICIAL_PARTS, TASKS
 
-from sb3_tom.common.evaluation import read_table
+from sb3_tom.common.tables import read_table
 from sb3_tom.weighters.settings import PRESETS, tom_settings
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from curves_jobs import Job
 
 from sb3_tom import MBPO
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.common.evaluation import read_table, write_table
 from sb3_tom.common.model_error import Episode
+from sb3_tom.common.tables import read_table, write_table
 from tests.mbpo.small import SMALL_WEIGHTERS
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback, weights_newest_first
-from sb3_tom.common.evaluation import read_table
+from sb3_tom.common.tables import read_table
 from tests.mbpo.small import small_agent
 
 

@@ -14,7 +14,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import MBPO
-from sb3_tom.common.evaluation import read_table
 from sb3_tom.common.model_error import (
     Episode,
     ModelErrorCallback,
@@ -24,6 +23,7 @@ from sb3_tom.common.model_error import (
     predict,
     scaled_error,
 )
+from sb3_tom.common.tables import read_table
 from tests.mbpo.small import small_agent
 
 

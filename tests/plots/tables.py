@@ -8,8 +8,8 @@ import pytest
 from stable_baselines3.common.logger import configure
 
 from sb3_tom.common.callbacks import AGE_COLUMNS, CURVE_COLUMNS
-from sb3_tom.common.evaluation import RunTable
 from sb3_tom.common.model_error import ERROR_COLUMNS
+from sb3_tom.common.tables import RunTable
 from sb3_tom.plots import ages, curves
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_tom.common.termination import Termination
 from sb3_tom.terminations import (
     AutoTermination,
     CallableTermination,
@@ -15,6 +14,7 @@ from sb3_tom.terminations import (
     NeverTermination,
     resolve_termination,
 )
+from sb3_tom.terminations.base import Termination
 
 HERE = __name__
 

@@ -32,7 +32,7 @@ class Termination(Plug):
 
         :param data: the N rows of the replay buffer; after a :meth:`set_rule` those that were collected since, at first none
         :param context: view of the agent
-        :return: figures for the log, by short name; None are none
+        :return: figures for the log, by short name, or None
         """
         return {}
 
