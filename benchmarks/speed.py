@@ -118,8 +118,8 @@ def run(arguments: argparse.Namespace) -> list[Row]:
     for method in ("mbpo", "mbpo_tom"):
         phases = {n_rows: speed_parts.phase_part(method, n_rows, arguments.device) for n_rows in sizes}
         measured: dict[int, list[dict[str, float]]] = {n_rows: [] for n_rows in sizes}
-        for _, (n_rows, phase) in product(range(arguments.phases), phases.items()):
-            measured[n_rows].append(phase())
+        for _, (n_rows, part) in product(range(arguments.phases), phases.items()):
+            measured[n_rows].append(part())
         for n_rows, figures in measured.items():
             medians = {name: statistics.median(figure[name] for figure in figures) for name in figures[0]}
             note = ", ".join(f"{name} {value:.1f}" for name, value in medians.items() if name != "total")

@@ -10,11 +10,12 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.sac.sac import SAC
 
+from sb3_tom.checkpoint.agent_state import restore_agent
 from sb3_tom.checkpoint.archive import write_archive
 from sb3_tom.checkpoint.arguments import SEED, different_arguments
 from sb3_tom.checkpoint.callback_state import walk
 from sb3_tom.checkpoint.files import read_checkpoint
-from sb3_tom.checkpoint.run_state import moment_of, restore_moment, restore_run, run_state
+from sb3_tom.checkpoint.run_state import moment_of, restore_moment, run_state
 
 SelfResumable = TypeVar("SelfResumable", bound="ResumableSAC")
 
@@ -79,7 +80,7 @@ class ResumableSAC(SAC):
 
     def _take_over(self, state: dict[str, Any], file: str) -> None:
         self.last_checkpoint = file
-        restore_run(self, state)
+        restore_agent(self, state["agent"])
         self.seed = state["arguments"].get(SEED, self.seed)
         self._resumption = moment_of(state)
 

@@ -1,8 +1,9 @@
 """
 The state of a run: an agent between two collections of transitions, its env, noise, clock, log, callbacks and random streams.
 
-It comes back in two steps. :func:`restore_run` fills the agent. SB3's ``learn`` then starts its clock, resets the noise, may
-reset the env and wakes the callbacks; :func:`restore_moment` undoes that at the moment at which the run was saved.
+It comes back in two steps. :func:`~sb3_tom.checkpoint.agent_state.restore_agent` fills the agent. SB3's ``learn`` then starts
+its clock, resets the noise, may reset the env and wakes the callbacks; :func:`restore_moment` undoes that at the moment at
+which the run was saved.
 """
 
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 
-from sb3_tom.checkpoint.agent_state import agent_state, restore_agent
+from sb3_tom.checkpoint.agent_state import agent_state
 from sb3_tom.checkpoint.arguments import constructor_arguments
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.callback_state import callbacks_state, restore_callbacks
@@ -62,22 +63,11 @@ def moment_of(state: State) -> State:
     return {"attributes": attributes, **{name: state[name] for name in parts}}
 
 
-def restore_run(agent: Any, state: State) -> None:
-    """
-    Fill an agent that was constructed with the same arguments.
-
-    :param agent: changes
-    :param state: from :func:`run_state`
-    :raises ValueError: if something of the state does not fit the agent
-    """
-    restore_agent(agent, state["agent"])
-
-
 def restore_moment(agent: Any, state: State, callback: BaseCallback | None) -> None:
     """
     Give env, noise, clock, log, callbacks and random streams back.
 
-    :param agent: filled by :func:`restore_run`, with its env
+    :param agent: filled by :func:`~sb3_tom.checkpoint.agent_state.restore_agent`, with its env
     :param state: from :func:`moment_of`
     :param callback: what ``learn`` made of the user's; None before ``learn``
     :raises ValueError: if the env is not made as the run's was

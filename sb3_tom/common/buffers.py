@@ -67,10 +67,8 @@ class WeightedReplayBuffer(ReplayBuffer):
         self._starts = np.zeros((n_start_observations, *self.obs_shape), dtype=np.float32)
         self._n_starts = 0
         self._expected_observations: np.ndarray | None = None
-        self._rule_began = None
-
-    _n_added = 0  # positions ever written
-    _rule_began: int | None = None  # that number when the envs' termination rule changed last; None: all rows follow it
+        self._n_added = 0  # positions ever written
+        self._rule_began: int | None = None  # that number when the termination rule changed last; None: all rows follow it
 
     def add(
         self,

@@ -86,10 +86,10 @@ class _BestMembers:
             parameter.copy_(kept)
 
 
-def _split(n_rows: int, settings: FitSettings, data: Transitions, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+def _split(data: Transitions, settings: FitSettings, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
     """Random row numbers to train on and to hold out; too few rows to hold any out serve both purposes."""
-    order = th.randperm(n_rows, generator=generator, device=data.device)
-    n_held = min(int(settings.holdout_ratio * n_rows), settings.max_holdout)
+    order = th.randperm(data.size, generator=generator, device=data.device)
+    n_held = min(int(settings.holdout_ratio * data.size), settings.max_holdout)
     if n_held == 0:
         return order, order
     return order[n_held:], order[:n_held]
@@ -128,7 +128,7 @@ def fit_by_gradient(
     :return: best held-out error per member ``[E]``; figures for the log
     :raises DivergenceError: if a step has overflowed; the model is then not usable
     """
-    train_rows, held_rows = _split(data.size, settings, data, context.generator)
+    train_rows, held_rows = _split(data, settings, context.generator)
     held, held_weights = data.rows(held_rows), weights[held_rows]
     train_weights = weights[train_rows]
     if not bool(train_weights.sum() > 0):  # all of the weight fell into the held-out rows

@@ -9,8 +9,8 @@ import torch as th
 PolicyFunction = Callable[[th.Tensor], tuple[th.Tensor, th.Tensor]]
 """``policy(observations [B, O]) -> (actions [B, A] in [-1, 1], log_prob [B, 1])``, sampled and differentiable."""
 
-SeveralActions = Callable[[th.Tensor, int], th.Tensor]
-"""``several(observations [B, O], n) -> actions [B, n, A]``, n samples of the policy at each row."""
+ActionSampler = Callable[[th.Tensor, int], th.Tensor]
+"""``sampler(observations [B, O], n) -> actions [B, n, A]``, n samples of the policy at each row."""
 
 ValueFunction = Callable[[th.Tensor, th.Tensor], th.Tensor]
 """``values(observations [B, O], actions [B, A]) -> [C, B]``, the values of the C critics, differentiable."""
@@ -85,7 +85,7 @@ class Context:
     :param gamma: discount factor
     :param policy_version: version that the agent stamps on new transitions now
     :param generator: the only source of randomness of a plug, on the device of the data
-    :param several: samples several actions at a row with one pass through the policy, or None if it cannot
+    :param action_sampler: samples several actions at a row with one pass through the policy, or None if it cannot
     :param n_envs: environments whose rows alternate in the data: a trajectory goes on at the row that many rows later
     """
 
@@ -94,7 +94,7 @@ class Context:
     gamma: float
     policy_version: int
     generator: th.Generator
-    several: SeveralActions | None = None
+    action_sampler: ActionSampler | None = None
     n_envs: int = 1
 
     def sample_actions(self, observations: th.Tensor, n_actions: int) -> th.Tensor:
@@ -105,7 +105,7 @@ class Context:
         :param n_actions: number n of samples
         :return: ``[B, n, A]``, in [-1, 1]
         """
-        if self.several is not None:
-            return self.several(observations, n_actions)
+        if self.action_sampler is not None:
+            return self.action_sampler(observations, n_actions)
         actions, _ = self.policy(observations.repeat_interleave(n_actions, dim=0))
         return actions.unflatten(0, (observations.shape[0], n_actions))

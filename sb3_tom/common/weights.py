@@ -17,20 +17,20 @@ def effective_sample_size(weights: th.Tensor) -> th.Tensor:
     return weights.sum().square() / (weights.square().sum() * weights.numel())
 
 
-def usable_weights(raw: th.Tensor, weighter: Weighter, rows: int) -> th.Tensor:
+def usable_weights(raw: th.Tensor, weighter: Weighter, n_rows: int) -> th.Tensor:
     """
     Validate, then mean-normalise, cut at ``max_weight``, renormalise, mix with uniform, hold the ESS floor. The cut comes
     before the last normalisation: a policy that visits 2 % of the data needs weights of 50, which no bound may forbid.
 
     :param raw: what ``weighter.weights`` returned
     :param weighter: its bounds are read
-    :param rows: number N of rows that were weighed
+    :param n_rows: number N of rows that were weighed
     :return: float32 ``[N]`` with mean 1
     :raises ValueError: if the weights have a wrong shape; a DivergenceError if they are negative, not finite, or all zero
     """
     name = type(weighter).__name__
-    if raw.shape != (rows,):
-        raise ValueError(f"{name}.weights returned the shape {tuple(raw.shape)}; it must be [N] = ({rows},)")
+    if raw.shape != (n_rows,):
+        raise ValueError(f"{name}.weights returned the shape {tuple(raw.shape)}; it must be [N] = ({n_rows},)")
     weights = raw.detach().double()
     if not bool(th.isfinite(weights).all()) or bool((weights < 0).any()):
         raise DivergenceError(

@@ -39,10 +39,10 @@ class CountedSAC(GuardedSAC):
         self._collected = result.episode_timesteps
         return result
 
-    def _due_updates(self, gradient_steps: int) -> int:
+    def _take_due_updates(self, gradient_steps: int) -> int:
         """
         :param gradient_steps: what SB3 asks ``train`` for; with ``self.gradient_steps=-1`` the transitions just collected
-        :return: what to make of it; with ``self.gradient_steps=-1`` by the true ratio, fractions carried on
+        :return: gradient steps to make now; with ``self.gradient_steps=-1`` by the true ratio, fractions carried on
         """
         if self._trained_transitions == 0:
             self._earlier_updates = self._updates_made()

@@ -155,8 +155,8 @@ class GuardedSAC(PluggedSAC):
     def _record(self, group: str, figures: Mapping[str, float]) -> None:
         """Check losses and errors, log, and judge the health of what they describe."""
         check_magnitudes({f"{group}/{name}": value for name, value in figures.items() if name.endswith(("loss", "error"))})
-        super()._record(group, figures)
-        super()._record("health", self.health.judge(group, figures, self))
+        self._log(group, figures)
+        self._log("health", self.health.judge(group, figures, self))
 
     def _whereabouts(self) -> str:
         checkpoint = f"last checkpoint: {self.last_checkpoint}" if self.last_checkpoint else "no checkpoint was written"

@@ -51,13 +51,13 @@ class Health:
         :param agent: read only
         :return: figures for the log, under ``health/``
         """
-        if group == "weighter":
-            return self._weights(figures, agent)
-        if group == "model":
-            return self._termination(agent)
-        if group == "rollout_model":
-            return self._imagination(figures, agent)
-        return self._critics(figures, agent)
+        judges = {
+            "weighter": self._weights,
+            "model": self._termination,
+            "rollout_model": self._imagination,
+            "train": self._critics,
+        }
+        return judges[group](figures, agent)
 
     def _warn(self, sign: str, value: float, limit: float, agent: "GuardedSAC", text: str) -> None:
         if sign in self.warned:
@@ -75,7 +75,7 @@ class Health:
         return {"effective_rows": effective}
 
     @th.no_grad()
-    def _termination(self, agent: "GuardedSAC") -> dict[str, float]:
+    def _termination(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
         """Share of mistakes among the newest rows that terminated or were said to."""
         self._reward_bound = _largest_reward(agent)
         buffer = agent.replay_buffer
@@ -95,8 +95,6 @@ class Health:
 
     def _imagination(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
         """How far the imagined returns lie outside of the range of the real ones, relative to its width."""
-        if "return_low" not in figures:  # offline, a rollout of the user's own
-            return {}
         low, high = return_range(agent.replay_buffer, int(figures["scheduled_length"]))
         width = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-8)
         excess = max(figures["return_high"] - high, low - figures["return_low"], 0.0) / width

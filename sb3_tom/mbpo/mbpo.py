@@ -182,7 +182,7 @@ class MBPO(CountedSAC):
             self.fit_weights()
             self.fit_model()
             self.imagine()
-        self.train_policy(self._due_updates(gradient_steps), batch_size)
+        self.train_policy(self._take_due_updates(gradient_steps), batch_size)
 
     @guarded("weighter")
     @fast_matmul()

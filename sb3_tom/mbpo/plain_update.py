@@ -38,11 +38,11 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
     return linear if plain else []  # type: ignore[return-value]
 
 
-def is_plain(policy: SACPolicy) -> bool:
+def has_plain_networks(policy: SACPolicy) -> bool:
     """
     Whether :class:`PlainSACUpdate` computes what autograd would.
 
-    :param policy: a policy that :func:`~sb3_tom.mbpo.sac_update.covers` accepts
+    :param policy: a policy that :func:`~sb3_tom.mbpo.sac_update.is_supported` accepts
     """
     actor, critic, target = policy.actor, policy.critic, policy.critic_target
     if not all(type(module) is ContinuousCritic for module in (critic, target)):
@@ -87,7 +87,7 @@ class _Sample(NamedTuple):
 
 
 class PlainSACUpdate(SACUpdate):
-    """As :class:`SACUpdate`; its policy must satisfy :func:`is_plain`."""
+    """As :class:`SACUpdate`; its policy must satisfy :func:`has_plain_networks`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +109,8 @@ class PlainSACUpdate(SACUpdate):
             self.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.log_ent_coef)
             optimizers.append(self.ent_coef_optimizer)
         self._steppers = [stepper(optimizer) for optimizer in optimizers]
+        self._step_actor, self._step_critics, *rest = self._steppers
+        self._step_temperature = rest[0] if rest else None
 
     @property
     def is_recordable(self) -> bool:
@@ -148,20 +150,20 @@ class PlainSACUpdate(SACUpdate):
 
     def _update_temperature(self, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """As the general one, with a gradient that stays where it is."""
-        if self.log_ent_coef is None or self.ent_coef_optimizer is None:
+        if self.log_ent_coef is None or self._step_temperature is None:
             return super()._update_temperature(log_prob)
         ent_coef = self.log_ent_coef.exp()
         gradient = -(log_prob + self.target_entropy).mean()
         loss = self.log_ent_coef * gradient
         self._temperature_gradient.copy_(gradient)
-        self._steppers[2]()
+        self._step_temperature()
         return ent_coef, loss
 
     def _fit_critics(self, inputs: th.Tensor, targets: th.Tensor) -> th.Tensor:
         layers = self._critic.forward(inputs)
         errors = layers[-1] - targets
         self._critic.backward(layers, errors / targets.shape[0])
-        self._steppers[1]()
+        self._step_critics()
         return 0.5 * errors.square().sum() / targets.shape[0]
 
     def _improve_actor(
@@ -180,7 +182,7 @@ class PlainSACUpdate(SACUpdate):
         by_mean = by_action * sample.slope
         by_log_std = (by_mean * sample.shift - share).masked_fill_(sample.bounded, 0.0)
         self._actor.backward(layers, th.cat([by_mean, by_log_std], dim=1).unsqueeze(0))
-        self._steppers[0]()
+        self._step_actor()
         return (ent_coef * sample.log_prob - values[0]).mean()
 
 

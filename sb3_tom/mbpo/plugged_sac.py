@@ -82,9 +82,6 @@ class PluggedSAC(ResumableSAC):
         """Sizes of an observation and of an action."""
         return self.observation_space.shape[0], self.action_space.shape[0]  # type: ignore[index]
 
-    def _record(self, group: str, figures: Mapping[str, float]) -> None:
-        self._log(group, figures)
-
     def _log(self, group: str, figures: Mapping[str, float], exclude: str | tuple[str, ...] | None = None) -> None:
         if hasattr(self, "_logger"):  # the offline verbs work before the first learn
             for name, value in figures.items():

@@ -14,8 +14,8 @@ from sb3_tom.common.recording import records
 from sb3_tom.common.types import Context, PolicyFunction
 from sb3_tom.common.units import policy_units
 from sb3_tom.mbpo.graphed_update import GraphedUpdate, graphed
-from sb3_tom.mbpo.plain_update import PlainSACUpdate, is_plain
-from sb3_tom.mbpo.sac_update import SQUASH_EPSILON, Losses, SACUpdate, covers, fuse, sample_squashed
+from sb3_tom.mbpo.plain_update import PlainSACUpdate, has_plain_networks
+from sb3_tom.mbpo.sac_update import SQUASH_EPSILON, Losses, SACUpdate, fuse, is_supported, sample_squashed
 
 if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
@@ -40,7 +40,7 @@ def make_context(agent: "MBPO", policy: PolicyFunction | None = None) -> Context
     def sample_action(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return draw(agent.actor, units.observations(observations), noise(observations.shape[0]))
 
-    def several(observations: th.Tensor, n_actions: int) -> th.Tensor:
+    def sample_actions(observations: th.Tensor, n_actions: int) -> th.Tensor:
         rows_first = noise(observations.shape[0], n_actions)
         actions, _ = draw(agent.actor, units.observations(observations), rows_first.transpose(0, 1))
         return actions.transpose(0, 1)
@@ -48,9 +48,16 @@ def make_context(agent: "MBPO", policy: PolicyFunction | None = None) -> Context
     def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         return th.cat(agent.critic(units.observations(observations), actions), dim=1).t()
 
-    knows_several = policy is None and draw is not _sample_by_itself
-    view = (agent.gamma, agent.policy_version, agent.generator)
-    return Context(policy or sample_action, values, *view, several if knows_several else None, agent.replay_buffer.n_envs)
+    in_one_pass = policy is None and draw is not _sample_by_itself
+    return Context(
+        policy=policy or sample_action,
+        values=values,
+        gamma=agent.gamma,
+        policy_version=agent.policy_version,
+        generator=agent.generator,
+        action_sampler=sample_actions if in_one_pass else None,
+        n_envs=agent.replay_buffer.n_envs,
+    )
 
 
 def _action_sampler(agent: "MBPO") -> Callable[[Actor, th.Tensor, th.Tensor], tuple[th.Tensor, th.Tensor]]:
@@ -105,7 +112,7 @@ def update_policy(agent: "MBPO", batches: MixedBatches, gradient_steps: int, bat
     :raises DivergenceError: naming the network
     """
     before = network_sizes(agent)
-    if not covers(agent.policy):
+    if not is_supported(agent.policy):
         return _checked(_sb3_update(agent, batches, gradient_steps, batch_size), before, agent)
     agent.policy.set_training_mode(True)
     optimizers = [agent.actor.optimizer, agent.critic.optimizer]
@@ -128,7 +135,7 @@ def update_policy(agent: "MBPO", batches: MixedBatches, gradient_steps: int, bat
 
 def _make_update(agent: "MBPO") -> SACUpdate | GraphedUpdate:
     """The fastest update that is right for the agent's policy and device."""
-    kind = PlainSACUpdate if is_plain(agent.policy) else SACUpdate
+    kind = PlainSACUpdate if has_plain_networks(agent.policy) else SACUpdate
     update = kind(
         agent.policy,
         agent.log_ent_coef,
@@ -173,12 +180,15 @@ def _checked(figures: dict[str, th.Tensor], before: dict[str, th.Tensor], agent:
     :raises DivergenceError: naming the network
     """
     after = network_sizes(agent)
-    values = th.stack([*before.values(), *figures.values(), *after.values()]).tolist()
-    check_magnitudes(dict(zip(before, values, strict=False)))
-    read = dict(zip(figures, values[len(before) :], strict=False))
+    groups = (before, figures, after)
+    values = th.stack([value for group in groups for value in group.values()]).cpu().split([len(group) for group in groups])
+    sizes_before, read, sizes_after = (
+        dict(zip(group, part.tolist(), strict=True)) for group, part in zip(groups, values, strict=True)
+    )
+    check_magnitudes(sizes_before)
     titles = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
     check_magnitudes({title: read[name] for name, title in titles.items()})
-    check_magnitudes(dict(zip(after, values[len(before) + len(figures) :], strict=True)))
+    check_magnitudes(sizes_after)
     return {name: value for name, value in read.items() if name != "ent_coef_loss" or agent.ent_coef_optimizer is not None}
 
 

@@ -45,7 +45,7 @@ def sample_squashed(actor: Actor, observations: th.Tensor, noise: th.Tensor) -> 
     return actions, log_prob.sum(dim=-1, keepdim=True)
 
 
-def covers(policy: SACPolicy) -> bool:
+def is_supported(policy: SACPolicy) -> bool:
     """
     Whether :class:`SACUpdate` does what SB3's ``train`` would: not with gSDE (another distribution), nor with batch
     normalisation (running statistics are copied to the targets), nor with features shared by actor and critic.
@@ -133,9 +133,8 @@ class SACUpdate:
     ) -> th.Tensor:
         """Entropy-regularised value of the actor's own actions; the critics are constants here."""
         policy = self.policy
-        trained = [
-            parameter for parameter in self._critic_parameters if parameter.requires_grad
-        ]  # a user may have frozen some
+        # A user may have frozen some
+        trained = [parameter for parameter in self._critic_parameters if parameter.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)
         values = th.cat(policy.critic(observations, actions), dim=1).amin(dim=1, keepdim=True)

@@ -108,9 +108,9 @@ class LearnedTermination(Termination):
         :return: ``terminal_share``; if there are terminal rows also ``loss`` with its penalty, and ``recall`` and
             ``precision`` on the data
         """
-        rows = _Rows(data, context.generator)
+        rows = _RowsByClass(data, context.generator)
         learned = self.trained * self.threshold.isfinite()
-        terminals, warm = th.stack((rows.terminals.float(), learned[0])).tolist()
+        terminals, warm = th.stack((rows.n_terminal.float(), learned[0])).tolist()
         if terminals == data.size:
             self.threshold.fill_(-th.inf)
             self.trained.fill_(1.0)
@@ -124,7 +124,7 @@ class LearnedTermination(Termination):
         return {"terminal_share": terminals / data.size, **dict(zip(("loss", "recall", "precision"), figures, strict=True))}
 
     @th.no_grad()
-    def _normalise(self, rows: "_Rows", keep_function: bool) -> None:
+    def _normalise(self, rows: "_RowsByClass", keep_function: bool) -> None:
         """Standardise; ``keep_function`` changes the first layer such that the network stays the same function."""
         features, size = rows.sample(SAMPLE_SIZE), rows.observation_dim
         scale, mean = th.std_mean(features, dim=0, correction=0)
@@ -140,12 +140,12 @@ class LearnedTermination(Termination):
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 
-    def _train(self, rows: "_Rows", steps: int) -> th.Tensor:
+    def _train(self, rows: "_RowsByClass", steps: int) -> th.Tensor:
         half = self.batch_size // 2
         signs = th.ones(2 * half, 1, device=self.mean.device)
         signs[:half] = -1.0
         loss = th.zeros((), device=self.mean.device)
-        lasso = self.group_lasso / rows.terminals.sqrt()
+        lasso = self.group_lasso / rows.n_terminal.sqrt()
         terminal = rows.draw_terminal((steps, half))
 
         def penalised(features: th.Tensor) -> th.Tensor:
@@ -161,7 +161,7 @@ class LearnedTermination(Termination):
         return loss
 
     @th.no_grad()
-    def _draw_hard(self, rows: "_Rows", shape: tuple[int, int]) -> th.Tensor:
+    def _draw_hard(self, rows: "_RowsByClass", shape: tuple[int, int]) -> th.Tensor:
         """Indices of non-terminal rows: half uniform, half by the network's probability of calling them terminal."""
         pool = rows.draw_other((POOL_SIZE,))
         mistakes = th.sigmoid(self._logits(rows.features(pool)).squeeze(-1)).double()
@@ -169,20 +169,20 @@ class LearnedTermination(Termination):
         return pool[th.searchsorted(cumulative, rows.uniform(shape) * cumulative[-1]).clamp(max=POOL_SIZE - 1)]
 
     @th.no_grad()
-    def _set_threshold(self, rows: "_Rows") -> tuple[th.Tensor, th.Tensor]:
+    def _set_threshold(self, rows: "_RowsByClass") -> tuple[th.Tensor, th.Tensor]:
         """Set the threshold that as many rows exceed as are terminal, and return recall and precision there."""
-        counts = th.stack((rows.terminals, rows.data.size - rows.terminals)).double() / SAMPLE_SIZE
+        counts = th.stack((rows.n_terminal, rows.data.size - rows.n_terminal)).double() / SAMPLE_SIZE
         indices = th.stack((rows.draw_terminal((SAMPLE_SIZE,)), rows.draw_other((SAMPLE_SIZE,))))
         logits = self._logits(rows.features(indices)).squeeze(-1)
         order = logits.reshape(-1).argsort(descending=True)
         exceeding = counts.repeat_interleave(SAMPLE_SIZE)[order].cumsum(0)
-        last = th.searchsorted(exceeding, rows.terminals.double()).clamp(max=2 * SAMPLE_SIZE - 1)
+        last = th.searchsorted(exceeding, rows.n_terminal.double()).clamp(max=2 * SAMPLE_SIZE - 1)
         self.threshold.copy_(logits.reshape(-1)[order[last]])
         hits, false_alarms = ((logits > self.threshold).double().sum(1) * counts).unbind()
-        return hits / rows.terminals, hits / (hits + false_alarms).clamp(min=1.0)
+        return hits / rows.n_terminal, hits / (hits + false_alarms).clamp(min=1.0)
 
 
-class _Rows:
+class _RowsByClass:
     """
     Random rows of the data by class, with replacement and without a host read.
 
@@ -196,7 +196,7 @@ class _Rows:
         self.observation_dim = data.observations.shape[1]
         self._terminal_rank = (data.terminated.reshape(-1) > 0.5).cumsum(0)
         self._other_rank = th.arange(1, data.size + 1, device=data.device) - self._terminal_rank
-        self.terminals = self._terminal_rank[-1]
+        self.n_terminal = self._terminal_rank[-1]
 
     def features(self, indices: th.Tensor) -> th.Tensor:
         """The network's inputs, raw."""

@@ -49,17 +49,25 @@ class TransitionDiscriminator(nn.Module):
             self.encoder = mlp((sum(sizes), width), nn.Tanh)
         self.head = nn.Sequential(mlp((width, *hidden), nn.Tanh), nn.Linear((width, *hidden)[-1], 1))
 
-    def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimiser learns: all, or the layers after the encoders."""
-        return list((self if self.settings.train_encoders else self.head).parameters())
+    def optimizer(self) -> th.optim.Optimizer:
+        """Adam over the layers that are learned: all, or those after the encoders."""
+        return th.optim.Adam(
+            (self if self.settings.train_encoders else self.head).parameters(),
+            lr=self.settings.discriminator_learning_rate,
+            weight_decay=self.settings.discriminator_weight_decay,
+            fused=True,
+        )
 
     def features(self, data: Transitions) -> th.Tensor:
         """
         :param data: B rows
         :return: ``[B, 2 O + A]``, the inputs of the network
         """
+        return self.standardizer(self._columns(data))
+
+    def _columns(self, data: Transitions) -> th.Tensor:
         outcome = data.next_observations - data.observations if self.settings.delta_input else data.next_observations
-        return self.standardizer(th.cat([data.observations, data.actions, outcome], dim=-1))
+        return th.cat([data.observations, data.actions, outcome], dim=-1)
 
     def forward(self, features: th.Tensor) -> th.Tensor:
         """
@@ -90,7 +98,7 @@ class TransitionDiscriminator(nn.Module):
 
         :param data: N rows of the buffer
         :param recent: footprint of the current policy
-        :param optimizer: over :meth:`trained_parameters`
+        :param optimizer: from :meth:`optimizer`
         :param generator: source of randomness
         :return: figures for the log, scalars on the device
         """
@@ -98,7 +106,7 @@ class TransitionDiscriminator(nn.Module):
         reinitialize(self, generator)
         optimizer.state.clear()
         if settings.standardize:
-            self._fit_standardizer(data)
+            self.standardizer.fit(self._columns(data))
         loss = th.zeros((), device=data.device)
         with descent(optimizer, self._loss, "fit of TOM's discriminator", data.device) as descend:
             for step, batch in enumerate(self._batches(data, recent, generator)):
@@ -106,10 +114,6 @@ class TransitionDiscriminator(nn.Module):
                 set_learning_rate(optimizer, settings.discriminator_learning_rate * remaining)
                 loss = descend(*batch)
         return {"discriminator_loss": loss}
-
-    def _fit_standardizer(self, data: Transitions) -> None:
-        outcome = data.next_observations - data.observations if self.settings.delta_input else data.next_observations
-        self.standardizer.fit(th.cat([data.observations, data.actions, outcome], dim=-1))
 
     def _batches(self, data: Transitions, recent: Transitions, generator: th.Generator) -> "Iterator[tuple[th.Tensor, ...]]":
         """What :meth:`_loss` takes at each step: features of equally many rows of ``recent`` and of the buffer."""

@@ -107,13 +107,6 @@ class FlowDual(nn.Module):
         """
         return self.standardizer(th.cat([observations, actions], dim=-1))
 
-    def gamma(self, context: Context) -> float:
-        """Discount of the occupancies."""
-        gamma = context.gamma if self.settings.occupancy_gamma is None else self.settings.occupancy_gamma
-        if self.settings.terminal == "mask" and gamma >= 1.0:
-            raise ValueError(f"gamma={gamma!r} is not allowed with terminal='mask'; give an occupancy_gamma in [0, 1)")
-        return gamma
-
     @th.no_grad()
     def reset(self, optimizer: th.optim.Optimizer, generator: th.Generator) -> None:
         """
@@ -146,7 +139,7 @@ class FlowDual(nn.Module):
         :param context: view of the agent
         :return: figures for the log, scalars on the device
         """
-        settings, gamma = self.settings, self.gamma(context)
+        settings, gamma = self.settings, self.settings.discount(context.gamma)
         if not settings.q_persistent:
             self.reset(optimizer, context.generator)
         if settings.standardize:
@@ -174,7 +167,7 @@ class FlowDual(nn.Module):
         settings = self.settings
         for number, (pool, rows) in enumerate(self._pools(data, log_ratio, context)):
             if settings.mass_shift and number == 0:
-                self._solve_shift(pool, starts, self.gamma(context))
+                self._solve_shift(pool, starts, self.settings.discount(context.gamma))
             start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
             for chosen, chosen_starts in zip(rows, start_rows, strict=True):
                 yield starts[chosen_starts], *(part[chosen] for part in pool)
@@ -185,7 +178,7 @@ class FlowDual(nn.Module):
         """Eq. 16 on given rows as a function of the present network, with the shift that is best for them."""
         rows = th.randint(data.size, (_HELD_OUT,), generator=context.generator, device=data.device)
         pool = self._pool(data if data.size <= _HELD_OUT else data.rows(rows), log_ratio, context)
-        gamma = self.gamma(context)
+        gamma = self.settings.discount(context.gamma)
         mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
 
         @th.no_grad()
@@ -207,7 +200,7 @@ class FlowDual(nn.Module):
         :param context: view of the agent
         :return: w ``[N]``, float64
         """
-        gamma = self.gamma(context)
+        gamma = self.settings.discount(context.gamma)
         y = th.cat([self._chunk_residuals(part, log_ratio, context, gamma) for part in data.split(self._at_once)]).double()
         if self.settings.mass_shift:
             mass = functional.mass_coefficients(data.terminated.squeeze(-1).double(), gamma, self.settings.terminal)

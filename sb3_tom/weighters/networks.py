@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch as th
 from torch import nn
 
+from sb3_tom.common.scales import varies
+
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
     """
@@ -60,10 +62,9 @@ class Standardizer(nn.Module):
         :param columns: ``[N, D]``; a constant column gets the scale 1
         """
         columns = columns.double()  # float32 sums of squares lose what is left of a large mean
-        mean, std = columns.mean(0), columns.std(0, correction=0)
-        constant = std <= 1e-6 * mean.abs().clamp(min=1e-6)
-        self.mean.copy_(mean)
-        self.std.copy_(th.where(constant, th.ones_like(std), std))
+        std = columns.std(0, correction=0)
+        self.mean.copy_(columns.mean(0))
+        self.std.copy_(th.where(varies(std, columns.abs().amax(0)), std, 1.0))
         self.limit.fill_(self.bound)
 
     def forward(self, columns: th.Tensor) -> th.Tensor:

@@ -39,12 +39,7 @@ class RatioWeighter(Weighter):
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create network and optimiser; see :meth:`Plug.build`."""
         self.discriminator = TransitionDiscriminator(observation_dim, action_dim, self.settings)
-        self.discriminator_optimizer = th.optim.Adam(
-            self.discriminator.trained_parameters(),
-            lr=self.settings.discriminator_learning_rate,
-            weight_decay=self.settings.discriminator_weight_decay,
-            fused=True,
-        )
+        self.discriminator_optimizer = self.discriminator.optimizer()
         self.register_buffer("ready", th.zeros(()))
 
     def fit(

@@ -103,6 +103,18 @@ class TOMSettings:
         check_choice("terminal", self.terminal, TERMINAL)
         self._check_combinations()
 
+    def discount(self, gamma: float) -> float:
+        """
+        Discount of the occupancies.
+
+        :param gamma: the agent's
+        :raises ValueError: if mass that leaks at terminations would leave none in the long run
+        """
+        chosen = gamma if self.occupancy_gamma is None else self.occupancy_gamma
+        if self.terminal == "mask" and chosen >= 1.0:
+            raise ValueError(f"gamma={chosen!r} is not allowed with terminal='mask'; give an occupancy_gamma in [0, 1)")
+        return chosen
+
     def _replace(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 

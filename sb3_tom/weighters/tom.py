@@ -58,12 +58,7 @@ class TOMWeighter(Weighter):
         settings = self.settings
         if settings.discriminator:
             self.discriminator = TransitionDiscriminator(observation_dim, action_dim, settings)
-            self.discriminator_optimizer = th.optim.Adam(
-                self.discriminator.trained_parameters(),
-                lr=settings.discriminator_learning_rate,
-                weight_decay=settings.discriminator_weight_decay,
-                fused=True,
-            )
+            self.discriminator_optimizer = self.discriminator.optimizer()
         else:
             self.footprint = Footprint(observation_dim, action_dim)
         self.dual = FlowDual(observation_dim, action_dim, self.divergence, settings)
@@ -72,9 +67,7 @@ class TOMWeighter(Weighter):
 
     def check_gamma(self, gamma: float) -> None:
         """With ``terminal="mask"`` the mass that leaks needs a discount below 1; see :meth:`Weighter.check_gamma`."""
-        occupancy_gamma = gamma if self.settings.occupancy_gamma is None else self.settings.occupancy_gamma
-        if self.settings.terminal == "mask" and occupancy_gamma >= 1.0:
-            raise ValueError(f"gamma={gamma!r} is not allowed with terminal='mask'; give an occupancy_gamma in [0, 1)")
+        self.settings.discount(gamma)
 
     def fit(
         self,

@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3 import SAC
 from torch import nn
 
-from sb3_tom.mbpo.plain_update import PlainSACUpdate, is_plain
+from sb3_tom.mbpo.plain_update import PlainSACUpdate, has_plain_networks
 from sb3_tom.mbpo.sac_update import SACUpdate
 from tests.mbpo.oracle import largest_relative_error, make_batches, make_sac, make_update, run_fast, run_sb3, state
 from tests.mbpo.small import small_agent
@@ -98,9 +98,9 @@ CHANGES: dict[str, Callable[[SAC], Any]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_whatever_is_not_plain_is_left_to_autograd(change: Callable[[SAC], Any]) -> None:
     agent = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10)
-    assert is_plain(agent.policy)
+    assert has_plain_networks(agent.policy)
     change(agent)
-    assert not is_plain(agent.policy)
+    assert not has_plain_networks(agent.policy)
 
 
 @pytest.mark.parametrize(("activation", "kind"), [(nn.ReLU, PlainSACUpdate), (nn.ELU, SACUpdate)])

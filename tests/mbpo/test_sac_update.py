@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from stable_baselines3 import SAC
 
-from sb3_tom.mbpo.sac_update import SACUpdate, covers, fuse
+from sb3_tom.mbpo.sac_update import SACUpdate, fuse, is_supported
 from tests.mbpo.oracle import largest_relative_error, make_batches, make_sac, make_update, run_fast, run_sb3, state
 
 
@@ -61,13 +61,13 @@ def test_losses_are_those_that_sb3_logs(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_covers_only_what_it_repeats() -> None:
-    assert covers(make_sac(th.float32).policy)
-    assert not covers(SAC("MlpPolicy", "Pendulum-v1", use_sde=True, buffer_size=10).policy)
+    assert is_supported(make_sac(th.float32).policy)
+    assert not is_supported(SAC("MlpPolicy", "Pendulum-v1", use_sde=True, buffer_size=10).policy)
     shared = SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"share_features_extractor": True}, buffer_size=10)
-    assert not covers(shared.policy)
+    assert not is_supported(shared.policy)
     normed = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10)
     normed.critic.q_networks[0].append(th.nn.BatchNorm1d(1))
-    assert not covers(normed.policy)
+    assert not is_supported(normed.policy)
 
 
 def test_fuse_leaves_a_users_choice() -> None:

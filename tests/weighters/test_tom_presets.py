@@ -86,7 +86,7 @@ def test_official_discriminator_keeps_its_encoders() -> None:
 
 def test_default_learns_its_first_layer() -> None:
     tom = built()
-    assert len(tom.discriminator.trained_parameters()) == len(list(tom.discriminator.parameters()))
+    assert len(tom.discriminator_optimizer.param_groups[0]["params"]) == len(list(tom.discriminator.parameters()))
 
 
 def test_what_the_discriminators_see() -> None:
