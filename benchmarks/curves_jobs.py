@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from curves_methods import MODEL_FREE, SURVIVE, TASKS, TOM_VARIANTS
+from curves_methods import ABLATIONS, METHODS, TASKS, Method
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # The code that runs is the checkout's, whose commit is recorded, whatever is installed.
@@ -47,15 +47,13 @@ class Job:
         return f"{self.method}_seed{self.seed}"
 
     @property
-    def is_model_based(self) -> bool:
-        """Whether the agent is an MBPO."""
-        return self.method not in MODEL_FREE
+    def compared(self) -> Method:
+        """What the method's name stands for."""
+        return (METHODS | ABLATIONS)[self.method]
 
     def yaml_entry(self) -> dict[str, Any]:
-        """The task's entry of the YAML file of the method; a model-free method shares MBPO's warm-up and env."""
-        algorithm = "_".join(self.method.split("_")[:2]) if "_" in self.method else "mbpo"
-        path = ROOT / "hyperparams" / f"{algorithm}.yml"
-        entries = yaml.safe_load((path if path.exists() else ROOT / "hyperparams" / "mbpo.yml").read_text())
+        """The task's entry of the YAML file of the method."""
+        entries = yaml.safe_load((ROOT / "hyperparams" / self.compared.yaml_file).read_text())
         return entries.get(self.task, entries["default"])
 
     def env_kwargs(self) -> dict[str, Any]:
@@ -66,13 +64,9 @@ class Job:
         """Arguments of the agent besides policy, env and seed; SAC and CrossQ keep their own defaults but for the warm-up."""
         settings = {name: value for name, value in self.yaml_entry().items() if name not in ZOO_KEYS}
         settings |= TASKS[self.task].settings
-        if not self.is_model_based:
+        if not self.compared.is_model_based:
             return {"learning_starts": settings["learning_starts"]} | self.overrides
-        weighter = "tom" if "_tom" in self.method else "pmac" if "_pmac" in self.method else "uniform"
-        variant = TOM_VARIANTS.get(self.method.removeprefix("mbpo_tom_"), {}) if weighter == "tom" else {}
-        if self.method.endswith("_survive"):
-            variant = {"objective": SURVIVE, "objective_kwargs": {"bonus": TASKS[self.task].bonus}}
-        return settings | {"weighter": weighter} | variant | self.overrides
+        return settings | self.compared.settings(TASKS[self.task]) | self.overrides
 
 
 def make_env(job: Job) -> Callable[[], Any]:
@@ -84,7 +78,7 @@ def make_env(job: Job) -> Callable[[], Any]:
 
 def make_agent(job: Job) -> Any:
     """The agent of a job."""
-    module, name = ("sb3_tom", "MBPO") if job.is_model_based else MODEL_FREE[job.method]
+    module, _, name = job.compared.agent.partition(":")
     agent_class = getattr(import_module(module), name)
     return agent_class("MlpPolicy", make_env(job)(), seed=job.seed, device="cpu", **job.agent_kwargs())
 
@@ -98,9 +92,9 @@ def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
     threshold, make = TASKS[job.task].reward_threshold, make_env(job)
     path = folder / f"{job.name}.csv"
     callbacks: list[Any] = [LearningCurveCallback(make, path, job.eval_freq, reward_threshold=threshold, verbose=1, **labels)]
-    if job.is_model_based and "_" in job.method:
+    if job.compared.weighter != "uniform":
         callbacks.append(WeightByAgeCallback(folder / f"{job.name}_weight_by_age.csv", **labels))
-    if job.is_model_based and model_error:
+    if job.compared.is_model_based and model_error:
         callbacks.append(ModelErrorCallback(make, folder / f"{job.name}_model_error.csv", 1_000, **labels))
     return callbacks
 
@@ -129,7 +123,7 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
     agent = make_agent(job)
     agent.set_logger(configure(str(run_folder), ["csv"]))
     callbacks = make_callbacks(job, folder, model_error)
-    if job.is_model_based:
+    if job.compared.is_model_based:
         callbacks.append(ResumeCallback(run_folder / "checkpoints", job.eval_freq))
         if has_checkpoint(job, runs):
             agent.load_checkpoint(run_folder / "checkpoints")

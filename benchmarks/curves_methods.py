@@ -3,8 +3,40 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-MODEL_FREE = {"sac": ("stable_baselines3", "SAC"), "crossq": ("sb3_contrib", "CrossQ")}
-"""Module and class of the methods without a model."""
+MBPO = "sb3_tom:MBPO"
+SURVIVE = "sb3_tom.objectives.survive:SurviveBonusObjective"
+
+
+@dataclass(frozen=True)
+class Method:
+    """
+    An agent to compare.
+
+    :param agent: ``"module:Class"``; one without a model keeps its package's settings, but for the warm-up
+    :param weighter: of an MBPO
+    :param changes: settings of an MBPO in place of those of its YAML file
+    :param survive: the model is told the task's survive bonus instead of learning it
+    """
+
+    agent: str = MBPO
+    weighter: str = "uniform"
+    changes: dict[str, Any] = field(default_factory=dict)
+    survive: bool = False
+
+    @property
+    def is_model_based(self) -> bool:
+        """Whether the agent is an MBPO."""
+        return self.agent == MBPO
+
+    @property
+    def yaml_file(self) -> str:
+        """Name of the file below ``hyperparams`` that has the settings, or the warm-up and the environment's."""
+        return "mbpo.yml" if self.weighter == "uniform" else f"mbpo_{self.weighter}.yml"
+
+    def settings(self, task: "Task") -> dict[str, Any]:
+        """What the YAML file does not have."""
+        bonus = {"objective": SURVIVE, "objective_kwargs": {"bonus": task.bonus}} if self.survive else {}
+        return {"weighter": self.weighter} | bonus | self.changes
 
 
 @dataclass(frozen=True)
@@ -76,7 +108,6 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
 """The official preset's discriminator, and its dual; what is left of it are raw inputs and constant learning rates of both."""
 
 TOM_VARIANTS: dict[str, dict[str, Any]] = {
-    "official": {"weighter_kwargs": {"preset": "official"}},
     **{name: {"weighter_kwargs": arguments} for name, arguments in OFFICIAL_PARTS.items()},
     "kl": {"weighter_kwargs": {"divergence": "kl"}},
     "mask": {"weighter_kwargs": {"terminal": "mask"}},
@@ -92,6 +123,13 @@ TOM_VARIANTS: dict[str, dict[str, Any]] = {
 }
 """TOM with a part changed; each is a method ``mbpo_tom_<name>``."""
 
-METHODS = ("sac", "crossq", "mbpo", "mbpo_pmac", "mbpo_tom", "mbpo_tom_official")
-ABLATIONS = (*(f"mbpo_tom_{name}" for name in TOM_VARIANTS if name != "official"), "mbpo_survive", "mbpo_tom_survive")
-SURVIVE = "sb3_tom.objectives.survive:SurviveBonusObjective"
+METHODS = {
+    "sac": Method("stable_baselines3:SAC"),
+    "crossq": Method("sb3_contrib:CrossQ"),
+    "mbpo": Method(),
+    "mbpo_pmac": Method(weighter="pmac"),
+    "mbpo_tom": Method(weighter="tom"),
+    "mbpo_tom_official": Method(weighter="tom", changes={"weighter_kwargs": {"preset": "official"}}),
+}
+ABLATIONS = {f"mbpo_tom_{name}": Method(weighter="tom", changes=changes) for name, changes in TOM_VARIANTS.items()}
+ABLATIONS |= {"mbpo_survive": Method(survive=True), "mbpo_tom_survive": Method(weighter="tom", survive=True)}

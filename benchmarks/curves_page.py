@@ -43,7 +43,7 @@ def write_curves(out: Path) -> Path:
 
 
 def _rank(method: str) -> tuple[int, str]:
-    return (METHODS.index(method) if method in METHODS else len(METHODS), method)
+    return ([*METHODS, method].index(method), method)
 
 
 def curves_of(rows: Rows, column: str = "return_mean") -> list[Curve]:

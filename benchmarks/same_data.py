@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from curves_jobs import ROOT, Job, make_env
-from curves_methods import ABLATIONS, METHODS, MODEL_FREE, TASKS
+from curves_methods import ABLATIONS, METHODS, TASKS
 from marked_page import write_between
 
 from sb3_tom import MBPO
@@ -34,7 +34,7 @@ from sb3_tom.plots.drawing import finish, grouped, panels, save
 
 LABELS = ("task", "run", "env_step", "rows", "near_newest", "method", "phases", "fit")
 COLUMNS = (*LABELS, "ess", "global", "local", "5_steps", "20_steps")
-MODEL_BASED = [method for method in (*METHODS, *ABLATIONS) if method not in MODEL_FREE]
+MODEL_BASED = [name for name, method in (METHODS | ABLATIONS).items() if method.is_model_based]
 KEY = ("task", "run", "env_step", "method", "phases", "fit")
 ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compounding", 5), "20_steps": ("compounding", 20)}
 N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8

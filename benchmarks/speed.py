@@ -12,7 +12,6 @@ ratios of one run are worth quoting.
 """
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import speed_parts
 import torch as th
@@ -33,9 +33,11 @@ from speed_parts import Part
 from speed_sbx import SBXProcess
 
 from sb3_tom.common.fast_matmul import onednn_is_exact
+from sb3_tom.common.tables import read_table, write_table
 
 ENSEMBLES = ((7, (200,) * 4, 256), (5, (200,) * 4, 256), (7, (200,) * 4, 64), (7, (64, 64), 256), (7, (400,) * 4, 256))
 UPDATES, MINIBATCHES, PRODUCTS = 20, 25, 200
+COLUMNS = ("part", "variant", "median", "unit", "compared", "machine", "versions")
 Row = tuple[str, str, float, str, str]
 """Part, variant, median, unit, what it is compared with: ratios to the other variants."""
 
@@ -216,7 +218,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sbx-python", help="interpreter that has sbx-rl, if this one has not")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], help="of the section of that name")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement of processes")
-    parser.add_argument("--out", type=Path, help="CSV file")
+    parser.add_argument("--out", type=Path, help="CSV file; its rows of other sections stay")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.gpu and not th.cuda.is_available():
@@ -251,10 +253,19 @@ def main() -> None:
         for part, variant, value, unit, note in found:
             print(f"{part:58s} {variant:36s} {value:9.2f} {unit:16s} {note}", flush=True)
     if arguments.out:
-        with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["part", "variant", "median", "unit", "compared", "machine", "versions"])
-            writer.writerows([*row, where, versions] for row in rows)
+        write([dict(zip(COLUMNS, (*row, where, versions), strict=True)) for row in rows], arguments.out)
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """
+    The table; what it has of parts that were not measured now stays.
+
+    :param rows: by the names of :data:`COLUMNS`
+    :param path: CSV file
+    """
+    measured = {row["part"] for row in rows}
+    others = [row for row in read_table(path) if row["part"] not in measured] if path.exists() else []
+    write_table(path, COLUMNS, [*others, *rows])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A dynamics model of one's own: a single network that predicts the mean, with one noise level per dimension."""
+"""A custom dynamics model: a single network that predicts the mean, with one noise level per dimension."""
 
 import argparse
 

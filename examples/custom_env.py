@@ -1,5 +1,5 @@
 """
-An environment of one's own, whose episodes end by a rule that MBPO does not know: it is learned from the real terminations.
+A custom environment, whose episodes end by a rule that MBPO does not know: it is learned from the real terminations.
 
 A point mass on an unstable slope has to be held near the middle; the episode ends where it leaves [-1, 1].
 """

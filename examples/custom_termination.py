@@ -1,4 +1,4 @@
-"""A termination function of one's own: what ends an episode, as a function of tensors."""
+"""A custom termination function: what ends an episode, as a function of tensors."""
 
 import argparse
 

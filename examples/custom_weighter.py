@@ -1,4 +1,4 @@
-"""A weighter of one's own: a class with one method, given to MBPO."""
+"""A custom weighter: a class with one method, given to MBPO."""
 
 import argparse
 

@@ -1,5 +1,5 @@
 """
-Search hyperparameters with Optuna in a script of one's own, with the search spaces of the RL Zoo commands.
+Search hyperparameters with Optuna in your own script, with the search spaces of the RL Zoo commands.
 
 Start it several times with the same storage, and the processes share the search. One file on a shared disk is enough for a
 few of them; a database is the way past one machine: ``--storage postgresql+psycopg://user@host/database``.

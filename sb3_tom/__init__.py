@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sb3_tom import zoo as zoo  # lets the RL Zoo find the algorithms; imports nothing of it
+from sb3_tom.common.guards import DivergenceError
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
@@ -12,6 +13,7 @@ from sb3_tom.envs import register_envs
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.mbpo.variants import MBPOPMAC, MBPOTOM
 from sb3_tom.objectives.base import ModelObjective
+from sb3_tom.terminations.base import Termination
 from sb3_tom.weighters.base import Weighter
 from sb3_tom.weighters.pmac import PMACWeighter
 from sb3_tom.weighters.tom import TOMWeighter
@@ -26,6 +28,7 @@ __all__ = [
     "MBPOPMAC",
     "MBPOTOM",
     "Context",
+    "DivergenceError",
     "DynamicsModel",
     "LinearDynamics",
     "MixtureDensityNetwork",
@@ -33,6 +36,7 @@ __all__ = [
     "PMACWeighter",
     "ProbabilisticEnsemble",
     "TOMWeighter",
+    "Termination",
     "Transitions",
     "UniformWeighter",
     "Weighter",

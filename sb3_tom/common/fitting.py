@@ -147,7 +147,7 @@ def fit_by_gradient(
             _run_epoch(step, data, rows, factors, extras)
             epoch += 1
             stale = 0 if best.update(_held_out_errors(model, held_pieces, held_weights)) else stale + 1
-    # Not a member less in silence: its best parameters would come back, but not the moments of its optimiser
+    # No member is lost silently: its best parameters would come back, but not the moments of its optimiser
     name = f"the norm of the weights of {type(model).__name__} at the end of its fit"
     check_magnitudes({name: float(magnitude(model.parameters()))})
     best.restore()

@@ -56,7 +56,7 @@ def weigh(
     :param weighter: its attributes are checked
     :param buffer: is read only; holds N rows
     :param recent: footprint of the policy, used whatever its size; None takes the newest ``recent_size`` rows, and weights of
-        1 until there are so many if the weighter needs them
+        1 until that many exist if the weighter needs them
     :param context: view of the agent
     :return: usable weights ``[N]`` and the figures of the fit
     :raises ValueError: naming what came, or what the weighter returned, and what is allowed

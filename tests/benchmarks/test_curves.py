@@ -1,6 +1,8 @@
 """The runner of learning curves: settings of the YAML files, stopped anywhere, pages that agree with their table."""
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -280,6 +282,25 @@ def test_pages_agree_with_the_table() -> None:
     assert ablations == curves_ablations.page_text(curves_ablations.ablation_runs(rows))
     for task in {row["task"] for row in rows}:
         assert (RESULTS / task / "learning_curves.png").exists()
+
+
+def documented_commands() -> list[list[str]]:
+    """The ``curves.py run`` lines of all pages, as words."""
+    text = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))))
+    lines = re.findall(r"^(?:nohup )?python benchmarks/curves\.py (run .*)$", text, flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("words", documented_commands(), ids=" ".join)
+def test_commands_of_the_pages_start_in_a_clone(words: list[str], tmp_path: Path) -> None:
+    """What is there is finished, and what is not can be begun: no command stops at a shorter run without a checkpoint."""
+    for job in curves.make_jobs(curves.parse_arguments(words)):
+        if not is_finished(job, RESULTS):
+            curves_jobs.check_kept(job, RESULTS, tmp_path)
+
+
+def test_the_pages_have_commands() -> None:
+    assert len(documented_commands()) >= 7
 
 
 def test_command_line() -> None:
