@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MBPO = "sb3_tom:MBPO"
-SURVIVE = "sb3_tom.objectives.survive:SurviveBonusObjective"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Method:
 
     def settings(self, task: "Task") -> dict[str, Any]:
         """What the YAML file does not have."""
-        bonus = {"objective": SURVIVE, "objective_kwargs": {"bonus": task.bonus}} if self.survive else {}
+        bonus = {"objective": "survive_bonus", "objective_kwargs": {"bonus": task.bonus}} if self.survive else {}
         return {"weighter": self.weighter} | bonus | self.changes
 
 

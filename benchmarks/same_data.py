@@ -150,7 +150,7 @@ def page_text(rows: Rows) -> str:
         often = f"{phases} model phase{'s' * (phases != '1')}"
         lines += [f"\n### {task}, {len(places)} buffers and policies, {often}\n"]
         lines += [
-            "| method | ess | global | local | its median | its range | better | 5 steps | 20 steps |",
+            "| method | ess | global | local | local: median | local: range | local: better | 5 steps | 20 steps |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for method in dict.fromkeys(row["method"] for row in task_rows):

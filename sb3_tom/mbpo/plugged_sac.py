@@ -43,7 +43,13 @@ CONTRACTS: dict[str, tuple[type[Plug], dict[str, str]]] = {
             "linear": "sb3_tom.dynamics.linear:LinearDynamics",
         },
     ),
-    "objective": (ModelObjective, {"likelihood": "sb3_tom.objectives.likelihood:LikelihoodObjective"}),
+    "objective": (
+        ModelObjective,
+        {
+            "likelihood": "sb3_tom.objectives.likelihood:LikelihoodObjective",
+            "survive_bonus": "sb3_tom.objectives.survive:SurviveBonusObjective",
+        },
+    ),
 }
 """For each plug that a user chooses by one argument: its contract and its aliases."""
 

@@ -56,9 +56,8 @@ def test_without_a_bonus_nothing_changes() -> None:
     assert th.equal(objective.relabel(data, context()).rewards, data.rewards)
 
 
-def test_by_its_path_and_wrong_arguments() -> None:
-    path = "sb3_tom.objectives.survive:SurviveBonusObjective"
-    agent = MBPO("MlpPolicy", "Pendulum-v1", objective=path, objective_kwargs={"bonus": 5}, buffer_size=100)
+def test_by_its_name_and_wrong_arguments() -> None:
+    agent = MBPO("MlpPolicy", "Pendulum-v1", objective="survive_bonus", objective_kwargs={"bonus": 5}, buffer_size=100)
     assert agent.objective.bonus == 5.0
     with pytest.raises(ValueError, match="bonus='a'"):
         SurviveBonusObjective("a")
