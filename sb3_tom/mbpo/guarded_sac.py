@@ -103,16 +103,26 @@ class GuardedSAC(PluggedSAC):
             origin = self._origin(parts, error)
             if origin is None:
                 raise
-            if not parts and origin is not error and self._policy_backup is not None:
-                backups.append(self._policy_backup[1])  # noticed while collecting, but the policy's own fault
             for backup in backups:
                 backup.restore()
             if weights is not None:
                 self.replay_buffer.weights[:] = weights
             self.policy_version, self._new_transitions = counters
             self.replay_buffer.policy_version = self.policy_version
-            if parts:
-                self.imagined.clear()  # imagined by what has just diverged; the next model phase fills it anew
+            self.imagined.clear()  # imagined by what has just diverged; the next model phase fills it anew
+            raise DivergenceError(f"{origin} ({self._whereabouts()})") from error
+
+    @contextmanager
+    def _guarding_collection(self) -> Iterator[None]:
+        """A divergence that is noticed in the block may be the policy's: then put it back. Say where and when."""
+        try:
+            yield
+        except ValueError as error:
+            origin = self._origin((), error)
+            if origin is None:
+                raise
+            if origin is not error and self._policy_backup is not None:
+                self._policy_backup[1].restore()
             raise DivergenceError(f"{origin} ({self._whereabouts()})") from error
 
     def _origin(self, parts: tuple[str, ...], error: ValueError) -> DivergenceError | None:
@@ -173,14 +183,14 @@ class GuardedSAC(PluggedSAC):
         return type(envs).__name__
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        with self._guarding(()):
+        with self._guarding_collection():
             result = super()._setup_learn(*args, **kwargs)
             check_rows("the first observation", self._last_obs)  # type: ignore[arg-type]
         return result
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> Any:
         """As SB3's."""
-        with self._guarding(()):
+        with self._guarding_collection():
             return super().collect_rollouts(*args, **kwargs)
 
     def _store_transition(
