@@ -80,6 +80,20 @@ def test_a_run(kwargs: dict[str, Any]) -> None:
         assert agent._n_updates > 0
 
 
+def test_functions_of_the_users_with_constants_on_the_device() -> None:
+    """They are tried where they are used."""
+    with pretended_cuda():
+        goal, limit = th.ones(1, 3, device="cuda"), th.full((1, 3), 9.0, device="cuda")
+        small_agent(
+            reward_fn=lambda observations, actions, after: -(after - goal).square().sum(1, keepdim=True),
+            termination_fn=lambda observations, actions, after: (after > limit).any(1, keepdim=True),
+            device="cuda",
+        ).learn(60)
+        elsewhere = th.ones(1, 3, device="cpu")
+        with pytest.raises(ValueError, match=r"reward_fn=.* failed on two rows of zeros"):
+            small_agent(reward_fn=lambda observations, actions, after: (after - elsewhere).sum(1, keepdim=True), device="cuda")
+
+
 def test_normalised_envs_and_the_callbacks(tmp_path: Path) -> None:
     with pretended_cuda():
         agent = small_agent(VecNormalize(make_vec_env("Pendulum-v1", 2)), weighter="pmac", device="cuda")

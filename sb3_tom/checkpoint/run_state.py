@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 
 from sb3_tom.checkpoint.agent_state import agent_state
 from sb3_tom.checkpoint.arguments import constructor_arguments
@@ -75,7 +75,7 @@ def restore_moment(agent: Any, state: State, callback: BaseCallback | None) -> N
     for name, value in state["attributes"].items():
         setattr(agent, name, value)
     _restore_env(agent, state["env"])
-    _restore_noise(agent.action_noise, state["noise"])
+    _restore_noise(agent, state["noise"])
     if callback is not None:
         agent.start_time = time.time_ns() - int(state["seconds"] * 1e9)
         _restore_log(agent, state["log"])
@@ -104,7 +104,11 @@ def _noise_state(noise: ActionNoise | None) -> list[State]:
     return [attributes_state(one, ("noises",))[0] for one in _noises(noise)]
 
 
-def _restore_noise(noise: ActionNoise | None, states: list[State]) -> None:
+def _restore_noise(agent: Any, states: list[State]) -> None:
+    noise = agent.action_noise
+    # `learn` gives each env a noise of its own: a run that was saved after it has more parts than an agent before it
+    if noise is not None and len(states) > len(_noises(noise)) and agent.env.num_envs > 1:
+        noise = agent.action_noise = VectorizedActionNoise(noise, agent.env.num_envs)
     if len(states) != len(_noises(noise)):
         raise ValueError(f"action_noise={noise!r} is not allowed; allowed: the run's, which had {len(states)} parts")
     for one, state in zip(_noises(noise), states, strict=True):

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_tom.common.diagnostics import equal_bins
 from sb3_tom.common.evaluation import evaluate
+from sb3_tom.common.labels import run_labels
 from sb3_tom.common.tables import RunTable
 from sb3_tom.common.validation import check_integer
 
@@ -247,18 +248,3 @@ def weights_newest_first(buffer: Any) -> np.ndarray:
     """
     positions = (buffer.pos - 1 - np.arange(buffer.size())) % buffer.weights.shape[0]
     return np.asarray(buffer.weights[positions], dtype=np.float64).reshape(-1)
-
-
-def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
-    """
-    Task, method and seed of a run.
-
-    :param callback: initialised, with its own ``task`` and ``method`` or None for the default
-    :param env: an environment of the task; default: the first training env
-    """
-    spec = env.spec if env is not None else callback.training_env.get_attr("spec")[0]
-    return {
-        "task": callback.task or (spec.id if spec is not None else "unknown"),
-        "method": callback.method or type(callback.model).__name__.lower(),
-        "seed": getattr(callback.model, "seed", None),
-    }

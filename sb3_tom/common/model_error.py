@@ -22,8 +22,8 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_tom.common.callbacks import run_labels
 from sb3_tom.common.evaluation import preserved_random_state
+from sb3_tom.common.labels import run_labels
 from sb3_tom.common.scales import varies
 from sb3_tom.common.tables import RunTable
 from sb3_tom.common.validation import check_integer

@@ -195,6 +195,19 @@ def counters_to_device(optimizer: th.optim.Optimizer) -> None:
             state["step"] = state["step"].to(parameter.device, th.float32)
 
 
+def set_options(optimizer: th.optim.Optimizer, learning_rate: float, weight_decays: Sequence[float]) -> None:
+    """
+    A loaded optimiser brings the options of its own run along; those that the user gives now hold.
+
+    :param optimizer: changed, before its steps are recorded
+    :param learning_rate: of all groups
+    :param weight_decays: of each of its groups
+    """
+    set_learning_rate(optimizer, learning_rate, [1.0] * len(optimizer.param_groups))
+    for group, weight_decay in zip(optimizer.param_groups, weight_decays, strict=True):
+        group["weight_decay"] = weight_decay
+
+
 def set_learning_rate(optimizer: th.optim.Optimizer, rate: float, factors: Sequence[float] = (1.0,)) -> None:
     """
     :param optimizer: changed, also while its steps are recorded

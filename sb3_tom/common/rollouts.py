@@ -17,7 +17,7 @@ _RETURNS = 10_000
 """Rollouts whose returns the log's quantiles are taken from."""
 
 RewardFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
-"""``reward_fn(observations, actions, next_observations) -> [B, 1]``, a known reward in place of the learned one."""
+"""``reward_fn(observations [B, O], actions [B, A] in [-1, 1], next_observations [B, O]) -> rewards [B, 1]``."""
 
 
 class World(NamedTuple):

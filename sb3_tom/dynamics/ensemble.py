@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_tom.common.fitting import FitSettings, fit_by_gradient
+from sb3_tom.common.recording import set_options
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
@@ -46,14 +47,6 @@ class EnsembleLinear(nn.Module):
         if members is None:
             return th.baddbmm(self.bias, inputs, self.weight)
         return th.baddbmm(self.bias[members], inputs, self.weight[members])
-
-
-def _decays(weight_decay: float | None, n_layers: int) -> list[float]:
-    if weight_decay is not None:
-        return [weight_decay] * n_layers
-    first, second, hidden, last = MBPO_WEIGHT_DECAY
-    before_last = [first, second, *[hidden] * max(n_layers - 3, 0)][: n_layers - 1]
-    return [*before_last, last]
 
 
 class ProbabilisticEnsemble(DynamicsModel):
@@ -106,12 +99,21 @@ class ProbabilisticEnsemble(DynamicsModel):
         )
         self.bounds = SoftBounds(n_targets, self.n_members)
         self.register_buffer("elites", th.arange(self.n_elites, dtype=th.float32))
+        modules = [*self.layers, self.bounds]
         groups = [
-            {"params": layer.parameters(), "weight_decay": decay}
-            for layer, decay in zip(self.layers, _decays(self.weight_decay, len(self.layers)), strict=True)
+            {"params": module.parameters(), "weight_decay": decay}
+            for module, decay in zip(modules, self._decays(), strict=True)
         ]
-        groups.append({"params": self.bounds.parameters(), "weight_decay": 0.0})
         self.optimizer = th.optim.Adam(groups, lr=self.learning_rate, fused=True)
+
+    def _decays(self) -> list[float]:
+        """Of each layer, and of the bounds of the log-variance."""
+        n_layers = len(self.layers)
+        if self.weight_decay is not None:
+            return [*[self.weight_decay] * n_layers, 0.0]
+        first, second, hidden, last = MBPO_WEIGHT_DECAY
+        before_last = [first, second, *[hidden] * max(n_layers - 3, 0)][: n_layers - 1]
+        return [*before_last, last, 0.0]
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
         """Prediction of every member; see :meth:`DynamicsModel.forward`."""
@@ -168,6 +170,7 @@ class ProbabilisticEnsemble(DynamicsModel):
     ) -> dict[str, float]:
         """Warm-started fit of all members, then choice of the elites; see :meth:`DynamicsModel.fit`."""
         self.normalizer.fit(data)
+        set_options(self.optimizer, self.learning_rate, self._decays())
         errors, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         elites = th.argsort(errors)[: self.n_elites]
         self.elites.copy_(elites)

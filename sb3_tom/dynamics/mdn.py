@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_tom.common.fitting import FitSettings, fit_by_gradient
+from sb3_tom.common.recording import set_options
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
@@ -136,5 +137,6 @@ class MixtureDensityNetwork(DynamicsModel):
     ) -> dict[str, float]:
         """Warm-started fit; see :meth:`DynamicsModel.fit`."""
         self.normalizer.fit(data)
+        set_options(self.optimizer, self.learning_rate, (self.weight_decay, 0.0))
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures

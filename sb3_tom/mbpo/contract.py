@@ -61,7 +61,7 @@ def check_contract(agent: "MBPO") -> None:
         raise ValueError(f"tensorboard_log={agent.tensorboard_log!r} is not allowed; allowed: a folder's name or None")
     _check_action_noise(agent.action_noise, agent._sizes[1])
     _check_episodes(agent.train_freq, agent.n_envs)
-    _check_reward_fn(agent.reward_fn, *agent._sizes)
+    _check_reward_fn(agent.reward_fn, *agent._sizes, agent.device)
     check_vec_normalize(agent.env)
 
 
@@ -75,14 +75,14 @@ def _check_action_noise(noise: Any, n_actions: int) -> None:
         raise ValueError(f"action_noise={noise!r} is not allowed: its mean has {size} entries; allowed: {n_actions}")
 
 
-def _check_reward_fn(reward_fn: Any, observation_dim: int, action_dim: int) -> None:
+def _check_reward_fn(reward_fn: Any, observation_dim: int, action_dim: int, device: th.device) -> None:
     """Call the function once on zeros."""
     if reward_fn is None:
         return
-    allowed = "None or a function (observations [B, O], actions [B, A], next_observations [B, O]) -> rewards [B, 1]"
+    allowed = "None or a function (observations [B, O], actions [B, A] in [-1, 1], next_observations [B, O]) -> rewards [B, 1]"
     if not callable(reward_fn):
         raise ValueError(f"reward_fn={reward_fn!r} is not allowed; allowed: {allowed}")
-    observations, actions = th.zeros(2, observation_dim), th.zeros(2, action_dim)
+    observations, actions = th.zeros(2, observation_dim, device=device), th.zeros(2, action_dim, device=device)
     try:
         rewards = reward_fn(observations, actions, observations)
     except Exception as error:

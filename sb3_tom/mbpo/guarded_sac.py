@@ -77,8 +77,9 @@ class GuardedSAC(PluggedSAC):
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As SB3's. The termination rule is read anew: thresholds are the env's own, and older rows say nothing about them."""
+        env = self._wrap_env(env, self.verbose)
+        check_vec_normalize(env)  # before it takes the old one's place
         super().set_env(env, force_reset)
-        check_vec_normalize(self.env)
         keep_raw_terminals(self.env)
         rule = self.termination_rule
         self.read_termination_rule()

@@ -9,6 +9,7 @@ import torch as th
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.chunks import rows_at_once
+from sb3_tom.common.types import Transitions
 from sb3_tom.common.units import policy_units
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Health:
         """
         judges = {
             "weighter": self._weights,
-            "model": self._termination,
+            "model": self._model,
             "rollout_model": self._imagination,
             "train": self._critics,
         }
@@ -75,11 +76,29 @@ class Health:
         return {"effective_rows": effective}
 
     @th.no_grad()
-    def _termination(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
-        """Share of mistakes among the newest rows that terminated or were said to."""
+    def _model(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+        """What is known, not learned, on the newest rows: the termination rule and a ``reward_fn``."""
         self._reward_bound = _largest_reward(agent)
         buffer = agent.replay_buffer
         batch = buffer.transitions().rows(buffer.newest_rows(min(NEWEST, buffer.n_of_rule)))
+        signs = self._termination(batch, agent)
+        return signs if agent.reward_fn is None or batch.size == 0 else signs | self._reward_fn(batch, agent)
+
+    def _reward_fn(self, batch: Transitions, agent: "GuardedSAC") -> dict[str, float]:
+        """Root mean square difference to the env's rewards, in their standard deviations."""
+        difference = agent.reward_fn(batch.observations, batch.actions, batch.next_observations) - batch.rewards
+        unit = th.maximum(batch.rewards.std(correction=0), 1e-3 * batch.rewards.abs().max()).clamp(min=1e-8)
+        mismatch = float(difference.square().mean().sqrt() / unit)
+        if mismatch > 0.5:
+            text = (
+                f"reward_fn differs by so many standard deviations from what the env paid for the newest {batch.size} "
+                "transitions; observations and rewards are in the env's units, actions in [-1, 1]"
+            )
+            self._warn("reward_fn_mismatch", mismatch, 0.5, agent, text)
+        return {"reward_fn_mismatch": mismatch}
+
+    def _termination(self, batch: Transitions, agent: "GuardedSAC") -> dict[str, float]:
+        """Share of mistakes among the rows that terminated or were said to."""
         said = agent.termination(batch.observations, batch.actions, batch.next_observations)
         real = batch.terminated > 0.5
         wrong, either = th.stack(((said != real).sum(), (said | real).sum())).tolist()

@@ -43,7 +43,8 @@ class MBPO(CountedSAC):
     :param objective_kwargs: arguments of the objective
     :param termination_fn: "auto" (the env's own rule where it is known, else learned), "learned", "never", or a function
         ``(observations, actions, next_observations) -> bool [B, 1]``
-    :param reward_fn: ``(observations, actions, next_observations) -> [B, 1]`` in place of the learned reward; None learns it
+    :param reward_fn: ``(observations, actions, next_observations) -> [B, 1]`` in place of the learned reward, of actions in
+        [-1, 1]; None learns it
     :param rollout_schedule: length of imagined rollouts, or ``(start_step, end_step, start_length, end_length)`` in env steps
     :param rollout_batch_size: imagined rollouts per model phase
     :param model_train_freq: real transitions between two model phases

@@ -111,6 +111,7 @@ class PluggedSAC(ResumableSAC):
             plug = getattr(self, name)
             plug.build(*self._sizes)
             plug.to(self.device)
+        self.termination.check(*(th.zeros(2, size, device=self.device) for size in self._sizes))
         for name in PLUGS:
             mark_used(getattr(self, name))
 
@@ -168,7 +169,15 @@ class PluggedSAC(ResumableSAC):
         names = [name for contract in CONTRACTS for name in (contract, f"{contract}_kwargs")]
         requested = {name: kwargs.pop(name) for name in names if name in kwargs}
         made = None if env is None else maybe_make_env(env, kwargs.get("verbose", 0))
-        return super().load(path, made, *args, **kwargs, _requested_plugs=requested)
+        try:
+            return super().load(path, made, *args, **kwargs, _requested_plugs=requested)
+        except RuntimeError as error:
+            if "termination_fn" not in kwargs:
+                raise
+            raise ValueError(
+                f"termination_fn={kwargs['termination_fn']!r} is not allowed: the file's is of another kind; "
+                f"allowed: one of the same kind, or {cls.__name__}.from_sac(agent, env, termination_fn=...)"
+            ) from error
 
     @classmethod
     def from_sac(
@@ -221,7 +230,7 @@ class PluggedSAC(ResumableSAC):
         # Versions count on from the newest row, so that no row is newer than the current policy
         newest = int(loaded.policy_versions.max(initial=0))
         self.policy_version = loaded.policy_version = max(self.policy_version, newest, loaded.policy_version)
-        self.replay_buffer = loaded
+        self.replay_buffer, self.buffer_size = loaded, loaded.capacity
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), *PLUGS, "graphed_update"]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
     from sb3_tom.mbpo.plugged_sac import PluggedSAC
 
+LOSSES_KEPT = 1_000
+"""Steps whose losses are added up at once: a call may make millions, and to add at each step would cost a kernel per loss."""
+
 
 def make_context(agent: "MBPO", policy: PolicyFunction | None = None) -> Context:
     """
@@ -123,14 +126,18 @@ def update_policy(agent: "MBPO", batches: MixedBatches, gradient_steps: int, bat
         fuse(optimizer)
     update = _make_update(agent)
     shape = (2, batch_size, agent.action_space.shape[0])  # type: ignore[index]
-    losses = []
+    losses: list[Losses] = []
+    sums: list[Losses] = []
     for step, batch in enumerate(batches(gradient_steps, batch_size)):
         noise = th.randn(shape, generator=agent.generator, device=agent.device)
         losses.append(update(batch, noise, update_target=step % agent.target_update_interval == 0))
+        if len(losses) == LOSSES_KEPT:
+            sums, losses = [_sum([*sums, *losses])], []
     agent._n_updates += gradient_steps
     if hasattr(agent, "_logger"):
         agent.logger.record("train/n_updates", agent._n_updates, exclude="tensorboard")
-    return _checked(_figures(losses), before, agent)
+    means = {name: value / gradient_steps for name, value in _sum([*sums, *losses])._asdict().items()}
+    return _checked(means, before, agent)
 
 
 def _make_update(agent: "MBPO") -> SACUpdate | GraphedUpdate:
@@ -151,10 +158,9 @@ def _make_update(agent: "MBPO") -> SACUpdate | GraphedUpdate:
     return agent.graphed_update
 
 
-def _figures(losses: list[Losses]) -> dict[str, th.Tensor]:
-    """Means over the steps under SB3's keys, on the device."""
-    means = [th.stack([value.reshape(()) for value in values]).mean() for values in zip(*losses, strict=True)]
-    return dict(zip(Losses._fields, means, strict=True))
+def _sum(losses: list[Losses]) -> Losses:
+    """On the device."""
+    return Losses(*(th.stack([value.reshape(()) for value in values]).sum() for values in zip(*losses, strict=True)))
 
 
 def network_sizes(agent: "PluggedSAC") -> dict[str, th.Tensor]:

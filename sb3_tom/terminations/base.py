@@ -26,6 +26,15 @@ class Termination(Plug):
         :return: bool ``[B, 1]``, True where the transition terminates the episode
         """
 
+    def check(self, observations: th.Tensor, actions: th.Tensor) -> None:
+        """
+        Called once after :meth:`build`, on the agent's device; nothing by default.
+
+        :param observations: ``[B, O]`` zeros
+        :param actions: ``[B, A]`` zeros
+        :raises ValueError: if the termination cannot be used
+        """
+
     def fit(self, data: Transitions, context: Context) -> dict[str, float] | None:
         """
         Learn from the real ``terminated`` flags; nothing by default.

@@ -32,20 +32,19 @@ class CallableTermination(Termination):
             raise ValueError(f"termination_fn={function!r} is not allowed; allowed: a function of three tensors")
         self.function = function
 
-    def build(self, observation_dim: int, action_dim: int) -> None:
+    def check(self, observations: th.Tensor, actions: th.Tensor) -> None:
         """
-        Call the function once on zeros.
+        Call the function once.
 
         :raises ValueError: if it fails, or returns anything but bools of the right shape
         """
-        batch = 2
-        observations, actions = th.zeros(batch, observation_dim), th.zeros(batch, action_dim)
+        batch = observations.shape[0]
         try:
             result = self.function(observations, actions, observations)
         except Exception as error:
             raise ValueError(
-                f"termination_fn={self.function!r} failed on observations {(batch, observation_dim)}, actions "
-                f"{(batch, action_dim)} and next observations {(batch, observation_dim)}: {error!r}"
+                f"termination_fn={self.function!r} failed on observations {tuple(observations.shape)}, actions "
+                f"{tuple(actions.shape)} and next observations {tuple(observations.shape)}: {error!r}"
             ) from error
         if not isinstance(result, th.Tensor) or result.dtype != th.bool or result.shape not in ((batch,), (batch, 1)):
             raise ValueError(

@@ -15,7 +15,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_tom.common.recording import descent, set_learning_rate
+from sb3_tom.common.recording import descent, set_learning_rate, set_options
 from sb3_tom.common.types import Transitions
 from sb3_tom.weighters.networks import Encoders, Standardizer, mlp, reinitialize
 from sb3_tom.weighters.settings import TOMSettings
@@ -105,6 +105,7 @@ class TransitionDiscriminator(nn.Module):
         settings = self.settings
         reinitialize(self, generator)
         optimizer.state.clear()
+        set_options(optimizer, settings.discriminator_learning_rate, (settings.discriminator_weight_decay,))
         if settings.standardize:
             self.standardizer.fit(self._columns(data))
         loss = th.zeros((), device=data.device)

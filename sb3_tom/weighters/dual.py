@@ -13,7 +13,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.common.chunks import rows_at_once
-from sb3_tom.common.recording import descent, set_learning_rate
+from sb3_tom.common.recording import descent, set_learning_rate, set_options
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.weighters import functional
 from sb3_tom.weighters.holdout import BestState, hold_out
@@ -140,6 +140,7 @@ class FlowDual(nn.Module):
         :return: figures for the log, scalars on the device
         """
         settings, gamma = self.settings, self.settings.discount(context.gamma)
+        set_options(optimizer, settings.q_learning_rate, (settings.q_weight_decay, 0.0))
         if not settings.q_persistent:
             self.reset(optimizer, context.generator)
         if settings.standardize:

@@ -162,6 +162,20 @@ def test_between_two_calls_of_learn(reset: bool, tmp_path: Path) -> None:
     assert_equal(final_state_after(fresh, reset), state)
 
 
+def test_noise_of_several_envs_between_two_calls_of_learn(tmp_path: Path) -> None:
+    """Inside of ``learn`` SB3 gives each env a noise of its own; a checkpoint by hand holds these."""
+
+    def noise() -> OrnsteinUhlenbeckActionNoise:
+        return OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1))
+
+    agent = make_agent(n_envs=2, action_noise=noise()).learn(80)
+    agent.save_checkpoint(tmp_path / "by_hand.zip")
+    resumed = MBPO.resume(tmp_path / "by_hand.zip", make_vec_env("Pendulum-v1", 2), action_noise=noise())
+    state = final_state_after(resumed, reset=False)
+    fresh = make_agent(n_envs=2, action_noise=noise()).learn(80)
+    assert_equal(final_state_after(fresh, reset=False), state)
+
+
 def final_state_after(agent: MBPO, reset: bool) -> dict[str, Any]:
     return final_state(agent.learn(60, reset_num_timesteps=reset))
 

@@ -81,10 +81,29 @@ def test_a_right_rule_has_no_mismatch() -> None:
     assert logged(agent)["health/termination_mismatch"] == 0.0
 
 
+def test_a_reward_function_of_other_actions_warns_once() -> None:
+    """Pendulum's torque is twice the action that a ``reward_fn`` sees; a wrong sign of the speed is worth a warning."""
+
+    def pays(observations: th.Tensor, actions: th.Tensor, scale: float) -> th.Tensor:
+        angle = th.atan2(observations[:, 1], observations[:, 0])
+        return -(angle**2 + 0.1 * observations[:, 2] ** 2 + 0.001 * (scale * actions[:, 0]) ** 2).unsqueeze(1)
+
+    right = small_agent(reward_fn=lambda observations, actions, after: pays(observations, actions, 2.0)).learn(60)
+    assert logged(right)["health/reward_fn_mismatch"] < 1e-3
+    wrong = small_agent(reward_fn=lambda observations, actions, after: -pays(observations, actions, 2.0), learning_starts=1000)
+    wrong.learn(60)
+    wrong.health.warned.update(("imagined_return_excess", "critic_to_bound"))
+    with pytest.warns(UserWarning, match=r"health/reward_fn_mismatch=.*actions in \[-1, 1\]") as caught:
+        wrong.fit_model()
+        wrong.fit_model()
+    assert len(caught) == 1
+
+
 def test_imagined_returns_outside_of_the_real_range_warn_once() -> None:
     agent = small_agent(
         Corridor(), reward_fn=lambda observations, actions, next_observations: 100.0 + 0.0 * next_observations, **TINY
     )
+    agent.health.warned.add("reward_fn_mismatch")
     with pytest.warns(UserWarning, match=r"health/imagined_return_excess=.*rollout_schedule.*real_ratio") as caught:
         agent.learn(90, log_interval=None)
     assert len(caught) == 1

@@ -96,6 +96,33 @@ class Scaled(Weighter):
         return data.actions[:, 0].abs() ** self.power
 
 
+@pytest.mark.parametrize("dynamics", ["ensemble", "mdn"])
+@pytest.mark.parametrize("way", ["load", "resume"])
+def test_options_of_optimisers_that_are_given_anew_hold(way: str, dynamics: str, tmp_path: Path) -> None:
+    """The file's optimisers bring their own learning rates and weight decays along."""
+    agent = small_agent(weighter="tom", dynamics=dynamics).learn(60)
+    agent.save(tmp_path / "agent")
+    agent.save_checkpoint(tmp_path / "run.zip")
+    options = {
+        "dynamics_kwargs": {**SMALL_MODELS[dynamics], "learning_rate": 1e-5, "weight_decay": 0.5},
+        "weighter_kwargs": {**SMALL_WEIGHTERS["tom"], "discriminator_weight_decay": 0.7, "q_weight_decay": 0.6},
+    }
+    load, path = (MBPO.load, tmp_path / "agent") if way == "load" else (MBPO.resume, tmp_path / "run.zip")
+    other = load(path, "Pendulum-v1", **options)
+    other.learn(60, reset_num_timesteps=False)
+    *layers, bounds = other.dynamics.optimizer.param_groups
+    assert {group["lr"] for group in (*layers, bounds)} == {1e-5}
+    assert {group["weight_decay"] for group in layers} == {0.5} and bounds["weight_decay"] == 0.0
+    assert other.weighter.discriminator_optimizer.param_groups[0]["weight_decay"] == 0.7
+    assert [group["weight_decay"] for group in other.weighter.dual_optimizer.param_groups] == [0.6, 0.0]
+
+
+def test_another_kind_of_termination_is_refused_by_name(tmp_path: Path) -> None:
+    small_agent().learn(60).save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"termination_fn='never' is not allowed: .*from_sac"):
+        MBPO.load(tmp_path / "agent", "Pendulum-v1", termination_fn="never")
+
+
 def test_an_instance_of_a_users_class_travels(tmp_path: Path) -> None:
     weighter = Scaled(0.5)
     agent = small_agent(weighter=weighter, weighter_kwargs=None).learn(80)
@@ -136,6 +163,16 @@ def test_replay_buffer_round_trip(tmp_path: Path) -> None:
     assert th.equal(agent.replay_buffer.row_weights(), other.replay_buffer.row_weights())
     assert other.policy_version >= int(other.replay_buffer.transitions().policy_version.max())
     other.learn(60)
+
+
+def test_an_agent_with_a_larger_loaded_buffer_can_be_resumed(tmp_path: Path) -> None:
+    small_agent(buffer_size=1000).learn(60).save_replay_buffer(tmp_path / "rows")
+    agent = small_agent(buffer_size=500)
+    agent.load_replay_buffer(tmp_path / "rows")
+    agent.save_checkpoint(tmp_path / "run.zip")
+    resumed = MBPO.resume(tmp_path / "run.zip", "Pendulum-v1")
+    assert resumed.buffer_size == resumed.replay_buffer.buffer_size == 1000
+    assert resumed.replay_buffer.n_transitions == 60
 
 
 def test_a_sac_users_buffer_is_loaded_and_used(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from sb3_tom import MBPO
 from tests.mbpo.small import small_agent
@@ -70,6 +71,15 @@ def test_a_new_env_that_contradicts_its_rule_is_learned_from_its_own_rows() -> N
     with pytest.warns(UserWarning, match="goes on, but it terminated") as caught:
         share = agent.fit_model()["termination_terminal_share"]
     assert len(caught) == 1 and share == pytest.approx(1 / 20)
+
+
+def test_an_env_that_is_refused_does_not_take_the_old_ones_place() -> None:
+    agent = small_agent(make_vec_env("Pendulum-v1", 1))
+    kept = agent.env
+    with pytest.raises(ValueError, match="VecNormalize"):
+        agent.set_env(VecFrameStack(VecNormalize(make_vec_env("Pendulum-v1", 1)), 1))
+    assert agent.env is kept
+    agent.learn(60)
 
 
 def test_set_env_continues_the_run() -> None:

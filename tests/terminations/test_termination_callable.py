@@ -51,6 +51,7 @@ class Needy(Beyond):
 def test_function_of_either_shape(function: Any) -> None:
     termination, rule = resolve_termination(function, None, None)
     termination.build(3, 2)
+    termination.check(th.zeros(2, 3), th.zeros(2, 2))
     result = termination(th.zeros(4, 3), th.zeros(4, 2), th.tensor([[0.0], [2.0], [1.0], [float("nan")]]).expand(4, 3))
     assert rule is None
     assert result.dtype == th.bool and result.tolist() == [[False], [True], [False], [False]]
@@ -69,9 +70,9 @@ def test_function_of_either_shape(function: Any) -> None:
         (lambda s, a, n: n[:, 7] > 0, "failed on observations"),
     ],
 )
-def test_function_that_returns_something_else_is_refused_when_it_is_built(function: Any, message: str) -> None:
+def test_function_that_returns_something_else_is_refused(function: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"(?s)termination_fn=.*{message}"):
-        CallableTermination(function).build(3, 2)
+        CallableTermination(function).check(th.zeros(2, 3), th.zeros(2, 2))
 
 
 def test_never() -> None:
