@@ -7,7 +7,7 @@ import torch as th
 import torch.nn.functional as F
 
 from sb3_tom.common.types import Transitions
-from sb3_tom.dynamics.ensemble import MBPO_WEIGHT_DECAY, ProbabilisticEnsemble, _decays
+from sb3_tom.dynamics.ensemble import MBPO_WEIGHT_DECAY, ProbabilisticEnsemble
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
 N_OBS, N_ACT, N_MEMBERS, BATCH = 3, 2, 4, 16
@@ -130,10 +130,19 @@ def test_elites_are_the_members_with_the_least_restored_error(monkeypatch: pytes
     assert figures["validation_error"] == pytest.approx(0.15)
 
 
-def test_weight_decays_of_mbpo() -> None:
-    assert _decays(None, 5) == [2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4]
-    assert _decays(None, 2) == [2.5e-5, 1e-4]
-    assert _decays(0.5, 3) == [0.5] * 3
+@pytest.mark.parametrize(
+    ("weight_decay", "hidden_layers", "decays"),
+    [
+        (None, 4, [2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4]),
+        (None, 1, [2.5e-5, 1e-4]),
+        (0.5, 2, [0.5, 0.5, 0.5]),
+    ],
+)
+def test_weight_decay_of_each_layer(weight_decay: float | None, hidden_layers: int, decays: list[float]) -> None:
+    """MBPO's own by default; the bounds of the log-variance have none."""
+    model = ProbabilisticEnsemble(net_arch=[8] * hidden_layers, weight_decay=weight_decay)
+    model.build(N_OBS, N_ACT)
+    assert [group["weight_decay"] for group in model.optimizer.param_groups] == [*decays, 0.0]
     assert MBPO_WEIGHT_DECAY[-1] == 1e-4
 
 
