@@ -85,6 +85,14 @@ def host_reads_in_loops(tree: ast.AST) -> list[int]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_docstrings_begin_with_a_sentence(path: Path) -> None:
+    """What it is comes before its parameters."""
+    documented = [node for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    bare = [node.name for node in documented if (ast.get_docstring(node) or "").startswith((":param", ":return"))]
+    assert bare == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_FILE_LINES

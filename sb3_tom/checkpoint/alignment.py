@@ -14,6 +14,8 @@ LINE = 64
 
 def alignments(modules: Iterable[nn.Module]) -> list[int]:
     """
+    How the parameters lie in memory, which kernels can depend on.
+
     :param modules: in a fixed order
     :return: for each parameter on the CPU the bytes between a boundary of :data:`LINE` and its first; -1 on other devices
     """

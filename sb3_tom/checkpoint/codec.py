@@ -26,6 +26,8 @@ class Encoder:
 
     def __call__(self, value: Any, path: str = "") -> Any:
         """
+        The JSON value of ``value``, its arrays put aside.
+
         :param value: what to encode; arrays are referred to, not copied
         :param path: where it belongs, for names of arrays and for errors
         :return: what ``json`` can write

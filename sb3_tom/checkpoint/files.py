@@ -13,6 +13,8 @@ _NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 
 def checkpoint_path(folder: Path, env_step: int) -> Path:
     """
+    Where the checkpoint of an env step is written.
+
     :param folder: of the run
     :param env_step: env steps done
     """

@@ -32,6 +32,8 @@ LOG = ("name_to_value", "name_to_count", "name_to_excluded")
 
 def run_state(agent: Any, callback: BaseCallback | None) -> State:
     """
+    The complete state of a run.
+
     :param agent: an MBPO between two collections of transitions
     :param callback: what ``learn`` made of the user's; None outside of ``learn``
     :return: values that refer to the agent's memory: write them before it goes on

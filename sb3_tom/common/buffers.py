@@ -276,6 +276,8 @@ class ImaginedBuffer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
+        Take over the rows of a checkpoint.
+
         :param state: from :meth:`state_dict`
         """
         self.capacity, self._position, self.size = state["capacity"], state["position"], len(state["rows"])
@@ -284,6 +286,8 @@ class ImaginedBuffer:
 
     def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:
         """
+        The stored rows at these numbers, as the policy update takes them.
+
         :param rows: int64 row numbers of any shape ``[...]``, below ``size``
         :return: observations, actions, next_observations, rewards, terminated, each ``[..., width]``
         """

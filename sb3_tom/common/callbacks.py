@@ -106,6 +106,8 @@ class LearningCurveCallback(BaseCallback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
+        Go on from a checkpoint; rows that were written after it are dropped.
+
         :param state: from :meth:`state_dict`
         """
         self.table.keep(state["rows"])
@@ -198,6 +200,8 @@ class WeightByAgeCallback(BaseCallback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
+        Go on from a checkpoint; rows that were written after it are dropped.
+
         :param state: from :meth:`state_dict`
         """
         self.table.keep(state["rows"])

@@ -30,6 +30,8 @@ def weight_figures(weights: th.Tensor, newest: th.Tensor) -> dict[str, float]:
 
 def equal_bins(n_rows: int, n_bins: int) -> list[tuple[int, int]]:
     """
+    Cut rows into bins.
+
     :param n_rows: number N of rows
     :param n_bins: number of bins; fewer rows make a bin each
     :return: first row of each bin and the one behind its last, the bins as equal as they can be
@@ -100,6 +102,8 @@ class RemainingTime:
 
     def __call__(self, done: int, total: float) -> str:
         """
+        Remaining time at the pace of this training.
+
         :param done: env steps so far
         :param total: env steps in the end
         :return: hours:minutes:seconds, or "?" before there is a pace

@@ -65,6 +65,8 @@ class _BestMembers:
     @th.no_grad()
     def update(self, errors: th.Tensor) -> bool:
         """
+        Keep the parameters of the members that are better than ever.
+
         :param errors: ``[E]`` held-out errors
         :return: whether any member improved
         """

@@ -34,6 +34,8 @@ def magnitude(tensors: Iterable[th.Tensor]) -> th.Tensor:
 
 def check_magnitudes(what: dict[str, float]) -> None:
     """
+    Refuse numbers that training cannot go on with.
+
     :param what: from the name of a network or of its loss to what was read on the host
     :raises DivergenceError: naming the first that is not usable
     """

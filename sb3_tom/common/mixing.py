@@ -42,6 +42,8 @@ class MixedBatches:
 
     def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
         """
+        Draw minibatches.
+
         :param n_batches: how many minibatches
         :param batch_size: rows of each
         :return: the minibatches, one after the other

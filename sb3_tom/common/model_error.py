@@ -66,6 +66,8 @@ def predict(
 
 def error_scale(observations: th.Tensor) -> th.Tensor:
     """
+    The unit of the errors of each dimension.
+
     :param observations: ``[N, O]``
     :return: standard deviation of each dimension ``[O]``, infinite (no error counts) where it has not varied yet: the cart of
         InvertedDoublePendulum-v5 feels no constraint until it first hits one, and any prediction would be far off zero

@@ -177,6 +177,8 @@ def recording(step: Step, optimizer: th.optim.Optimizer, title: str, device: th.
 
 def rate_on_device(rate: float, device: th.device) -> th.Tensor:
     """
+    A learning rate that recorded steps can follow.
+
     :param rate: learning rate of a recorded optimiser
     :param device: of its parameters
     :return: the same as a float32 scalar that the optimiser's kernel reads at each replay
@@ -210,6 +212,8 @@ def set_options(optimizer: th.optim.Optimizer, learning_rate: float, weight_deca
 
 def set_learning_rate(optimizer: th.optim.Optimizer, rate: float, factors: Sequence[float] = (1.0,)) -> None:
     """
+    Change the learning rate of an optimiser.
+
     :param optimizer: changed, also while its steps are recorded
     :param rate: the learning rate
     :param factors: of each of its groups

@@ -59,6 +59,8 @@ def check_unused(argument: str, plug: Plug) -> None:
 
 def mark_used(plug: Plug) -> None:
     """
+    Note that a plug belongs to an agent.
+
     :param plug: an agent was made with it
     """
     for part in plug.modules():

@@ -8,6 +8,8 @@ ROUNDING = 2.0 * th.finfo(th.float32).eps
 
 def varies(std: th.Tensor, magnitude: th.Tensor) -> th.Tensor:
     """
+    Which columns vary.
+
     :param std: ``[D]`` standard deviations of columns, or of their differences
     :param magnitude: ``[D]`` greatest absolute value of each column
     :return: ``[D]`` bool; False also for a column of zeros

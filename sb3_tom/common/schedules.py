@@ -25,6 +25,8 @@ class RolloutSchedule:
 
     def __call__(self, env_step: int) -> int:
         """
+        The length that is due.
+
         :param env_step: real transitions so far
         :return: length of a rollout, at least 1
         """

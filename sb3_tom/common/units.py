@@ -47,6 +47,8 @@ class PolicyUnits:
 
     def observations(self, raw: th.Tensor) -> th.Tensor:
         """
+        From raw observations to those of the policy.
+
         :param raw: ``[..., O]``
         :return: ``[..., O]``, what the policy sees; differentiable
         """
@@ -56,6 +58,8 @@ class PolicyUnits:
 
     def rewards(self, raw: th.Tensor) -> th.Tensor:
         """
+        From raw rewards to those of the critics.
+
         :param raw: any shape
         :return: what the critics learn from
         """

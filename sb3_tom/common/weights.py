@@ -78,6 +78,8 @@ class WeightedDraw:
 
     def __call__(self, shape: tuple[int, ...], generator: th.Generator) -> th.Tensor:
         """
+        Draw.
+
         :param shape: shape of the draw
         :param generator: on the device of the weights
         :return: int64 row numbers

@@ -40,6 +40,8 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, inputs: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
         """
+        Apply the layers of the members, each to its own rows.
+
         :param inputs: ``[E, B, n_inputs]``
         :param members: numbers of the members to use, all by default
         :return: ``[E, B, n_outputs]``

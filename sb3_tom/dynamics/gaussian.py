@@ -47,6 +47,8 @@ class SoftBounds(nn.Module):
 
     def forward(self, log_var: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
         """
+        Bound log-variances softly.
+
         :param log_var: ``[..., D]``, what the network says; ``[E, B, D]`` for an ensemble
         :param members: numbers of the members that it is of, all by default
         :return: ``[..., D]``, within the bounds (to about 3e-5 above the upper one at their initial distance)

@@ -71,6 +71,8 @@ class Normalizer(nn.Module):
 
     def inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
+        What the network takes.
+
         :param observations: ``[..., O]``
         :param actions: ``[..., A]``
         :return: ``[..., O + A]`` in unit scale
@@ -79,6 +81,8 @@ class Normalizer(nn.Module):
 
     def targets(self, batch: Transitions) -> th.Tensor:
         """
+        What the network predicts.
+
         :param batch: fields ``[..., .]``
         :return: ``[..., 1 + O]`` in unit scale, the reward first; 0 where they never varied
         """

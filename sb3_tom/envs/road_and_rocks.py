@@ -20,6 +20,8 @@ _PIXELS = 300
 
 def on_road(positions: Any) -> Any:
     """
+    Which positions are on the road.
+
     :param positions: ``[..., 2]``, an array or a tensor
     :return: bool ``[...]``
     """
@@ -28,6 +30,8 @@ def on_road(positions: Any) -> Any:
 
 def goal_distance(positions: Any) -> Any:
     """
+    How far it is to the goal.
+
     :param positions: ``[..., 2]``, an array or a tensor
     :return: ``[...]``, in a straight line
     """
@@ -36,6 +40,8 @@ def goal_distance(positions: Any) -> Any:
 
 def arrived(positions: Any) -> Any:
     """
+    Which positions are at the goal.
+
     :param positions: ``[..., 2]``, an array or a tensor
     :return: bool ``[...]``, True where an episode ends
     """

@@ -103,6 +103,8 @@ def _check_episodes(train_freq: Any, n_envs: int) -> None:
 
 def check_optimizers(agent: SAC) -> None:
     """
+    Look at the policy's optimisers.
+
     :param agent: its policy was built
     :raises ValueError: if an optimiser cannot make a step from gradients alone
     """

@@ -41,6 +41,8 @@ class CountedSAC(GuardedSAC):
 
     def _take_due_updates(self, gradient_steps: int) -> int:
         """
+        How many gradient steps to make now.
+
         :param gradient_steps: what SB3 asks ``train`` for; with ``self.gradient_steps=-1`` the transitions just collected
         :return: gradient steps to make now; with ``self.gradient_steps=-1`` by the true ratio, fractions carried on
         """

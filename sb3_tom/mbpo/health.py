@@ -41,12 +41,16 @@ class Health:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
+        Take over what was warned about.
+
         :param state: from :meth:`state_dict`
         """
         self.warned, self._reward_bound = set(state["warned"]), state["reward_bound"]
 
     def judge(self, group: str, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
         """
+        Judge what a verb of the agent logs, and warn.
+
         :param group: of the figures: "weighter", "model", "rollout_model" or "train"
         :param figures: what the verb logs
         :param agent: read only

@@ -27,6 +27,8 @@ from sb3_tom.mbpo.stacked_mlp import StackedMLP
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
     """
+    The layers of a network that is nothing but linear layers and ReLUs.
+
     :param network: any module
     :return: its linear layers if it is a chain of linear layers with a ReLU between any two of them (one may follow the
         last), otherwise none
@@ -170,6 +172,8 @@ class PlainSACUpdate(SACUpdate):
         self, observations: th.Tensor, layers: list[th.Tensor], sample: _Sample, ent_coef: th.Tensor
     ) -> th.Tensor:
         """
+        The actor's step, with gradients by hand.
+
         :param layers: the actor's, as its forward pass left them
         """
         n_rows, n_actions = sample.actions.shape

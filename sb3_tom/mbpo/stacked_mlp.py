@@ -74,6 +74,8 @@ class StackedMLP:
 
     def forward(self, inputs: th.Tensor) -> list[th.Tensor]:
         """
+        All networks at once.
+
         :param inputs: ``[B, n]``, the same for every network
         :return: the inputs, the hidden layers ``[C, B, width]`` and the outputs ``[C, B, n_out]``; the hidden layers are
             overwritten by the next call with as many rows

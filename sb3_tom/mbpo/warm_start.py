@@ -34,6 +34,8 @@ KEPT = (
 
 def refuse_sac_zip(path: str | pathlib.Path | io.BufferedIOBase) -> None:
     """
+    A zip of SAC is no zip of an MBPO.
+
     :param path: what ``load`` was called with
     :raises ValueError: if the file holds a plain SAC agent
     """

@@ -38,6 +38,8 @@ class ModelObjective(Plug):
     @abstractmethod
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """
+        What a gradient step minimises.
+
         :param model: the model to fit
         :param batch: fields ``[E, B, ...]``, own rows for each member
         :param weights: ``[E, B]``

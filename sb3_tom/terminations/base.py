@@ -20,6 +20,8 @@ class Termination(Plug):
     @abstractmethod
     def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
         """
+        Which transitions are terminal.
+
         :param observations: ``[B, O]``
         :param actions: ``[B, A]`` in [-1, 1]
         :param next_observations: ``[B, O]``

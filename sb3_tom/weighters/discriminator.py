@@ -60,6 +60,8 @@ class TransitionDiscriminator(nn.Module):
 
     def features(self, data: Transitions) -> th.Tensor:
         """
+        What the network takes.
+
         :param data: B rows
         :return: ``[B, 2 O + A]``, the inputs of the network
         """
@@ -71,6 +73,8 @@ class TransitionDiscriminator(nn.Module):
 
     def forward(self, features: th.Tensor) -> th.Tensor:
         """
+        Logits of the class ``recent``.
+
         :param features: ``[B, 2 O + A]``
         :return: logits ``[B]``
         """
@@ -79,6 +83,8 @@ class TransitionDiscriminator(nn.Module):
     @th.no_grad()
     def log_ratio(self, data: Transitions) -> th.Tensor:
         """
+        The estimate of log d^pi / d^D.
+
         :param data: B rows
         :return: R ``[B]``, bounded
         """

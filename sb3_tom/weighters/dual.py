@@ -93,6 +93,8 @@ class FlowDual(nn.Module):
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """
+        The network.
+
         :param inputs: ``[..., O + A]``
         :return: q ``[...]``, without the shift
         """
@@ -101,6 +103,8 @@ class FlowDual(nn.Module):
 
     def inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
+        What the network takes.
+
         :param observations: ``[..., O]``
         :param actions: ``[..., A]``
         :return: ``[..., O + A]``, what the network takes

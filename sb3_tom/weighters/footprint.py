@@ -28,12 +28,16 @@ class Footprint(nn.Module):
 
     def remember(self, recent: Transitions) -> None:
         """
+        Take a new footprint.
+
         :param recent: rows to recognise from now on
         """
         self.known = self._columns(recent).clone()
 
     def contains(self, data: Transitions) -> th.Tensor:
         """
+        Which rows belong to the footprint.
+
         :param data: B rows
         :return: bool ``[B]``
         """

@@ -59,6 +59,8 @@ class Standardizer(nn.Module):
     @th.no_grad()
     def fit(self, columns: th.Tensor) -> None:
         """
+        Take mean and standard deviation of the columns.
+
         :param columns: ``[N, D]``; a constant column gets the scale 1
         """
         columns = columns.double()  # float32 sums of squares lose what is left of a large mean
@@ -69,6 +71,8 @@ class Standardizer(nn.Module):
 
     def forward(self, columns: th.Tensor) -> th.Tensor:
         """
+        Scale and clip.
+
         :param columns: ``[..., D]``
         :return: ``[..., D]``
         """
@@ -90,6 +94,8 @@ class Encoders(nn.Module):
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """
+        Encode each part by its own layer.
+
         :param inputs: ``[..., sum of sizes]``
         :return: ``[..., 3 width]``
         """
