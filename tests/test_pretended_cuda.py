@@ -80,6 +80,7 @@ def test_a_run(kwargs: dict[str, Any]) -> None:
         assert agent._n_updates > 0
 
 
+@pytest.mark.filterwarnings("ignore:health/")
 def test_functions_of_the_users_with_constants_on_the_device() -> None:
     """They are tried where they are used."""
     with pretended_cuda():

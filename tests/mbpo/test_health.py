@@ -131,6 +131,7 @@ def test_the_bound_of_the_critics_knows_the_reward_function(n_envs: int, monkeyp
 
     env = make_vec_env(lambda: Corridor(limit=50), n_envs)
     agent = small_agent(env, gamma=0.5, ent_coef=0.01, reward_fn=reward_fn, learning_starts=1000, **TINY)
+    agent.health.warned.add("reward_fn_mismatch")
     agent.learn(60, log_interval=None)
     data = agent.replay_buffer.transitions()
     agent.fit_model()
