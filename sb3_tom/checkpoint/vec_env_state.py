@@ -1,14 +1,14 @@
 """The state of a vectorised environment: its wrappers, its buffers, and each environment, also in other processes."""
 
-from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
-import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.env_state import State, env_state, restore_env
+from sb3_tom.common.workers import ask
 
 _SKIPPED = (
     *("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer"),
@@ -18,28 +18,23 @@ _SKIPPED = (
 )
 
 
-@dataclass(frozen=True)
-class _Errand:
+def _errand(state: State | None, wrapper: Any) -> bool:
     """
-    Saves or restores an environment inside a worker of ``SubprocVecEnv``. A worker answers ``env_is_wrapped`` by
-    ``isinstance(wrapper, question)``, outermost wrapper first; this question does its errand there and says yes.
+    Save or restore an environment where it is, and say that it was done.
 
     :param state: what to restore; None leaves the state in the wrapper's attribute ``sb3_tom_state``
+    :param wrapper: the outermost
     """
-
-    state: State | None
-
-    def __instancecheck__(self, wrapper: Any) -> bool:
-        if self.state is None:
-            wrapper.sb3_tom_state = env_state(wrapper)
-        else:
-            restore_env(wrapper, self.state)
-        return True
+    if state is None:
+        wrapper.sb3_tom_state = env_state(wrapper)
+    else:
+        restore_env(wrapper, state)
+    return True
 
 
 def _send(env: VecEnv, state: State | None, index: int) -> bool:
     """Whether the environment has a wrapper, that is whether the errand was done."""
-    return env.env_is_wrapped(cast(type[gym.Wrapper], _Errand(state)), indices=[index])[0]
+    return ask(env, partial(_errand, state), [index])[0]
 
 
 def _layers(env: VecEnv) -> list[VecEnv]:

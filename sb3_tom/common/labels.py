@@ -1,24 +1,12 @@
 """What a run is called in its tables."""
 
 import pickle
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-
-class _SpecTravels:
-    """
-    Whether a wrapper's spec can be sent by the worker of a ``SubprocVecEnv``, which dies of one that cannot (a lambda as its
-    entry point). The worker itself answers, by ``isinstance(wrapper, question)``.
-    """
-
-    def __instancecheck__(self, wrapper: Any) -> bool:
-        try:
-            pickle.dumps(wrapper.spec)
-        except Exception:
-            return False
-        return True
+from sb3_tom.common.workers import ask
 
 
 def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
@@ -39,8 +27,17 @@ def _task(env: gym.Env | VecEnv) -> str:
     """The id of an environment, "unknown" if it has none or cannot tell."""
     if isinstance(env, gym.Env):
         spec = env.spec
-    elif isinstance(env.unwrapped, DummyVecEnv) or env.env_is_wrapped(cast(type[gym.Wrapper], _SpecTravels()), [0])[0]:
+    elif isinstance(env.unwrapped, DummyVecEnv) or ask(env, _spec_travels, [0])[0]:
         spec = env.get_attr("spec", [0])[0]
     else:
         spec = None
     return "unknown" if spec is None else spec.id
+
+
+def _spec_travels(wrapper: Any) -> bool:
+    """Not one with a lambda as its entry point: the worker that sends it dies."""
+    try:
+        pickle.dumps(wrapper.spec)
+    except Exception:
+        return False
+    return True

@@ -1,14 +1,9 @@
 """
-Reading the termination rule from a vectorised environment, also one that runs in other processes.
-
-A worker of ``SubprocVecEnv`` answers few questions, and dies of an answer that cannot be pickled (an environment, a spec with
-a lambda). ``env_is_wrapped`` always answers with a bool and asks ``isinstance(wrapper, question)`` inside the worker. A
-:class:`_Question` is a picklable object with its own ``__instancecheck__``, so that the worker itself inspects the chain of
-wrappers and the environment.
+Reading the termination rule from a vectorised environment, also one that runs in other processes, which look at their chains
+of wrappers themselves (:mod:`sb3_tom.common.workers`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -26,6 +21,7 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
+from sb3_tom.common.workers import ask
 from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule
 
 _HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
@@ -64,20 +60,14 @@ _DECIDING = frozenset({"step", "_get_obs", "is_healthy", "terminated", "state_ve
 """Attributes of an environment that the rule depends on; a subclass that overrides one is another environment."""
 
 
-@dataclass(frozen=True)
-class _Question:
-    """
-    A yes-or-no question about a chain of wrappers, asked once per wrapper by ``isinstance``.
+def _may_change(wrapper: Any) -> bool:
+    """Whether a wrapper may change what ``step`` returns."""
+    return not _is_harmless(type(wrapper).step) or "step" in vars(wrapper)
 
-    :param env_class: "is this key of :data:`KNOWN_ENVS` inside?"; None: "may this wrapper change what ``step`` returns?"
-    """
 
-    env_class: str | None
-
-    def __instancecheck__(self, wrapper: Any) -> bool:
-        if self.env_class is None:
-            return not _is_harmless(type(wrapper).step) or "step" in vars(wrapper)
-        return _known_class(wrapper.unwrapped) == self.env_class
+def _holds(env_class: str, wrapper: Any) -> bool:
+    """Whether this key of :data:`KNOWN_ENVS` is inside."""
+    return _known_class(wrapper.unwrapped) == env_class
 
 
 def _is_harmless(step: Callable[..., Any]) -> bool:
@@ -104,7 +94,7 @@ def read_rule(env: VecEnv) -> Rule | None:
     :param env: any vectorised environment
     :return: the rule; None if an environment is not known, a wrapper may change what it returns, or the environments differ
     """
-    if env.num_envs == 0 or not _is_transparent(env) or any(_ask(env, None)):
+    if env.num_envs == 0 or not _is_transparent(env) or any(ask(env, _may_change)):
         return None
     env_class = _common_class(env)
     if env_class is None:
@@ -120,13 +110,9 @@ def _is_transparent(env: VecEnv) -> bool:
     return type(env).step_wait in _HARMLESS_VECTOR_STEPS
 
 
-def _ask(env: VecEnv, env_class: str | None) -> list[bool]:
-    return list(env.env_is_wrapped(cast(type[gym.Wrapper], _Question(env_class))))
-
-
 def _common_class(env: VecEnv) -> str | None:
     for env_class in KNOWN_ENVS:
-        answers = _ask(env, env_class)
+        answers = ask(env, partial(_holds, env_class))
         if any(answers):
             return env_class if all(answers) else None
     return _bare_class(env)
