@@ -11,19 +11,21 @@ stopped and started again: it skips the rows that ``docs/results/reward_error.cs
 ``docs/results/README.md``.
 """
 
-import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch as th
-from curves_jobs import ROOT, Job, make_env
+from curves_jobs import Job, make_env
 from curves_methods import TASKS
-from marked_page import write_between
+from marked_page import run_and_page, write_between
 from same_data import describe
 
 from sb3_tom import MBPO
 from sb3_tom.common.tables import read_table, write_table
+from sb3_tom.common.validation import check_integer
 from sb3_tom.plots.drawing import grouped
 
 METHODS = ("mbpo", "mbpo_survive", "mbpo_tom", "mbpo_tom_survive")
@@ -38,33 +40,42 @@ def run(checkpoints: list[Path], phases: int, table: Path) -> None:
     """
     Measure what the table does not have.
 
-    :param checkpoints: files below ``<task>/<run>/``
-    :param phases: model phases of each fit
+    :param checkpoints: files below ``<task>/<run>/``, of runs that learn the bonus
+    :param phases: model phases of each fit, at least one
     :param table: CSV file, rewritten after each fit
+    :raises ValueError: naming ``phases``
     """
+    check_integer("phases", phases, 1)
     rows: Rows = list(read_table(table)) if table.exists() else []
     for path in checkpoints:
-        labels = dict(zip(("task", "run", "env_step"), describe(path), strict=True))
-        for method in METHODS:
-            key = labels | {"method": method, "phases": str(phases)}
-            if any(key.items() <= row.items() for row in rows):
-                continue
-            rows.append(key | measure(path, Job(labels["task"], method, 0, 0, 0, {}), phases))
+        labels = dict(zip(("task", "run", "env_step"), describe(path), strict=True)) | {"phases": str(phases)}
+        known = {row["method"] for row in rows if labels.items() <= row.items()}
+        for row in measure(path, labels["task"], [method for method in METHODS if method not in known], phases):
+            rows.append(labels | row)
             write_table(table, COLUMNS, rows)
             print(", ".join(f"{name} {rows[-1][name]}" for name in COLUMNS), flush=True)
 
 
-def measure(path: Path, job: Job, phases: int) -> dict[str, str]:
+def measure(path: Path, task: str, methods: list[str], phases: int) -> Iterator[dict[str, str]]:
+    """Rows of one checkpoint, a new agent for each method."""
+    if not methods:
+        return
+    env = make_env(Job(task, "mbpo", 0, 0, 0, {}))()
+    driver = MBPO.resume(path, env, device="cpu")
+    for method in methods:
+        yield {"method": method, **reward_errors(driver, env, Job(task, method, 0, 0, 0, {}), phases)}
+
+
+def reward_errors(driver: MBPO, env: Any, job: Job, phases: int) -> dict[str, str]:
     """
     Root mean square error of the imagined reward of the buffer's own transitions, in the env's units.
 
-    :param path: of a run with uniform weights and the bonus learned
+    :param driver: its replay buffer and its policy are used
+    :param env: of the task
     :param job: its method decides weights and objective
     :param phases: model phases
     """
-    env = make_env(job)()
-    driver = MBPO.resume(path, env, device="cpu")
-    agent = MBPO.from_sac(driver, env, seed=0, device="cpu", **job.agent_kwargs())
+    agent = MBPO.from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
     agent.fit_weights()
     for _ in range(phases):
         agent.fit_model()
@@ -94,13 +105,9 @@ def page_text(rows: Rows) -> str:
 
 def main() -> int:
     """Run what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("run", "page"):
-        command = commands.add_parser(name)
-        command.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder of the results")
-    commands.choices["run"].add_argument("checkpoints", type=Path, nargs="+", help="files of runs with uniform weights")
-    commands.choices["run"].add_argument("--phases", type=int, default=5, help="model phases of each fit")
+    parser, command = run_and_page(__doc__)
+    command.add_argument("checkpoints", type=Path, nargs="+", help="files of runs that learn the bonus")
+    command.add_argument("--phases", type=int, default=5, help="model phases of each fit")
     arguments = parser.parse_args()
     table = arguments.out / "reward_error.csv"
     if arguments.command == "run":

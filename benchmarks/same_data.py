@@ -13,7 +13,6 @@ started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page
 writes the table of ``docs/results/model_error.md``.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from curves_jobs import ROOT, Job, make_env
+from curves_jobs import Job, make_env
 from curves_methods import ABLATIONS, METHODS, TASKS
-from marked_page import write_between
+from marked_page import run_and_page, write_between
 
 from sb3_tom import MBPO
 from sb3_tom.common.model_error import Episode, error_scale, model_errors, play_episode
@@ -233,15 +232,11 @@ def write_page(out: Path) -> None:
 
 def main() -> None:
     """Do what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("run", "page"):
-        command = commands.add_parser(name)
-        command.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder of the results")
-    commands.choices["run"].add_argument("checkpoints", type=Path, nargs="+")
-    commands.choices["run"].add_argument("--method", choices=MODEL_BASED, nargs="+", default=["mbpo", "mbpo_pmac", "mbpo_tom"])
-    commands.choices["run"].add_argument("--fits", type=int, default=2, help="models per checkpoint and method")
-    commands.choices["run"].add_argument("--phases", type=int, default=1, help="model phases of each")
+    parser, command = run_and_page(__doc__)
+    command.add_argument("checkpoints", type=Path, nargs="+")
+    command.add_argument("--method", choices=MODEL_BASED, nargs="+", default=["mbpo", "mbpo_pmac", "mbpo_tom"])
+    command.add_argument("--fits", type=int, default=2, help="models per checkpoint and method")
+    command.add_argument("--phases", type=int, default=1, help="model phases of each")
     arguments = parser.parse_args()
     if arguments.command == "page":
         write_page(arguments.out)

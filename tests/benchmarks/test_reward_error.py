@@ -25,6 +25,11 @@ def test_a_line_is_a_mean_over_buffers(tmp_path: Path) -> None:
     assert "| t | 10 | 2 | `mbpo` | 5.00 | 0.200 |" in reward_error.page_text(rows)
 
 
+def test_no_model_phase_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="phases=0"):
+        reward_error.run([], 0, tmp_path / "reward_error.csv")
+
+
 @pytest.mark.filterwarnings("ignore:health/")
 def test_the_jump_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """InvertedPendulum pays 1 for each step that does not end the episode, and nothing else: nothing is left to learn."""
