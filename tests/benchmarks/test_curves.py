@@ -1,8 +1,6 @@
-"""The runner of learning curves: settings of the YAML files, stopped anywhere, pages that agree with their table."""
+"""The runner of learning curves: settings of the YAML files, stopped anywhere."""
 
 import json
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -11,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import curves
-import curves_ablations
 import curves_jobs
-import curves_page
 import pytest
 import yaml
 from curves_jobs import Job, is_finished
@@ -23,7 +19,6 @@ from sb3_tom.common.tables import read_table
 from sb3_tom.weighters.settings import PRESETS, tom_settings
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "docs" / "results"
 
 
 def job(method: str, task: str = "Hopper-v5", **changes: Any) -> Job:
@@ -161,146 +156,6 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> 
         whole = without_seconds(tmp_path / "whole" / "out" / "Reacher-v5" / name)
         assert without_seconds(curve.with_name(name)) == whole
         assert len(whole) >= 10
-
-
-def test_table_holds_every_evaluation_and_where_it_came_from(tmp_path: Path) -> None:
-    labels = {"task": "Hopper-v5", "seed": 0, "return_std": 1, "return_min": 0, "return_max": 0}
-    labels |= {"episode_length_mean": 5, "n_updates": 5}
-    for method, means in {"mbpo_tom": (1.0, 5.0), "sac": (2.0,)}.items():
-        path = tmp_path / "Hopper-v5" / f"{method}_seed0.json"
-        meta(path, git_commit="abc", versions={"torch": "2"}, finished=method == "sac")
-        lines = ["task,method,seed,env_step,return_mean,return_std,return_min,return_max,cumulative_max,seconds"]
-        lines += [f"Hopper-v5,{method},0,{1000 * (k + 1)},{mean},1,0,0,{mean},{k}" for k, mean in enumerate(means)]
-        path.with_suffix(".csv").write_text("\n".join(lines) + "\n")
-    rows = read_table(curves_page.write_curves(tmp_path))
-    assert [(row["method"], row["env_step"], row["return_mean"], row["finished"]) for row in rows] == [
-        ("sac", "1000", "2.0", "True"),
-        ("mbpo_tom", "1000", "1.0", "False"),
-        ("mbpo_tom", "2000", "5.0", "False"),
-    ]
-    assert {(row["commit"], row["versions"]) for row in rows} == {("abc", "torch 2")}
-    text = curves_page.page_text(rows)
-    assert "| `mbpo_tom` | 1 (1 interrupted) | 2,000 | 5.0 | 3.0 | 5.0 |" in text
-
-
-def test_intervals_of_seeds() -> None:
-    rows = [
-        {"task": "t", "method": "m", "seed": str(seed), "env_step": str(step), "return_mean": str(value), "seconds": "1"}
-        | {"finished": "True"}
-        for seed, values in enumerate([(1.0, 3.0), (2.0, 5.0), (3.0, 100.0), (0.0, 4.0)])
-        for step, value in zip((10, 20), values, strict=True)
-    ]
-    line = curves_page.method_line("m", [*rows, {**rows[0], "env_step": "30", "return_mean": "7"}])
-    assert line.startswith("| `m` | 4 | 20 | 4.5 ["), "middle two of 3, 4, 5, 100 at the last common step"
-
-
-def test_longer_runs_have_a_line_of_their_own() -> None:
-    ends = {"0": (10, True), "1": (30, True), "2": (20, False), "3": (40, True)}
-    rows = [
-        {"task": "Hopper-v5", "method": "m", "seed": seed, "env_step": str(step), "return_mean": "1", "seconds": "1"}
-        | {"finished": str(finished)}
-        for seed, (end, finished) in ends.items()
-        for step in range(10, end + 1, 10)
-    ]
-    groups = curves_page.by_length("Hopper-v5", rows)
-    assert [sorted({row["seed"] for row in group}) for group in groups] == [["0", "1", "2", "3"], ["1", "3"], ["3"]]
-    lines = [curves_page.method_line("m", group) for group in groups]
-    assert [line.split(" | ")[1:3] for line in lines] == [["4 (1 interrupted)", "10"], ["2", "30"], ["1", "40"]]
-    assert len(curves_page.by_length("InvertedPendulum-v5", rows)) == 1, "runs end where they are solved"
-
-
-def test_what_the_runs_beyond_the_first_steps_of_hopper_do() -> None:
-    values = [0.0] * 10 + [100.0, 2500.0, 400.0, 500.0, 600.0, 700.0]
-    rows = [
-        {"task": "Hopper-v5", "method": "m", "seed": seed, "env_step": str(1000 * (k + 1)), "return_mean": str(value)}
-        for seed, end in (("0", 16), ("1", 10))
-        for k, value in enumerate(values[:end])
-    ]
-    line = curves_page.late_line("Hopper-v5", rows)
-    assert line.endswith("mean of the last five: `m` 800, 940.")
-    assert curves_page.late_line("Reacher-v5", rows) == curves_page.late_line("Hopper-v5", rows[16:]) == ""
-
-
-def test_when_a_run_first_reaches_what_counts_as_solved() -> None:
-    rows = [
-        {"method": "m", "seed": seed, "env_step": str(1000 * (k + 1)), "return_mean": str(value)}
-        for seed, values in (("0", (9000.0, 9299.0)), ("1", (9300.0, 0.0)), ("2", (0.0, 9400.0)))
-        for k, value in enumerate(values)
-    ]
-    line = curves_page.solved_line("InvertedDoublePendulum-v5", rows)
-    assert line == "Env step of the first evaluation of at least 9,300, by seed: `m` -, 1,000, 2,000."
-    assert "at which a run ends: " in curves_page.solved_line("InvertedPendulum-v5", rows)
-    assert curves_page.solved_line("Reacher-v5", rows) == ""
-
-
-def runs_of(task: str, curves: dict[tuple[str, int], tuple[float, ...]], finished: str = "True") -> list[dict[str, str]]:
-    return [
-        {"task": task, "method": method, "seed": str(seed), "env_step": str(1000 * (k + 1)), "return_mean": str(value)}
-        | {"finished": finished}
-        for (method, seed), values in curves.items()
-        for k, value in enumerate(values)
-    ]
-
-
-def test_ablations_are_a_table_of_their_own(tmp_path: Path) -> None:
-    double, single = "InvertedDoublePendulum-v5", "InvertedPendulum-v5"
-    rows = runs_of(
-        double,
-        {
-            ("sac", 0): (1.0, 2.0),
-            ("mbpo_tom_mask", 1): (100.0, 9400.0, 5000.0),
-            ("mbpo", 0): (9300.0, 9310.0, 10.0),
-            ("mbpo_tom_mask", 0): (100.0, 200.0),
-        },
-    )
-    rows += runs_of(double, {("mbpo_tom_kl", 0): (0.0,)}, finished="False")
-    rows += runs_of(single, {("mbpo", 0): (1000.0,), ("mbpo_tom_ess", 0): (3.0, 960.0)})
-    rows += runs_of("Hopper-v5", {("mbpo", 0): (1.0,)}) + runs_of("Reacher-v5", {("mbpo_tom_kl", 0): (1.0,)})
-    text = curves_ablations.page_text(curves_ablations.ablation_runs(rows))
-    assert text.splitlines()[1:] == [
-        f"| method | {double}, first evaluation of at least 9,300 | mean of its evaluations to 2,000 steps "
-        f"| {single}, first evaluation of at least 950 |",
-        "|---|---|---|---|",
-        "| `mbpo` | 1,000 (0) | 9,305 (0) | 1,000 (0) |",
-        "| `mbpo_tom_mask` | - (0); 2,000 (1) | 150 (0); 4,750 (1) |  |",
-        "| `mbpo_tom_ess` |  |  | 2,000 (0) |",
-        "",
-    ]
-    curves_ablations.draw(curves_ablations.ablation_runs(rows), tmp_path / "ablations.png")
-    assert len(read_table(tmp_path / "ablations_summary.csv")) == 5
-    assert "mbpo_tom_mask" not in curves_page.page_text([row | {"seconds": "1"} for row in rows])
-    assert "Nothing" in curves_ablations.page_text([])
-
-
-def test_pages_agree_with_the_table() -> None:
-    """`python benchmarks/curves.py page` has been run since the table changed, and every picture is there."""
-    rows = read_table(RESULTS / "curves.csv")
-    page = (RESULTS / "README.md").read_text()
-    generated = page.partition(curves_page.BEGIN + "\n")[2].partition(curves_page.END)[0]
-    assert generated == curves_page.page_text(rows)
-    ablations = page.partition(curves_ablations.BEGIN + "\n")[2].partition(curves_ablations.END)[0]
-    assert ablations == curves_ablations.page_text(curves_ablations.ablation_runs(rows))
-    for task in {row["task"] for row in rows}:
-        assert (RESULTS / task / "learning_curves.png").exists()
-
-
-def documented_commands() -> list[list[str]]:
-    """The ``curves.py run`` lines of all pages, as words."""
-    text = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))))
-    lines = re.findall(r"^(?:nohup )?python benchmarks/curves\.py (run .*)$", text, flags=re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in lines]
-
-
-@pytest.mark.parametrize("words", documented_commands(), ids=" ".join)
-def test_commands_of_the_pages_start_in_a_clone(words: list[str], tmp_path: Path) -> None:
-    """What is there is finished, and what is not can be begun: no command stops at a shorter run without a checkpoint."""
-    for job in curves.make_jobs(curves.parse_arguments(words)):
-        if not is_finished(job, RESULTS):
-            curves_jobs.check_kept(job, RESULTS, tmp_path)
-
-
-def test_the_pages_have_commands() -> None:
-    assert len(documented_commands()) >= 7
 
 
 def test_command_line() -> None:
