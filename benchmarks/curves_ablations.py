@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from curves_methods import ABLATIONS, TASKS
-from curves_page import Rows, curves_of, first_at_least, step_text
+from curves_page import Rows, curves_of, first_at_least, solved_text
 from marked_page import write_between
 
 from sb3_tom.common.tables import read_table
@@ -51,7 +51,12 @@ def page_text(runs: Runs) -> str:
     for task, task_runs in grouped(runs, lambda run: run["task"]).items():
         methods = grouped(task_runs, lambda run: run["method"])
         titles.append(f"{task}, first evaluation of at least {TASKS[task].goal:,g}")
-        columns.append({name: [(step_text(run["solved_at"]), run["seed"]) for run in each] for name, each in methods.items()})
+        columns.append(
+            {
+                name: [(solved_text(run["solved_at"], run["env_steps"]), run["seed"]) for run in each]
+                for name, each in methods.items()
+            }
+        )
         if TASKS[task].reward_threshold is None:  # runs that end where they are solved are of different lengths
             titles.append(f"mean of its evaluations to {task_runs[0]['to']:,} steps")
             columns.append({name: [(f"{run['mean']:,.0f}", run["seed"]) for run in each] for name, each in methods.items()})

@@ -78,7 +78,7 @@ def page_text(rows: Rows) -> str:
     for task, task_rows in grouped(main_rows(rows), lambda row: row["task"]).items():
         parts += [
             f"\n### {task}\n",
-            "| method | seeds | env steps | return there | mean of all evaluations | best | s / 1,000 steps |",
+            "| method | seeds | env steps | return there | mean up to there | best | s / 1,000 steps |",
         ]
         parts += ["|---|---|---|---|---|---|---|"]
         for method, method_rows in grouped(task_rows, lambda row: row["method"]).items():
@@ -105,15 +105,16 @@ def by_length(task: str, rows: Rows) -> list[Rows]:
 def method_line(method: str, rows: Rows) -> str:
     """
     One line: inter-quartile means over seeds (95 % bootstrap interval) at the last env step that all seeds have, and of the
-    mean over each seed's evaluations up to there.
+    mean over each seed's evaluations up to there; nothing in it comes from further env steps.
     """
     seeds, summary = grouped(rows, lambda row: row["seed"]), summarize(curves_of(rows))
     if not len(summary.steps):
         return f"| `{method}` | {len(seeds)} | no common step | - | - | - | - |"
     last = int(summary.steps[-1])
-    areas = [{last: float(np.mean([value for step, value in curve.items() if step <= last]))} for curve in curves_of(rows)]
-    means, best = summarize(areas), max(float(row["return_mean"]) for row in rows)
-    pace = np.mean([1000 * float(run[-1]["seconds"]) / int(run[-1]["env_step"]) for run in seeds.values()])
+    upto = [row for row in rows if int(row["env_step"]) <= last]
+    means = summarize([{last: float(np.mean([*curve.values()]))} for curve in curves_of(upto)])
+    best = max(float(row["return_mean"]) for row in upto)
+    pace = np.mean([1000 * float(row["seconds"]) / last for row in upto if int(row["env_step"]) == last])
     unfinished = sum(run[-1]["finished"] == "False" for run in seeds.values())
     count = f"{len(seeds)}" + (f" ({unfinished} interrupted)" if unfinished else "")
     figures = " | ".join(_interval(*(float(values[-1]) for values in part[1:])) for part in (summary, means))
@@ -125,9 +126,14 @@ def first_at_least(curve: Curve, value: float) -> int | None:
     return next((step for step, reached in curve.items() if reached >= value), None)
 
 
-def step_text(step: int | None) -> str:
-    """An env step, a dash for none."""
-    return "-" if step is None else f"{step:,}"
+def solved_text(step: int | None, end: int) -> str:
+    """
+    When a run solved its task.
+
+    :param step: the env step; None: it did not
+    :param end: its last env step
+    """
+    return f"> {end:,}" if step is None else f"{step:,}"
 
 
 def solved_line(task: str, rows: Rows) -> str:
@@ -137,8 +143,8 @@ def solved_line(task: str, rows: Rows) -> str:
         return ""
     texts = []
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
-        steps = [first_at_least(curve, goal) for curve in curves_of(method_rows)]
-        texts.append(f"`{method}` {', '.join(map(step_text, steps))}")
+        solved = [solved_text(first_at_least(curve, goal), max(curve)) for curve in curves_of(method_rows)]
+        texts.append(f"`{method}` {', '.join(solved)}")
     where = "" if TASKS[task].reward_threshold is None else ", at which a run ends"
     return f"Env step of the first evaluation of at least {goal:,g}, by seed{where}: {'; '.join(texts)}."
 

@@ -116,6 +116,7 @@ def near_newest(driver: MBPO, episodes: list[Episode]) -> float:
     if len(others) == 0:
         return float("nan")
     others = others[th.randperm(len(others), generator=generator)[: len(newest)]]
+    newest = newest[-len(others) :]
     fresh = th.cat([episode.observations[:-1] for episode in episodes]) / error_scale(data.observations)
     fresh = fresh[th.randperm(len(fresh), generator=generator)[:NEWEST]]
     to_newest, to_others = (th.cdist(fresh, scaled[rows]).min(1).values for rows in (newest, others))

@@ -32,7 +32,7 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
         if name in NOT_KEPT or not _has(agent, name):
             continue
         value = _argument(agent, name)
-        if _is_json(value):
+        if name in FREE or _is_json(value):
             plain[name] = _as_json(value)
         else:
             others.append(name)

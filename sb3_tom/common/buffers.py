@@ -211,11 +211,16 @@ class WeightedReplayBuffer(ReplayBuffer):
         return copy
 
     def _find_starts(self) -> None:
-        """Fill the ring of start observations from stored rows: those that do not continue the row before them."""
+        """
+        Fill the ring of start observations from stored rows: those that do not continue the row before them. What came before
+        the oldest rows of a full ring is not known: they are starts only where no others are.
+        """
         rows = (self.pos - self.size() + np.arange(self.size())) % self.buffer_size
         observations = self.observations[rows]
         continues = np.zeros((len(rows), self.n_envs), dtype=bool)
         continues[1:] = (observations[1:] == self.next_observations[rows[:-1]]).all(-1) & (self.dones[rows[:-1]] == 0)
+        if self.full and not continues[1:].all():
+            continues[0] = True
         starts = observations[~continues][-len(self._starts) :]
         self._starts[: len(starts)] = starts
         self._n_starts = len(starts)

@@ -7,14 +7,16 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_tom.common.diagnostics import equal_bins
-from sb3_tom.common.evaluation import evaluate
+from sb3_tom.common.evaluation import Every, check_eval_env, evaluate, make_eval_env
 from sb3_tom.common.labels import run_labels
 from sb3_tom.common.tables import RunTable
 from sb3_tom.common.validation import check_integer
+from sb3_tom.common.weights import effective_sample_size
 
 CURVE_COLUMNS = (
     "env_step",
@@ -72,8 +74,7 @@ class LearningCurveCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if not (isinstance(eval_env, str) or callable(eval_env)):
-            raise ValueError(f"eval_env={eval_env!r} is not allowed; allowed: an environment id or a function that makes one")
+        check_eval_env(eval_env)
         self.eval_env = eval_env
         self.csv_path = csv_path
         self.eval_freq = check_integer("eval_freq", eval_freq, 1)
@@ -86,13 +87,13 @@ class LearningCurveCallback(BaseCallback):
         self.solved_step: int | None = None
 
     def _on_training_start(self) -> None:
-        self._envs = [self._make_env() for _ in range(self.n_eval_envs)]
+        self._envs = [make_eval_env(self.eval_env) for _ in range(self.n_eval_envs)]
         labels = run_labels(self, self._envs[0])
         self.table = RunTable(self.csv_path, CURVE_COLUMNS, labels, self.num_timesteps)
         past = self.table.rows[-1] if self.table.rows else None
         self._cumulative_max = float(past["cumulative_max"]) if past else -np.inf
         self._start_time = time.monotonic() - (float(past["seconds"]) if past else 0.0)
-        self._evaluations_due = self.num_timesteps // self.eval_freq
+        self._is_due = Every(self.eval_freq, self.num_timesteps)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; its rows stay in the file."""
@@ -100,7 +101,7 @@ class LearningCurveCallback(BaseCallback):
             "rows": len(self.table.rows),
             "cumulative_max": float(self._cumulative_max),
             "seconds": time.monotonic() - self._start_time,
-            "evaluations_due": self._evaluations_due,
+            "evaluations_due": self._is_due.passed,
             "last_mean_return": self.last_mean_return,
         }
 
@@ -113,16 +114,11 @@ class LearningCurveCallback(BaseCallback):
         self.table.keep(state["rows"])
         self._cumulative_max = state["cumulative_max"]
         self._start_time = time.monotonic() - state["seconds"]
-        self._evaluations_due, self.last_mean_return = state["evaluations_due"], state["last_mean_return"]
-
-    def _make_env(self) -> gym.Env:
-        return gym.make(self.eval_env) if isinstance(self.eval_env, str) else self.eval_env()
+        self._is_due.passed, self.last_mean_return = state["evaluations_due"], state["last_mean_return"]
 
     def _on_step(self) -> bool:
-        # Counted in env steps and robust to jumps: several training envs advance num_timesteps by more than one.
-        if self.num_timesteps // self.eval_freq == self._evaluations_due:
+        if not self._is_due(self.num_timesteps):
             return True
-        self._evaluations_due = self.num_timesteps // self.eval_freq
         mean = self._evaluate()
         if self.reward_threshold is None or mean < self.reward_threshold:
             return True
@@ -226,7 +222,7 @@ class WeightByAgeCallback(BaseCallback):
 
     def _rows(self, env_step: int) -> list[dict[str, Any]]:
         weights = weights_newest_first(self._buffer)
-        ess = float(weights.sum() ** 2 / (weights.size * np.square(weights).sum()))
+        ess = float(effective_sample_size(th.from_numpy(weights)))
         return [
             {
                 "env_step": env_step,

@@ -87,6 +87,10 @@ class RemainingTime:
     def _seconds(self) -> float:
         return self._passed + (0.0 if self._began is None else time.monotonic() - self._began)
 
+    def restart(self) -> None:
+        """Env steps are counted from 0 again."""
+        self._first = None
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: how long ago the pace was first taken, and where."""
         return {"first": None if self._first is None else (self._seconds() - self._first[0], self._first[1])}

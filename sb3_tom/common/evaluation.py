@@ -12,6 +12,48 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecNormalize
 
 
+class Every:
+    """
+    Whether another ``n_steps`` env steps have passed. Several training envs advance by more than one at a time, also past a
+    multiple.
+
+    :param n_steps: env steps between two
+    :param env_step: where to begin to count
+    """
+
+    def __init__(self, n_steps: int, env_step: int) -> None:
+        self.n_steps = n_steps
+        self.passed = env_step // n_steps
+
+    def __call__(self, env_step: int) -> bool:
+        """
+        Ask at each step.
+
+        :param env_step: env steps so far
+        """
+        before, self.passed = self.passed, env_step // self.n_steps
+        return self.passed != before
+
+
+def check_eval_env(eval_env: object) -> None:
+    """
+    Refuse what :func:`make_eval_env` cannot make an environment of.
+
+    :raises ValueError: naming what came and what is allowed
+    """
+    if not (isinstance(eval_env, str) or callable(eval_env)):
+        raise ValueError(f"eval_env={eval_env!r} is not allowed; allowed: an environment id or a function that makes one")
+
+
+def make_eval_env(eval_env: str | Callable[[], gym.Env]) -> gym.Env:
+    """
+    An environment of its own for an evaluation.
+
+    :param eval_env: environment id, or a function that makes an environment
+    """
+    return gym.make(eval_env) if isinstance(eval_env, str) else eval_env()
+
+
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
     """Restore the global random streams of Python, numpy and torch (CUDA included) on leaving."""

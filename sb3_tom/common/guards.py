@@ -80,7 +80,8 @@ class Backup:
         optimizers: Iterable[th.optim.Optimizer] = (),
         tensors: Iterable[th.Tensor] = (),
     ) -> None:
-        self._slots = [*_slots_of(modules)]
+        self._modules = [*modules]
+        self._slots = [*_slots_of(self._modules)]
         originals = [*tensors, *(tensor for *_, tensor in self._slots)]
         self._copies = [(tensor, tensor.detach().clone()) for tensor in originals]
         self._states = [(optimizer, _copied_state(optimizer)) for optimizer in optimizers]
@@ -92,6 +93,10 @@ class Backup:
             table[name] = tensor
         for original, copy in self._copies:
             original.copy_(copy)
+        for module in self._modules:
+            module.load_state_dict(
+                module.state_dict()
+            )  # what a module derives of its state in a hook of loading, it derives anew
         for optimizer, state in self._states:
             optimizer.state.clear()
             for parameter, entries in state.items():

@@ -14,7 +14,8 @@ A prediction is the mean of the model's sampled next observations, ``n_samples``
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -22,7 +23,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_tom.common.evaluation import preserved_random_state
+from sb3_tom.common.evaluation import Every, check_eval_env, make_eval_env, preserved_random_state
 from sb3_tom.common.labels import run_labels
 from sb3_tom.common.scales import varies
 from sb3_tom.common.tables import RunTable
@@ -149,7 +150,7 @@ def model_errors(
 
 def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = False) -> Episode:
     """
-    One episode of an agent's policy. torch's global random stream is set.
+    One episode of an agent's policy. torch's global random stream is set, and gSDE's noise drawn anew.
 
     :param agent: SB3's; the observations of one with ``VecNormalize`` are normalised for its policy
     :param env: of the agent's task, in its own units; nothing else steps it
@@ -158,6 +159,8 @@ def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = Fals
     :return: the episode, in the env's units, on the agent's device
     """
     th.manual_seed(seed)
+    if agent.use_sde:
+        agent.actor.reset_noise()
     normalizer = agent.get_vec_normalize_env()
     observation, _ = env.reset(seed=seed)
     observations, actions, over = [observation], [], False
@@ -170,6 +173,19 @@ def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = Fals
         over = terminated or truncated
     tensors = (th.as_tensor(np.array(values), dtype=th.float32, device=agent.device) for values in (observations, actions))
     return Episode(*tensors)
+
+
+@contextmanager
+def _preserved_noise(agent: Any) -> Iterator[None]:
+    """Put gSDE's noise back: training goes on with the one that it has."""
+    distribution = agent.actor.action_dist
+    names = ("exploration_mat", "exploration_matrices") if agent.use_sde else ()
+    kept = {name: getattr(distribution, name) for name in names}
+    try:
+        yield
+    finally:
+        for name, noise in kept.items():
+            setattr(distribution, name, noise)
 
 
 class ModelErrorCallback(BaseCallback):
@@ -208,8 +224,7 @@ class ModelErrorCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if not (isinstance(eval_env, str) or callable(eval_env)):
-            raise ValueError(f"eval_env={eval_env!r} is not allowed; allowed: an environment id or a function that makes one")
+        check_eval_env(eval_env)
         self.eval_env, self.csv_path = eval_env, csv_path
         self.eval_freq = check_integer("eval_freq", eval_freq, 1)
         self.horizon = check_integer("horizon", horizon, 1)
@@ -222,18 +237,14 @@ class ModelErrorCallback(BaseCallback):
     def _on_training_start(self) -> None:
         if not hasattr(self.model, "dynamics"):
             raise ValueError(f"ModelErrorCallback needs an agent with a dynamics model; {type(self.model).__name__} has none")
-        self._env = gym.make(self.eval_env) if isinstance(self.eval_env, str) else self.eval_env()
+        self._env = make_eval_env(self.eval_env)
         self.table = RunTable(self.csv_path, ERROR_COLUMNS, run_labels(self, self._env), self.num_timesteps)
-        self._evaluations_due = self.num_timesteps // self.eval_freq
+        self._is_due = Every(self.eval_freq, self.num_timesteps)
 
     def _on_step(self) -> bool:
-        # Counted in env steps and robust to jumps: several training envs advance num_timesteps by more than one.
-        due = self.num_timesteps // self.eval_freq
-        if due == self._evaluations_due:
-            return True
-        self._evaluations_due = due
-        if self._agent.imagined.size > 0:  # before the first model phase there is no model
-            with preserved_random_state():
+        # Before the first model phase there is no model
+        if self._is_due(self.num_timesteps) and self._agent.imagined.size > 0:
+            with preserved_random_state(), _preserved_noise(self._agent):
                 self.table.append(*self._rows())
         return True
 

@@ -78,7 +78,8 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class Context:
     """
-    All that a plug may see of the agent, built fresh for each model phase. Plugs never see the agent itself.
+    All that a plug may see of the agent, built fresh for each verb: the weights, the fit and the imagined rollouts of a model
+    phase. Plugs never see the agent itself.
 
     :param policy: samples the current policy, see :data:`PolicyFunction`
     :param values: the current critics, see :data:`ValueFunction`

@@ -1,4 +1,4 @@
-"""Every argument of the agent, checked in one place: once by the constructor and once more on load."""
+"""Checks of MBPO's own arguments and of SAC's numbers: by the constructor, and once more on load."""
 
 from typing import TYPE_CHECKING, Any
 

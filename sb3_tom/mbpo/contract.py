@@ -1,4 +1,4 @@
-"""What SB3's constructor takes without a look, or refuses only once it runs: each refused by name before anything is built."""
+"""Checks of arguments that SB3 does not validate, so that a bad value fails when the agent is constructed, and is named."""
 
 import inspect
 from collections.abc import Mapping

@@ -33,6 +33,12 @@ class CountedSAC(GuardedSAC):
         with self._remaining_time.running():
             return super().learn(*args, **kwargs)
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        result = super()._setup_learn(*args, **kwargs)
+        if self.num_timesteps == 0:
+            self._remaining_time.restart()
+        return result
+
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As SB3's."""
         result: RolloutReturn = super().collect_rollouts(*args, **kwargs)

@@ -1,6 +1,6 @@
 """
-Nothing lost, nothing silent: a number that is not usable stops training with one error that names where it came from, the env
-step and the last checkpoint, and the agent keeps the state that it had before.
+The agent stops at the first number that is not usable, with one error that names where it came from, the env step and the last
+checkpoint, and goes back to the last sound state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -101,11 +101,13 @@ class GuardedSAC(PluggedSAC):
             yield
             self._check_plugs(parts)
         except ValueError as error:
-            origin = self._origin(parts, error)
+            origin = self._divergence_behind(parts, error)
             if origin is None:
                 raise
             for backup in backups:
                 backup.restore()
+            if POLICY in parts and self._policy_backup is not None:
+                self._n_updates = self._policy_backup[0]
             if weights is not None:
                 self.replay_buffer.weights[:] = weights
             self.policy_version, self._new_transitions = counters
@@ -119,17 +121,18 @@ class GuardedSAC(PluggedSAC):
         try:
             yield
         except ValueError as error:
-            origin = self._origin((), error)
+            origin = self._divergence_behind((), error)
             if origin is None:
                 raise
             if origin is not error and self._policy_backup is not None:
+                self._n_updates = self._policy_backup[0]
                 self._policy_backup[1].restore()
             raise DivergenceError(f"{origin} ({self._whereabouts()})") from error
 
-    def _origin(self, parts: tuple[str, ...], error: ValueError) -> DivergenceError | None:
+    def _divergence_behind(self, parts: tuple[str, ...], error: ValueError) -> DivergenceError | None:
         """
-        A network with bad weights says more than what came of it, such as torch's ValueError about a Normal of NaN. None for
-        an error that is none of ours.
+        The divergence behind an error: that of a network with bad weights if there is one, since it says more than what came
+        of it (such as torch's ValueError about a Normal of NaN); else ``error`` itself, or None if it is about something else.
         """
         try:
             self._check_plugs(parts)

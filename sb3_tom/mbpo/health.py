@@ -22,7 +22,7 @@ NEWEST = 1000
 """Newest real rows that the termination is compared with."""
 
 LEAST_MISTAKES = 10
-"""Fewer wrong terminations say nothing."""
+"""Fewer wrong terminations are too few to judge by."""
 
 ENTROPY_PER_ACTION = 10.0
 """Nats: generous bound of an action dimension's part of SAC's entropy bonus."""

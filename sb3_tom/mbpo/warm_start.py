@@ -34,7 +34,7 @@ KEPT = (
 
 def refuse_sac_zip(path: str | pathlib.Path | io.BufferedIOBase) -> None:
     """
-    A zip of SAC is no zip of an MBPO.
+    Raise if a file holds a plain SAC agent, which ``from_sac`` is for.
 
     :param path: what ``load`` was called with
     :raises ValueError: if the file holds a plain SAC agent

@@ -29,8 +29,11 @@ class ModelObjective(Plug):
 
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """
-        Compute once per model phase what the loss needs of the agent, for example value gradients at the data.
+        Compute once per model phase what the loss needs beside the data, for example value gradients at its predictions.
 
+        :param model: the model before the fit
+        :param data: N rows of the buffer
+        :param context: view of the agent
         :return: tensors ``[N, ...]``, row by row beside ``data``
         """
         return {}

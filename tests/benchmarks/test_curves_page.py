@@ -46,8 +46,10 @@ def test_intervals_of_seeds() -> None:
         for seed, values in enumerate([(1.0, 3.0), (2.0, 5.0), (3.0, 100.0), (0.0, 4.0)])
         for step, value in zip((10, 20), values, strict=True)
     ]
-    line = curves_page.method_line("m", [*rows, {**rows[0], "env_step": "30", "return_mean": "7"}])
-    assert line.startswith("| `m` | 4 | 20 | 4.5 ["), "middle two of 3, 4, 5, 100 at the last common step"
+    line = curves_page.method_line("m", rows)
+    assert line.startswith("| `m` | 4 | 20 | 4.5 ["), "middle two of 3, 4, 5, 100"
+    longer = {**rows[1], "env_step": "30", "return_mean": "700", "seconds": "1000"}
+    assert curves_page.method_line("m", [*rows[:2], longer, *rows[2:]]) == line, "one seed goes further: that counts nowhere"
 
 
 def test_longer_runs_have_a_line_of_their_own() -> None:
@@ -84,7 +86,7 @@ def test_when_a_run_first_reaches_what_counts_as_solved() -> None:
         for k, value in enumerate(values)
     ]
     line = curves_page.solved_line("InvertedDoublePendulum-v5", rows)
-    assert line == "Env step of the first evaluation of at least 9,300, by seed: `m` -, 1,000, 2,000."
+    assert line == "Env step of the first evaluation of at least 9,300, by seed: `m` > 2,000, 1,000, 2,000."
     assert "at which a run ends: " in curves_page.solved_line("InvertedPendulum-v5", rows)
     assert curves_page.solved_line("Reacher-v5", rows) == ""
 
@@ -118,7 +120,7 @@ def test_ablations_are_a_table_of_their_own(tmp_path: Path) -> None:
         f"| {single}, first evaluation of at least 950 |",
         "|---|---|---|---|",
         "| `mbpo` | 1,000 (0) | 9,305 (0) | 1,000 (0) |",
-        "| `mbpo_tom_mask` | - (0); 2,000 (1) | 150 (0); 4,750 (1) |  |",
+        "| `mbpo_tom_mask` | > 2,000 (0); 2,000 (1) | 150 (0); 4,750 (1) |  |",
         "| `mbpo_tom_ess` |  |  | 2,000 (0) |",
         "",
     ]

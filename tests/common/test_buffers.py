@@ -137,9 +137,20 @@ def test_a_plain_sb3_buffer_is_converted(n_steps: int) -> None:
     assert th.equal(converted.row_weights(), th.ones(converted.n_transitions))
     assert converted.transitions().policy_version.sum() == 0
     assert (converted.pos, converted.full) == (plain.pos, plain.full)
-    # The oldest kept row counts as a start, since what came before it is unknown
+    # Where no other start is kept the oldest row counts as one, since what came before it is unknown
     assert set(converted.start_observations()[:, 0].tolist()) <= set(expected.observations[:, 0].tolist())
     assert converted.start_observations().shape[0] >= 1
+
+
+@pytest.mark.parametrize(("n_steps", "starts"), [(8, [0.0, 5.0]), (11, [5.0, 10.0]), (13, [5.0, 10.0])])
+def test_the_oldest_row_of_a_full_ring_is_no_start(n_steps: int, starts: list[float]) -> None:
+    """Episodes of five steps, a ring of ten rows; it goes on in the middle of the first of them after 11 and 13."""
+    plain = ReplayBuffer(10, OBSERVATION_SPACE, ACTION_SPACE, "cpu", 1)
+    for step in range(n_steps):
+        here, there = np.full((1, 2), float(step)), np.full((1, 2), step + 1.0)
+        plain.add(here, there, np.zeros((1, 1)), np.zeros(1), np.array([step % 5 == 4]), [{}])
+    found = WeightedReplayBuffer.from_replay_buffer(plain).start_observations()[:, 0]
+    assert sorted(found.tolist()) == starts
 
 
 def test_memory_optimisation_is_refused() -> None:

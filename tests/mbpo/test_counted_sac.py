@@ -88,3 +88,6 @@ def test_only_time_within_learn_makes_the_pace(monkeypatch: pytest.MonkeyPatch) 
     resumed.num_timesteps = agent.num_timesteps
     resumed.learn(50, Watch(), reset_num_timesteps=False)
     assert left == ["?", *(str(timedelta(seconds=200 - step)) for step in range(2, 151))]
+    left.clear()
+    resumed.learn(60, Watch())
+    assert left == ["?", *(str(timedelta(seconds=200 - step)) for step in range(2, 61))], "a new count, a new pace"

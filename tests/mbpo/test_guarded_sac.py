@@ -154,6 +154,7 @@ def test_a_loss_that_explodes_within_one_call_is_undone(tmp_path: Path) -> None:
     agent.lr_schedule = lambda progress: 1e25
     with pytest.raises(DivergenceError, match=r"^the (critic|norm of the critic)"):
         agent.train_policy(5)
+    assert agent._n_updates == agent._updates_made(), "as many as the optimisers have that were put back"
     assert bool(th.isfinite(parameters_of(agent)).all())
     assert agent.imagined.size == 0
     agent.lr_schedule = lambda progress: 1e-3

@@ -11,6 +11,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
+from sb3_tom.common.guards import Backup
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.terminations import AutoTermination, LearnedTermination, read_rule, resolve_termination
 
@@ -93,6 +94,17 @@ def test_a_time_limit_is_no_contradiction_and_not_learned(make_transitions: Make
         figures = learned.fit(rows, context)
     assert figures == {"rule_in_use": 0.0, "terminal_share": 0.0}
     assert not any(predictions(learned, rows))
+
+
+def test_a_rule_that_was_given_up_in_what_is_undone_holds_again(make_transitions: Maker) -> None:
+    termination, lying, true = built(RULE), line(make_transitions, 0.5), line(make_transitions, 1.0)
+    backup = Backup([termination])
+    with pytest.warns(UserWarning, match="learned termination"):
+        termination.observe(lying)
+    backup.restore()
+    assert predictions(termination, true) == (true.terminated > 0.5).squeeze(1).tolist()
+    with pytest.warns(UserWarning, match="learned termination"):  # and is compared with real transitions again
+        termination.observe(lying)
 
 
 def test_without_a_rule_the_head_is_used_silently(make_transitions: Maker, context: Context) -> None:
