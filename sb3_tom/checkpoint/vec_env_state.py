@@ -1,5 +1,6 @@
 """The state of a vectorised environment: its wrappers, its buffers, and each environment, also in other processes."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,10 @@ def boundary_reasons(state: State) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
+def _nested(names: Sequence[str]) -> str:
+    return "(".join(names) + ")" * (len(names) - 1)
+
+
 def restore_vec_env(env: VecEnv, state: State) -> Any:
     """
     The inverse of :func:`vec_env_state`.
@@ -94,8 +99,8 @@ def restore_vec_env(env: VecEnv, state: State) -> Any:
     saved = [layer["class"] for layer in state["layers"]]
     if names != saved or env.num_envs != len(state["envs"]):
         raise ValueError(
-            f"env={'('.join(names)} with {env.num_envs} envs is not allowed; "
-            f"allowed: as the run had it, {'('.join(saved)} with {len(state['envs'])} envs"
+            f"env={_nested(names)} with {env.num_envs} envs is not allowed; "
+            f"allowed: as the run had it, {_nested(saved)} with {len(state['envs'])} envs"
         )
     env.reset()  # what environments create in their first reset must be there
     for layer, saved_layer in zip(layers, state["layers"], strict=True):

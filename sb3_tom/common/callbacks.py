@@ -48,7 +48,7 @@ class LearningCurveCallback(BaseCallback):
     :param eval_env: environment id, or a function that makes an environment
     :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
     :param eval_freq: env steps (all training envs together) between evaluations
-    :param method: label of the method; default: the agent's class name in lower case
+    :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
     :param n_eval_episodes: episodes of an evaluation
     :param eval_seed: seed of the first episode of every evaluation
@@ -87,7 +87,7 @@ class LearningCurveCallback(BaseCallback):
         self.solved_step: int | None = None
 
     def _on_training_start(self) -> None:
-        self._envs = [make_eval_env(self.eval_env) for _ in range(self.n_eval_envs)]
+        self._envs = [make_eval_env(self.eval_env, self.model.observation_space) for _ in range(self.n_eval_envs)]
         labels = run_labels(self, self._envs[0])
         self.table = RunTable(self.csv_path, CURVE_COLUMNS, labels, self.num_timesteps)
         past = self.table.rows[-1] if self.table.rows else None
@@ -166,7 +166,7 @@ class WeightByAgeCallback(BaseCallback):
 
     :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
     :param n_bins: number of bins
-    :param method: label of the method; default: the agent's class name in lower case
+    :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
     """
 

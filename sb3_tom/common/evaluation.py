@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -45,13 +46,24 @@ def check_eval_env(eval_env: object) -> None:
         raise ValueError(f"eval_env={eval_env!r} is not allowed; allowed: an environment id or a function that makes one")
 
 
-def make_eval_env(eval_env: str | Callable[[], gym.Env]) -> gym.Env:
+def make_eval_env(eval_env: str | Callable[[], gym.Env], observation_space: gym.Space[Any]) -> gym.Env:
     """
     An environment of its own for an evaluation.
 
     :param eval_env: environment id, or a function that makes an environment
+    :param observation_space: the agent's
+    :raises ValueError: if it is no environment of such observations, naming what came and what is allowed
     """
-    return gym.make(eval_env) if isinstance(eval_env, str) else eval_env()
+    env = gym.make(eval_env) if isinstance(eval_env, str) else eval_env()
+    if not isinstance(env, gym.Env):
+        raise ValueError(f"eval_env made a {type(env).__name__}; allowed: a single Gymnasium environment")
+    if env.observation_space.shape != observation_space.shape:
+        raise ValueError(
+            f"eval_env made an environment with observations of shape {env.observation_space.shape}; allowed: those of the "
+            f"agent, {observation_space.shape}, with the wrappers that its environment has (gymnasium.wrappers."
+            "FrameStackObservation and FlattenObservation in place of VecFrameStack)"
+        )
+    return env
 
 
 @contextmanager

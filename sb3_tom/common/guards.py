@@ -54,6 +54,8 @@ def check_rows(what: str, values: np.ndarray, first_env: int = 0) -> None:
     :raises DivergenceError: naming the first env that gave an unusable value
     """
     values = np.asarray(values)
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)  # the limit is infinite in float16
     if values.size == 0 or np.abs(values).max() <= LIMIT:  # False for NaN
         return
     place = tuple(np.argwhere(~(np.abs(values) <= LIMIT))[0].tolist())

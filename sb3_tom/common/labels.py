@@ -4,9 +4,11 @@ import pickle
 from typing import Any
 
 import gymnasium as gym
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_tom.common.workers import ask
+from sb3_tom.weighters.uniform import UniformWeighter
 
 
 def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
@@ -18,9 +20,18 @@ def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
     """
     return {
         "task": callback.task or _task(callback.training_env if env is None else env),
-        "method": callback.method or type(callback.model).__name__.lower(),
+        "method": callback.method or _method(callback.model),
         "seed": getattr(callback.model, "seed", None),
     }
+
+
+def _method(agent: BaseAlgorithm) -> str:
+    """The agent's class, and its weighter unless that is uniform, as the zoo calls them: ``mbpo_tom``."""
+    name, weighter = type(agent).__name__.lower(), getattr(agent, "weighter", None)
+    if weighter is None or isinstance(weighter, UniformWeighter):
+        return name
+    kind = type(weighter).__name__.removesuffix("Weighter").lower()
+    return f"{name.removesuffix(kind)}_{kind}"
 
 
 def _task(env: gym.Env | VecEnv) -> str:

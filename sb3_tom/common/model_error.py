@@ -202,7 +202,7 @@ class ModelErrorCallback(BaseCallback):
     :param n_samples: samples of each prediction
     :param deterministic: fresh episodes with the mean action; by default with sampled ones, as in training
     :param seed: of the fresh episodes' first states
-    :param method: label of the method; default: the agent's class name in lower case
+    :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -237,7 +237,7 @@ class ModelErrorCallback(BaseCallback):
     def _on_training_start(self) -> None:
         if not hasattr(self.model, "dynamics"):
             raise ValueError(f"ModelErrorCallback needs an agent with a dynamics model; {type(self.model).__name__} has none")
-        self._env = make_eval_env(self.eval_env)
+        self._env = make_eval_env(self.eval_env, self.model.observation_space)
         self.table = RunTable(self.csv_path, ERROR_COLUMNS, run_labels(self, self._env), self.num_timesteps)
         self._is_due = Every(self.eval_freq, self.num_timesteps)
 

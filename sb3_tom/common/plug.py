@@ -1,11 +1,14 @@
 """What weighters, dynamics models, objectives and terminations have in common: they are built late and saved in the zip."""
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch as th
 from torch import nn
+
+from sb3_tom.common.types import Transitions
 
 
 class Plug(nn.Module, ABC):
@@ -40,6 +43,25 @@ class Plug(nn.Module, ABC):
                 if isinstance(value, th.optim.Optimizer):
                     found[f"{path}.{name}" if path else name] = value
         return found
+
+
+@contextmanager
+def only_reads(plug: Plug, data: Transitions) -> Iterator[None]:
+    """
+    The block gives rows to a plug, which must not change them: they may be the replay buffer's own memory.
+
+    :param plug: for the message
+    :param data: what it gets
+    :raises ValueError: naming the plug and the field that it has written into
+    """
+    versions = {name: tensor._version for name, tensor in data._asdict().items()}
+    yield
+    for name, version in versions.items():
+        if getattr(data, name)._version != version:
+            raise ValueError(
+                f"{type(plug).__name__} has written into the {name} that it was given, which the agent learns from; "
+                f"allowed: to read them (copy first: {name}.clone())"
+            )
 
 
 def figures_of(plug: Plug, returned: Any) -> dict[str, float]:

@@ -40,10 +40,25 @@ class World(NamedTuple):
         actions, _ = context.policy(observations)
         next_observations, rewards = self.model.sample(observations, actions, context.generator)
         if self.reward_fn is not None:
-            rewards = self.reward_fn(observations, actions, next_observations)
+            rewards = known_rewards(self.reward_fn, observations, actions, next_observations)
         terminated = self.termination(observations, actions, next_observations).float()
         version = th.full((observations.shape[0],), context.policy_version, device=observations.device)
         return Transitions(observations, actions, next_observations, rewards, terminated, version)
+
+
+def known_rewards(
+    reward_fn: RewardFunction, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor
+) -> th.Tensor:
+    """
+    Rewards of a user's function, which may write into its arguments: it gets copies.
+
+    :param reward_fn: see :data:`RewardFunction`
+    :param observations: ``[B, O]``
+    :param actions: ``[B, A]`` in [-1, 1]
+    :param next_observations: ``[B, O]``
+    :return: ``[B, 1]``
+    """
+    return reward_fn(observations.clone(), actions.clone(), next_observations.clone())
 
 
 @th.no_grad()

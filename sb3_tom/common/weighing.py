@@ -6,7 +6,7 @@ import numpy as np
 import torch as th
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
-from sb3_tom.common.plug import figures_of
+from sb3_tom.common.plug import figures_of, only_reads
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_bool, check_integer, check_number
 from sb3_tom.common.weights import usable_weights
@@ -69,8 +69,9 @@ def weigh(
             return th.ones(data.size, device=data.device), {}
         recent = data.rows(buffer.newest_rows(weighter.recent_size))
     _check_recent(recent)
-    figures = figures_of(weighter, weighter.fit(data, recent, buffer.start_observations(), context))
-    raw = _as_tensor(weighter.weights(data, context), type(weighter).__name__)
+    with only_reads(weighter, data):
+        figures = figures_of(weighter, weighter.fit(data, recent, buffer.start_observations(), context))
+        raw = _as_tensor(weighter.weights(data, context), type(weighter).__name__)
     return usable_weights(raw.to(data.device), weighter, data.size), figures
 
 

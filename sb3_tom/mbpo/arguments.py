@@ -40,7 +40,8 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
     ):
         raise ValueError(
             f"observation_space={observation_space} is not allowed: a dynamics model predicts vectors; "
-            "allowed: a Box of shape (n,) and a float type (of Dict and Discrete, FlattenObservation makes one)"
+            "allowed: a Box of shape (n,) and a float type (gymnasium.wrappers.FlattenObservation makes a vector, and "
+            "DtypeObservation(env, numpy.float32) floats)"
         )
     if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or not np.isfinite(action_space.low).all():
         raise ValueError(

@@ -1,6 +1,7 @@
 """Checks of arguments that SB3 does not validate, so that a bad value fails when the agent is constructed, and is named."""
 
 import inspect
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ def check_contract(agent: "MBPO") -> None:
     """
     check_bool("use_sde_at_warmup", agent.use_sde_at_warmup)
     agent._stats_window_size = check_integer("stats_window_size", agent._stats_window_size, 1)
+    if isinstance(agent.tensorboard_log, os.PathLike):
+        agent.tensorboard_log = os.fspath(agent.tensorboard_log)
     if agent.tensorboard_log is not None and not isinstance(agent.tensorboard_log, str):
         raise ValueError(f"tensorboard_log={agent.tensorboard_log!r} is not allowed; allowed: a folder's name or None")
     _check_action_noise(agent.action_noise, agent._sizes[1])

@@ -9,6 +9,7 @@ import torch as th
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.chunks import rows_at_once
+from sb3_tom.common.rollouts import known_rewards
 from sb3_tom.common.types import Transitions
 from sb3_tom.common.units import policy_units
 
@@ -90,7 +91,7 @@ class Health:
 
     def _reward_fn(self, batch: Transitions, agent: "GuardedSAC") -> dict[str, float]:
         """Root mean square difference to the env's rewards, in their standard deviations."""
-        difference = agent.reward_fn(batch.observations, batch.actions, batch.next_observations) - batch.rewards
+        difference = known_rewards(agent.reward_fn, batch.observations, batch.actions, batch.next_observations) - batch.rewards
         unit = th.maximum(batch.rewards.std(correction=0), 1e-3 * batch.rewards.abs().max()).clamp(min=1e-8)
         mismatch = float(difference.square().mean().sqrt() / unit)
         if mismatch > 0.5:
@@ -158,7 +159,7 @@ def _largest_reward(agent: "GuardedSAC") -> float:
     if agent.reward_fn is not None:
         columns = (data.observations, data.actions, data.next_observations)
         chunks = zip(*(column.split(rows_at_once(data.device)) for column in columns), strict=True)
-        largest += [agent.reward_fn(*chunk).abs().max().float() for chunk in chunks]
+        largest += [known_rewards(agent.reward_fn, *chunk).abs().max().float() for chunk in chunks]
     return float(policy_units(agent._vec_normalize_env, agent.device).rewards(th.stack(largest).max()))
 
 

@@ -12,7 +12,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
 from sb3_tom.common.diagnostics import weight_by_age, weight_figures
 from sb3_tom.common.fast_matmul import fast_matmul
-from sb3_tom.common.plug import figures_of
+from sb3_tom.common.plug import figures_of, only_reads
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.schedules import phases_kept, rollout_schedule
 from sb3_tom.common.types import PolicyFunction, Transitions
@@ -216,7 +216,8 @@ class MBPO(CountedSAC):
         n_new = min(self._new_transitions, self.replay_buffer.n_of_rule)
         if n_new:
             self.termination.observe(data.rows(self.replay_buffer.newest_rows(n_new)))
-        fit = self.dynamics.fit(data, self.replay_buffer.row_weights(), self.objective, context, self.weighting)
+        with only_reads(self.dynamics, data):
+            fit = self.dynamics.fit(data, self.replay_buffer.row_weights(), self.objective, context, self.weighting)
         ending = self.termination.fit(self.replay_buffer.transitions_of_rule(), context)
         figures = figures_of(self.dynamics, fit)
         figures |= {f"termination_{name}": value for name, value in figures_of(self.termination, ending).items()}

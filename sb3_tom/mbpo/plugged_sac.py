@@ -172,8 +172,13 @@ class PluggedSAC(ResumableSAC):
         try:
             return super().load(path, made, *args, **kwargs, _requested_plugs=requested)
         except RuntimeError as error:
-            if "termination_fn" not in kwargs or "state_dict" not in str(error):
+            given = {name: value for name, value in requested.items() if name.endswith("_kwargs")}
+            if "state_dict" not in str(error) or not (given or "termination_fn" in kwargs):
                 raise
+            if given:
+                raise ValueError(
+                    f"{given!r} is not allowed: the networks of the file are others; allowed: arguments that leave their sizes"
+                ) from error
             raise ValueError(
                 f"termination_fn={kwargs['termination_fn']!r} is not allowed: the file's is of another kind; "
                 f"allowed: one of the same kind, or {cls.__name__}.from_sac(agent, env, termination_fn=...)"
@@ -217,7 +222,7 @@ class PluggedSAC(ResumableSAC):
     def _adopt_replay_buffer(self, loaded: ReplayBuffer) -> None:
         for name, found, expected in (
             ("observation_space", loaded.observation_space.shape, self.observation_space.shape),
-            ("action_space", loaded.action_space.shape, self.action_space.shape),
+            ("action_space", loaded.action_space, self.action_space),  # actions are stored scaled by its bounds
             ("n_envs", loaded.n_envs, self.n_envs),
         ):
             if found != expected:

@@ -39,22 +39,35 @@ def refuse_sac_zip(path: str | pathlib.Path | io.BufferedIOBase) -> None:
     :param path: what ``load`` was called with
     :raises ValueError: if the file holds a plain SAC agent
     """
-    file = open_path(path, "r", verbose=0, suffix="zip")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = set(archive.namelist())
-    except zipfile.BadZipFile:
-        return  # SB3's own error is clear
-    finally:
-        if file is path:
-            file.seek(0)
-        else:
-            file.close()
+    names = _members(path)
     if "policy.pth" in names and "dynamics.pth" not in names:
         raise ValueError(
             f"path={str(path)!r} is not allowed: the file holds an agent without a dynamics model, such as SAC's; "
             "allowed: MBPO.from_sac(path, env), which starts from its networks"
         )
+
+
+def _load_sac(path: str | pathlib.Path | io.BufferedIOBase, device: Any) -> SAC:
+    if "dynamics.pth" in _members(path):
+        raise ValueError(
+            f"sac={str(path)!r} is not allowed: it holds an MBPO; allowed: a file of SAC, or MBPO.load(path) in its place"
+        )
+    return SAC.load(path, device=device)
+
+
+def _members(path: str | pathlib.Path | io.BufferedIOBase) -> set[str]:
+    """Names of the parts of a zip; none of a file that is no zip, about which SB3's own error is clear."""
+    file = open_path(path, "r", verbose=0, suffix="zip")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return set(archive.namelist())
+    except zipfile.BadZipFile:
+        return set()
+    finally:
+        if file is path:
+            file.seek(0)
+        else:
+            file.close()
 
 
 def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, env: GymEnv | str, **arguments: Any) -> A:
@@ -67,7 +80,7 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     :param arguments: of ``cls``, in place of those of SAC
     """
     device = arguments.get("device", "auto")
-    source = sac if isinstance(sac, SAC) else SAC.load(sac, device=device)
+    source = sac if isinstance(sac, SAC) else _load_sac(sac, device)
     if source.ent_coef_optimizer is not None and "ent_coef" not in arguments:
         arguments["ent_coef"] = source.ent_coef if isinstance(source.ent_coef, str) else "auto"
     elif "ent_coef" not in arguments:
@@ -80,7 +93,7 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     agent = cls(policy, env, **{**kept, **arguments})
     for name in ("observation_space", "action_space"):
         found, expected = getattr(source, name), getattr(agent, name)
-        if found.shape != expected.shape:
+        if found.shape != expected.shape or (name == "action_space" and found != expected):  # actions are stored scaled
             raise ValueError(f"env={env!r} is not allowed: its {name} is {expected}; allowed: that of the SAC agent, {found}")
     _copy_networks(source, agent)
     if buffer is not None:

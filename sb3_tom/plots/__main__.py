@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pictures = [draw_curves(runs, parsed.out, parsed.column)]
         else:
             pictures = [PICTURES[parsed.command][1](runs, parsed.out)]
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print(*pictures, sep="\n")
 

@@ -75,7 +75,7 @@ def read_callback_table(path: Path) -> Content | None:
         return Content({name: {int(row["env_step"]): float(row[name]) for row in rows} for name in TABLES}, [], labels)
     if "horizon" in rows[0]:
         return Content(_model_errors(rows), [], labels)
-    if "weight_mean" not in rows[0]:
+    if not {"weight_mean", "policy_version"} <= set(rows[0]):  # also a table that was drawn before
         return None
     phases: dict[int, Phase] = {}
     for row in rows:

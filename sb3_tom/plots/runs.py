@@ -2,6 +2,7 @@
 
 import os
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ SHOWN = 3
 """Files that a message names."""
 
 _ENV_ID = re.compile(r"-v\d+$")
+_RESUMED = re.compile(r"- trained_agent\s+- (?P<path>\S+checkpoint_\d+_steps\.zip)\s")
 _NUMBERED = re.compile(r"^(?P<name>.+)_(?P<number>\d+)$")
 
 
@@ -60,6 +62,8 @@ def read_runs(paths: PathLike | Iterable[PathLike], task: str | None = None, met
     found: _Found = {}
     for path in given:
         found.update(_read(path))
+    interrupted = _interrupted(found)
+    found = {path: entry for path, entry in found.items() if not any(map(path.is_relative_to, interrupted))}
     runs: dict[Labels, Run] = {}
     for kind in READERS:  # in the order of precedence
         for path, (_, content) in ((path, entry) for path, entry in found.items() if entry[0] == kind):
@@ -98,10 +102,24 @@ def _read_file(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
     for kind in kinds_of(path):
         try:
             content = READERS[kind](path)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} cannot be read as {kind}: {error!r}") from error
         if content is not None and (content.series or content.phases):
             yield (path.parent / "events" if kind.startswith("events") else path), (kind, content)
+
+
+def _interrupted(found: _Found) -> set[Path]:
+    """
+    Folders of the zoo's runs that another of its folders goes on with: ``-i .../checkpoint_N_steps.zip`` makes a folder of its
+    own, which holds the whole curve. Both are one run.
+    """
+    folders = set()
+    for folder in {path.parent for path, (kind, _) in found.items() if kind == "evaluations.npz"}:
+        for arguments in folder.glob("*/args.yml"):
+            checkpoint = _RESUMED.search(arguments.read_text(encoding="utf-8"))
+            if checkpoint:
+                folders.add(folder.parent / Path(checkpoint["path"]).parent.name)
+    return folders
 
 
 def _labels_beside(path: Path, found: _Found) -> Labels | None:
@@ -132,7 +150,7 @@ def _merge(run: Run, content: Content, kind: str, path: Path, goes_on: bool) -> 
         if first_kind == kind and first_path != path and not goes_on:
             raise ValueError(
                 f"{first_path} and {path} hold {name} of the same run ({run.task}, {run.method}, seed {run.seed}); "
-                "allowed: one of them, or files with other labels"
+                "allowed: one of them, or files with other labels (the callbacks' method=... and task=...)"
             )
     for name, curve in content.series.items():
         if run.sources[name][0] == kind:

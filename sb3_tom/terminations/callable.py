@@ -54,7 +54,8 @@ class CallableTermination(Termination):
 
     def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
         """See :meth:`Termination.forward`."""
-        return self.function(observations, actions, next_observations).reshape(-1, 1)
+        # Copies: a function may write into its arguments
+        return self.function(observations.clone(), actions.clone(), next_observations.clone()).reshape(-1, 1)
 
 
 def _describe(result: object) -> str:

@@ -90,10 +90,13 @@ def log_mean_exp(y: th.Tensor) -> th.Tensor:
 DIVERGENCES = {"chi2": Divergence(chi2_conjugate, chi2_derivative), "kl": Divergence(kl_conjugate, kl_derivative)}
 """The f-divergences by name."""
 
-RELEASED_TERMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
-    "chi2": lambda y: chi2_released_conjugate(y).mean(),
-    "kl": log_mean_exp,
-}
+
+def chi2_released_mean(y: th.Tensor) -> th.Tensor:
+    """``E (y^2 / 2 + y)``, see :func:`chi2_released_conjugate`."""
+    return chi2_released_conjugate(y).mean()
+
+
+RELEASED_TERMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {"chi2": chi2_released_mean, "kl": log_mean_exp}
 """The second term of Eq. 16 as the released code has it, by divergence."""
 
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from sb3_tom.common.plug import Plug
 from sb3_tom.common.validation import check_integer
 
 OF_THE_ZOO = (
@@ -118,6 +119,11 @@ def _check_conversion(key: str, value: Any, namespace: Mapping[str, Any] | None)
             _check_import(key, next(iter(entry), None) if isinstance(entry, Mapping) else entry)
     if key == "policy":
         _check_policy(value)
+    if isinstance(value, Plug):
+        raise ValueError(
+            f"{key}=a {type(value).__name__} is not allowed: the zoo saves hyperparameters as YAML; "
+            f"allowed: a name or 'package.module:Class', and {key}_kwargs"
+        )
     if key in MAPPINGS and not isinstance(value, MAPPINGS[key]):
         raise ValueError(f"{key}={value!r} is not allowed; allowed: a mapping")
     if key == "noise_type" and value is not None and not any(name in str(value) for name in NOISE):

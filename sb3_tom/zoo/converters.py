@@ -11,6 +11,9 @@ MODEL = "dynamics_"
 WEIGHTER = "weighter_"
 """Prefixes of parameters that go into ``dynamics_kwargs`` and ``weighter_kwargs``."""
 
+SAMPLED_MAPPINGS = frozenset({"dynamics_kwargs", "weighter_kwargs"})
+"""Arguments of plugs that a trial makes; ``weighter_kwargs`` where the weighter has parameters."""
+
 
 def convert_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """

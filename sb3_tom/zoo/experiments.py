@@ -6,6 +6,7 @@ Each wrapper takes the method that it wraps, the manager, the algorithm's class,
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -16,7 +17,11 @@ from sb3_tom.common.resolve import resolve_plug
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.mbpo.plugged_sac import CONTRACTS
 from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
+from sb3_tom.zoo.converters import SAMPLED_MAPPINGS
 from sb3_tom.zoo.samplers import BUDGET
+
+PLUG_KWARGS = frozenset(f"{name}_kwargs" for name in CONTRACTS)
+"""Arguments that hold those of plugs."""
 
 
 def _place(manager: Any) -> str:
@@ -70,6 +75,7 @@ def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO],
     import optuna
 
     trial.set_user_attr(BUDGET, manager.n_timesteps)
+    _warn_of_replaced(manager, algorithm)
     try:
         value = original(manager, trial)
     except (ValueError, TypeError) as error:
@@ -109,12 +115,15 @@ def load_pretrained_agent(
     env: Any,
 ) -> Any:
     """
-    A checkpoint is resumed. Of a zip that ``save`` wrote, plugs come from the file: refuse ``--algo mbpo_tom -i FILE`` where
-    the file holds another algorithm's weighter.
+    A checkpoint is resumed. Of a zip that ``save`` wrote, plugs come from the file, with their arguments, as the policy's do:
+    those of the YAML file may not fit its networks. Refuse ``--algo mbpo_tom -i FILE`` where the file holds the weighter of
+    another algorithm.
     """
     if is_archive(manager.trained_agent):
         return load_checkpoint(manager, algorithm, hyperparams, env)
-    agent = original(manager, hyperparams, env)
+    asked = manager.custom_hyperparams or {}
+    own = {name: value for name, value in hyperparams.items() if name not in PLUG_KWARGS or name in asked}
+    agent = original(manager, own, env)
     contract, aliases = CONTRACTS["weighter"]
     meant = resolve_plug("weighter", algorithm.default_weighter, None, contract, aliases)
     if "weighter" not in hyperparams and type(agent.weighter) is not type(meant):
@@ -123,6 +132,14 @@ def load_pretrained_agent(
             f"{type(agent.weighter).__name__}; allowed: the --algo that it was trained with, or the file's weighter in -params"
         )
     return agent
+
+
+def _warn_of_replaced(manager: Any, algorithm: type[MBPO]) -> None:
+    """The zoo lets nested mappings of a trial replace those of the file and of ``-params`` whole."""
+    sampled = SAMPLED_MAPPINGS if algorithm.default_weighter != "uniform" else SAMPLED_MAPPINGS - {"weighter_kwargs"}
+    given = {name: manager._hyperparams[name] for name in sorted(sampled) if manager._hyperparams.get(name)}
+    if given:
+        warnings.warn(f"{_place(manager)}: trials do not have {given!r}: what they sample replaces it whole", stacklevel=2)
 
 
 WRAPPERS: dict[str, Callable[..., Any]] = {

@@ -185,3 +185,6 @@ def test_a_restored_vec_env_goes_on(kind: str) -> None:
 def test_another_number_of_envs_is_refused() -> None:
     with pytest.raises(ValueError, match=r"DummyVecEnv with 1 envs is not allowed.*DummyVecEnv with 2 envs"):
         restore_vec_env(make_vec_env("Pendulum-v1", 1), vec_env_state(make_vec_env("Pendulum-v1", 2)))
+    normalised = vec_env_state(VecNormalize(make_vec_env("Pendulum-v1", 2)))
+    with pytest.raises(ValueError, match=r"allowed: as the run had it, VecNormalize\(DummyVecEnv\) with 2 envs"):
+        restore_vec_env(make_vec_env("Pendulum-v1", 2), normalised)

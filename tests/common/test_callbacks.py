@@ -161,3 +161,20 @@ def test_weight_by_age_of_pmac_against_its_blocks(tmp_path: Path) -> None:
     assert last[0] == pytest.approx(expected[:12].mean(), rel=1e-4)
     ess = expected.sum() ** 2 / (expected.size * (expected**2).sum())
     assert float(rows[-1]["ess"]) == pytest.approx(ess, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("eval_env", "message"),
+    [
+        (
+            lambda: gym.wrappers.FlattenObservation(gym.wrappers.FrameStackObservation(TenSteps(), 2)),
+            r"of shape \(4,\).*\(2,\)",
+        ),
+        (lambda: make_vec_env(TenSteps, 1), "eval_env made a DummyVecEnv"),
+    ],
+)
+def test_an_evaluation_env_of_another_kind_is_refused_before_training(tmp_path: Path, eval_env: Any, message: str) -> None:
+    agent = small_sac()
+    with pytest.raises(ValueError, match=message):
+        agent.learn(50, callback=LearningCurveCallback(eval_env, tmp_path / "curve.csv", 20))
+    assert agent.num_timesteps == 0

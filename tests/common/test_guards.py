@@ -27,6 +27,12 @@ def test_the_first_bad_row_is_named(bad: float, dtype: type) -> None:
         check_rows("the reward", rows[:, 2])
 
 
+def test_half_precision_cannot_hold_the_limit_itself() -> None:
+    check_rows("the observation", np.full((2, 3), 6e4, np.float16))
+    with pytest.raises(DivergenceError, match="of env 1, entry 0, is inf"):
+        check_rows("the observation", np.array([[1.0], [np.inf]], np.float16))
+
+
 def test_rows_without_entries_are_usable() -> None:
     check_rows("the observation", np.zeros((3, 0)))
 

@@ -6,9 +6,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from sb3_tom import MBPO, MBPOTOM
 from sb3_tom.common.labels import run_labels
+from sb3_tom.weighters.ratio import RatioWeighter
 
 
 class Still(gym.Env[np.ndarray, np.ndarray]):
@@ -52,3 +55,19 @@ def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> Non
             env.reset()
         finally:
             env.close()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kwargs", "method"),
+    [
+        (MBPO, {}, "mbpo"),
+        (MBPO, {"weighter": "pmac"}, "mbpo_pmac"),
+        (MBPOTOM, {}, "mbpo_tom"),
+        (MBPO, {"weighter": RatioWeighter}, "mbpo_ratio"),
+        (SAC, {}, "sac"),
+    ],
+)
+def test_agents_that_differ_in_the_weighter_are_different_methods(algorithm: Any, kwargs: dict[str, Any], method: str) -> None:
+    agent = algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, **kwargs)
+    callback = SimpleNamespace(task=None, method=None, model=agent, training_env=agent.get_env())
+    assert run_labels(callback)["method"] == method

@@ -1,14 +1,18 @@
 """Branched rollouts against a loop over single rollouts."""
 
+from typing import Any
+
 import pytest
 import torch as th
 
+from sb3_tom import MBPO
 from sb3_tom.common.buffers import ImaginedBuffer
 from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.rollouts import World, branched_rollouts
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.objectives.survive import SurviveBonusObjective
+from tests.mbpo.small import small_agent
 
 
 class Counting:
@@ -83,3 +87,24 @@ def test_a_known_reward_and_relabelling() -> None:
     world = World(Counting(), above(1e9), Relabelled(), lambda observations, actions, next_observations: actions * 2)
     branched_rollouts(world, th.zeros(3, 2), 1, context(), ring)
     assert ring.gather(th.arange(3))[3].tolist() == [[101.0]] * 3
+
+
+def _doubles(observations: th.Tensor, actions: th.Tensor, after: th.Tensor) -> th.Tensor:
+    actions *= 2.0
+    after /= 10.0
+    return -actions.square()[:, :1]
+
+
+def _ends(observations: th.Tensor, actions: th.Tensor, after: th.Tensor) -> th.Tensor:
+    after.mul_(0.0)
+    return after[:, :1] > 1.0
+
+
+def test_functions_of_the_user_may_write_into_what_they_get() -> None:
+    def trained(reward_fn: Any, termination_fn: Any) -> MBPO:
+        return small_agent(reward_fn=reward_fn, termination_fn=termination_fn, dynamics="linear").learn(80)
+
+    pure = trained(lambda o, a, after: -(2.0 * a).square(), lambda o, a, after: after[:, :1] > 9.0)
+    careless = trained(_doubles, _ends)
+    assert all(map(th.equal, pure.imagined.gather(th.arange(40)), careless.imagined.gather(th.arange(40))))
+    assert all(map(th.equal, pure.replay_buffer.transitions(), careless.replay_buffer.transitions()))

@@ -106,3 +106,25 @@ def test_figures_of_another_kind_are_refused(value: Any) -> None:
 def test_figures_are_passed_on() -> None:
     assert figures_of(Simple(), {"loss": 1.0}) == {"loss": 1.0}
     assert figures_of(Simple(), None) == {}
+
+
+class Centers(Simple):
+    """Writes into the rewards that it is given: the replay buffer's own."""
+
+    def fit(self, data: Transitions, *arguments: Any) -> Any:
+        data.rewards.sub_(1.0)
+
+
+class Careless(LinearDynamics):
+    """Writes into a view of the observations that it is given."""
+
+    def fit(self, data: Transitions, *arguments: Any) -> Any:
+        data.observations[:5] += 1.0
+        return super().fit(data, *arguments)
+
+
+def test_a_plug_that_writes_into_the_data_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^Centers has written into the rewards that it was given, .*rewards.clone\(\)"):
+        agent_with(Centers).learn(40).fit_weights()
+    with pytest.raises(ValueError, match=r"^Careless has written into the observations"):
+        agent_with(Simple, dynamics=Careless).learn(40).fit_model()

@@ -1,5 +1,6 @@
 """What users of SB3's SAC rely on, row by row of docs/sb3_contract.md: supported, or refused by name at construction."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,30 @@ def test_dicts_of_vectors_are_refused_and_flattened_by_gymnasiums_wrapper() -> N
         small_agent(Goal(), **TINY)
     agent = small_agent(gym.wrappers.TimeLimit(gym.wrappers.FlattenObservation(Goal()), 20), **TINY).learn(70)
     assert agent._sizes == (4, 2) and agent._n_updates == 40
+
+
+def test_integers_are_refused_and_made_floats_by_gymnasiums_wrapper() -> None:
+    taxi = gym.wrappers.TransformAction(
+        gym.wrappers.FlattenObservation(gym.make("CliffWalking-v1", max_episode_steps=20)),
+        lambda action: int(action[0] > 0),
+        gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
+    )
+    with pytest.raises(ValueError, match=r"observation_space=Box.*int64.*DtypeObservation\(env, numpy.float32\)"):
+        small_agent(taxi, **TINY)
+    agent = small_agent(gym.wrappers.DtypeObservation(taxi, np.float32), **TINY).learn(70)
+    assert agent._n_updates == 40
+
+
+def test_a_folder_may_be_a_path(tmp_path: Path) -> None:
+    agent = small_agent(Corridor(), **{**TINY, "tensorboard_log": tmp_path})
+    assert agent.tensorboard_log == str(tmp_path)
+
+
+@pytest.mark.parametrize("weighter", ["uniform", "pmac", "tom"])
+def test_agents_can_be_pickled_as_sb3s_can(weighter: str) -> None:
+    agent = small_agent(Corridor(), **{**TINY, "weighter": weighter, "weighter_kwargs": None})
+    twin = pickle.loads(pickle.dumps(agent))
+    assert all(map(th.equal, agent.weighter.state_dict().values(), twin.weighter.state_dict().values()))
 
 
 def test_offline_updates_with_gsde_before_the_first_learn() -> None:

@@ -4,13 +4,14 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import SAC
 
 from sb3_tom import MBPO, MBPOTOM
-from tests.mbpo.small import SMALL_WEIGHTERS
+from tests.mbpo.small import SMALL_WEIGHTERS, small_agent
 from tests.mbpo.test_mbpo import Corridor
 
 NETS = {"net_arch": [8]}
@@ -104,3 +105,20 @@ def test_a_sac_zip_is_not_loaded_as_an_mbpo(tmp_path: Path) -> None:
 def test_a_sac_of_another_env_is_refused() -> None:
     with pytest.raises(ValueError, match=r"env=.* is not allowed: its observation_space is"):
         MBPO.from_sac(trained_sac(), Corridor(), buffer_size=10)
+
+
+def test_an_mbpo_zip_is_not_taken_for_a_sac(tmp_path: Path) -> None:
+    small_agent(Corridor(), dynamics="linear").save(tmp_path / "mbpo")
+    with pytest.raises(ValueError, match=r"sac=.*mbpo.* holds an MBPO; allowed: .*MBPO.load\(path\)"):
+        MBPO.from_sac(tmp_path / "mbpo", Corridor())
+
+
+def test_actions_of_other_bounds_are_refused() -> None:
+    """Actions are stored in [-1, 1]: with other bounds the same number is another action."""
+    sac = trained_sac()
+    strong = gym.wrappers.RescaleAction(gym.make("Pendulum-v1"), -np.ones(1, np.float32), np.ones(1, np.float32))
+    with pytest.raises(ValueError, match=r"env=.* is not allowed: its action_space is Box\(-1.0, 1.0"):
+        MBPO.from_sac(sac, strong, learning_starts=10, **SMALL)
+    agent = small_agent(strong)
+    with pytest.raises(ValueError, match=r"the replay buffer's action_space=Box\(-2.0, 2.0.* is not allowed"):
+        agent._adopt_replay_buffer(sac.replay_buffer)

@@ -146,3 +146,13 @@ def test_everything_of_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[
         f"{name}{end}" for name in names for end in (".png", "_summary.csv")
     }
     assert "no learning_curves: nothing holds return_mean" in capsys.readouterr().out
+
+
+def test_pictures_may_lie_in_the_folder_that_is_read(tmp_path: Path) -> None:
+    curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 1.0, 20: 2.0})
+    age_file(tmp_path / "w.csv", 2)
+    for _ in range(2):  # what was drawn before is no run
+        main(["all", str(tmp_path), "--out", str(tmp_path / "plots")])
+    main(["curves", str(tmp_path), "--out", str(tmp_path / "curves.png")])
+    with pytest.raises(SystemExit):
+        main(["curves", str(tmp_path), "--out", str(tmp_path / "plots")])

@@ -95,3 +95,28 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str | Non
     with pytest.raises(ValueError, match=message) as caught:
         read_runs(path)
     assert name in str(caught.value)
+
+
+def zoo_run(folder: Path, steps: list[int], went_on_from: str = "") -> None:
+    """What ``rl_zoo3.train`` leaves."""
+    (folder / "Hopper-v5").mkdir(parents=True)
+    ones = np.ones((len(steps), 2))
+    np.savez(folder / "evaluations.npz", timesteps=np.array(steps), results=ones, ep_lengths=ones)
+    agent = went_on_from or "''"
+    text = f"!!python/object/apply:collections.OrderedDict\n- - - trained_agent\n    - {agent}\n  - - trial_id\n    - null\n"
+    (folder / "Hopper-v5" / "args.yml").write_text(text)
+
+
+def test_a_run_that_went_on_in_another_folder_is_one_run(tmp_path: Path) -> None:
+    logs = tmp_path / "mbpo_tom"
+    zoo_run(logs / "Hopper-v5_1", [10, 20])
+    zoo_run(logs / "Hopper-v5_2", [10, 20], "elsewhere/mbpo_tom/Hopper-v5_1/Hopper-v5.zip")  # -i of an agent: another run
+    zoo_run(logs / "Hopper-v5_3", [10, 20, 30], "logs/mbpo_tom/Hopper-v5_1/checkpoint_20_steps.zip")
+    assert [run.seed for run in read_runs(tmp_path)] == ["2", "3"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_a_spoiled_file_of_evaluations_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "evaluations.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"evaluations\.npz cannot be read as evaluations\.npz"):
+        read_runs(tmp_path)

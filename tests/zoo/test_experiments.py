@@ -96,6 +96,24 @@ def test_continuing_under_another_name_does_not_change_the_weighter_silently(tmp
     assert isinstance(confirmed.weighter, UniformWeighter)
 
 
+def test_arguments_of_plugs_come_from_the_file_that_is_continued(tmp_path: Path) -> None:
+    manager, _ = train(tmp_path, n_timesteps=10, hyperparams={**SMALL, "dynamics_kwargs": None})
+    path, other = f"{manager.save_path}/Pendulum-v1.zip", {**SMALL["dynamics_kwargs"], "net_arch": [5]}
+    files = experiment(tmp_path, trained_agent=path, hyperparams={})
+    files.config = str(tmp_path / "mine.yml")
+    entry = {"policy": "MlpPolicy", "n_timesteps": 10, "dynamics_kwargs": other}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump({"Pendulum-v1": entry}))
+    agent, _ = files.setup_experiment()  # the arguments of the YAML file would not fit
+    assert agent.dynamics.n_members == 7
+    with pytest.raises(ValueError, match=r"dynamics_kwargs.* is not allowed: the networks of the file are others"):
+        experiment(tmp_path, trained_agent=path, hyperparams={"dynamics_kwargs": other}).setup_experiment()
+
+
+def test_an_instance_of_a_plug_is_no_hyperparameter(tmp_path: Path) -> None:
+    with pytest.raises(HyperparameterError, match=r"weighter=a PMACWeighter is not allowed: the zoo saves .* as YAML"):
+        experiment(tmp_path, hyperparams={**SMALL, "weighter": PMACWeighter()}).setup_experiment()
+
+
 def test_params_of_the_command_line_reach_the_plugs(tmp_path: Path) -> None:
     hyperparams = {**SMALL, "weighter": "pmac", "weighter_kwargs": {"alpha": 0.5}}
     agent, _ = experiment(tmp_path, hyperparams=hyperparams).setup_experiment()
@@ -219,6 +237,13 @@ def test_returns_that_are_not_numbers_are_pruned(tmp_path: Path, monkeypatch: py
     study = optuna.create_study(direction="maximize")
     study.optimize(manager.objective, n_trials=1)
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
+
+
+def test_a_search_says_what_its_trials_leave_out(tmp_path: Path) -> None:
+    manager = optimizing(tmp_path, hyperparams={**SMALL, "weighting": "rows", "weighter_kwargs": {"preset": "official"}})
+    with pytest.warns(UserWarning, match=r"trials do not have .*'weighter_kwargs': \{'preset': 'official'\}"):
+        with pytest.raises(HyperparameterError):
+            optuna.create_study().optimize(manager.objective, n_trials=1)
 
 
 def test_bad_values_stop_a_search_with_one_error(tmp_path: Path) -> None:
