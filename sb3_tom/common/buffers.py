@@ -10,8 +10,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_tom.common.resident import ResidentRows
 from sb3_tom.common.types import Transitions
-from sb3_tom.common.units import RAW_TERMINAL
 from sb3_tom.common.validation import check_integer
+from sb3_tom.common.vec_normalize import RAW_TERMINAL
 
 _RESIDENT: "WeakKeyDictionary[WeightedReplayBuffer, ResidentRows]" = WeakKeyDictionary()
 """Copies on other devices than the CPU: apart from the buffers, because no file should hold the rows twice."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch as th
 
 from sb3_tom.common.chunks import rows_at_once
+from sb3_tom.common.cuda_graphs import Step, recording
 from sb3_tom.common.guards import check_magnitudes, magnitude
-from sb3_tom.common.recording import Step, recording
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_number
 from sb3_tom.common.weights import WeightedDraw

@@ -7,7 +7,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from sb3_tom.common.buffers import ImaginedBuffer
 from sb3_tom.common.types import Batch, Transitions
-from sb3_tom.common.units import PolicyUnits
+from sb3_tom.common.vec_normalize import PolicyUnits
 
 CHUNK = 50
 """Minibatches whose rows are gathered at once."""

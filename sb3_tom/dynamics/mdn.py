@@ -16,8 +16,8 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
+from sb3_tom.common.cuda_graphs import set_options
 from sb3_tom.common.fitting import FitSettings, fit_by_gradient
-from sb3_tom.common.recording import set_options
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction

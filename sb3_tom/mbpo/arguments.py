@@ -1,4 +1,4 @@
-"""Checks of MBPO's own arguments and of SAC's numbers: by the constructor, and once more on load."""
+"""Checks of every argument: by the constructor, and once more on load. MBPO's own are checked here."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,21 +7,17 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.type_aliases import GymEnv, TrainFreq
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.fitting import WEIGHTING
 from sb3_tom.common.schedules import rollout_schedule
-from sb3_tom.common.validation import LARGEST_INTEGER, check_bool, check_choice, check_integer, check_number
-from sb3_tom.mbpo.contract import check_contract
+from sb3_tom.common.validation import check_bool, check_choice, check_integer, check_number
+from sb3_tom.mbpo.sac_arguments import check_sac_arguments, check_sac_numbers
 
 if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
-
-
-LARGEST_ENTROPY = 1e6
-"""Bound of ``ent_coef`` and ``target_entropy``, far beyond any use: larger ones overflow float32 in a few products."""
 
 
 ENVS = "the id of a registered environment, a Gymnasium environment, or a VecEnv of Stable-Baselines3"
@@ -81,7 +77,7 @@ def check_arguments(agent: "MBPO") -> None:
     if not hasattr(agent, "observation_space"):  # a file that is loaded brings it along
         raise ValueError(f"env=None is not allowed; allowed: {ENVS}")
     check_spaces(agent.observation_space, agent.action_space)
-    _check_sac(agent)
+    check_sac_numbers(agent)
     for name, low in (
         ("rollout_batch_size", 1),
         ("model_train_freq", 1),
@@ -95,72 +91,7 @@ def check_arguments(agent: "MBPO") -> None:
     check_bool("weight_rollout_starts", agent.weight_rollout_starts)
     rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
-    check_contract(agent)
-
-
-def _check_sac(agent: "MBPO") -> None:
-    """SAC's own numbers, which SB3 takes without a look."""
-    rate = _first_rate(agent.learning_rate) if callable(agent.learning_rate) else agent.learning_rate
-    check_number("learning_rate", rate, 0.0, 1.0)  # an Adam step moves a weight by about so much
-    for name, low in (
-        ("buffer_size", 1),
-        ("learning_starts", 0),
-        ("batch_size", 1),
-        ("gradient_steps", -1),
-        ("target_update_interval", 1),
-        ("sde_sample_freq", -1),
-    ):
-        setattr(agent, name, check_integer(name, getattr(agent, name), low))
-    check_number("tau", agent.tau, 0.0, 1.0)
-    check_number("gamma", agent.gamma, 0.0, 1.0)
-    if agent.seed is not None:
-        agent.seed = check_integer("seed", agent.seed, 0, 2**32 - 1)
-    _check_entropy(agent)
-    agent.train_freq = _train_freq(agent.train_freq)
-
-
-def _check_entropy(agent: "MBPO") -> None:
-    if not (isinstance(agent.target_entropy, str) and agent.target_entropy == "auto"):
-        check_number("target_entropy", agent.target_entropy, -LARGEST_ENTROPY, LARGEST_ENTROPY)
-    ent_coef = agent.ent_coef
-    if not isinstance(ent_coef, str):
-        check_number("ent_coef", ent_coef, 0.0, LARGEST_ENTROPY)
-        return
-    start = ent_coef.removeprefix("auto_") if ent_coef.startswith("auto_") else "1.0"
-    try:
-        positive = 0 < float(start) <= LARGEST_ENTROPY and (ent_coef == "auto" or ent_coef.startswith("auto_"))
-    except ValueError:
-        positive = False
-    if not positive:
-        raise ValueError(
-            f"ent_coef={ent_coef!r} is not allowed; allowed: 'auto', 'auto_' and a positive start value, or a number"
-        )
-
-
-def _train_freq(value: Any) -> Any:
-    if isinstance(value, TrainFreq):
-        return value
-    frequency, unit = value if isinstance(value, list | tuple) and len(value) == 2 else (value, "step")
-    if unit not in ("step", "episode") or not _is_frequency(frequency):
-        raise ValueError(
-            f"train_freq={value!r} is not allowed; allowed: an integer of at least 1, or (integer, 'step' | 'episode')"
-        )
-    return frequency, unit
-
-
-def _is_frequency(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_INTEGER
-
-
-def _first_rate(schedule: Any) -> Any:
-    """What a schedule of the learning rate says at the beginning."""
-    try:
-        return float(schedule(1.0))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"learning_rate={schedule!r} is not allowed: called with 1.0 it fails with {error!r}; allowed: a number, or a "
-            "function from the remaining progress (1 to 0) to one"
-        ) from error
+    check_sac_arguments(agent)
 
 
 def _check_refused(agent: "MBPO") -> None:

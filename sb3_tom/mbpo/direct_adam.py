@@ -6,7 +6,7 @@ from typing import Any
 import torch as th
 from torch.optim.adam import adam
 
-from sb3_tom.common.recording import rate_on_device, records
+from sb3_tom.common.cuda_graphs import rate_on_device, records
 
 
 class DirectAdam:

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch as th
 
-from sb3_tom.common.recording import RecordedStep, Recorder
+from sb3_tom.common.cuda_graphs import RecordedStep, Recorder
 from sb3_tom.common.types import Batch
 from sb3_tom.mbpo.plain_update import PlainSACUpdate
 from sb3_tom.mbpo.sac_update import Losses
@@ -15,7 +15,7 @@ class GraphedUpdate:
     A :class:`PlainSACUpdate` that is recorded, once with a step of the targets and once without.
 
     :param update: what to record
-    :param record: how, see :class:`~sb3_tom.common.recording.RecordedStep`
+    :param record: how, see :class:`~sb3_tom.common.cuda_graphs.RecordedStep`
     """
 
     def __init__(self, update: PlainSACUpdate, record: Recorder | None = None) -> None:

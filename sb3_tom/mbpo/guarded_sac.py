@@ -18,11 +18,11 @@ from torch import nn
 from sb3_tom.common.buffers import ImaginedBuffer
 from sb3_tom.common.diagnostics import optimizer_steps
 from sb3_tom.common.guards import Backup, DivergenceError, check_magnitudes, check_rows, magnitude
-from sb3_tom.common.units import check_vec_normalize, keep_raw_terminals
-from sb3_tom.mbpo.contract import check_optimizers
+from sb3_tom.common.vec_normalize import check_vec_normalize, keep_raw_terminals
 from sb3_tom.mbpo.health import Health
 from sb3_tom.mbpo.plugged_sac import PLUGS, PluggedSAC
 from sb3_tom.mbpo.policy_update import network_sizes
+from sb3_tom.mbpo.sac_arguments import check_optimizers
 
 BACKUP_UPDATES = 100
 """Gradient steps between two copies of the policy: a copy costs a tenth of one step."""

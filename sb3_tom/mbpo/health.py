@@ -11,7 +11,7 @@ from sb3_tom.common.buffers import WeightedReplayBuffer
 from sb3_tom.common.chunks import rows_at_once
 from sb3_tom.common.rollouts import known_rewards
 from sb3_tom.common.types import Transitions
-from sb3_tom.common.units import policy_units
+from sb3_tom.common.vec_normalize import policy_units
 
 if TYPE_CHECKING:
     from sb3_tom.mbpo.guarded_sac import GuardedSAC

@@ -20,10 +20,10 @@ from sb3_tom.common.validation import check_integer
 from sb3_tom.common.weighing import weigh
 from sb3_tom.common.weights import WeightedDraw
 from sb3_tom.mbpo.arguments import check_arguments, checked_env
-from sb3_tom.mbpo.contract import check_before_sac
 from sb3_tom.mbpo.counted_sac import CountedSAC
 from sb3_tom.mbpo.guarded_sac import guarded
 from sb3_tom.mbpo.policy_update import make_context, mixed_batches, update_policy
+from sb3_tom.mbpo.sac_arguments import check_before_sac
 
 SelfMBPO = TypeVar("SelfMBPO", bound="MBPO")
 

@@ -8,11 +8,11 @@ from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.sac.policies import Actor
 from stable_baselines3.sac.sac import SAC
 
+from sb3_tom.common.cuda_graphs import records
 from sb3_tom.common.guards import check_magnitudes, magnitude
 from sb3_tom.common.mixing import MixedBatches
-from sb3_tom.common.recording import records
 from sb3_tom.common.types import Context, PolicyFunction
-from sb3_tom.common.units import policy_units
+from sb3_tom.common.vec_normalize import policy_units
 from sb3_tom.mbpo.graphed_update import GraphedUpdate, graphed
 from sb3_tom.mbpo.plain_update import PlainSACUpdate, has_plain_networks
 from sb3_tom.mbpo.sac_update import SQUASH_EPSILON, Losses, SACUpdate, fuse, is_supported, sample_squashed

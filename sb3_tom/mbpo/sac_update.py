@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
-from sb3_tom.common.recording import counters_to_device
+from sb3_tom.common.cuda_graphs import counters_to_device
 from sb3_tom.common.types import Batch
 
 LOG_SQRT_TWO_PI = 0.9189385332046727

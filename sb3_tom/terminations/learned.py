@@ -20,7 +20,7 @@ from itertools import pairwise
 import torch as th
 from torch import nn
 
-from sb3_tom.common.recording import descent, set_learning_rate
+from sb3_tom.common.cuda_graphs import descent, set_learning_rate
 from sb3_tom.common.scales import varies
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_integer, check_integers, check_number

@@ -9,10 +9,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_tom.common.resolve import check_unused
 from sb3_tom.terminations.auto import AutoTermination
 from sb3_tom.terminations.base import Termination
-from sb3_tom.terminations.callable import CallableTermination, NeverTermination
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.terminations.reading import read_rule
 from sb3_tom.terminations.rules import Rule, check_rule
+from sb3_tom.terminations.user_function import CallableTermination, NeverTermination
 
 _ALLOWED = (
     "'auto', 'learned', 'never', a function (observations, actions, next_observations) -> bool [B, 1], a subclass or instance "

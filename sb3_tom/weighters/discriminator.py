@@ -15,7 +15,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_tom.common.recording import descent, set_learning_rate, set_options
+from sb3_tom.common.cuda_graphs import descent, set_learning_rate, set_options
 from sb3_tom.common.types import Transitions
 from sb3_tom.weighters.networks import Encoders, Standardizer, mlp, reinitialize
 from sb3_tom.weighters.settings import TOMSettings

@@ -13,7 +13,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.common.chunks import rows_at_once
-from sb3_tom.common.recording import descent, set_learning_rate, set_options
+from sb3_tom.common.cuda_graphs import descent, set_learning_rate, set_options
 from sb3_tom.common.types import Context, Transitions
 from sb3_tom.weighters import functional
 from sb3_tom.weighters.holdout import BestState, hold_out

@@ -10,7 +10,7 @@ import torch as th
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sb3_tom.common.recording import Results
+from sb3_tom.common.cuda_graphs import Results
 
 HOST_OPERATIONS = {
     "aten::_local_scalar_dense": "a host read",
@@ -23,7 +23,7 @@ HOST_OPERATIONS = {
 
 class Tape(TorchDispatchMode):
     """
-    A :data:`~sb3_tom.common.recording.Recorder`. Whatever Python decided while it recorded stays decided, as in a CUDA graph,
+    A :data:`~sb3_tom.common.cuda_graphs.Recorder`. What Python decided while it recorded stays decided, as in a CUDA graph,
     and what could not be recorded there is refused here.
     """
 
@@ -67,9 +67,9 @@ class Tape(TorchDispatchMode):
 def taped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
     """Steps are recorded on a tape instead of by CUDA; a step that cannot be recorded is an error."""
     tape = Tape()
-    for module in ("common.recording", "mbpo.direct_adam", "mbpo.policy_update"):
+    for module in ("common.cuda_graphs", "mbpo.direct_adam", "mbpo.policy_update"):
         monkeypatch.setattr(f"sb3_tom.{module}.records", lambda device: True)
-    monkeypatch.setattr("sb3_tom.common.recording.record_cuda_graph", tape)
+    monkeypatch.setattr("sb3_tom.common.cuda_graphs.record_cuda_graph", tape)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="no CUDA graph")
         yield tape

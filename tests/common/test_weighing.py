@@ -8,7 +8,7 @@ import torch as th
 
 from sb3_tom import Context, LinearDynamics, Transitions, Weighter
 from sb3_tom.common.plug import figures_of
-from sb3_tom.terminations.callable import NeverTermination
+from sb3_tom.terminations.user_function import NeverTermination
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor
 

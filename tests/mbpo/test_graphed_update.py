@@ -8,7 +8,7 @@ import pytest
 import torch as th
 from stable_baselines3 import SAC
 
-from sb3_tom.common.recording import WARM_UP, Results
+from sb3_tom.common.cuda_graphs import WARM_UP, Results
 from sb3_tom.mbpo.graphed_update import GraphedUpdate, graphed
 from sb3_tom.mbpo.plain_update import PlainSACUpdate
 from sb3_tom.mbpo.sac_update import Losses

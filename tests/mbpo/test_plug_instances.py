@@ -12,8 +12,8 @@ import torch as th
 from sb3_tom import MBPO, LinearDynamics, PMACWeighter, TOMWeighter
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.terminations.auto import AutoTermination
-from sb3_tom.terminations.callable import NeverTermination
 from sb3_tom.terminations.learned import LearnedTermination
+from sb3_tom.terminations.user_function import NeverTermination
 from tests.mbpo.small import SMALL_WEIGHTERS, small_agent
 from tests.mbpo.test_mbpo import Corridor
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMoni
 from sb3_tom import MBPO
 from sb3_tom.common.buffers import ImaginedBuffer
 from sb3_tom.common.mixing import MixedBatches
-from sb3_tom.common.units import RAW_TERMINAL, PolicyUnits, policy_units
+from sb3_tom.common.vec_normalize import RAW_TERMINAL, PolicyUnits, policy_units
 from sb3_tom.mbpo.policy_update import make_context
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor

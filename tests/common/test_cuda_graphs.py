@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch as th
 
-from sb3_tom.common import recording
-from sb3_tom.common.recording import WARM_UP, RecordedStep, descent, set_learning_rate
+from sb3_tom.common import cuda_graphs
+from sb3_tom.common.cuda_graphs import WARM_UP, RecordedStep, descent, set_learning_rate
 from sb3_tom.common.types import Transitions
 from sb3_tom.dynamics.base import DynamicsModel
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
@@ -183,6 +183,6 @@ def test_cuda_graphs_of_tom_and_the_ensemble_equal_eager_steps(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         recorded = run()
-    monkeypatch.setattr(recording, "records", lambda device: False)
+    monkeypatch.setattr(cuda_graphs, "records", lambda device: False)
     for one, other in zip(recorded, run(), strict=True):
         th.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -89,7 +89,7 @@ def test_never() -> None:
         ("learned", LearnedTermination),
         (f"{HERE}:beyond_one", CallableTermination),
         (f"{HERE}:Beyond", Beyond),
-        ("sb3_tom.terminations.callable:NeverTermination", NeverTermination),
+        ("sb3_tom.terminations.user_function:NeverTermination", NeverTermination),
         (LearnedTermination, LearnedTermination),
         (Beyond, Beyond),
         (beyond_one, CallableTermination),

@@ -12,11 +12,15 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolicy
 from stable_baselines3.sac.sac import SAC
 
-from sb3_tom.common.units import check_vec_normalize
-from sb3_tom.common.validation import check_bool, check_integer
+from sb3_tom.common.validation import LARGEST_INTEGER, check_bool, check_integer, check_number
+from sb3_tom.common.vec_normalize import check_vec_normalize
 
 if TYPE_CHECKING:
     from sb3_tom.mbpo.mbpo import MBPO
+
+
+LARGEST_ENTROPY = 1e6
+"""Bound of ``ent_coef`` and ``target_entropy``, far beyond any use: larger ones overflow float32 in a few products."""
 
 
 def check_before_sac(
@@ -49,7 +53,77 @@ def _check_policy(policy: Any) -> None:
         raise ValueError(f"policy={policy!r} is not allowed; allowed: 'MlpPolicy' or a subclass of SACPolicy for vectors")
 
 
-def check_contract(agent: "MBPO") -> None:
+def check_sac_numbers(agent: "MBPO") -> None:
+    """
+    SAC's own numbers, which SB3 takes without a look.
+
+    :param agent: that is being set up; integers given as ``1e5`` become int
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    rate = _first_rate(agent.learning_rate) if callable(agent.learning_rate) else agent.learning_rate
+    check_number("learning_rate", rate, 0.0, 1.0)  # an Adam step moves a weight by about so much
+    for name, low in (
+        ("buffer_size", 1),
+        ("learning_starts", 0),
+        ("batch_size", 1),
+        ("gradient_steps", -1),
+        ("target_update_interval", 1),
+        ("sde_sample_freq", -1),
+    ):
+        setattr(agent, name, check_integer(name, getattr(agent, name), low))
+    check_number("tau", agent.tau, 0.0, 1.0)
+    check_number("gamma", agent.gamma, 0.0, 1.0)
+    if agent.seed is not None:
+        agent.seed = check_integer("seed", agent.seed, 0, 2**32 - 1)
+    _check_entropy(agent)
+    agent.train_freq = _train_freq(agent.train_freq)
+
+
+def _check_entropy(agent: "MBPO") -> None:
+    if not (isinstance(agent.target_entropy, str) and agent.target_entropy == "auto"):
+        check_number("target_entropy", agent.target_entropy, -LARGEST_ENTROPY, LARGEST_ENTROPY)
+    ent_coef = agent.ent_coef
+    if not isinstance(ent_coef, str):
+        check_number("ent_coef", ent_coef, 0.0, LARGEST_ENTROPY)
+        return
+    start = ent_coef.removeprefix("auto_") if ent_coef.startswith("auto_") else "1.0"
+    try:
+        positive = 0 < float(start) <= LARGEST_ENTROPY and (ent_coef == "auto" or ent_coef.startswith("auto_"))
+    except ValueError:
+        positive = False
+    if not positive:
+        raise ValueError(
+            f"ent_coef={ent_coef!r} is not allowed; allowed: 'auto', 'auto_' and a positive start value, or a number"
+        )
+
+
+def _train_freq(value: Any) -> Any:
+    if isinstance(value, TrainFreq):
+        return value
+    frequency, unit = value if isinstance(value, list | tuple) and len(value) == 2 else (value, "step")
+    if unit not in ("step", "episode") or not _is_frequency(frequency):
+        raise ValueError(
+            f"train_freq={value!r} is not allowed; allowed: an integer of at least 1, or (integer, 'step' | 'episode')"
+        )
+    return frequency, unit
+
+
+def _is_frequency(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_INTEGER
+
+
+def _first_rate(schedule: Any) -> Any:
+    """What a schedule of the learning rate says at the beginning."""
+    try:
+        return float(schedule(1.0))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"learning_rate={schedule!r} is not allowed: called with 1.0 it fails with {error!r}; allowed: a number, or a "
+            "function from the remaining progress (1 to 0) to one"
+        ) from error
+
+
+def check_sac_arguments(agent: "MBPO") -> None:
     """
     The rest of SB3's arguments, and what does not go together.
 
