@@ -96,9 +96,7 @@ class Backup:
         for original, copy in self._copies:
             original.copy_(copy)
         for module in self._modules:
-            module.load_state_dict(
-                module.state_dict()
-            )  # what a module derives of its state in a hook of loading, it derives anew
+            module.load_state_dict(module.state_dict())  # for its hooks: what it derives of its state it derives anew
         for optimizer, state in self._states:
             optimizer.state.clear()
             for parameter, entries in state.items():
