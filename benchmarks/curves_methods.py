@@ -109,6 +109,7 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
 TOM_VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"weighter_kwargs": arguments} for name, arguments in OFFICIAL_PARTS.items()},
     "soft_ratio": {"weighter_kwargs": {"buffer_label": 0.1, "gradient_penalty": 10.0}},
+    "soft_labels": {"weighter_kwargs": {"buffer_label": 0.1}},
     "kl": {"weighter_kwargs": {"divergence": "kl"}},
     "mask": {"weighter_kwargs": {"terminal": "mask"}},
     "gamma_long": {"weighter_kwargs": {"occupancy_gamma": 0.999}},

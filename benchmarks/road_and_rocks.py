@@ -19,6 +19,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
+from curves_methods import OFFICIAL_PARTS
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,11 +33,17 @@ from sb3_tom.envs import ROAD_AND_ROCKS  # noqa: E402
 from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward  # noqa: E402
 
 RATIO = "sb3_tom.weighters.ratio:RatioWeighter"
+SOFT = {"buffer_label": 0.1, "gradient_penalty": 10.0}
+"""A discriminator that tells less, as the released code's; of use in training (``mbpo_tom_soft_ratio`` in ``curves.py``)."""
+
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform", {}),
     "ratio": (RATIO, {}),
     "tom": ("tom", {}),
     "tom_kl": ("tom", {"divergence": "kl"}),
+    "tom_soft": ("tom", SOFT),
+    "tom_kl_soft": ("tom", {"divergence": "kl", **SOFT}),
+    "tom_official_ratio": ("tom", OFFICIAL_PARTS["official_ratio"]),
 }
 N_RANDOM, EPISODE, N_CELLS = 4000, 5, 20
 UPDATES, EVAL_FREQ, PHASE = 800, 100, 50

@@ -64,7 +64,8 @@ def _suggest_tom(trial: "optuna.Trial") -> None:
     trial.suggest_float(f"{WEIGHTER}max_weight", 3.0, 30.0, log=True)
     trial.suggest_float(f"{WEIGHTER}uniform_mix", 0.0, 0.5)
     trial.suggest_float(f"{WEIGHTER}ratio_bound", 2.0, 10.0)
-    trial.suggest_float(f"{WEIGHTER}discriminator_weight_decay", 1e-4, 1e-1, log=True)
+    trial.suggest_categorical(f"{WEIGHTER}buffer_label", [0.0, 0.1])
+    trial.suggest_categorical(f"{WEIGHTER}gradient_penalty", [0.0, 10.0])
     trial.suggest_float(f"{WEIGHTER}q_learning_rate", 3e-4, 3e-3, log=True)
 
 

@@ -45,7 +45,8 @@ FIXED: dict[str, Any] = {
     "weighter_max_weight": 20.0,
     "weighter_uniform_mix": 0.25,
     "weighter_ratio_bound": 4.0,
-    "weighter_discriminator_weight_decay": 0.01,
+    "weighter_buffer_label": 0.1,
+    "weighter_gradient_penalty": 10.0,
     "weighter_q_learning_rate": 5e-4,
 }
 WEIGHTERS: dict[str, dict[str, Any] | None] = {
@@ -57,7 +58,8 @@ WEIGHTERS: dict[str, dict[str, Any] | None] = {
         "max_weight": 20.0,
         "uniform_mix": 0.25,
         "ratio_bound": 4.0,
-        "discriminator_weight_decay": 0.01,
+        "buffer_label": 0.1,
+        "gradient_penalty": 10.0,
         "q_learning_rate": 5e-4,
     },
 }
