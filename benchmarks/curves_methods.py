@@ -111,6 +111,7 @@ TOM_VARIANTS: dict[str, dict[str, Any]] = {
     "soft_ratio": {"weighter_kwargs": {"buffer_label": 0.1, "gradient_penalty": 10.0}},
     "soft_labels": {"weighter_kwargs": {"buffer_label": 0.1}},
     "kl": {"weighter_kwargs": {"divergence": "kl"}},
+    "kl_soft": {"weighter_kwargs": {"divergence": "kl", "buffer_label": 0.1, "gradient_penalty": 10.0}},
     "mask": {"weighter_kwargs": {"terminal": "mask"}},
     "gamma_long": {"weighter_kwargs": {"occupancy_gamma": 0.999}},
     "gamma_short": {"weighter_kwargs": {"occupancy_gamma": 0.9}},
