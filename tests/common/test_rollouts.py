@@ -100,6 +100,7 @@ def _ends(observations: th.Tensor, actions: th.Tensor, after: th.Tensor) -> th.T
     return after[:, :1] > 1.0
 
 
+@pytest.mark.filterwarnings("ignore:health/")
 def test_functions_of_the_user_may_write_into_what_they_get() -> None:
     def trained(reward_fn: Any, termination_fn: Any) -> MBPO:
         return small_agent(reward_fn=reward_fn, termination_fn=termination_fn, dynamics="linear").learn(80)

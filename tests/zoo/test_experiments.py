@@ -19,6 +19,8 @@ from sb3_tom.zoo.checks import HyperparameterError
 from tests.checkpoint.equal import assert_equal
 from tests.zoo.small import SMALL, experiment
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*trials do not have")  # what makes agents small has a test of its own
+
 YAML = """
 default: &default
   policy: 'MlpPolicy'
