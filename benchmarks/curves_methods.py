@@ -106,12 +106,15 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
 }
 """The official preset's discriminator, and its dual; what is left of it are raw inputs and constant learning rates of both."""
 
+SOFT: dict[str, Any] = {"buffer_label": 0.1, "gradient_penalty": 10.0}
+"""A discriminator that tells less: the official one's labels and penalty on the default network."""
+
 TOM_VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"weighter_kwargs": arguments} for name, arguments in OFFICIAL_PARTS.items()},
-    "soft_ratio": {"weighter_kwargs": {"buffer_label": 0.1, "gradient_penalty": 10.0}},
+    "soft_ratio": {"weighter_kwargs": SOFT},
     "soft_labels": {"weighter_kwargs": {"buffer_label": 0.1}},
     "kl": {"weighter_kwargs": {"divergence": "kl"}},
-    "kl_soft": {"weighter_kwargs": {"divergence": "kl", "buffer_label": 0.1, "gradient_penalty": 10.0}},
+    "kl_soft": {"weighter_kwargs": {"divergence": "kl", **SOFT}},
     "mask": {"weighter_kwargs": {"terminal": "mask"}},
     "gamma_long": {"weighter_kwargs": {"occupancy_gamma": 0.999}},
     "gamma_short": {"weighter_kwargs": {"occupancy_gamma": 0.9}},

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from curves_methods import OFFICIAL_PARTS
+from curves_methods import OFFICIAL_PARTS, SOFT
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,9 +33,6 @@ from sb3_tom.envs import ROAD_AND_ROCKS  # noqa: E402
 from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward  # noqa: E402
 
 RATIO = "sb3_tom.weighters.ratio:RatioWeighter"
-SOFT = {"buffer_label": 0.1, "gradient_penalty": 10.0}
-"""A discriminator that tells less, as the released code's; of use in training (``mbpo_tom_soft_ratio`` in ``curves.py``)."""
-
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform", {}),
     "ratio": (RATIO, {}),
