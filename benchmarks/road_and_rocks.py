@@ -36,6 +36,7 @@ RATIO = "sb3_tom.weighters.ratio:RatioWeighter"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform", {}),
     "ratio": (RATIO, {}),
+    "ratio_soft": (RATIO, SOFT),
     "tom": ("tom", {}),
     "tom_kl": ("tom", {"divergence": "kl"}),
     "tom_soft": ("tom", SOFT),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,25 +24,40 @@ TITLES = {
 
 
 def collect(runs: Path, out: Path) -> None:
-    """One tidy table each of curves, figures and maps, from all finished runs; nothing if there are none."""
+    """
+    Put all finished runs into one tidy table each of curves, figures and maps. Rows of other data or methods stay there: not
+    every machine has the runs of all. A method that has runs is taken from them alone.
+    """
     names = sorted(path.name.removesuffix(".csv") for path in runs.glob("*_seed*.csv") if not is_part(path))
     if not names:
         return
     out.mkdir(parents=True, exist_ok=True)
     curves = [row for name in names for row in read_table(runs / f"{name}.csv")]
     figures = [read_table(runs / f"{name}_figures.csv")[0] for name in names]
-    write_table(out / "curves.csv", list(curves[0]), curves)
-    write_table(out / "figures.csv", list(figures[0]), figures)
+    update_table(out / "curves.csv", curves)
+    update_table(out / "figures.csv", figures)
     maps: dict[tuple[str, str], list[np.ndarray]] = {}
     for name, row in zip(names, figures, strict=True):
         key = row["data"], row["method"]
         maps.setdefault(key, []).append(np.loadtxt(runs / f"{name}_map.csv", delimiter=","))
-    cells = []
+    cells: list[dict[str, Any]] = []
     for (data, method), values in maps.items():
         mean = np.nanmean(values, axis=0)
         places = np.ndindex(*mean.shape)
         cells += [{"data": data, "method": method, "row": i, "column": j, "weight": f"{mean[i, j]:.4g}"} for i, j in places]
-    write_table(out / "maps.csv", list(cells[0]), cells)
+    update_table(out / "maps.csv", cells)
+
+
+def update_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace the rows of each data and method that came."""
+    groups = {group(row) for row in rows}
+    kept = [row for row in read_table(path) if group(row) not in groups] if path.exists() else []
+    write_table(path, list(rows[0]), sorted([*kept, *rows], key=group))
+
+
+def group(row: dict[str, Any]) -> tuple[str, str]:
+    """What a row's run belongs to."""
+    return row["data"], row["method"]
 
 
 def is_part(path: Path) -> bool:

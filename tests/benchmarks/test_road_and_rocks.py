@@ -9,7 +9,7 @@ import road_and_rocks_page as page
 import torch as th
 from road_and_rocks import DATASETS, Data
 
-from sb3_tom.common.tables import read_table
+from sb3_tom.common.tables import read_table, write_table
 from sb3_tom.envs.road_and_rocks import START, on_road
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -68,6 +68,31 @@ def test_map_of_weights() -> None:
     grid = experiment.weight_map(agent, weights)
     assert np.nanmin(grid[0]) == np.nanmax(grid[0]) == 3.0
     assert np.nanmax(grid[1:]) == 0.0
+
+
+def test_tables_keep_the_methods_that_have_no_runs_here(tmp_path: Path) -> None:
+    def leave_run(name: str, data: str, method: str, value: float) -> None:
+        labels = {"data": data, "method": method, "seed": 0, "env_step": 0}
+        for part, column in (("", "return_mean"), ("_figures", "ess")):
+            path = runs / f"{name}{part}.csv"
+            write_table(path, [*labels, column], [labels | {column: value}])
+        np.savetxt(runs / f"{name}_map.csv", np.full((2, 2), value), delimiter=",")
+
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    runs.mkdir()
+    leave_run("few_tom_seed0", "few", "tom", 1.0)
+    leave_run("few_ratio_seed0", "few", "ratio", 2.0)
+    page.collect(runs, out)
+    for path in runs.iterdir():
+        path.unlink()
+    leave_run("few_tom_seed0", "few", "tom", 3.0)
+    leave_run("paper_tom_seed0", "paper", "tom", 4.0)
+    page.collect(runs, out)
+    for name, column, n_rows in (("curves", "return_mean", 1), ("figures", "ess", 1), ("maps", "weight", 4)):
+        rows = read_table(out / f"{name}.csv")
+        found = [(row["data"], row["method"], float(row[column])) for row in rows]
+        assert found[::n_rows] == [("few", "ratio", 2.0), ("few", "tom", 3.0), ("paper", "tom", 4.0)]
+        assert len(found) == 3 * n_rows
 
 
 def test_intervals() -> None:
