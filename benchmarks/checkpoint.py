@@ -13,22 +13,19 @@ checkpoint take in memory: filled rows, networks and optimisers.
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import checkout  # noqa: F401
+import numpy as np
+import torch as th
 
-import numpy as np  # noqa: E402
-import torch as th  # noqa: E402
-
-from sb3_tom import MBPO  # noqa: E402
-from sb3_tom.common.tables import write_table  # noqa: E402
-from sb3_tom.common.types import Transitions  # noqa: E402
+from sb3_tom import MBPO
+from sb3_tom.common.tables import write_table
+from sb3_tom.common.types import Transitions
 
 COLUMNS = ("real_rows", "imagined_rows", "what", "seconds", "cpu_seconds", "megabytes", "share_of_data")
 

@@ -19,8 +19,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from checkout import ROOT
 from curves_ablations import write_ablations
-from curves_jobs import ROOT, Job, run_all, run_job
+from curves_jobs import Job, run_all, run_job
 from curves_methods import ABLATIONS, METHODS, TASKS
 from curves_page import write_curves, write_page
 

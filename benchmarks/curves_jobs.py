@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from checkout import ROOT
 from curves_methods import ABLATIONS, METHODS, TASKS, Method
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # The code that runs is the checkout's, whose commit is recorded, whatever is installed.
 PACKAGES = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "mujoco", "numpy")
 ZOO_KEYS = ("policy", "n_timesteps", "env_kwargs", "normalize", "n_envs")
 """Entries of a YAML file that are not arguments of the agent."""

@@ -8,23 +8,20 @@ The first command measures (see :class:`sb3_tom.common.model_error.ModelErrorCal
 """
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkout import ROOT
 from curves_methods import METHODS
 from marked_page import write_between
 from matplotlib.axes import Axes
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from sb3_tom.common.model_error import ERROR_COLUMNS  # noqa: E402
-from sb3_tom.common.tables import read_table  # noqa: E402
-from sb3_tom.plots.drawing import finish, grouped, panels, save  # noqa: E402
-from sb3_tom.plots.statistics import Curve, summarize  # noqa: E402
+from sb3_tom.common.model_error import ERROR_COLUMNS
+from sb3_tom.common.tables import read_table
+from sb3_tom.plots.drawing import finish, grouped, panels, save
+from sb3_tom.plots.statistics import Curve, summarize
 
 Rows = list[dict[str, str]]
 STYLES = {"local": "-", "global": "--"}

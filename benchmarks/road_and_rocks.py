@@ -9,7 +9,6 @@ imagined transitions only. The environment is stepped to make the data and to ev
 """
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass
 from itertools import product
@@ -19,18 +18,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
+from checkout import ROOT
 from curves_methods import OFFICIAL_PARTS, SOFT
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from sb3_tom import MBPO, Transitions  # noqa: E402
-from sb3_tom.common.evaluation import evaluate  # noqa: E402
-from sb3_tom.common.tables import RunTable  # noqa: E402
-from sb3_tom.common.weights import effective_sample_size  # noqa: E402
-from sb3_tom.envs import ROAD_AND_ROCKS  # noqa: E402
-from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward  # noqa: E402
+from sb3_tom import MBPO, Transitions
+from sb3_tom.common.evaluation import evaluate
+from sb3_tom.common.tables import RunTable
+from sb3_tom.common.weights import effective_sample_size
+from sb3_tom.envs import ROAD_AND_ROCKS
+from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward
 
 RATIO = "sb3_tom.weighters.ratio:RatioWeighter"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import checkout  # noqa: F401
 import torch as th
 
 from sb3_tom import MBPO

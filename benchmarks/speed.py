@@ -26,6 +26,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import checkout  # noqa: F401
 import speed_parts
 import torch as th
 from curves_jobs import machine
