@@ -22,10 +22,10 @@ from typing import Any
 from checkout import ROOT
 from curves_ablations import write_ablations
 from curves_jobs import Job, run_all, run_job
-from curves_methods import ABLATIONS, METHODS, TASKS
+from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, TASKS, VARIANTS
 from curves_page import write_curves, write_page
 
-GROUPS = {"all": METHODS, "ablations": ABLATIONS}
+GROUPS = {"all": METHODS, "ablations": ABLATIONS, "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS}
 """Names that stand for several methods."""
 
 
@@ -51,7 +51,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
             continue
         several: dict[str, Any] = {"nargs": "+"} if name == "run" else {"nargs": 1, "required": True}
         command.add_argument("--task", choices=tuple(TASKS), required=True, **{"nargs": several["nargs"]})
-        command.add_argument("--method", choices=(*METHODS, *ABLATIONS, *GROUPS), default=["all"], **several)
+        command.add_argument("--method", choices=(*METHODS, *VARIANTS, *GROUPS), default=["all"], **several)
         command.add_argument("--seed", type=int, default=[0], **several)
         command.add_argument("--steps", type=int, help="env steps; default: the task's")
         command.add_argument("--eval-freq", type=int, help="env steps between evaluations; default: the task's")

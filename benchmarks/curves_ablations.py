@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves_methods import ABLATIONS, TASKS
+from curves_methods import TASKS, VARIANTS
 from curves_page import Rows, curves_of, first_at_least, solved_text
 from marked_page import write_between
 
 from sb3_tom.common.tables import read_table
 from sb3_tom.plots.drawing import grouped, panels, save
 
-REFERENCES = ("mbpo", "mbpo_tom", "mbpo_tom_official")
-ORDER = (*REFERENCES, *ABLATIONS)
+REFERENCES = ("mbpo", "mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official")
+ORDER = (*REFERENCES, *VARIANTS)
 BEGIN, END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
 
 Runs = list[dict[str, Any]]
@@ -30,7 +30,7 @@ def ablation_runs(rows: Rows) -> Runs:
     for task, task_rows in grouped(rows, lambda row: row["task"]).items():
         goal = TASKS[task].goal
         methods = grouped([row for row in task_rows if row["finished"] == "True"], lambda row: row["method"])
-        if goal is None or not any(method in ABLATIONS for method in methods):
+        if goal is None or not any(method in VARIANTS for method in methods):
             continue
         by_seed = [grouped(methods.get(method, []), lambda row: row["seed"]) for method in ORDER]
         seeds = [seed for groups in by_seed for _, seed in sorted(groups.items())]

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 from checkout import ROOT
-from curves_methods import ABLATIONS, METHODS, TASKS, Method
+from curves_methods import METHODS, TASKS, VARIANTS, Method
 
 PACKAGES = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "mujoco", "numpy")
 ZOO_KEYS = ("policy", "n_timesteps", "env_kwargs", "normalize", "n_envs")
@@ -48,7 +48,7 @@ class Job:
     @property
     def compared(self) -> Method:
         """What the method's name stands for."""
-        return (METHODS | ABLATIONS)[self.method]
+        return (METHODS | VARIANTS)[self.method]
 
     def yaml_entry(self) -> dict[str, Any]:
         """The task's entry of the YAML file of the method."""

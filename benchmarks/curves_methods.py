@@ -1,6 +1,6 @@
-"""What ``benchmarks/curves.py`` compares: tasks, methods, and the variants of TOM."""
+"""What ``benchmarks/curves.py`` compares: tasks, methods, and variants of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MBPO = "sb3_tom:MBPO"
@@ -13,12 +13,14 @@ class Method:
 
     :param agent: ``"module:Class"``; one without a model keeps its package's settings, but for the warm-up
     :param weighter: of an MBPO
+    :param weighter_kwargs: arguments of the weighter
     :param changes: settings of an MBPO in place of those of its YAML file
     :param survive: the model is told the task's survive bonus instead of learning it
     """
 
     agent: str = MBPO
     weighter: str = "uniform"
+    weighter_kwargs: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     survive: bool = False
 
@@ -35,7 +37,8 @@ class Method:
     def settings(self, task: "Task") -> dict[str, Any]:
         """What the YAML file does not have."""
         bonus = {"objective": "survive_bonus", "objective_kwargs": {"bonus": task.bonus}} if self.survive else {}
-        return {"weighter": self.weighter} | bonus | self.changes
+        arguments = {"weighter_kwargs": self.weighter_kwargs} if self.weighter_kwargs else {}
+        return {"weighter": self.weighter} | arguments | bonus | self.changes
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
         "ratio_bound": None,
     },
     "official_dual": {
+        "divergence": "chi2",
         "q_arch": [256, 256],
         "q_persistent": True,
         "start_batch_size": 256,
@@ -106,35 +110,54 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
 }
 """The official preset's discriminator, and its dual; what is left of it are raw inputs and constant learning rates of both."""
 
-SOFT: dict[str, Any] = {"buffer_label": 0.1, "gradient_penalty": 10.0}
-"""A discriminator that tells less: the official one's labels and penalty on the default network."""
+SHARP: dict[str, Any] = {"buffer_label": 0.0, "gradient_penalty": 0.0}
+"""A discriminator without label and gradient penalty."""
+CHI2_SHARP: dict[str, Any] = {"divergence": "chi2", **SHARP}
+"""With the paper's divergence: the paper's TOM, and the defaults until these runs were compared."""
 
-TOM_VARIANTS: dict[str, dict[str, Any]] = {
-    **{name: {"weighter_kwargs": arguments} for name, arguments in OFFICIAL_PARTS.items()},
-    "soft_ratio": {"weighter_kwargs": SOFT},
-    "soft_labels": {"weighter_kwargs": {"buffer_label": 0.1}},
-    "kl": {"weighter_kwargs": {"divergence": "kl"}},
-    "kl_soft": {"weighter_kwargs": {"divergence": "kl", **SOFT}},
-    "mask": {"weighter_kwargs": {"terminal": "mask"}},
-    "gamma_long": {"weighter_kwargs": {"occupancy_gamma": 0.999}},
-    "gamma_short": {"weighter_kwargs": {"occupancy_gamma": 0.9}},
-    "mix": {"weighter_kwargs": {"uniform_mix": 0.5}},
-    "max3": {"weighter_kwargs": {"max_weight": 3.0}},
-    "ess": {"weighter_kwargs": {"ess_floor": 0.5}},
-    "recent250": {"weighter_kwargs": {"recent_size": 250}},
-    "recent2000": {"weighter_kwargs": {"recent_size": 2000}},
-    "starts": {"weight_rollout_starts": False},
-    "ratio": {"weighter": "sb3_tom.weighters.ratio:RatioWeighter"},
+
+def tom(**arguments: Any) -> Method:
+    """TOM with other arguments."""
+    return Method(weighter="tom", weighter_kwargs=arguments)
+
+
+TOM_PARTS = {
+    **{name: tom(**arguments) for name, arguments in OFFICIAL_PARTS.items()},
+    "mask": tom(terminal="mask"),
+    "gamma_long": tom(occupancy_gamma=0.999),
+    "gamma_short": tom(occupancy_gamma=0.9),
+    "mix": tom(uniform_mix=0.5),
+    "max3": tom(max_weight=3.0),
+    "ess": tom(ess_floor=0.5),
+    "recent250": tom(recent_size=250),
+    "recent2000": tom(recent_size=2000),
+    "starts": Method(weighter="tom", changes={"weight_rollout_starts": False}),
+    "ratio": Method(weighter="tom", changes={"weighter": "sb3_tom.weighters.ratio:RatioWeighter"}),
+    "survive": Method(weighter="tom", survive=True),
 }
-"""TOM with a part changed; each is a method ``mbpo_tom_<name>``."""
+"""TOM with a part changed."""
 
 METHODS = {
     "sac": Method("stable_baselines3:SAC"),
     "crossq": Method("sb3_contrib:CrossQ"),
     "mbpo": Method(),
     "mbpo_pmac": Method(weighter="pmac"),
-    "mbpo_tom": Method(weighter="tom"),
-    "mbpo_tom_official": Method(weighter="tom", changes={"weighter_kwargs": {"preset": "official"}}),
+    "mbpo_tom": tom(),
+    "mbpo_tom_chi2_sharp": tom(**CHI2_SHARP),
+    "mbpo_tom_official": tom(preset="official"),
 }
-ABLATIONS = {f"mbpo_tom_{name}": Method(weighter="tom", changes=changes) for name, changes in TOM_VARIANTS.items()}
-ABLATIONS |= {"mbpo_survive": Method(survive=True), "mbpo_tom_survive": Method(weighter="tom", survive=True)}
+ABLATIONS = {
+    "mbpo_survive": Method(survive=True),
+    "mbpo_tom_chi2": tom(divergence="chi2"),
+    "mbpo_tom_sharp": tom(**SHARP),
+    "mbpo_tom_no_penalty": tom(gradient_penalty=0.0),
+    **{f"mbpo_tom_{name}": method for name, method in TOM_PARTS.items()},
+}
+"""One part changed each: of TOM, and of uniform weights the bonus."""
+
+CHI2_SHARP_ABLATIONS = {
+    f"mbpo_tom_chi2_sharp_{name}": replace(method, weighter_kwargs=CHI2_SHARP | method.weighter_kwargs)
+    for name, method in {"labels": tom(buffer_label=0.1), **TOM_PARTS}.items()
+}
+"""The same parts changed in the earlier defaults."""
+VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS

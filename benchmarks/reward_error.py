@@ -29,7 +29,7 @@ from sb3_tom.common.tables import read_table, write_table
 from sb3_tom.common.validation import check_integer
 from sb3_tom.plots.drawing import grouped
 
-METHODS = ("mbpo", "mbpo_survive", "mbpo_tom", "mbpo_tom_survive")
+METHODS = tuple(f"{name}{told}" for name in ("mbpo", "mbpo_tom", "mbpo_tom_chi2_sharp") for told in ("", "_survive"))
 COLUMNS = ("task", "run", "env_step", "method", "phases", "bonus", "rows", "terminal_rows", "terminal", "others")
 N_SAMPLES = 8
 BEGIN, END = "<!-- reward error: begin -->", "<!-- reward error: end -->"

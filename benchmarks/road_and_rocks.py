@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from checkout import ROOT
-from curves_methods import OFFICIAL_PARTS, SOFT
+from curves_methods import CHI2_SHARP, OFFICIAL_PARTS, SHARP
 from torch import nn
 
 from sb3_tom import MBPO, Transitions
@@ -33,12 +33,12 @@ RATIO = "sb3_tom.weighters.ratio:RatioWeighter"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform", {}),
     "ratio": (RATIO, {}),
-    "ratio_soft": (RATIO, SOFT),
+    "ratio_sharp": (RATIO, SHARP),
     "tom": ("tom", {}),
-    "tom_kl": ("tom", {"divergence": "kl"}),
-    "tom_soft": ("tom", SOFT),
-    "tom_kl_soft": ("tom", {"divergence": "kl", **SOFT}),
-    "tom_official_ratio": ("tom", OFFICIAL_PARTS["official_ratio"]),
+    "tom_sharp": ("tom", SHARP),
+    "tom_chi2": ("tom", {"divergence": "chi2"}),
+    "tom_chi2_sharp": ("tom", CHI2_SHARP),
+    "tom_chi2_official_ratio": ("tom", {"divergence": "chi2", **OFFICIAL_PARTS["official_ratio"]}),
 }
 N_RANDOM, EPISODE, N_CELLS = 4000, 5, 20
 UPDATES, EVAL_FREQ, PHASE = 800, 100, 50

@@ -22,7 +22,7 @@ import checkout  # noqa: F401
 import numpy as np
 import torch as th
 from curves_jobs import Job, make_env
-from curves_methods import ABLATIONS, METHODS, TASKS
+from curves_methods import METHODS, TASKS, VARIANTS
 from marked_page import run_and_page, write_between
 
 from sb3_tom import MBPO
@@ -34,13 +34,13 @@ from sb3_tom.plots.drawing import finish, grouped, panels, save
 
 LABELS = ("task", "run", "env_step", "rows", "near_newest", "method", "phases", "fit")
 COLUMNS = (*LABELS, "ess", "global", "local", "5_steps", "20_steps")
-MODEL_BASED = [name for name, method in (METHODS | ABLATIONS).items() if method.is_model_based]
+MODEL_BASED = [name for name, method in (METHODS | VARIANTS).items() if method.is_model_based]
 KEY = ("task", "run", "env_step", "method", "phases", "fit")
 ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compounding", 5), "20_steps": ("compounding", 20)}
 N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8
 NEWEST = 1_000
 NEAR = 0.6
-DRAWN = ("mbpo_tom", "mbpo_tom_official", "mbpo_pmac")
+DRAWN = ("mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official", "mbpo_pmac")
 BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 
 Rows = list[dict[str, str]]
@@ -216,7 +216,7 @@ def draw(rows: Rows, path: Path) -> None:
             ]
             table += points
             columns = ([point[name] for point in points] for name in ("near_newest", "local"))
-            axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx"[number])
+            axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx^"[number])
         axis.axhline(1.0, color="grey")
         labels = {"xlabel": "share of the policy's steps near to the newest rows", "ylabel": "local error / uniform's"}
         finish(axis, title=f"{task}, model phases: {phases}", **labels)

@@ -6,7 +6,7 @@ With the label 1 for ``recent``, :math:`\epsilon` for the buffer, and equally ma
 .. math::
     R(s,a,s') = \log \frac{p + \epsilon q}{(1 - \epsilon) q}, \qquad p = d^\pi,\; q = d^D,
 
-which is :math:`\log(p / q)` for :math:`\epsilon = 0`.
+which is :math:`\log(p / q)` for :math:`\epsilon = 0`. The gradient penalty, which pulls R's slope to 1, limits it further.
 """
 
 from typing import TYPE_CHECKING

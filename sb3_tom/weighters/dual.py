@@ -59,15 +59,14 @@ class FlowDual(nn.Module):
 
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
-    :param divergence: one of :data:`sb3_tom.weighters.functional.DIVERGENCES`
-    :param settings: sizes, budget and variants
+    :param settings: divergence, sizes, budget and variants
     """
 
-    def __init__(self, observation_dim: int, action_dim: int, divergence: str, settings: TOMSettings) -> None:
+    def __init__(self, observation_dim: int, action_dim: int, settings: TOMSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.divergence = functional.DIVERGENCES[divergence]
-        self._released_term = functional.RELEASED_TERMS[divergence]
+        self.divergence = functional.DIVERGENCES[settings.divergence]
+        self._released_term = functional.RELEASED_TERMS[settings.divergence]
         n_inputs = observation_dim + action_dim
         self.standardizer = Standardizer(n_inputs)
         self.layers = mlp((n_inputs, *settings.q_arch), nn.ReLU)

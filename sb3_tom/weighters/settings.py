@@ -1,18 +1,20 @@
 """
 What can be chosen about TOM, and the two presets: "official" are the choices of the released code, as read there; "default" is
-what follows from the paper. Each difference is one argument of :class:`~sb3_tom.weighters.tom.TOMWeighter`.
+what follows from the paper, and where it leaves a choice, what did best (``docs/results``). Each difference is one argument of
+:class:`~sb3_tom.weighters.tom.TOMWeighter`.
 
 ============================  ==========  ==========  ==================================================================
 argument                      default     official    meaning
 ============================  ==========  ==========  ==================================================================
+divergence                    "kl"        "chi2"      f-divergence of the dual; "chi2" in the paper's experiments
 discriminator                 True        True        learn the log-ratio R; False: R is 1 on recent rows, 0 elsewhere
 discriminator_arch            (128, 128)  (128, 256)  units of the hidden tanh layers
 separate_encoders             False       True        the first layer treats s, a and s' apart
 train_encoders                True        False       learn the first layer too (the released optimiser omits it)
 delta_input                   True        False       feed s' - s instead of s'
 standardize                   True        False       standardise the inputs of both networks on the buffer
-buffer_label                  0.0         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
-gradient_penalty              0.0         10.0        coefficient of (norm of the input gradient - 1)^2
+buffer_label                  0.1         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
+gradient_penalty              10.0        10.0        coefficient of (norm of R's input gradient - 1)^2
 discriminator_weight_decay    0.001       0.0         L2 coefficient
 ratio_bound                   5.0         None        R is clamped to [-bound, bound]; None: it is not
 discriminator_steps           400         400         gradient steps per model phase
@@ -45,21 +47,22 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sb3_tom.common.validation import check_bool, check_choice, check_integer, check_integers, check_number
-from sb3_tom.weighters.functional import TERMINAL
+from sb3_tom.weighters.functional import DIVERGENCES, TERMINAL
 
 
 @dataclass(frozen=True)
 class TOMSettings:
     """The default preset; the fields are described in the table of this module. Bad values raise one ValueError."""
 
+    divergence: str = "kl"
     discriminator: bool = True
     discriminator_arch: tuple[int, ...] = (128, 128)
     separate_encoders: bool = False
     train_encoders: bool = True
     delta_input: bool = True
     standardize: bool = True
-    buffer_label: float = 0.0
-    gradient_penalty: float = 0.0
+    buffer_label: float = 0.1
+    gradient_penalty: float = 10.0
     discriminator_weight_decay: float = 1e-3
     ratio_bound: float | None = 5.0
     discriminator_steps: int = 400
@@ -100,6 +103,7 @@ class TOMSettings:
             self._replace("pool_size", check_integer("pool_size", self.pool_size, 1))
         self._replace("discriminator_arch", check_integers("discriminator_arch", self.discriminator_arch, 1, 1))
         self._replace("q_arch", check_integers("q_arch", self.q_arch, 1))
+        check_choice("divergence", self.divergence, DIVERGENCES)
         check_choice("terminal", self.terminal, TERMINAL)
         self._check_combinations()
 
@@ -166,13 +170,12 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
 PRESETS = {
     "default": TOMSettings(),
     "official": TOMSettings(
+        divergence="chi2",
         discriminator_arch=(128, 256),
         separate_encoders=True,
         train_encoders=False,
         delta_input=False,
         standardize=False,
-        buffer_label=0.1,
-        gradient_penalty=10.0,
         discriminator_weight_decay=0.0,
         discriminator_learning_rate=3e-4,
         ratio_bound=None,

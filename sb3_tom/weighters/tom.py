@@ -7,12 +7,10 @@ from typing import Any
 import torch as th
 
 from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.validation import check_choice
 from sb3_tom.weighters.base import Weighter
 from sb3_tom.weighters.discriminator import TransitionDiscriminator
 from sb3_tom.weighters.dual import FlowDual
 from sb3_tom.weighters.footprint import Footprint
-from sb3_tom.weighters.functional import DIVERGENCES
 from sb3_tom.weighters.settings import tom_settings
 
 
@@ -21,7 +19,7 @@ class TOMWeighter(Weighter):
     Transition occupancy matching, Algorithm 1 of the paper, lines 2-5:
 
     1. A discriminator separates ``recent`` [n, .] from the buffer [N, .] by (s, a, s'); its logit R(s,a,s') estimates
-       :math:`\log d^\pi / d^D` (App. A.2).
+       :math:`\log d^\pi / d^D` (App. A.2), by default limited by a label and a gradient penalty.
     2. A network Q(s,a) minimises the dual (Eq. 16)
 
        .. math::
@@ -34,18 +32,17 @@ class TOMWeighter(Weighter):
     should the descent diverge, on which the agent stops, and, with a warning, should all be 0, which only the chi2 of
     ``mass_shift=False`` (official) can come to.
 
-    :param divergence: "chi2" (the paper's experiments) or "kl"
-    :param preset: "default" (everything corrected) or "official" (the choices of the released code)
+    :param divergence: "kl" or "chi2" (the paper's experiments); None: the preset's
+    :param preset: "default" (corrected, and the choices that did best) or "official" (the choices of the released code)
     :param arguments: replace values of the preset, see the table in :mod:`sb3_tom.weighters.settings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
     needs_recent = True
 
-    def __init__(self, divergence: str = "chi2", preset: str = "default", **arguments: Any) -> None:
+    def __init__(self, divergence: str | None = None, preset: str = "default", **arguments: Any) -> None:
         super().__init__()
-        self.divergence = check_choice("divergence", divergence, DIVERGENCES)
-        self.settings = tom_settings(preset, arguments)
+        self.settings = tom_settings(preset, arguments if divergence is None else {"divergence": divergence, **arguments})
         self.recent_size = self.settings.recent_size
         self.max_weight = self.settings.max_weight
         self.uniform_mix = self.settings.uniform_mix
@@ -61,7 +58,7 @@ class TOMWeighter(Weighter):
             self.discriminator_optimizer = self.discriminator.optimizer()
         else:
             self.footprint = Footprint(observation_dim, action_dim)
-        self.dual = FlowDual(observation_dim, action_dim, self.divergence, settings)
+        self.dual = FlowDual(observation_dim, action_dim, settings)
         self.dual_optimizer = self.dual.optimizer()
         self.register_buffer("ready", th.zeros(()))
 

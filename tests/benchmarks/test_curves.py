@@ -13,7 +13,7 @@ import curves_jobs
 import pytest
 import yaml
 from curves_jobs import Job, is_finished
-from curves_methods import ABLATIONS, METHODS, OFFICIAL_PARTS, TASKS
+from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, OFFICIAL_PARTS, TASKS, VARIANTS, Method
 
 from sb3_tom.common.tables import read_table
 from sb3_tom.weighters.settings import PRESETS, tom_settings
@@ -29,7 +29,7 @@ def job(method: str, task: str = "Hopper-v5", **changes: Any) -> Job:
     ("mbpo", "mbpo", "uniform"),
     ("mbpo_pmac", "mbpo_pmac", "pmac"),
     ("mbpo_tom", "mbpo_tom", "tom"),
-    ("mbpo_tom_kl", "mbpo_tom", "tom"),
+    ("mbpo_tom_sharp", "mbpo_tom", "tom"),
     ("mbpo_survive", "mbpo", "uniform"),
 ])  # fmt: skip
 def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: str) -> None:
@@ -39,12 +39,12 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
     expected = {name: value for name, value in entry.items() if name not in ("policy", "n_timesteps")}
     assert {name: kwargs[name] for name in expected} == expected
     changed = set(kwargs) - set(expected)
-    assert changed == {"mbpo_tom_kl": {"weighter_kwargs"}, "mbpo_survive": {"objective", "objective_kwargs"}}.get(
+    assert changed == {"mbpo_tom_sharp": {"weighter_kwargs"}, "mbpo_survive": {"objective", "objective_kwargs"}}.get(
         method, set()
     )
 
 
-@pytest.mark.parametrize("method", [*METHODS, *ABLATIONS])
+@pytest.mark.parametrize("method", [*METHODS, *VARIANTS])
 def test_every_method_makes_an_agent_of_its_settings(method: str) -> None:
     agent = curves_jobs.make_agent(job(method, "InvertedDoublePendulum-v5", overrides={"buffer_size": 2000}))
     assert agent.learning_starts == 500
@@ -72,6 +72,19 @@ def test_ablations_change_one_part_each() -> None:
         assert {name: kwargs.get(name) for name in base if name != "weighter" or method != "mbpo_tom_ratio"} != kwargs
         changed = {name for name in kwargs if kwargs[name] != base.get(name)}
         assert len(changed) == 1 or changed == {"objective", "objective_kwargs"}, method
+
+
+def test_earlier_defaults_have_the_same_parts_changed() -> None:
+    earlier = {"divergence": "chi2", "buffer_label": 0.0, "gradient_penalty": 0.0}
+
+    def of(part: str) -> Method:
+        return CHI2_SHARP_ABLATIONS[f"mbpo_tom_chi2_sharp_{part}"]
+
+    assert METHODS["mbpo_tom_chi2_sharp"] == Method(weighter="tom", weighter_kwargs=earlier)
+    assert of("mask").weighter_kwargs == {**earlier, "terminal": "mask"}
+    assert of("official_ratio").weighter_kwargs["buffer_label"] == 0.1, "the part decides"
+    assert of("starts").weighter_kwargs == of("survive").weighter_kwargs == earlier
+    assert of("starts").changes == ABLATIONS["mbpo_tom_starts"].changes and of("survive").survive
 
 
 def test_the_official_presets_parts_make_it_up() -> None:
@@ -159,7 +172,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> 
 
 
 def test_command_line() -> None:
-    parsed = curves.parse_arguments("run --task Hopper-v5 --method all mbpo_tom_kl --seed 0 1 --steps 7000".split())
+    parsed = curves.parse_arguments("run --task Hopper-v5 --method all mbpo_tom_sharp --seed 0 1 --steps 7000".split())
     jobs = curves.make_jobs(parsed)
-    assert [(job.method, job.seed) for job in jobs] == [(m, s) for s in (0, 1) for m in (*METHODS, "mbpo_tom_kl")]
+    assert [(job.method, job.seed) for job in jobs] == [(m, s) for s in (0, 1) for m in (*METHODS, "mbpo_tom_sharp")]
     assert {(job.steps, job.eval_freq) for job in jobs} == {(7000, 1000)}

@@ -111,9 +111,9 @@ def test_ablations_are_a_table_of_their_own(tmp_path: Path) -> None:
             ("mbpo_tom_mask", 0): (100.0, 200.0),
         },
     )
-    rows += runs_of(double, {("mbpo_tom_kl", 0): (0.0,)}, finished="False")
+    rows += runs_of(double, {("mbpo_tom_sharp", 0): (0.0,)}, finished="False")
     rows += runs_of(single, {("mbpo", 0): (1000.0,), ("mbpo_tom_ess", 0): (3.0, 960.0)})
-    rows += runs_of("Hopper-v5", {("mbpo", 0): (1.0,)}) + runs_of("Reacher-v5", {("mbpo_tom_kl", 0): (1.0,)})
+    rows += runs_of("Hopper-v5", {("mbpo", 0): (1.0,)}) + runs_of("Reacher-v5", {("mbpo_tom_sharp", 0): (1.0,)})
     text = curves_ablations.page_text(curves_ablations.ablation_runs(rows))
     assert text.splitlines()[1:] == [
         f"| method | {double}, first evaluation of at least 9,300 | mean of its evaluations to 2,000 steps "

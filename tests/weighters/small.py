@@ -10,7 +10,7 @@ from sb3_tom.weighters.tom import TOMWeighter
 QUICK: dict[str, Any] = {"discriminator_steps": 20, "q_steps": 20, "q_batch_size": 64, "pool_size": 300, "recent_size": 50}
 VARIANTS: list[dict[str, Any]] = [
     {},
-    {"divergence": "kl"},
+    {"divergence": "chi2", "buffer_label": 0.0, "gradient_penalty": 0.0},
     {"discriminator": False},
     {"terminal": "mask"},
     {"nonnegative": True, "mass_shift": False},

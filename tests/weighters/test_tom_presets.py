@@ -36,6 +36,12 @@ def test_an_argument_replaces_one_value_of_the_preset() -> None:
     assert (tom.max_weight, tom.recent_size, tom.uniform_mix, tom.ess_floor) == (None, 1000, 0.0, 0.0)
 
 
+def test_the_divergence_is_the_presets_unless_it_is_given() -> None:
+    assert [TOMWeighter(preset=name).settings for name in PRESETS] == list(PRESETS.values())
+    assert TOMWeighter("chi2").settings == settings_module.tom_settings("default", {"divergence": "chi2"})
+    assert TOMWeighter("kl", "official").settings == settings_module.tom_settings("official", {"divergence": "kl"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

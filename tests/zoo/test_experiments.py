@@ -43,7 +43,8 @@ def train(folder: Path, **kwargs: Any) -> tuple[Any, Any]:
 
 
 def test_train_with_checkpoints_then_continue(tmp_path: Path) -> None:
-    hyperparams = {**SMALL, "weighter_kwargs": {"divergence": "kl", "recent_size": 30, "q_steps": 3, "discriminator_steps": 3}}
+    arguments = {"divergence": "chi2", "recent_size": 30, "q_steps": 3, "discriminator_steps": 3}
+    hyperparams = {**SMALL, "weighter_kwargs": arguments}
     manager, agent = train(tmp_path, hyperparams=hyperparams, save_freq=25, save_replay_buffer=True)
     assert type(agent) is MBPOTOM and agent.policy_version > 0 and agent._n_updates > 0
     assert {"rl_model_25_steps.zip", "rl_model_50_steps.zip", "replay_buffer.pkl"} <= set(os.listdir(manager.save_path))
@@ -51,7 +52,7 @@ def test_train_with_checkpoints_then_continue(tmp_path: Path) -> None:
     continued, loaded = train(tmp_path, trained_agent=f"{manager.save_path}/Pendulum-v1.zip", n_timesteps=30)
     assert continued.save_path != manager.save_path
     # -i without weighter arguments goes on with those of the file, and with its model and its data
-    assert loaded.weighter.divergence == "kl" and loaded.weighter.recent_size == 30
+    assert loaded.weighter.settings.divergence == "chi2" and loaded.weighter.recent_size == 30
     assert loaded.replay_buffer.n_transitions == 60 + 30
     assert loaded._n_updates > agent._n_updates and loaded.policy_version > agent.policy_version
 

@@ -17,6 +17,7 @@ import yaml
 
 from sb3_tom import MBPO
 from sb3_tom.common.schedules import rollout_schedule
+from sb3_tom.weighters.settings import tom_settings
 from sb3_tom.zoo.converters import convert_params
 from sb3_tom.zoo.registration import ALGORITHMS
 from sb3_tom.zoo.samplers import BUDGET, DEFAULT_BUDGET, SAMPLERS
@@ -40,26 +41,26 @@ FIXED: dict[str, Any] = {
     "dynamics_width": 100,
     "dynamics_learning_rate": 2e-3,
     "weighter_alpha": 0.8,
-    "weighter_divergence": "kl",
+    "weighter_divergence": "chi2",
     "weighter_recent_size": 500,
     "weighter_max_weight": 20.0,
     "weighter_uniform_mix": 0.25,
     "weighter_ratio_bound": 4.0,
-    "weighter_buffer_label": 0.1,
-    "weighter_gradient_penalty": 10.0,
+    "weighter_buffer_label": 0.0,
+    "weighter_gradient_penalty": 0.0,
     "weighter_q_learning_rate": 5e-4,
 }
 WEIGHTERS: dict[str, dict[str, Any] | None] = {
     "mbpo": None,
     "mbpo_pmac": {"alpha": 0.8},
     "mbpo_tom": {
-        "divergence": "kl",
+        "divergence": "chi2",
         "recent_size": 500,
         "max_weight": 20.0,
         "uniform_mix": 0.25,
         "ratio_bound": 4.0,
-        "buffer_label": 0.1,
-        "gradient_penalty": 10.0,
+        "buffer_label": 0.0,
+        "gradient_penalty": 0.0,
         "q_learning_rate": 5e-4,
     },
 }
@@ -179,4 +180,4 @@ def test_search_with_a_journal_then_train_its_trial(tmp_path: Path) -> None:
     _, read = manager.read_hyperparameters()
     assert {name: read[name] for name in expected} == expected
     agent, _ = manager.setup_experiment()
-    assert agent.weighter.divergence == expected["weighter_kwargs"]["divergence"]
+    assert agent.weighter.settings == tom_settings("default", expected["weighter_kwargs"])
