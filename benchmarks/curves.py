@@ -22,10 +22,10 @@ from typing import Any
 from checkout import ROOT
 from curves_ablations import write_ablations
 from curves_jobs import Job, run_all, run_job
-from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, TASKS, VARIANTS
+from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, CLAMPS, METHODS, TASKS, VARIANTS
 from curves_page import write_curves, write_page
 
-GROUPS = {"all": METHODS, "ablations": ABLATIONS, "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS}
+GROUPS = {"all": METHODS, "ablations": ABLATIONS, "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS, "clamps": CLAMPS}
 """Names that stand for several methods."""
 
 

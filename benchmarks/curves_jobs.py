@@ -53,11 +53,16 @@ class Job:
     def yaml_entry(self) -> dict[str, Any]:
         """The task's entry of the YAML file of the method."""
         entries = yaml.safe_load((ROOT / "hyperparams" / self.compared.yaml_file).read_text())
-        return entries.get(self.task, entries["default"])
+        return entries.get(self.env_id, entries["default"])
+
+    @property
+    def env_id(self) -> str:
+        """Id of the task's environment."""
+        return TASKS[self.task].env or self.task
 
     def env_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment."""
-        return self.yaml_entry().get("env_kwargs", {})
+        return self.yaml_entry().get("env_kwargs", {}) | TASKS[self.task].env_kwargs
 
     def agent_kwargs(self) -> dict[str, Any]:
         """Arguments of the agent besides policy, env and seed; SAC and CrossQ keep their own defaults but for the warm-up."""
@@ -72,7 +77,7 @@ def make_env(job: Job) -> Callable[[], Any]:
     """A function that makes the job's environment."""
     import gymnasium as gym
 
-    return lambda: gym.make(job.task, **job.env_kwargs())
+    return lambda: gym.make(job.env_id, **job.env_kwargs())
 
 
 def make_agent(job: Job) -> Any:

@@ -78,7 +78,7 @@ class DynamicsModel(Plug):
         generator: th.Generator,
     ) -> tuple[th.Tensor, th.Tensor]:
         """
-        Sample next observation and reward in raw units, clamped to the range of the real data. Reparameterised:
+        Sample next observation and reward in raw units; this package's models keep them near the real data. Reparameterised:
         gradients flow to parameters and inputs unless under ``torch.no_grad``.
 
         :param observations: ``[B, O]``

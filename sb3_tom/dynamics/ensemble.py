@@ -14,7 +14,7 @@ from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
-from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
+from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 from sb3_tom.objectives.base import ModelObjective
 
 MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
@@ -63,6 +63,8 @@ class ProbabilisticEnsemble(DynamicsModel):
     :param learning_rate: of Adam
     :param weight_decay: L2 coefficient of every layer; None takes those of MBPO's code, which rise from input to output
     :param predict: "delta" or "next", what the state targets are
+    :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
+        (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
     :param fit_kwargs: settings of :class:`sb3_tom.common.fitting.FitSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -78,6 +80,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         learning_rate: float = 1e-3,
         weight_decay: float | None = None,
         predict: str = "delta",
+        clamp: str | None = "range",
         **fit_kwargs: float,
     ) -> None:
         super().__init__()
@@ -89,12 +92,13 @@ class ProbabilisticEnsemble(DynamicsModel):
         self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
         self.weight_decay = None if weight_decay is None else check_number("weight_decay", weight_decay, 0.0)
         self.predict = check_choice("predict", predict, PREDICT)
+        self.clamp = check_clamp(clamp)
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create networks, normaliser and optimiser; see :meth:`Plug.build`."""
         n_targets = 1 + observation_dim
-        self.normalizer = Normalizer(observation_dim, action_dim, self.predict)
+        self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
         widths = [observation_dim + action_dim, *self.net_arch, 2 * n_targets]
         self.layers = nn.ModuleList(
             EnsembleLinear(self.n_members, n_inputs, n_outputs) for n_inputs, n_outputs in pairwise(widths)

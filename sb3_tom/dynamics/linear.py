@@ -20,7 +20,7 @@ from sb3_tom.common.types import Context, Transitions
 from sb3_tom.common.validation import check_bool, check_choice, check_number
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
 from sb3_tom.dynamics.gaussian import draw, log_density
-from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
+from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
 if TYPE_CHECKING:
@@ -38,19 +38,24 @@ class LinearDynamics(DynamicsModel):
     :param ridge: lambda, the L2 coefficient of the slopes relative to the mean square of a standardised input
     :param deterministic: sample the mean, without the residual noise
     :param predict: "delta" or "next", what the state targets are; with ``ridge=0`` both give the same predictions
+    :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
+        (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
-    def __init__(self, ridge: float = 1e-8, deterministic: bool = False, predict: str = "delta") -> None:
+    def __init__(
+        self, ridge: float = 1e-8, deterministic: bool = False, predict: str = "delta", clamp: str | None = "range"
+    ) -> None:
         super().__init__()
         self.ridge = check_number("ridge", ridge, 0.0)
         self.deterministic = check_bool("deterministic", deterministic)
         self.predict = check_choice("predict", predict, PREDICT)
+        self.clamp = check_clamp(clamp)
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create normaliser and parameters (predict the mean target at first); see :meth:`Plug.build`."""
         n_targets = 1 + observation_dim
-        self.normalizer = Normalizer(observation_dim, action_dim, self.predict)
+        self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
         self.slopes = nn.Parameter(th.zeros(observation_dim + action_dim, n_targets))
         self.intercept = nn.Parameter(th.zeros(n_targets))
         self.log_var = nn.Parameter(th.zeros(n_targets))

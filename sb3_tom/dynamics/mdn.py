@@ -23,7 +23,7 @@ from sb3_tom.common.validation import check_choice, check_integer, check_integer
 from sb3_tom.dynamics.base import DynamicsModel, Prediction
 from sb3_tom.dynamics.ensemble import EnsembleLinear
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
-from sb3_tom.dynamics.normalizer import PREDICT, Normalizer
+from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 from sb3_tom.objectives.base import ModelObjective
 
 
@@ -37,6 +37,8 @@ class MixtureDensityNetwork(DynamicsModel):
     :param learning_rate: of Adam
     :param weight_decay: L2 coefficient of every layer
     :param predict: "delta" or "next", what the state targets are
+    :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
+        (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
     :param fit_kwargs: settings of :class:`sb3_tom.common.fitting.FitSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -50,6 +52,7 @@ class MixtureDensityNetwork(DynamicsModel):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
         predict: str = "delta",
+        clamp: str | None = "range",
         **fit_kwargs: float,
     ) -> None:
         super().__init__()
@@ -58,12 +61,13 @@ class MixtureDensityNetwork(DynamicsModel):
         self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
         self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
         self.predict = check_choice("predict", predict, PREDICT)
+        self.clamp = check_clamp(clamp)
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create network, normaliser and optimiser; see :meth:`Plug.build`."""
         self.n_targets = 1 + observation_dim
-        self.normalizer = Normalizer(observation_dim, action_dim, self.predict)
+        self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
         widths = [observation_dim + action_dim, *self.net_arch, self.n_components * (1 + 2 * self.n_targets)]
         self.layers = nn.ModuleList(EnsembleLinear(1, n_inputs, n_outputs) for n_inputs, n_outputs in pairwise(widths))
         self.bounds = SoftBounds(self.n_targets)

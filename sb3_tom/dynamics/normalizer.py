@@ -9,6 +9,24 @@ from sb3_tom.common.types import Transitions
 PREDICT = ("delta", "next")
 """What a model's state targets may be: the change of the observation, or the next observation itself."""
 
+CLAMP_MARGINS = {"range": 0.0, "margin": 0.5, None: float("inf")}
+"""
+How far outcomes may lie outside of the range of the real ones, in widths of that range on each side: not at all, half a width,
+or as far as the model says. What is never left, no rollout can find: a goal beyond the best state so far is not imagined.
+"""
+
+
+def check_clamp(clamp: str | None) -> str | None:
+    """
+    A key of :data:`CLAMP_MARGINS`.
+
+    :param clamp: what came
+    :raises ValueError: naming what came and what is allowed
+    """
+    if clamp is not None and not (isinstance(clamp, str) and clamp in CLAMP_MARGINS):
+        raise ValueError(f"clamp={clamp!r} is not allowed; allowed: 'range', 'margin' or None")
+    return clamp
+
 
 def _mean_and_std(values: th.Tensor, magnitude: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """Column mean and standard deviation, in float64; 0 where a column of that magnitude does not vary."""
@@ -30,17 +48,19 @@ class Normalizer(nn.Module):
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
     :param predict: "delta" (targets are ``s' - s``) or "next" (targets are ``s'``)
+    :param clamp: bounds of outcomes, see :data:`CLAMP_MARGINS`
     """
 
-    def __init__(self, observation_dim: int, action_dim: int, predict: str) -> None:
+    def __init__(self, observation_dim: int, action_dim: int, predict: str, clamp: str | None = "range") -> None:
         super().__init__()
         self.predict = predict
+        self.margin = CLAMP_MARGINS[clamp]
         n_inputs, n_targets = observation_dim + action_dim, 1 + observation_dim
         self.register_buffer("input_mean", th.zeros(n_inputs))
         self.register_buffer("input_std", th.ones(n_inputs))
         self.register_buffer("target_mean", th.zeros(n_targets))
         self.register_buffer("target_std", th.ones(n_targets))
-        # Range of the real rewards and next observations; infinite until data came
+        # Bounds of rewards and next observations; infinite until data came
         self.register_buffer("low", th.full((n_targets,), -th.inf))
         self.register_buffer("high", th.full((n_targets,), th.inf))
 
@@ -62,9 +82,11 @@ class Normalizer(nn.Module):
         input_mean, input_std = _mean_and_std(inputs, inputs.abs().amax(0))
         # Differences of observations are as exact as the observations are
         target_mean, target_std = _mean_and_std(self._raw_targets(data), outcomes.abs().amax(0))
+        low, high = outcomes.amin(0), outcomes.amax(0)
+        beyond = th.where(high > low, self.margin * (high - low), 0.0)
         for buffer, value in zip(
             (self.input_mean, self.input_std, self.target_mean, self.target_std, self.low, self.high),
-            (input_mean, _one_for_zero(input_std), target_mean, target_std, outcomes.amin(0), outcomes.amax(0)),
+            (input_mean, _one_for_zero(input_std), target_mean, target_std, low - beyond, high + beyond),
             strict=True,
         ):
             buffer.copy_(value)
@@ -90,8 +112,8 @@ class Normalizer(nn.Module):
 
     def outcomes(self, targets: th.Tensor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
-        Back to raw units, clamped to the range of the real data: a model that is asked far outside of its data must not
-        feed the critics with values that were never seen.
+        Back to raw units, clamped as :data:`CLAMP_MARGINS` says: a model that is asked far outside of its data must not feed
+        the critics with values that nothing speaks for.
 
         :param targets: ``[..., 1 + O]`` in unit scale
         :param observations: ``[..., O]``, where the transition started

@@ -4,6 +4,9 @@ import pytest
 import torch as th
 
 from sb3_tom.common.types import Transitions
+from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
+from sb3_tom.dynamics.linear import LinearDynamics
+from sb3_tom.dynamics.mdn import MixtureDensityNetwork
 from sb3_tom.dynamics.normalizer import Normalizer
 from tests.dynamics.cases import FACTORIES, built, draw, fit, make_data
 
@@ -55,3 +58,30 @@ def test_a_constant_reward_is_predicted_whatever_the_network_says(predict: str) 
     assert bool((normalizer.targets(data)[:, 0] == 0.0).all())
     _, rewards = normalizer.outcomes(th.randn(300, 4), data.observations)
     assert th.equal(rewards, data.rewards)
+
+
+@pytest.mark.parametrize(("clamp", "expected"), [("range", 10.0), ("margin", 14.5), (None, 20.0)])
+@pytest.mark.parametrize("predict", ["delta", "next"])
+def test_a_growing_coordinate_goes_on_as_far_as_clamp_says(predict: str, clamp: str | None, expected: float) -> None:
+    """x' = 1, ..., 10 so far, a range of width 9; ten more steps of 1 are imagined, and each is paid by where it leads."""
+    x = th.arange(10.0).unsqueeze(1)
+    data = Transitions(x, th.zeros(10, 1), x + 1.0, x + 1.0, th.zeros(10, 1), th.zeros(10, dtype=th.long))
+    normalizer = Normalizer(1, 1, predict, clamp)
+    normalizer.fit(data)
+    place = th.tensor([[10.0]], requires_grad=True)
+    state = place
+    for _ in range(10):
+        truth = data._replace(observations=state, next_observations=state + 1.0, rewards=state + 1.0)
+        state, reward = normalizer.outcomes(normalizer.targets(truth), state)
+    th.testing.assert_close(state, th.tensor([[expected]]))
+    th.testing.assert_close(reward, th.tensor([[expected]]))
+    (gradient,) = th.autograd.grad(state.sum(), place)
+    assert float(gradient) == (1.0 if clamp is None else 0.0)
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+@pytest.mark.parametrize("clamp", ["none", 3, True, ["range"]])
+def test_another_clamp_is_refused_by_name(kind: str, clamp: object) -> None:
+    classes = {"ensemble": ProbabilisticEnsemble, "mdn": MixtureDensityNetwork, "linear": LinearDynamics}
+    with pytest.raises(ValueError, match=r"clamp=.* is not allowed; allowed: 'range', 'margin' or None"):
+        classes[kind](clamp=clamp)  # type: ignore[arg-type]
