@@ -21,7 +21,7 @@ help:
 	@echo "make expensive       set up, run the long tests that 'make test' leaves out"
 	@echo "make zoo             of those, the ones of the RL Zoo: its commands after both kinds of install, parallel searches"
 	@echo "make docs            set up, build the documentation into docs/_build/html; a warning is an error"
-	@echo "make lint|type       check style | types"
+	@echo "make lint|type       check style and the direction of imports | types"
 	@echo "make format          format the code and sort imports"
 	@echo "make commit-checks   format, lint, type and test"
 	@echo "make clean           remove .venv and build folders"
@@ -56,6 +56,7 @@ docs: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)
 	$(BIN)/ruff check --select I --fix $(CODE)

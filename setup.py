@@ -95,6 +95,7 @@ setup(
             "hypothesis>=6.100",
             "ruff",
             "mypy",
+            "import-linter>=2.3",
             "setuptools>=77",
             "psycopg[binary]>=3.2",
         ],

@@ -24,8 +24,8 @@ import numpy as np
 import torch as th
 
 from sb3_tom import MBPO
-from sb3_tom.common.tables import write_table
-from sb3_tom.common.types import Transitions
+from sb3_tom.callbacks.tables import write_table
+from sb3_tom.contracts.types import Transitions
 
 COLUMNS = ("real_rows", "imagined_rows", "what", "seconds", "cpu_seconds", "megabytes", "share_of_data")
 

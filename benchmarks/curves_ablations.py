@@ -8,7 +8,7 @@ from curves_methods import TASKS, VARIANTS
 from curves_page import Rows, curves_of, first_at_least, solved_text
 from marked_page import write_between
 
-from sb3_tom.common.tables import read_table
+from sb3_tom.callbacks.tables import read_table
 from sb3_tom.plots.drawing import grouped, panels, save
 
 REFERENCES = ("mbpo", "mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official")

@@ -89,8 +89,9 @@ def make_agent(job: Job) -> Any:
 
 def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
     """What writes the run's tables; the learning curve comes first."""
-    from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback
-    from sb3_tom.common.model_error import ModelErrorCallback
+    from sb3_tom.callbacks.learning_curve import LearningCurveCallback
+    from sb3_tom.callbacks.model_error import ModelErrorCallback
+    from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
 
     labels: dict[str, Any] = {"task": job.task, "method": job.method}
     threshold, make = TASKS[job.task].reward_threshold, make_env(job)

@@ -145,7 +145,7 @@ TOM_PARTS = {
     "recent250": tom(recent_size=250),
     "recent2000": tom(recent_size=2000),
     "starts": Method(weighter="tom", changes={"weight_rollout_starts": False}),
-    "ratio": Method(weighter="tom", changes={"weighter": "sb3_tom.weighters.ratio:RatioWeighter"}),
+    "ratio": Method(weighter="tom", changes={"weighter": "sb3_tom.weighters.tom.ratio:RatioWeighter"}),
     "survive": Method(weighter="tom", survive=True),
 }
 """TOM with a part changed."""

@@ -8,7 +8,7 @@ from curves_methods import METHODS, TASKS
 from marked_page import write_between
 from matplotlib.figure import Figure
 
-from sb3_tom.common.tables import read_table, write_table
+from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.plots.curves import draw_method
 from sb3_tom.plots.drawing import grouped
 from sb3_tom.plots.statistics import Curve, summarize

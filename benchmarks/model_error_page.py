@@ -4,7 +4,7 @@ Model error (Wang et al. 2022, PMAC, Fig. 1 and 3): pictures and the generated p
     python benchmarks/curves.py run --task Hopper-v5 --method mbpo mbpo_pmac mbpo_tom --steps 10000 --model-error
     python benchmarks/model_error_page.py
 
-The first command measures (see :class:`sb3_tom.common.model_error.ModelErrorCallback`), the second draws what is there.
+The first command measures (see :class:`sb3_tom.callbacks.model_error.ModelErrorCallback`), the second draws what is there.
 """
 
 import os
@@ -18,8 +18,8 @@ from curves_methods import METHODS
 from marked_page import write_between
 from matplotlib.axes import Axes
 
-from sb3_tom.common.model_error import ERROR_COLUMNS
-from sb3_tom.common.tables import read_table
+from sb3_tom.callbacks.model_error import ERROR_COLUMNS
+from sb3_tom.callbacks.tables import read_table
 from sb3_tom.plots.drawing import finish, grouped, panels, save
 from sb3_tom.plots.statistics import Curve, summarize
 
@@ -36,7 +36,7 @@ def plot_model_error(paths: Sequence[str | os.PathLike[str]], out: str | os.Path
     its horizon at the last env step that all runs of the task have. Of several seeds the inter-quartile mean is drawn, with
     its bootstrap interval of 95 %.
 
-    :param paths: files of :class:`sb3_tom.common.model_error.ModelErrorCallback`, one per run
+    :param paths: files of :class:`sb3_tom.callbacks.model_error.ModelErrorCallback`, one per run
     :param out: the PNG to write; what is drawn goes into ``<name>_summary.csv`` beside it
     :return: the PNG's path
     :raises ValueError: if a file is no such table, or there is nothing to draw

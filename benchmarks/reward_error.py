@@ -25,8 +25,8 @@ from marked_page import run_and_page, write_between
 from same_data import describe
 
 from sb3_tom import MBPO
-from sb3_tom.common.tables import read_table, write_table
-from sb3_tom.common.validation import check_integer
+from sb3_tom.callbacks.tables import read_table, write_table
+from sb3_tom.checks.validation import check_integer
 from sb3_tom.plots.drawing import grouped
 
 METHODS = tuple(f"{name}{told}" for name in ("mbpo", "mbpo_tom", "mbpo_tom_chi2_sharp") for told in ("", "_survive"))

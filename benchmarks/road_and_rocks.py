@@ -23,13 +23,13 @@ from curves_methods import CHI2_SHARP, OFFICIAL_PARTS, SHARP
 from torch import nn
 
 from sb3_tom import MBPO, Transitions
-from sb3_tom.common.evaluation import evaluate
-from sb3_tom.common.tables import RunTable
-from sb3_tom.common.weights import effective_sample_size
+from sb3_tom.callbacks.evaluation import evaluate
+from sb3_tom.callbacks.tables import RunTable
+from sb3_tom.data.weights import effective_sample_size
 from sb3_tom.envs import ROAD_AND_ROCKS
 from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward
 
-RATIO = "sb3_tom.weighters.ratio:RatioWeighter"
+RATIO = "sb3_tom.weighters.tom.ratio:RatioWeighter"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform", {}),
     "ratio": (RATIO, {}),

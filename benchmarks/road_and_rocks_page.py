@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sb3_tom.common.tables import read_table, write_table
+from sb3_tom.callbacks.tables import read_table, write_table
 
 Rows = list[dict[str, str]]
 N_LAST = 3

@@ -7,9 +7,9 @@ Same data, same policy, other weights: is a model that is fitted to weighted dat
 Two training runs differ in their data and policies too, so that their model errors do not compare weights alone. Here each
 checkpoint of a run (``benchmarks/curves.py`` leaves the last two) gives its replay buffer and its policy to new agents, one
 for each method and fit. Such an agent weighs the data, fits a new model to it and measures the model's errors
-(:mod:`sb3_tom.common.model_error`) on the buffer and on the same fresh episodes of the policy. A run's model has gone through
-many model phases, each from where the one before ended: ``--phases`` repeats the fit as often. ``run`` may be stopped and
-started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
+(:mod:`sb3_tom.callbacks.model_error`) on the buffer and on the same fresh episodes of the policy. A run's model has gone
+through many model phases, each from where the one before ended: ``--phases`` repeats the fit as often. ``run`` may be stopped
+and started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
 writes the table of ``docs/results/model_error.md``.
 """
 
@@ -26,10 +26,10 @@ from curves_methods import METHODS, TASKS, VARIANTS
 from marked_page import run_and_page, write_between
 
 from sb3_tom import MBPO
-from sb3_tom.common.model_error import Episode, error_scale, model_errors, play_episode
-from sb3_tom.common.tables import read_table, write_table
-from sb3_tom.common.validation import check_integer
-from sb3_tom.common.weights import effective_sample_size
+from sb3_tom.callbacks.model_error import Episode, error_scale, model_errors, play_episode
+from sb3_tom.callbacks.tables import read_table, write_table
+from sb3_tom.checks.validation import check_integer
+from sb3_tom.data.weights import effective_sample_size
 from sb3_tom.plots.drawing import finish, grouped, panels, save
 
 LABELS = ("task", "run", "env_step", "rows", "near_newest", "method", "phases", "fit")

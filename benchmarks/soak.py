@@ -21,8 +21,8 @@ import checkout  # noqa: F401
 import torch as th
 
 from sb3_tom import MBPO
-from sb3_tom.common.guards import DivergenceError
-from sb3_tom.common.tables import read_table
+from sb3_tom.callbacks.tables import read_table
+from sb3_tom.checks.guards import DivergenceError
 
 TASKS = ("Pendulum-v1", "InvertedPendulum-v5")
 WEIGHTERS = ("uniform", "pmac", "tom")

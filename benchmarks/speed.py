@@ -33,8 +33,8 @@ from curves_jobs import machine
 from speed_parts import Part
 from speed_sbx import SBXProcess
 
-from sb3_tom.common.fast_matmul import onednn_is_exact
-from sb3_tom.common.tables import read_table, write_table
+from sb3_tom.callbacks.tables import read_table, write_table
+from sb3_tom.compute.fast_matmul import onednn_is_exact
 
 ENSEMBLES = ((7, (200,) * 4, 256), (5, (200,) * 4, 256), (7, (200,) * 4, 64), (7, (64, 64), 256), (7, (400,) * 4, 256))
 UPDATES, MINIBATCHES, PRODUCTS = 20, 25, 200

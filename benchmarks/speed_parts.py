@@ -10,7 +10,7 @@ from curves_jobs import Job, make_agent
 from stable_baselines3 import SAC
 
 from sb3_tom import MBPO, Context, Transitions
-from sb3_tom.common.fast_matmul import fast_matmul
+from sb3_tom.compute.fast_matmul import fast_matmul
 from sb3_tom.dynamics.ensemble import EnsembleLinear, ProbabilisticEnsemble
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sb3_tom.weighters.settings import PRESETS
+from sb3_tom.weighters.tom.settings import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (

@@ -6,8 +6,8 @@ import torch as th
 from torch import nn
 
 from sb3_tom import MBPO, Context, DynamicsModel, ModelObjective, Transitions
-from sb3_tom.common.fitting import FitSettings, fit_by_gradient
-from sb3_tom.dynamics.base import Prediction
+from sb3_tom.contracts.dynamics import Prediction
+from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import draw, log_density
 from sb3_tom.dynamics.normalizer import Normalizer
 
@@ -17,7 +17,7 @@ class MeanNetwork(DynamicsModel):
     A Gaussian whose mean is a network of the state and the action, and whose variance does not depend on them.
 
     :param width: units of the two hidden layers
-    :param fit_kwargs: settings of :class:`sb3_tom.common.fitting.FitSettings`
+    :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
     """
 
     def __init__(self, width: int = 128, **fit_kwargs: float) -> None:

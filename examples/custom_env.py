@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from sb3_tom import MBPO
-from sb3_tom.common.evaluation import evaluate
+from sb3_tom.callbacks.evaluation import evaluate
 
 STEP = 0.1
 """Seconds."""

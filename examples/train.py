@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from sb3_tom import MBPO
+from sb3_tom.callbacks.learning_curve import LearningCurveCallback
+from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
 from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
-from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback
 
 
 def main() -> None:

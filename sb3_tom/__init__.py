@@ -2,19 +2,21 @@
 
 from pathlib import Path
 
+from sb3_tom import old_names
 from sb3_tom import zoo as zoo  # lets the RL Zoo find the algorithms; imports nothing of it
-from sb3_tom.common.guards import DivergenceError
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.checks.guards import DivergenceError
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
 from sb3_tom.envs import register_envs
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.mbpo.variants import MBPOPMAC, MBPOTOM
-from sb3_tom.objectives.base import ModelObjective
-from sb3_tom.terminations.base import Termination
-from sb3_tom.weighters.base import Weighter
 from sb3_tom.weighters.pmac import PMACWeighter
 from sb3_tom.weighters.tom import TOMWeighter
 from sb3_tom.weighters.uniform import UniformWeighter
@@ -22,6 +24,7 @@ from sb3_tom.weighters.uniform import UniformWeighter
 __version__ = Path(__file__).with_name("version.txt").read_text(encoding="utf-8").strip()
 
 register_envs()
+old_names.install()
 
 __all__ = [
     "MBPO",

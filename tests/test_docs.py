@@ -76,11 +76,11 @@ def test_python_on_the_pages_is_python(path: Path) -> None:
 
 
 def test_every_example_and_plug_is_on_a_page() -> None:
-    from sb3_tom.mbpo.plugged_sac import CONTRACTS
+    from sb3_tom.mbpo.axes import AXES
 
     text = "\n".join(path.read_text() for path in PAGES if path.parent.name != "api")
     missing = [path.name for path in (ROOT / "examples").glob("*.py") if path.name not in text]
-    missing += [name for _, aliases in CONTRACTS.values() for name in aliases if f'"{name}"' not in text]
+    missing += [name for axis in AXES.values() for name in axis.aliases if f'"{name}"' not in text]
     for folder in ("weighters", "dynamics", "objectives"):
         code = "\n".join(path.read_text() for path in (ROOT / "sb3_tom" / folder).glob("*.py"))
         plugs = re.findall(r"^class (\w+)\(\w*(?:Weighter|DynamicsModel|Objective)\):", code, flags=re.MULTILINE)

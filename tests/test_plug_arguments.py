@@ -6,11 +6,11 @@ from dataclasses import fields
 import pytest
 
 from sb3_tom import LinearDynamics, MixtureDensityNetwork, PMACWeighter, ProbabilisticEnsemble, TOMWeighter
-from sb3_tom.common.fitting import FitSettings
-from sb3_tom.common.plug import Plug
+from sb3_tom.contracts.plug import Plug
+from sb3_tom.dynamics.fitting import FitSettings
 from sb3_tom.terminations.learned import LearnedTermination
-from sb3_tom.weighters.ratio import RatioWeighter
-from sb3_tom.weighters.settings import TOMSettings
+from sb3_tom.weighters.tom.ratio import RatioWeighter
+from sb3_tom.weighters.tom.settings import TOMSettings
 from tests.mbpo.test_fuzz import JUNK_VALUES
 
 SETTINGS = {

@@ -12,9 +12,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import MBPO
+from sb3_tom.callbacks.model_error import ModelErrorCallback
+from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.common.callbacks import WeightByAgeCallback
-from sb3_tom.common.model_error import ModelErrorCallback
 from sb3_tom.terminations.learned import LearnedTermination
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 from tests.pretended_cuda import pretended_cuda

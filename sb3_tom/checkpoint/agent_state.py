@@ -16,6 +16,7 @@ from sb3_tom.checkpoint.alignment import align, alignments
 from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.codec import is_plain
 from sb3_tom.checkpoint.replay_state import replay_state, restore_replay
+from sb3_tom.old_names import upgrade_state
 
 State = dict[str, Any]
 
@@ -24,7 +25,7 @@ ALIASES = ("batch_norm_stats", "batch_norm_stats_target")
 
 HANDLED = (
     *("env", "_vec_normalize_env", "_logger", "_custom_logger", "generator", "start_time", "_plug_specs"),
-    *("_resumption", "_callback", "_in_learn", "last_checkpoint", "_policy_backup", "graphed_update"),
+    *("plugs", "guard", "checkpointer"),
 )
 """Attributes that are saved elsewhere, or are not the run's."""
 
@@ -34,7 +35,7 @@ def agent_state(agent: Any) -> State:
     Networks, optimisers and plugs by their ``state_dict``, the temperature, the buffers, objects with a ``state_dict`` of
     their own, and every plain attribute that is no argument of the constructor.
 
-    :param agent: an MBPO
+    :param agent: SB3's, an MBPO or another off-policy one
     :return: values that refer to the agent's memory: write them before it goes on
     :raises ValueError: naming an attribute that may hold state but has no ``state_dict``
     """
@@ -94,11 +95,11 @@ def restore_agent(agent: Any, state: State) -> None:
     :param state: from :func:`agent_state`
     :raises ValueError: if something of the state does not fit the agent
     """
+    upgrade_state(state)
     try:
         agent.set_parameters(state["parameters"], exact_match=True, device=agent.device)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"the agent's networks are not those of the run: {error}") from error
-    agent.graphed_update = None  # recorded with the optimisers' old moments
     align(_modules(agent), state["alignments"])
     with th.no_grad():
         for name, value in state["variables"].items():

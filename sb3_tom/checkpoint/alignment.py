@@ -1,6 +1,7 @@
 """
 Where parameters begin in memory, modulo the width of a cache line. On the CPU the last bit of a product can depend on it,
-and parameters that training has moved into a common block (:mod:`sb3_tom.mbpo.stacked_mlp`) do not begin where new ones do.
+and parameters that training has moved into a common block (as :mod:`sb3_tom.policy_updates.sac.stacked_mlp` does) do not begin
+where new ones do.
 """
 
 from collections.abc import Iterable

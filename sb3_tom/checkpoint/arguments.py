@@ -6,7 +6,7 @@ from typing import Any
 
 from stable_baselines3.common.type_aliases import TrainFreq
 
-from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 NOT_KEPT = frozenset({"env", "device", "_init_setup_model"})
 """Arguments that belong to a process, not to a run."""
@@ -52,16 +52,19 @@ def different_arguments(saved: Mapping[str, Any], agent: Any) -> list[str]:
 
 
 def _has(agent: Any, name: str) -> bool:
-    return name == "policy" or name.removesuffix("_kwargs") in agent._plug_specs or hasattr(agent, name)
+    return name == "policy" or name in _of_plugs(agent) or hasattr(agent, name)
+
+
+def _of_plugs(agent: Any) -> Mapping[str, Any]:
+    """Arguments that an agent with plugs keeps apart from what was made of them."""
+    return agent.plug_arguments() if hasattr(agent, "plug_arguments") else {}
 
 
 def _argument(agent: Any, name: str) -> Any:
     """The value of a constructor's parameter, as the user gave it where SB3 keeps that."""
-    specs = agent._plug_specs
-    if name in specs:
-        return specs[name][0]
-    if name.removesuffix("_kwargs") in specs:
-        return specs[name.removesuffix("_kwargs")][1]
+    of_plugs = _of_plugs(agent)
+    if name in of_plugs:
+        return of_plugs[name]
     if name == "policy":
         aliases = {cls: alias for alias, cls in agent.policy_aliases.items()}
         return aliases.get(agent.policy_class, agent.policy_class)

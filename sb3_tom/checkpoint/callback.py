@@ -7,8 +7,9 @@ from pathlib import Path
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_tom.checkpoint.archive import make_durable
+from sb3_tom.checkpoint.checkpointer import Checkpointer
 from sb3_tom.checkpoint.files import checkpoint_path, list_checkpoints, prune
-from sb3_tom.common.validation import check_integer
+from sb3_tom.checks.validation import check_integer
 
 
 class ResumeCallback(BaseCallback):
@@ -36,17 +37,20 @@ class ResumeCallback(BaseCallback):
         self._settling: Future[None] | None = None
 
     def _on_training_start(self) -> None:
-        own = getattr(self.model, "save_checkpoint", None)
-        if own is None:
+        if not hasattr(self.model, "save_checkpoint"):
             raise ValueError(f"ResumeCallback needs an agent of sb3_tom; {type(self.model).__name__} has no save_checkpoint")
         ahead = [path for step, path in list_checkpoints(self.folder).items() if step > self.model.num_timesteps]
-        if ahead and not self.model.is_resuming:  # type: ignore[attr-defined]
+        if ahead and not self._checkpointer.is_resuming:
             raise ValueError(
                 f"folder={str(self.folder)!r} is not allowed: it holds {ahead[-1].name} of a run that is further on; "
                 "allowed: the folder of this run; go on from it with load_checkpoint(folder), or take another folder"
             )
         for path in ahead:  # this run, resumed from an older file of it, will write them anew
             path.unlink(missing_ok=True)
+
+    @property
+    def _checkpointer(self) -> Checkpointer:
+        return self.model.checkpointer  # type: ignore[attr-defined]
 
     def between_rollouts(self) -> None:
         """Called by the agent where nothing is half done."""
@@ -60,7 +64,7 @@ class ResumeCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         # A run that a callback cancelled, or an error, has no whole last step: its last checkpoint stays the last
-        if self.model.is_between_rollouts:  # type: ignore[attr-defined]
+        if self._checkpointer.is_between_rollouts:
             self._save()
         self._wait()
 

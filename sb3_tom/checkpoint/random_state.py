@@ -16,7 +16,7 @@ def random_state(agent: Any) -> State:
     """
     The global streams of Python, numpy and torch, those of the agent's spaces, and the agent's own generator.
 
-    :param agent: with ``generator``, ``action_space`` and ``observation_space``
+    :param agent: with ``action_space`` and ``observation_space``, and a ``generator`` if it has one of its own
     """
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
@@ -24,7 +24,7 @@ def random_state(agent: Any) -> State:
         "numpy": (str(kind), np.array(keys), *rest),
         "torch": th.get_rng_state(),
         "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
-        "agent": agent.generator.get_state(),
+        "agent": agent.generator.get_state() if hasattr(agent, "generator") else None,
         "action_space": _space_state(agent.action_space),
         "observation_space": _space_state(agent.observation_space),
     }
@@ -42,8 +42,9 @@ def restore_random(agent: Any, state: State) -> None:
     th.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == th.cuda.device_count():
         th.cuda.set_rng_state_all(state["cuda"])
-    if agent.generator.get_state().shape == state["agent"].shape:  # else it was saved on another kind of device
-        agent.generator.set_state(state["agent"])
+    own = state["agent"]
+    if own is not None and agent.generator.get_state().shape == own.shape:  # else it was saved on another kind of device
+        agent.generator.set_state(own)
     _restore_space(agent.action_space, state["action_space"])
     _restore_space(agent.observation_space, state["observation_space"])
 

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_tom.checkpoint.codec import is_plain
-from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 State = dict[str, Any]
 

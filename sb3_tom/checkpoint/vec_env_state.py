@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.env_state import State, env_state, restore_env
-from sb3_tom.common.workers import ask
+from sb3_tom.envs.workers import ask
 
 _SKIPPED = (
     *("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer"),

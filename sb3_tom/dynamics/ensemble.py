@@ -8,14 +8,15 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_tom.common.cuda_graphs import set_options
-from sb3_tom.common.fitting import FitSettings, fit_by_gradient
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
-from sb3_tom.dynamics.base import DynamicsModel, Prediction
+from sb3_tom.checks.validation import check_choice, check_integer, check_integers, check_number
+from sb3_tom.compute.cuda_graphs import set_options
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
-from sb3_tom.objectives.base import ModelObjective
 
 MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
 """L2 coefficients of the MBPO authors' code: first layer, second, the other hidden ones, the output."""
@@ -65,7 +66,7 @@ class ProbabilisticEnsemble(DynamicsModel):
     :param predict: "delta" or "next", what the state targets are
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
         (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
-    :param fit_kwargs: settings of :class:`sb3_tom.common.fitting.FitSettings`
+    :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -136,12 +137,12 @@ class ProbabilisticEnsemble(DynamicsModel):
     def log_likelihood(self, batch: Transitions) -> th.Tensor:
         """Gaussian log-density ``[E, B]``, averaged over dimensions, without its constant."""
         mean, log_var = self(batch.observations, batch.actions)
-        return log_density(self.normalizer.targets(batch), mean, log_var).mean(-1)
+        return log_density(self.targets(batch), mean, log_var).mean(-1)
 
     def validation_error(self, batch: Transitions) -> th.Tensor:
         """Squared error of the means in unit scale ``[E, B]``, averaged over dimensions, as MBPO's code does."""
         mean, _ = self(batch.observations, batch.actions)
-        return (self.normalizer.targets(batch) - mean).square().mean(-1)
+        return (self.targets(batch) - mean).square().mean(-1)
 
     def regularization(self) -> th.Tensor:
         """Draws the bounds of the log-variance together."""
@@ -165,6 +166,24 @@ class ProbabilisticEnsemble(DynamicsModel):
         mean, log_var = (values.flatten(0, 1)[:n_rows] for values in self._predict(inputs, self.elites.long()))
         drawn = draw(mean, log_var, generator)
         return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
+
+    def sample_members(
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        generator: th.Generator,
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """Every member on its own rows, elite or not; see :meth:`DynamicsModel.sample_members`."""
+        mean, log_var = self(observations, actions)
+        return self.normalizer.raw_outcomes(draw(mean, log_var, generator), observations)
+
+    def targets(self, batch: Transitions) -> th.Tensor:
+        """See :meth:`DynamicsModel.targets`."""
+        return self.normalizer.targets(batch)
+
+    def target_scales(self) -> th.Tensor:
+        """See :meth:`DynamicsModel.target_scales`."""
+        return self.normalizer.target_std
 
     def fit(
         self,

@@ -11,20 +11,16 @@ where J is the identity with a zero for the intercept. It is the weighted maximu
 that is the exact minimiser of Eq. 18 of the TOM paper (arXiv:2305.12663) among linear-Gaussian models.
 """
 
-from typing import TYPE_CHECKING
-
 import torch as th
 from torch import nn
 
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.validation import check_bool, check_choice, check_number
-from sb3_tom.dynamics.base import DynamicsModel, Prediction
+from sb3_tom.checks.validation import check_bool, check_choice, check_number
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.gaussian import draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
-from sb3_tom.objectives.likelihood import LikelihoodObjective
-
-if TYPE_CHECKING:
-    from sb3_tom.objectives.base import ModelObjective
 
 VARIANCE_FLOOR = 1e-12
 """Least residual variance in unit scale: smaller residuals are the rounding of float32."""
@@ -60,13 +56,12 @@ class LinearDynamics(DynamicsModel):
         self.intercept = nn.Parameter(th.zeros(n_targets))
         self.log_var = nn.Parameter(th.zeros(n_targets))
 
-    def check_objective(self, objective: "ModelObjective") -> None:
+    def check_objective(self, objective: ModelObjective) -> None:
         """Only the likelihood has a closed form: refuse any other loss or way to minimise it."""
-        kind = type(objective)
-        if kind.loss is not LikelihoodObjective.loss or kind.step is not LikelihoodObjective.step:
+        if not objective.is_likelihood:
             raise ValueError(
-                f"{type(self).__name__} cannot be fitted with objective={kind.__name__}: its closed form is that of "
-                f"{LikelihoodObjective.__name__}; use that objective or another dynamics model"
+                f"{type(self).__name__} cannot be fitted with objective={type(objective).__name__}: its closed form is that "
+                "of the likelihood; use that objective or another dynamics model"
             )
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
@@ -91,17 +86,36 @@ class LinearDynamics(DynamicsModel):
         generator: th.Generator,
     ) -> tuple[th.Tensor, th.Tensor]:
         """The mean, plus the residual noise unless ``deterministic``; see :meth:`DynamicsModel.sample`."""
-        drawn, log_var = (values.squeeze(0) for values in self(observations, actions))
-        if not self.deterministic:
-            drawn = draw(drawn, log_var, generator)
+        drawn = self._draw(observations, actions, generator).squeeze(0)
         return self.normalizer.outcomes(drawn, observations)
+
+    def sample_members(
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        generator: th.Generator,
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """As :meth:`sample`, of rows ``[1, B, .]``, not clamped; see :meth:`DynamicsModel.sample_members`."""
+        return self.normalizer.raw_outcomes(self._draw(observations, actions, generator), observations)
+
+    def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
+        mean, log_var = self(observations, actions)
+        return mean if self.deterministic else draw(mean, log_var, generator)
+
+    def targets(self, batch: Transitions) -> th.Tensor:
+        """See :meth:`DynamicsModel.targets`."""
+        return self.normalizer.targets(batch)
+
+    def target_scales(self) -> th.Tensor:
+        """See :meth:`DynamicsModel.target_scales`."""
+        return self.normalizer.target_std
 
     @th.no_grad()
     def fit(
         self,
         data: Transitions,
         weights: th.Tensor,
-        objective: "ModelObjective",
+        objective: ModelObjective,
         context: Context,
         weighting: str = "sample",
     ) -> dict[str, float]:

@@ -16,15 +16,16 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_tom.common.cuda_graphs import set_options
-from sb3_tom.common.fitting import FitSettings, fit_by_gradient
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.validation import check_choice, check_integer, check_integers, check_number
-from sb3_tom.dynamics.base import DynamicsModel, Prediction
+from sb3_tom.checks.validation import check_choice, check_integer, check_integers, check_number
+from sb3_tom.compute.cuda_graphs import set_options
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import EnsembleLinear
+from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
-from sb3_tom.objectives.base import ModelObjective
 
 
 class MixtureDensityNetwork(DynamicsModel):
@@ -39,7 +40,7 @@ class MixtureDensityNetwork(DynamicsModel):
     :param predict: "delta" or "next", what the state targets are
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
         (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
-    :param fit_kwargs: settings of :class:`sb3_tom.common.fitting.FitSettings`
+    :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -123,13 +124,34 @@ class MixtureDensityNetwork(DynamicsModel):
         One component per row by the inverse of its distribution function, then a Gaussian draw that is reparameterised given
         the component (its logits receive no gradient). See :meth:`DynamicsModel.sample`.
         """
+        return self.normalizer.outcomes(self._draw(observations, actions, generator), observations)
+
+    def sample_members(
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        generator: th.Generator,
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """As :meth:`sample`, of rows ``[1, B, .]``, not clamped; see :meth:`DynamicsModel.sample_members`."""
+        drawn = self._draw(observations.squeeze(0), actions.squeeze(0), generator).unsqueeze(0)
+        return self.normalizer.raw_outcomes(drawn, observations)
+
+    def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
+        """Targets ``[B, D]`` in unit scale."""
         logits, means, log_vars = (values.squeeze(0) for values in self._components(observations, actions))
         cumulative = th.softmax(logits.detach(), dim=-1).cumsum(-1)
         points = th.rand(cumulative.shape[0], 1, generator=generator, device=cumulative.device) * cumulative[:, -1:]
         component = (cumulative <= points).sum(-1).clamp(max=self.n_components - 1)
         rows = th.arange(component.numel(), device=component.device)
-        mean, log_var = means[rows, component], self.bounds(log_vars[rows, component])
-        return self.normalizer.outcomes(draw(mean, log_var, generator), observations)
+        return draw(means[rows, component], self.bounds(log_vars[rows, component]), generator)
+
+    def targets(self, batch: Transitions) -> th.Tensor:
+        """See :meth:`DynamicsModel.targets`."""
+        return self.normalizer.targets(batch)
+
+    def target_scales(self) -> th.Tensor:
+        """See :meth:`DynamicsModel.target_scales`."""
+        return self.normalizer.target_std
 
     def fit(
         self,

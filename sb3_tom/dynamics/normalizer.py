@@ -3,8 +3,8 @@
 import torch as th
 from torch import nn
 
-from sb3_tom.common.scales import varies
-from sb3_tom.common.types import Transitions
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.scales import varies
 
 PREDICT = ("delta", "next")
 """What a model's state targets may be: the change of the observation, or the next observation itself."""
@@ -119,11 +119,20 @@ class Normalizer(nn.Module):
         :param observations: ``[..., O]``, where the transition started
         :return: next observations ``[..., O]``, rewards ``[..., 1]``
         """
+        states, rewards = self.raw_outcomes(targets, observations)
+        return th.clamp(states, self.low[1:], self.high[1:]), th.clamp(rewards, self.low[:1], self.high[:1])
+
+    def raw_outcomes(self, targets: th.Tensor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Back to raw units, without bounds.
+
+        :param targets: ``[..., 1 + O]`` in unit scale
+        :param observations: ``[..., O]``, where the transition started
+        :return: next observations ``[..., O]``, rewards ``[..., 1]``
+        """
         raw = targets * self.target_std + self.target_mean
         rewards, states = raw[..., :1], raw[..., 1:]
-        if self.predict == "delta":
-            states = observations + states
-        return th.clamp(states, self.low[1:], self.high[1:]), th.clamp(rewards, self.low[:1], self.high[:1])
+        return observations + states if self.predict == "delta" else states, rewards
 
     def _raw_targets(self, batch: Transitions) -> th.Tensor:
         states = batch.next_observations

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_tom.common.validation import check_integer, check_number
+from sb3_tom.checks.validation import check_integer, check_number
 
 HALF_WIDTH = 0.15
 """Of the road, which runs from west to east through the middle of the map."""

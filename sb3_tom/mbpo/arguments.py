@@ -1,6 +1,6 @@
-"""Checks of every argument: by the constructor, and once more on load. MBPO's own are checked here."""
+"""Checks of every argument: by the constructor, and once more on load. MBPO's own are checked here, SAC's beside."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,15 +10,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_tom.common.buffers import WeightedReplayBuffer
-from sb3_tom.common.fitting import WEIGHTING
-from sb3_tom.common.schedules import rollout_schedule
-from sb3_tom.common.validation import check_bool, check_choice, check_integer, check_number
+from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_number
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.dynamics.fitting import WEIGHTING
+from sb3_tom.imagination.schedules import ratio_schedule, rollout_schedule
 from sb3_tom.mbpo.sac_arguments import check_sac_arguments, check_sac_numbers
-
-if TYPE_CHECKING:
-    from sb3_tom.mbpo.mbpo import MBPO
-
 
 ENVS = "the id of a registered environment, a Gymnasium environment, or a VecEnv of Stable-Baselines3"
 
@@ -67,11 +63,11 @@ def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
     return made
 
 
-def check_arguments(agent: "MBPO") -> None:
+def check_arguments(agent: Any) -> None:
     """
     Check and normalise the attributes of an agent that is being set up.
 
-    :param agent: integers given as ``1e5`` become int, a YAML list of ``train_freq`` a tuple
+    :param agent: an MBPO; integers given as ``1e5`` become int, a YAML list of ``train_freq`` a tuple
     :raises ValueError: naming the argument, what came and what is allowed
     """
     if not hasattr(agent, "observation_space"):  # a file that is loaded brings it along
@@ -85,16 +81,19 @@ def check_arguments(agent: "MBPO") -> None:
         ("imagined_capacity", 1),
     ):
         setattr(agent, name, check_integer(name, getattr(agent, name), low))
-    check_number("real_ratio", agent.real_ratio, 0.0, 1.0)
+    ratio_schedule(agent.real_ratio)
+    if agent.rollout_freq is not None:
+        agent.rollout_freq = check_integer("rollout_freq", agent.rollout_freq, 1)
     check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0, 1e4)
     check_choice("weighting", agent.weighting, WEIGHTING)
+    check_bool("weight_model_fit", agent.weight_model_fit)
     check_bool("weight_rollout_starts", agent.weight_rollout_starts)
     rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
     check_sac_arguments(agent)
 
 
-def _check_refused(agent: "MBPO") -> None:
+def _check_refused(agent: Any) -> None:
     """What would be silently wrong."""
     if check_bool("optimize_memory_usage", agent.optimize_memory_usage):
         raise ValueError("optimize_memory_usage=True is not allowed: the model is fitted to next_observations; allowed: False")

@@ -2,19 +2,17 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 
-from sb3_tom.common.buffers import WeightedReplayBuffer
-from sb3_tom.common.chunks import rows_at_once
-from sb3_tom.common.rollouts import known_rewards
-from sb3_tom.common.types import Transitions
-from sb3_tom.common.vec_normalize import policy_units
-
-if TYPE_CHECKING:
-    from sb3_tom.mbpo.guarded_sac import GuardedSAC
+from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.types import RewardFunction, Transitions
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.data.units import PolicyUnits
+from sb3_tom.imagination.world import known_rewards
 
 LEAST_EFFECTIVE_ROWS = 100.0
 """Fewer rows than these do not identify a model of a few dimensions."""
@@ -27,6 +25,30 @@ LEAST_MISTAKES = 10
 
 ENTROPY_PER_ACTION = 10.0
 """Nats: generous bound of an action dimension's part of SAC's entropy bonus."""
+
+
+class Situation(NamedTuple):
+    """
+    What figures are judged by.
+
+    :param buffer: real transitions
+    :param termination: of the world that is imagined
+    :param termination_fn: what the user wrote for it
+    :param reward_fn: known reward, or None
+    :param gamma: discount factor
+    :param n_actions: size of an action
+    :param units: from the env's rewards to the critics'
+    :param env_step: env steps so far
+    """
+
+    buffer: WeightedReplayBuffer
+    termination: Termination
+    termination_fn: Any
+    reward_fn: RewardFunction | None
+    gamma: float
+    n_actions: int
+    units: PolicyUnits
+    env_step: int
 
 
 class Health:
@@ -48,13 +70,13 @@ class Health:
         """
         self.warned, self._reward_bound = set(state["warned"]), state["reward_bound"]
 
-    def judge(self, group: str, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+    def judge(self, group: str, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """
         Judge what a verb of the agent logs, and warn.
 
         :param group: of the figures: "weighter", "model", "rollout_model" or "train"
         :param figures: what the verb logs
-        :param agent: read only
+        :param now: what they are judged by
         :return: figures for the log, under ``health/``
         """
         judges = {
@@ -63,35 +85,35 @@ class Health:
             "rollout_model": self._imagination,
             "train": self._critics,
         }
-        return judges[group](figures, agent)
+        return judges[group](figures, now)
 
-    def _warn(self, sign: str, value: float, limit: float, agent: "GuardedSAC", text: str) -> None:
+    def _warn(self, sign: str, value: float, limit: float, now: Situation, text: str) -> None:
         if sign in self.warned:
             return
         self.warned.add(sign)
-        warnings.warn(f"health/{sign}={value:.3g} (limit {limit:g}) at env step {agent.num_timesteps}: {text}", stacklevel=2)
+        warnings.warn(f"health/{sign}={value:.3g} (limit {limit:g}) at env step {now.env_step}: {text}", stacklevel=2)
 
-    def _weights(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
-        rows = agent.replay_buffer.n_transitions
+    def _weights(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
+        rows = now.buffer.n_transitions
         effective = figures["effective_sample_size"] * rows
         if effective < LEAST_EFFECTIVE_ROWS <= rows / 10:
             advice = "a larger ess_floor or uniform_mix or a smaller max_weight in weighter_kwargs, with PMAC a larger alpha"
             text = f"the weights reduce {rows} rows to the worth of {effective:.0f}, too few to fit a model to; use {advice}"
-            self._warn("effective_rows", effective, LEAST_EFFECTIVE_ROWS, agent, text)
+            self._warn("effective_rows", effective, LEAST_EFFECTIVE_ROWS, now, text)
         return {"effective_rows": effective}
 
     @th.no_grad()
-    def _model(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+    def _model(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """What is known, not learned, on the newest rows: the termination rule and a ``reward_fn``."""
-        self._reward_bound = _largest_reward(agent)
-        buffer = agent.replay_buffer
+        self._reward_bound = _largest_reward(now)
+        buffer = now.buffer
         batch = buffer.transitions().rows(buffer.newest_rows(min(NEWEST, buffer.n_of_rule)))
-        signs = self._termination(batch, agent)
-        return signs if agent.reward_fn is None or batch.size == 0 else signs | self._reward_fn(batch, agent)
+        signs = self._termination(batch, now)
+        return signs if now.reward_fn is None or batch.size == 0 else signs | self._reward_fn(now.reward_fn, batch, now)
 
-    def _reward_fn(self, batch: Transitions, agent: "GuardedSAC") -> dict[str, float]:
+    def _reward_fn(self, reward_fn: RewardFunction, batch: Transitions, now: Situation) -> dict[str, float]:
         """Root mean square difference to the env's rewards, in their standard deviations."""
-        difference = known_rewards(agent.reward_fn, batch.observations, batch.actions, batch.next_observations) - batch.rewards
+        difference = known_rewards(reward_fn, batch.observations, batch.actions, batch.next_observations) - batch.rewards
         unit = th.maximum(batch.rewards.std(correction=0), 1e-3 * batch.rewards.abs().max()).clamp(min=1e-8)
         mismatch = float(difference.square().mean().sqrt() / unit)
         if mismatch > 0.5:
@@ -99,27 +121,27 @@ class Health:
                 f"reward_fn differs by so many standard deviations from what the env paid for the newest {batch.size} "
                 "transitions; observations and rewards are in the env's units, actions in [-1, 1]"
             )
-            self._warn("reward_fn_mismatch", mismatch, 0.5, agent, text)
+            self._warn("reward_fn_mismatch", mismatch, 0.5, now, text)
         return {"reward_fn_mismatch": mismatch}
 
-    def _termination(self, batch: Transitions, agent: "GuardedSAC") -> dict[str, float]:
+    def _termination(self, batch: Transitions, now: Situation) -> dict[str, float]:
         """Share of mistakes among the rows that terminated or were said to."""
-        said = agent.termination(batch.observations, batch.actions, batch.next_observations)
+        said = now.termination(batch.observations, batch.actions, batch.next_observations)
         real = batch.terminated > 0.5
         wrong, either = th.stack(((said != real).sum(), (said | real).sum())).tolist()
         mismatch = wrong / max(either, 1)
         if wrong >= LEAST_MISTAKES and mismatch > 0.5:
             text = (
                 f"of the newest {batch.size} transitions {either} terminated or should have, by termination_fn="
-                f"{agent.termination_fn!r}, and on {wrong} of them they disagree: the rule is stale or of another env; "
+                f"{now.termination_fn!r}, and on {wrong} of them they disagree: the rule is stale or of another env; "
                 "use termination_fn='auto', 'learned' or the env's own rule"
             )
-            self._warn("termination_mismatch", mismatch, 0.5, agent, text)
+            self._warn("termination_mismatch", mismatch, 0.5, now, text)
         return {"termination_mismatch": mismatch}
 
-    def _imagination(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+    def _imagination(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """How far the imagined returns lie outside of the range of the real ones, relative to its width."""
-        low, high = return_range(agent.replay_buffer, int(figures["scheduled_length"]))
+        low, high = return_range(now.buffer, int(figures["scheduled_length"]))
         width = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-8)
         excess = max(figures["return_high"] - high, low - figures["return_low"], 0.0) / width
         if excess > 0.5:
@@ -129,38 +151,38 @@ class Health:
                 f"{low:.3g} to {high:.3g}: the policy exploits the "
                 "model; use a shorter rollout_schedule, a larger real_ratio or more members in dynamics_kwargs"
             )
-            self._warn("imagined_return_excess", excess, 0.5, agent, text)
+            self._warn("imagined_return_excess", excess, 0.5, now, text)
         return {"imagined_return_excess": excess}
 
-    def _critics(self, figures: Mapping[str, float], agent: "GuardedSAC") -> dict[str, float]:
+    def _critics(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """Mean value of the policy relative to what the largest reward seen could sum up to."""
-        if agent.gamma >= 1.0 or "actor_loss" not in figures or self._reward_bound == 0.0:
+        if now.gamma >= 1.0 or "actor_loss" not in figures or self._reward_bound == 0.0:
             return {}
-        entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * agent._sizes[1]
-        bound = (self._reward_bound + entropy) / (1.0 - agent.gamma)
+        entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * now.n_actions
+        bound = (self._reward_bound + entropy) / (1.0 - now.gamma)
         ratio = abs(figures["actor_loss"]) / bound
         if ratio > 1.0:
             text = (
                 f"the critics' mean value is about {-figures['actor_loss']:.3g}, but rewards up to {self._reward_bound:.3g} "
-                f"and the entropy bonus sum up to {bound:.3g} with gamma={agent.gamma:g}: the critics diverge; use a smaller "
+                f"and the entropy bonus sum up to {bound:.3g} with gamma={now.gamma:g}: the critics diverge; use a smaller "
                 "learning_rate, tau or update_to_data_ratio, or a larger real_ratio"
             )
-            self._warn("critic_to_bound", ratio, 1.0, agent, text)
+            self._warn("critic_to_bound", ratio, 1.0, now, text)
         return {"critic_to_bound": ratio}
 
 
-def _largest_reward(agent: "GuardedSAC") -> float:
+def _largest_reward(now: Situation) -> float:
     """
     Largest absolute reward of the rows in the buffer, in the critics' units: the env's, or the one that a ``reward_fn``, which
     pays for imagined rows, gives for them.
     """
-    data = agent.replay_buffer.transitions()
+    data = now.buffer.transitions()
     largest = [data.rewards.abs().max()]
-    if agent.reward_fn is not None:
+    if now.reward_fn is not None:
         columns = (data.observations, data.actions, data.next_observations)
         chunks = zip(*(column.split(rows_at_once(data.device)) for column in columns), strict=True)
-        largest += [known_rewards(agent.reward_fn, *chunk).abs().max().float() for chunk in chunks]
-    return float(policy_units(agent._vec_normalize_env, agent.device).rewards(th.stack(largest).max()))
+        largest += [known_rewards(now.reward_fn, *chunk).abs().max().float() for chunk in chunks]
+    return float(now.units.rewards(th.stack(largest).max()))
 
 
 def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, float]:

@@ -1,38 +1,47 @@
 """Model-based policy optimisation (Janner et al. 2019, arXiv:1906.08253) on SB3's SAC."""
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_tom.common.buffers import ImaginedBuffer, WeightedReplayBuffer
-from sb3_tom.common.diagnostics import weight_by_age, weight_figures
-from sb3_tom.common.fast_matmul import fast_matmul
-from sb3_tom.common.plug import figures_of, only_reads
-from sb3_tom.common.rollouts import World, branched_rollouts
-from sb3_tom.common.schedules import phases_kept, rollout_schedule
-from sb3_tom.common.types import PolicyFunction, Transitions
-from sb3_tom.common.validation import check_integer
-from sb3_tom.common.weighing import weigh
-from sb3_tom.common.weights import WeightedDraw
-from sb3_tom.mbpo.arguments import check_arguments, checked_env
-from sb3_tom.mbpo.counted_sac import CountedSAC
-from sb3_tom.mbpo.guarded_sac import guarded
-from sb3_tom.mbpo.policy_update import make_context, mixed_batches, update_policy
-from sb3_tom.mbpo.sac_arguments import check_before_sac
+from sb3_tom.checkpoint.checkpointer import Checkpointer
+from sb3_tom.checks.guards import check_magnitudes
+from sb3_tom.compute.fast_matmul import fast_matmul
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.imagination import Confidence, RolloutStop
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.policy_update import PolicyParts
+from sb3_tom.contracts.types import PolicyFunction, RewardFunction, Transitions
+from sb3_tom.contracts.weighter import Weighter
+from sb3_tom.data.batches import MixedBatches, relabelling
+from sb3_tom.data.diagnostics import weight_by_age
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.data.units import policy_units
+from sb3_tom.imagination.schedules import phases_kept, ratio_schedule, rollout_schedule
+from sb3_tom.imagination.world import World
+from sb3_tom.mbpo.arguments import checked_env
+from sb3_tom.mbpo.context import make_context
+from sb3_tom.mbpo.guard import guarded
+from sb3_tom.mbpo.health import Situation
+from sb3_tom.mbpo.hooks import SACHooks
+from sb3_tom.mbpo.model_phase import Rollouts, fit_world, imagine_rollouts, weigh_rows
+from sb3_tom.mbpo.plugs import specs_of
+from sb3_tom.mbpo.sac_arguments import SAC_ARGUMENTS, check_before_sac
+from sb3_tom.mbpo.update_counter import UpdateCounter
 
-SelfMBPO = TypeVar("SelfMBPO", bound="MBPO")
 
-
-class MBPO(CountedSAC):
+class MBPO(SACHooks):
     """
     SAC on short imagined rollouts of a learned dynamics model, which is fitted to weighted real transitions (MBPO; with the
     weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
 
+    :param batch_size: rows of a minibatch of the policy update; None: that of ``policy_update`` (SAC: 256)
+    :param tau: step of the target critics; None: the policy update's (SAC: 0.005)
     :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
     :param weighter: "uniform", "pmac" or "tom", a :class:`Weighter` class or instance, or ``"package.module:Class"``;
         None is the class's ``default_weighter``
@@ -43,21 +52,37 @@ class MBPO(CountedSAC):
     :param objective_kwargs: arguments of the objective
     :param termination_fn: "auto" (the env's own rule where it is known, else learned), "learned", "never", or a function
         ``(observations, actions, next_observations) -> bool [B, 1]``
+    :param termination_kwargs: arguments of the termination
+    :param policy_update: "sac", or a :class:`PolicyUpdate` in the same ways
+    :param policy_update_kwargs: arguments of the policy update
+    :param confidence: a :class:`Confidence` in the same ways: how much each imagined transition counts; None: all the same
+    :param confidence_kwargs: arguments of the confidence
+    :param rollout_stop: a :class:`RolloutStop` in the same ways: where rollouts stop beside terminations; None: nowhere
+    :param rollout_stop_kwargs: arguments of the stop
     :param reward_fn: ``(observations, actions, next_observations) -> [B, 1]`` in place of the learned reward, of actions in
         [-1, 1]; None learns it
     :param rollout_schedule: length of imagined rollouts, or ``(start_step, end_step, start_length, end_length)`` in env steps
-    :param rollout_batch_size: imagined rollouts per model phase
+        (None: SAC's is 1)
+    :param rollout_batch_size: imagined rollouts at a time (None: SAC's are 100,000)
+    :param rollout_freq: real transitions between two times of imagining; None: with each model phase
     :param model_train_freq: real transitions between two model phases
     :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept
     :param imagined_capacity: upper bound of imagined transitions kept; a phase makes no more rollouts than fit at full length
-    :param real_ratio: share of real transitions in each minibatch of the policy update
+    :param real_ratio: share of real transitions in each minibatch of the policy update (None: SAC's is 0.05), or
+        ``(start_step, end_step, start_ratio, end_ratio)`` in env steps
     :param weighting: "sample" (rows drawn in proportion to their weights) or "loss" (weights multiply the model's loss)
+    :param weight_model_fit: whether the model is fitted by the weights
     :param weight_rollout_starts: whether imagined rollouts start from rows drawn by the weights too
-    :param update_to_data_ratio: gradient steps per real transition
+    :param update_to_data_ratio: gradient steps per real transition (None: SAC's are 20)
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
     default_weighter: ClassVar[str] = "uniform"
+    weighter: Weighter
+    dynamics: DynamicsModel
+    objective: ModelObjective
+    confidence: Confidence | None
+    rollout_stop: RolloutStop | None
 
     def __init__(
         self,
@@ -66,8 +91,8 @@ class MBPO(CountedSAC):
         learning_rate: float | Schedule = 3e-4,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1000,
-        batch_size: int = 256,
-        tau: float = 0.005,
+        batch_size: int | None = None,
+        tau: float | None = None,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = -1,
@@ -96,78 +121,49 @@ class MBPO(CountedSAC):
         objective: Any = "likelihood",
         objective_kwargs: Mapping[str, Any] | None = None,
         termination_fn: Any = "auto",
-        reward_fn: Any = None,
-        rollout_schedule: int | Sequence[int] = 1,
-        rollout_batch_size: int = 100_000,
+        termination_kwargs: Mapping[str, Any] | None = None,
+        policy_update: Any = None,
+        policy_update_kwargs: Mapping[str, Any] | None = None,
+        confidence: Any = None,
+        confidence_kwargs: Mapping[str, Any] | None = None,
+        rollout_stop: Any = None,
+        rollout_stop_kwargs: Mapping[str, Any] | None = None,
+        reward_fn: RewardFunction | None = None,
+        rollout_schedule: int | Sequence[int] | None = None,
+        rollout_batch_size: int | None = None,
+        rollout_freq: int | None = None,
         model_train_freq: int = 250,
         model_retain_epochs: int = 1,
         imagined_capacity: int = 2_000_000,
-        real_ratio: float = 0.05,
+        real_ratio: float | Sequence[float] | None = None,
         weighting: str = "sample",
+        weight_model_fit: bool = True,
         weight_rollout_starts: bool = True,
-        update_to_data_ratio: float = 20.0,
+        update_to_data_ratio: float | None = None,
         _init_setup_model: bool = True,
     ) -> None:
         check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device)
-        super().__init__(
-            policy,
-            checked_env(env, verbose),  # type: ignore[arg-type]  # None while loading, as in SB3
-            learning_rate,
-            buffer_size,
-            learning_starts,
-            batch_size,
-            tau,
-            gamma,
-            train_freq,
-            gradient_steps,
-            action_noise,
-            replay_buffer_class,
-            replay_buffer_kwargs,
-            optimize_memory_usage,
-            n_steps,
-            ent_coef,
-            target_update_interval,
-            target_entropy,
-            use_sde,
-            sde_sample_freq,
-            use_sde_at_warmup,
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            _init_setup_model=False,
-        )
-        self._plug_specs = {
-            "weighter": (self.default_weighter if weighter is None else weighter, weighter_kwargs),
-            "dynamics": (dynamics, dynamics_kwargs),
-            "objective": (objective, objective_kwargs),
-        }
-        self.termination_fn = termination_fn
+        given = dict(locals())
+        made: Any = checked_env(env, verbose)  # None while loading, as in SB3
+        super().__init__(env=made, _init_setup_model=False, **{name: given[name] for name in SAC_ARGUMENTS})
+        self._plug_specs = specs_of(given, type(self))
         self.reward_fn = reward_fn
-        self.rollout_schedule = rollout_schedule
-        self.rollout_batch_size = rollout_batch_size
+        # Any: None becomes the policy update's default
+        self.rollout_schedule: Any = rollout_schedule
+        self.rollout_batch_size: Any = rollout_batch_size
+        self.real_ratio: Any = real_ratio
+        self.update_to_data_ratio: Any = update_to_data_ratio
+        self.rollout_freq = rollout_freq
         self.model_train_freq = model_train_freq
         self.model_retain_epochs = model_retain_epochs
         self.imagined_capacity = imagined_capacity
-        self.real_ratio = real_ratio
         self.weighting = weighting
+        self.weight_model_fit = weight_model_fit
         self.weight_rollout_starts = weight_rollout_starts
-        self.update_to_data_ratio = update_to_data_ratio
-        self.policy_version = 0
-        self._new_transitions = 0  # since the last model phase
+        self.policy_version = self._new_transitions = self._since_rollouts = 0
+        self.checkpointer, self.update_counter = Checkpointer(), UpdateCounter()
         if _init_setup_model:
             self._setup_model()
-
-    def _setup_model(self) -> None:
-        check_arguments(self)
-        if self.replay_buffer_class is None:
-            self.replay_buffer_class = WeightedReplayBuffer
-        super()._setup_model()
-        self.replay_buffer.policy_version = self.policy_version
-        self._set_up_plugs()
-        self.imagined = ImaginedBuffer(0, *self._sizes, self.device)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """
@@ -179,11 +175,15 @@ class MBPO(CountedSAC):
         """
         if self.replay_buffer.n_transitions < min(max(self.learning_starts, 1), self.replay_buffer.capacity):
             return  # an agent that was loaded without its replay buffer must not fit its model to a handful of rows
-        if self.imagined.size == 0 or self._new_transitions >= self.model_train_freq:
+        if self.imagined.is_due or self._new_transitions >= self.model_train_freq:
             self.fit_weights()
             self.fit_model()
             self.imagine()
-        self.train_policy(self._take_due_updates(gradient_steps), batch_size)
+            self._end_phase()
+        elif self.rollout_freq is not None and self._since_rollouts >= self.rollout_freq:
+            self.imagine()
+        fixed, made = self.gradient_steps >= 0, self._updates_made()
+        self.train_policy(self.update_counter.take_due(gradient_steps, fixed, self.update_to_data_ratio, made), batch_size)
 
     @guarded("weighter")
     @fast_matmul()
@@ -195,13 +195,11 @@ class MBPO(CountedSAC):
         :param policy: policy of the weighter's context; None takes the agent's
         :return: weights ``[N]`` with mean 1
         """
-        started = time.monotonic()
-        weights, figures = weigh(self.weighter, self.replay_buffer, recent, make_context(self, policy))
-        self.replay_buffer.set_row_weights(weights)
-        newest = self.replay_buffer.newest_rows(self.weighter.recent_size)
-        self._record("weighter", {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started})
-        self._log("weight_by_age", weight_by_age(weights[self.replay_buffer.newest_rows(len(weights))]), ("stdout", "log"))
-        return weights
+        self._record("weighter", weigh_rows(self.weighter, self.replay_buffer, recent, self._context(policy)))
+        weights = self.replay_buffer.row_weights()
+        oldest_first = self.replay_buffer.newest_rows(len(weights))
+        self._log("weight_by_age", weight_by_age(weights[oldest_first]), ("stdout", "log"))
+        return weights.clone()
 
     @guarded("dynamics", "objective", "termination")
     @fast_matmul()
@@ -211,17 +209,8 @@ class MBPO(CountedSAC):
 
         :return: figures of the fit
         """
-        started = time.monotonic()
-        data, context = self.replay_buffer.transitions(), make_context(self)
-        n_new = min(self._new_transitions, self.replay_buffer.n_of_rule)
-        if n_new:
-            self.termination.observe(data.rows(self.replay_buffer.newest_rows(n_new)))
-        with only_reads(self.dynamics, data):
-            fit = self.dynamics.fit(data, self.replay_buffer.row_weights(), self.objective, context, self.weighting)
-        ending = self.termination.fit(self.replay_buffer.transitions_of_rule(), context)
-        figures = figures_of(self.dynamics, fit)
-        figures |= {f"termination_{name}": value for name, value in figures_of(self.termination, ending).items()}
-        figures["seconds"] = time.monotonic() - started
+        weights = self._weights(self.weight_model_fit)
+        figures = fit_world(self._world, self.replay_buffer, self._new_transitions, weights, self.weighting, self._context())
         self.policy_version = self.replay_buffer.policy_version = self.policy_version + 1
         self._new_transitions = 0
         self._record("model", figures)
@@ -235,49 +224,68 @@ class MBPO(CountedSAC):
 
         :return: figures of the rollouts
         """
-        started = time.monotonic()
         length = rollout_schedule(self.rollout_schedule)(self.num_timesteps)
-        kept_rollouts = phases_kept(self.model_retain_epochs, self.model_train_freq) * self.rollout_batch_size
-        self.imagined.resize(min(kept_rollouts * length, self.imagined_capacity))
-        weights = self.replay_buffer.row_weights()
-        draw = WeightedDraw(weights if self.weight_rollout_starts else th.ones_like(weights))
-        # No more rollouts than the ring holds whole: it would forget the first steps of them all
-        n_rollouts = max(1, min(self.rollout_batch_size, self.imagined.capacity // length))
-        starts = self.replay_buffer.transitions().observations[draw((n_rollouts,), self.generator)]
-        world = World(self.dynamics, self.termination, self.objective, self.reward_fn)
-        figures = branched_rollouts(world, starts, length, make_context(self), self.imagined)
-        figures |= {"scheduled_length": float(length), "seconds": time.monotonic() - started}
+        kept = phases_kept(self.model_retain_epochs, self.rollout_freq or self.model_train_freq)
+        wanted = Rollouts(length, self.rollout_batch_size, kept, self.imagined_capacity)
+        weights = self._weights(self.weight_rollout_starts)
+        figures = imagine_rollouts(self._world, self.replay_buffer, weights, self.imagined, wanted, self._context())
+        self._since_rollouts = 0
         self._record("rollout_model", figures)
         return figures
 
-    @guarded("policy")
+    @guarded("policy", "policy_update")
     @fast_matmul()
     def train_policy(self, gradient_steps: int, batch_size: int | None = None) -> None:
         """
-        SAC updates on mixed minibatches. Steps no env.
+        Gradient steps of the policy on mixed minibatches. Steps no env.
 
         :param gradient_steps: how many
         :param batch_size: rows of a minibatch; None takes the agent's
         """
         if gradient_steps == 0:
             return
-        self._record("train", update_policy(self, mixed_batches(self), gradient_steps, batch_size or self.batch_size))
+        parts, context = PolicyParts.of(self), self._context()
+        if hasattr(self, "_logger"):
+            self._update_learning_rate(parts.optimizers)
+        batches, rows = self._batches(context), batch_size or self.batch_size
+        self._n_updates += gradient_steps  # goes back with the policy
+        self._log("train", {"n_updates": self._n_updates}, "tensorboard")
+        figures = self.policy_update.update(parts, batches, self._world, context, gradient_steps, rows)
+        self._record("train", figures)
 
-    def _on_step(self) -> None:
-        self._new_transitions += self.n_envs
+    @guarded("weighter")
+    def _end_phase(self) -> None:
+        self.weighter.end_phase(self.replay_buffer.transitions(), self._context())
 
-    def learn(
-        self: SelfMBPO,
-        total_timesteps: float,
-        callback: MaybeCallback = None,
-        log_interval: int = 4,
-        tb_log_name: str = "MBPO",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfMBPO:
-        """As SB3's; ``total_timesteps`` may be a float such as ``3e5``."""
-        steps = check_integer("total_timesteps", total_timesteps, 0)
-        return super().learn(steps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+    def _weights(self, weighted: bool) -> th.Tensor:
+        weights = self.replay_buffer.row_weights()
+        return weights if weighted else th.ones_like(weights)
 
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "imagined", "generator"]
+    @property
+    def _world(self) -> World:
+        """What stands in for the env."""
+        return World(self.dynamics, self.termination, self.objective, self.reward_fn, self.confidence, self.rollout_stop)
+
+    def _context(self, policy: PolicyFunction | None = None) -> Context:
+        """All that plugs may see."""
+        return make_context(self, self.generator, self.policy_version, self.dynamics, policy)
+
+    def _batches(self, context: Context) -> MixedBatches:
+        """Minibatches of the policy update, in its units."""
+        ratio, units = ratio_schedule(self.real_ratio)(self.num_timesteps), policy_units(self._vec_normalize_env, self.device)
+        relabel = relabelling(self.objective, context)
+        return MixedBatches(self.replay_buffer.transitions(), self.imagined, ratio, self.generator, units, relabel)
+
+    def _record(self, group: str, figures: Mapping[str, float]) -> None:
+        """Check losses and errors, log, and judge the health of what they describe."""
+        check_magnitudes({f"{group}/{name}": value for name, value in figures.items() if name.endswith(("loss", "error"))})
+        self._log(group, figures)
+        units = policy_units(self._vec_normalize_env, self.device)
+        written = self._plug_specs["termination_fn"][0]
+        known = (self.replay_buffer, self.termination, written, self.reward_fn, self.gamma, self._sizes[1], units)
+        self._log("health", self.health.judge(group, figures, Situation(*known, self.num_timesteps)))
+
+    def _log(self, group: str, figures: Mapping[str, float], exclude: str | tuple[str, ...] | None = None) -> None:
+        if hasattr(self, "_logger"):  # the offline verbs work before the first learn
+            for name, value in figures.items():
+                self.logger.record(f"{group}/{name}", value, exclude)

@@ -2,8 +2,9 @@
 
 import inspect
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -12,12 +13,11 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolicy
 from stable_baselines3.sac.sac import SAC
 
-from sb3_tom.common.validation import LARGEST_INTEGER, check_bool, check_integer, check_number
-from sb3_tom.common.vec_normalize import check_vec_normalize
+from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer, check_number
+from sb3_tom.data.units import check_vec_normalize
 
-if TYPE_CHECKING:
-    from sb3_tom.mbpo.mbpo import MBPO
-
+SAC_ARGUMENTS = tuple(name for name in inspect.signature(SAC).parameters if name not in ("env", "_init_setup_model"))
+"""Arguments that MBPO hands on to SAC as they come."""
 
 LARGEST_ENTROPY = 1e6
 """Bound of ``ent_coef`` and ``target_entropy``, far beyond any use: larger ones overflow float32 in a few products."""
@@ -53,7 +53,7 @@ def _check_policy(policy: Any) -> None:
         raise ValueError(f"policy={policy!r} is not allowed; allowed: 'MlpPolicy' or a subclass of SACPolicy for vectors")
 
 
-def check_sac_numbers(agent: "MBPO") -> None:
+def check_sac_numbers(agent: Any) -> None:
     """
     SAC's own numbers, which SB3 takes without a look.
 
@@ -79,7 +79,7 @@ def check_sac_numbers(agent: "MBPO") -> None:
     agent.train_freq = _train_freq(agent.train_freq)
 
 
-def _check_entropy(agent: "MBPO") -> None:
+def _check_entropy(agent: Any) -> None:
     if not (isinstance(agent.target_entropy, str) and agent.target_entropy == "auto"):
         check_number("target_entropy", agent.target_entropy, -LARGEST_ENTROPY, LARGEST_ENTROPY)
     ent_coef = agent.ent_coef
@@ -123,7 +123,7 @@ def _first_rate(schedule: Any) -> Any:
         ) from error
 
 
-def check_sac_arguments(agent: "MBPO") -> None:
+def check_sac_arguments(agent: Any) -> None:
     """
     The rest of SB3's arguments, and what does not go together.
 
@@ -138,7 +138,7 @@ def check_sac_arguments(agent: "MBPO") -> None:
         raise ValueError(f"tensorboard_log={agent.tensorboard_log!r} is not allowed; allowed: a folder's name or None")
     _check_action_noise(agent.action_noise, agent._sizes[1])
     _check_episodes(agent.train_freq, agent.n_envs)
-    _check_reward_fn(agent.reward_fn, *agent._sizes, agent.device)
+    _check_reward_fn(agent.reward_fn, agent._sizes[0], agent._sizes[1], agent.device)
     check_vec_normalize(agent.env)
 
 
@@ -192,3 +192,21 @@ def check_optimizers(agent: SAC) -> None:
                 f"policy_kwargs={{'optimizer_class': {type(optimizer).__name__}}} is not allowed: its step needs a closure; "
                 "allowed: an optimiser that steps without, such as Adam or SGD"
             )
+
+
+@contextmanager
+def explained_setup_errors(policy_kwargs: Any, replay_buffer_kwargs: Any) -> Iterator[None]:
+    """
+    Name the arguments that the policy, or the replay buffer, could not be made of.
+
+    :param policy_kwargs: the user's
+    :param replay_buffer_kwargs: the user's
+    :raises ValueError: naming both
+    """
+    try:
+        yield
+    except (TypeError, AssertionError, RuntimeError, KeyError) as error:
+        if isinstance(error, th.OutOfMemoryError):
+            raise
+        given = f"policy_kwargs={policy_kwargs!r}, replay_buffer_kwargs={replay_buffer_kwargs!r}"
+        raise ValueError(f"{given} do not fit the policy or the replay buffer: {error}") from error

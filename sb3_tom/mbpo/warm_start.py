@@ -4,18 +4,15 @@ import copy
 import io
 import pathlib
 import zipfile
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
 
-from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
-if TYPE_CHECKING:
-    from sb3_tom.mbpo.mbpo import MBPO
-
-A = TypeVar("A", bound="MBPO")
+A = TypeVar("A", bound=SAC)
 
 KEPT = (
     "learning_rate",
@@ -72,9 +69,9 @@ def _members(path: str | pathlib.Path | io.BufferedIOBase) -> set[str]:
 
 def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, env: GymEnv | str, **arguments: Any) -> A:
     """
-    See :meth:`sb3_tom.mbpo.plugged_sac.PluggedSAC.from_sac`.
+    See :meth:`sb3_tom.mbpo.mbpo.MBPO.from_sac`.
 
-    :param cls: class of the new agent
+    :param cls: class of the new agent, an MBPO
     :param sac: trained SAC agent, or its zip file
     :param env: env of the new agent
     :param arguments: of ``cls``, in place of those of SAC
@@ -98,16 +95,18 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     _copy_networks(source, agent)
     if buffer is not None:
         # SB3's buffer is converted, which copies; one of ours would be shared, with its weights and policy versions
-        agent._adopt_replay_buffer(copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer)
+        agent.replay_buffer = copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer
+        agent.adopt_replay_buffer()  # type: ignore[attr-defined]
     return agent
 
 
-def _copy_networks(source: SAC, agent: "MBPO") -> None:
+def _copy_networks(source: SAC, agent: SAC) -> None:
     """
     Policy, optimisers and temperature; those that the new agent has otherwise (another ``ent_coef``) stay its own, and so do
     its plugs, which may be of other classes than those of an MBPO that it starts from.
     """
-    theirs, ours = copy.deepcopy(source.get_parameters()), agent.get_parameters()  # optimisers adopt the tensors they load
+    theirs: Any = copy.deepcopy(source.get_parameters())  # optimisers adopt the tensors they load
+    ours: Any = agent.get_parameters()
     names, _ = SAC._get_torch_save_params(agent)
     agent.set_parameters({**ours, **{name: theirs[name] for name in names if name in theirs}})
     if source.log_ent_coef is not None and agent.log_ent_coef is not None:

@@ -2,9 +2,9 @@
 
 import torch as th
 
-from sb3_tom.common.types import Transitions
-from sb3_tom.dynamics.base import DynamicsModel
-from sb3_tom.objectives.base import Extras, ModelObjective
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.objective import Extras, ModelObjective
+from sb3_tom.contracts.types import Transitions
 
 
 class LikelihoodObjective(ModelObjective):
@@ -16,6 +16,7 @@ class LikelihoodObjective(ModelObjective):
     """
 
     recordable = True
+    is_likelihood = True
 
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """Weighted negative log-likelihood, summed over members; shapes as in :meth:`ModelObjective.loss`."""

@@ -1,17 +1,13 @@
 """Likelihood for tasks that pay a bonus for every step that ends no episode: the jump where one ends is not learned."""
 
-from typing import TYPE_CHECKING
-
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.validation import check_number
-from sb3_tom.dynamics.base import DynamicsModel
-from sb3_tom.objectives.base import Extras
+from sb3_tom.checks.validation import check_number
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.objective import Extras
+from sb3_tom.contracts.types import RewardFunction, Transitions
 from sb3_tom.objectives.likelihood import LikelihoodObjective
-
-if TYPE_CHECKING:
-    from sb3_tom.common.rollouts import RewardFunction
 
 
 class SurviveBonusObjective(LikelihoodObjective):
@@ -32,7 +28,7 @@ class SurviveBonusObjective(LikelihoodObjective):
         super().__init__()
         self.bonus = check_number("bonus", bonus)
 
-    def check_reward_fn(self, reward_fn: "RewardFunction | None") -> None:
+    def check_reward_fn(self, reward_fn: RewardFunction | None) -> None:
         """A known reward has the jump itself; see :meth:`ModelObjective.check_reward_fn`."""
         if reward_fn is not None:
             raise ValueError(

@@ -4,8 +4,8 @@ Pictures and tables of runs: learning curves, weight by age, effective sample si
     python -m sb3_tom.plots all runs/hopper --out plots
     python -m sb3_tom.plots curves runs/*/learning_curve.csv --out curves.png
 
-They are read from the CSV files of :mod:`sb3_tom.common.callbacks`, from SB3's ``progress.csv`` and ``evaluations.npz``, and
-from TensorBoard files. Needs ``pip install sb3_tom[plots]``.
+They are read from the CSV files of :mod:`sb3_tom.callbacks`, from SB3's ``progress.csv`` and ``evaluations.npz``, and from
+TensorBoard files. Needs ``pip install sb3_tom[plots]``.
 """
 
 try:

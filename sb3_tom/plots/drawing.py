@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sb3_tom.common.tables import write_table
+from sb3_tom.callbacks.tables import write_table
 
 T = TypeVar("T")
 COLUMNS = 4

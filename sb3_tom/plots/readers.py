@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_tom.common.diagnostics import equal_bins
-from sb3_tom.common.tables import read_table
+from sb3_tom.callbacks.tables import read_table
+from sb3_tom.data.diagnostics import equal_bins
 from sb3_tom.plots.statistics import Curve
 
 LOGGED = {
@@ -24,7 +24,7 @@ LOGGED = {
 """Names of the log, and what they are called here."""
 
 BY_AGE = "weight_by_age/"
-"""Prefix of the mean weights by age in the log, see :func:`sb3_tom.common.diagnostics.weight_by_age`."""
+"""Prefix of the mean weights by age in the log, see :func:`sb3_tom.data.diagnostics.weight_by_age`."""
 
 ROWS = f"{BY_AGE}rows"
 STEP = "time/total_timesteps"

@@ -3,7 +3,6 @@
 from sb3_tom.terminations.auto import AutoTermination
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.terminations.reading import read_rule
-from sb3_tom.terminations.resolve import resolve_termination
 from sb3_tom.terminations.user_function import CallableTermination, NeverTermination
 
 __all__ = [
@@ -12,5 +11,4 @@ __all__ = [
     "LearnedTermination",
     "NeverTermination",
     "read_rule",
-    "resolve_termination",
 ]

@@ -4,8 +4,9 @@ import warnings
 
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.terminations.base import Termination
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.terminations.rules import Rule, check_rule, contradicts, terminates
 
@@ -18,7 +19,7 @@ class AutoTermination(Termination):
     The head is always built, and whether it is in use is part of the ``state_dict``, so that what is saved does not depend on
     progress.
 
-    :param rule: from :func:`sb3_tom.terminations.reading.read_rule`, or None
+    :param rule: from :func:`sb3_tom.terminations.reading.read_rule`; None takes the one that the agent reads from its envs
     :param head: the learned termination; None takes the default one
     """
 
@@ -27,6 +28,7 @@ class AutoTermination(Termination):
     def __init__(self, rule: Rule | None = None, head: LearnedTermination | None = None) -> None:
         super().__init__()
         self.rule = check_rule(rule)
+        self.wants_rule = rule is None
         self.head = LearnedTermination() if head is None else head
         self.register_buffer("head_in_use", th.full((1,), float(rule is None)))
         self._uses_rule = rule is not None
@@ -38,12 +40,16 @@ class AutoTermination(Termination):
 
         :raises ValueError: if the rule is about observations of another size
         """
-        if self.rule is not None and self.rule["observation_dim"] != observation_dim:
-            raise ValueError(
-                f"the termination rule of {self.rule['env']} is about observations of size {self.rule['observation_dim']}, "
-                f"not {observation_dim}"
-            )
+        self._observation_dim = observation_dim
+        self._check_size(self.rule)
         self.head.build(observation_dim, action_dim)
+
+    def _check_size(self, rule: Rule | None) -> None:
+        if rule is not None and rule["observation_dim"] != self._observation_dim:
+            raise ValueError(
+                f"the termination rule of {rule['env']} is about observations of size {rule['observation_dim']}, "
+                f"not {self._observation_dim}"
+            )
 
     def optimizers(self) -> dict[str, th.optim.Optimizer]:
         """The optimisers of the head, by dotted attribute name."""
@@ -64,7 +70,8 @@ class AutoTermination(Termination):
 
     def set_rule(self, rule: Rule | None) -> None:
         """See :meth:`Termination.set_rule`; the head begins anew: it terminates nothing until it has seen terminations."""
-        self.rule = check_rule(rule)
+        self._check_size(check_rule(rule))
+        self.rule = rule
         self._uses_rule = rule is not None
         self.head_in_use.fill_(float(rule is None))
         self.head.trained.zero_()

@@ -20,11 +20,12 @@ from itertools import pairwise
 import torch as th
 from torch import nn
 
-from sb3_tom.common.cuda_graphs import descent, set_learning_rate
-from sb3_tom.common.scales import varies
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.validation import check_integer, check_integers, check_number
-from sb3_tom.terminations.base import Termination
+from sb3_tom.checks.validation import check_integer, check_integers, check_number
+from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.scales import varies
 
 POOL_SIZE = 8192
 """Candidates that are searched for hard rows."""

@@ -1,6 +1,6 @@
 """
 Reading the termination rule from a vectorised environment, also one that runs in other processes, which look at their chains
-of wrappers themselves (:mod:`sb3_tom.common.workers`).
+of wrappers themselves (:mod:`sb3_tom.envs.workers`).
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-from sb3_tom.common.workers import ask
-from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule
+from sb3_tom.envs.workers import ask
+from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule, check_rule
 
 _HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
     wrapper.step
@@ -102,6 +102,17 @@ def read_rule(env: VecEnv) -> Rule | None:
     observation_dim = int(cast(tuple[int, ...], env.observation_space.shape)[0])
     rules = [build_rule(env_class, partial(_read, env, index), observation_dim) for index in range(env.num_envs)]
     return rules[0] if all(rule == rules[0] for rule in rules) else None
+
+
+def current_rule(env: VecEnv | None, saved: Rule | None) -> Rule | None:
+    """
+    The rule for a termination that wants one.
+
+    :param env: the training environments, None if the agent was loaded without
+    :param saved: the rule to go on with then
+    :raises ValueError: if what was saved is no rule
+    """
+    return check_rule(saved) if env is None else read_rule(env)
 
 
 def _is_transparent(env: VecEnv) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch as th
 
-from sb3_tom.terminations.base import Termination
+from sb3_tom.contracts.termination import Termination
 
 TerminationFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
 """``function(observations [B, O], actions [B, A] in [-1, 1], next_observations [B, O]) -> bool [B, 1] or [B]``."""

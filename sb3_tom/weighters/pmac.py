@@ -15,9 +15,10 @@ import math
 
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.validation import check_number
-from sb3_tom.weighters.base import Weighter
+from sb3_tom.checks.validation import check_number
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.contracts.weighter import Weighter
 
 
 class PMACWeighter(Weighter):

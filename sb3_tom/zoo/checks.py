@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from sb3_tom.common.plug import Plug
-from sb3_tom.common.validation import check_integer
+from sb3_tom.checks.validation import check_integer
+from sb3_tom.contracts.plug import Plug
 
 OF_THE_ZOO = (
     "n_timesteps",

@@ -13,14 +13,14 @@ from typing import Any
 
 from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.checkpoint.archive import is_archive
-from sb3_tom.common.resolve import resolve_plug
+from sb3_tom.contracts.resolve import resolve_plug
+from sb3_tom.mbpo.axes import AXES
 from sb3_tom.mbpo.mbpo import MBPO
-from sb3_tom.mbpo.plugged_sac import CONTRACTS
 from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
 from sb3_tom.zoo.converters import SAMPLED_MAPPINGS
 from sb3_tom.zoo.samplers import BUDGET
 
-PLUG_KWARGS = frozenset(f"{name}_kwargs" for name in CONTRACTS)
+PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
 """Arguments that hold those of plugs."""
 
 
@@ -124,8 +124,7 @@ def load_pretrained_agent(
     asked = manager.custom_hyperparams or {}
     own = {name: value for name, value in hyperparams.items() if name not in PLUG_KWARGS or name in asked}
     agent = original(manager, own, env)
-    contract, aliases = CONTRACTS["weighter"]
-    meant = resolve_plug("weighter", algorithm.default_weighter, None, contract, aliases)
+    meant = resolve_plug("weighter", AXES["weighter"], algorithm.default_weighter, None)
     if "weighter" not in hyperparams and type(agent.weighter) is not type(meant):
         raise ValueError(
             f"--algo {manager.algo} means weighter={algorithm.default_weighter!r}, but {manager.trained_agent} was saved with "

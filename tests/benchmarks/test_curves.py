@@ -15,8 +15,8 @@ import yaml
 from curves_jobs import Job, is_finished
 from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, OFFICIAL_PARTS, TASKS, VARIANTS, Method
 
-from sb3_tom.common.tables import read_table
-from sb3_tom.weighters.settings import PRESETS, tom_settings
+from sb3_tom.callbacks.tables import read_table
+from sb3_tom.weighters.tom.settings import PRESETS, tom_settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ import curves_page
 import pytest
 from curves_jobs import is_finished
 
-from sb3_tom.common.tables import read_table
+from sb3_tom.callbacks.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"

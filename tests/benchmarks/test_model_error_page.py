@@ -5,8 +5,8 @@ from pathlib import Path
 import model_error_page
 import pytest
 
-from sb3_tom.common.model_error import ERROR_COLUMNS
-from sb3_tom.common.tables import RunTable, read_table
+from sb3_tom.callbacks.model_error import ERROR_COLUMNS
+from sb3_tom.callbacks.tables import RunTable, read_table
 
 ROOT = Path(__file__).parents[2]
 

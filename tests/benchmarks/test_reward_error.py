@@ -6,7 +6,7 @@ import pytest
 import reward_error
 from curves_jobs import Job
 
-from sb3_tom.common.tables import read_table
+from sb3_tom.callbacks.tables import read_table
 from tests.mbpo.small import small_agent
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"

@@ -9,7 +9,7 @@ import road_and_rocks_page as page
 import torch as th
 from road_and_rocks import DATASETS, Data
 
-from sb3_tom.common.tables import read_table, write_table
+from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.envs.road_and_rocks import START, on_road
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"

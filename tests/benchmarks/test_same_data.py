@@ -10,9 +10,9 @@ import torch as th
 from curves_jobs import Job
 
 from sb3_tom import MBPO
+from sb3_tom.callbacks.model_error import Episode
+from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.common.model_error import Episode
-from sb3_tom.common.tables import read_table, write_table
 from tests.mbpo.small import SMALL_WEIGHTERS
 
 ROOT = Path(__file__).parents[2]

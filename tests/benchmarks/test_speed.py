@@ -4,7 +4,7 @@ from pathlib import Path
 
 import speed
 
-from sb3_tom.common.tables import read_table
+from sb3_tom.callbacks.tables import read_table
 
 
 def row(part: str, median: float) -> dict[str, object]:

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch as th
 
+from sb3_tom.callbacks.learning_curve import LearningCurveCallback
+from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
 from sb3_tom.checkpoint import ResumeCallback, archive, latest_checkpoint
-from sb3_tom.common.callbacks import LearningCurveCallback, WeightByAgeCallback
 from tests.checkpoint.runs import final_state, make_agent
 
 

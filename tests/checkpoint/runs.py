@@ -20,7 +20,7 @@ def make_agent(env: str = "Pendulum-v1", n_envs: int = 1, weighter: str = "unifo
 def final_state(agent: MBPO) -> dict[str, Any]:
     """Everything that a checkpoint would hold, without times on the wall clock."""
     state = run_state(agent, None)
-    state["agent"]["objects"].pop("_remaining_time")
+    state["agent"]["objects"].pop("remaining_time")
     attributes = state["agent"]["attributes"]
     attributes["ep_info_buffer"] = [
         {name: value for name, value in info.items() if name != "t"} for info in attributes["ep_info_buffer"] or ()

@@ -126,10 +126,10 @@ def test_an_attribute_that_no_file_can_hold(tmp_path: Path) -> None:
 def test_a_recorded_step_is_no_state(tmp_path: Path) -> None:
     """As it is on CUDA; it was recorded with the optimisers' old moments."""
     agent = make_agent().learn(60)
-    agent.graphed_update = object()
+    agent.policy_update._graphed = object()
     agent.save_checkpoint(tmp_path / "file.zip")
     agent.load_checkpoint(tmp_path / "file.zip")
-    assert agent.graphed_update is None
+    assert agent.policy_update._graphed is None
     assert agent.replay_buffer._n_added == 60
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sb3_tom.callbacks.tables import read_table
 from sb3_tom.checkpoint.archive import read_archive
-from sb3_tom.common.tables import read_table
 from tests.checkpoint.equal import assert_equal
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork

@@ -8,8 +8,8 @@ import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sb3_tom.common.types import Transitions
-from sb3_tom.dynamics.base import DynamicsModel
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.types import Transitions
 from tests.dynamics.cases import ACT, FACTORIES, MEMBERS, OBS, all_finite, built, draw, fit, make_data, same_state, unclamp
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch as th
 import torch.nn.functional as F
 
-from sb3_tom.common.types import Transitions
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import MBPO_WEIGHT_DECAY, ProbabilisticEnsemble
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 

@@ -10,9 +10,10 @@ import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sb3_tom.common.types import Context, Transitions
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.linear import VARIANCE_FLOOR, LinearDynamics
-from sb3_tom.objectives.base import ModelObjective
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from tests.dynamics.cases import make_context
 

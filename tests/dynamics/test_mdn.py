@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions as td
 
-from sb3_tom.common.types import Transitions
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.gaussian import SoftBounds, log_density
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
 from sb3_tom.objectives.likelihood import LikelihoodObjective

@@ -3,7 +3,7 @@
 import pytest
 import torch as th
 
-from sb3_tom.common.types import Transitions
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork

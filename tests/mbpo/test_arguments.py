@@ -43,7 +43,7 @@ WRONG: list[tuple[str, Any]] = [
     ("policy_kwargs", "dict(net_arch=[16])"),
     ("weighter", "recency"),
     ("weighter", 3),
-    ("weighter", "sb3_tom.weighters.tom:Nothing"),
+    ("weighter", "sb3_tom.weighters.tom.weighter:Nothing"),
     ("weighter", "sb3_tom.dynamics.linear:LinearDynamics"),
     ("weighter_kwargs", {"alpha": 0.5}),
     ("weighter_kwargs", "dict(alpha=0.5)"),

@@ -19,7 +19,7 @@ from stable_baselines3.sac.policies import Actor, CnnPolicy, SACPolicy
 from torch import nn
 
 from sb3_tom import MBPO
-from sb3_tom.common.diagnostics import optimizer_steps
+from sb3_tom.mbpo.update_counter import optimizer_steps
 from tests.mbpo.small import SMALL_WEIGHTERS, small_agent
 from tests.mbpo.test_mbpo import Corridor, parameters_of
 
@@ -85,10 +85,8 @@ def test_gsde_with_action_noise(n_envs: int) -> None:
 def test_imagination_with_gsde_draws_a_matrix_per_row() -> None:
     """Oracle: SB3's own distribution, whose actions at one state vary only over exploration matrices."""
     agent = small_agent("Pendulum-v1", use_sde=True, **{**TINY, "policy_kwargs": {"net_arch": [8], "log_std_init": 0.0}})
-    from sb3_tom.mbpo.policy_update import make_context
-
     observations = th.tensor([[0.3, -0.8, 1.5]]).repeat(20_000, 1)
-    actions, log_prob = make_context(agent).policy(observations)
+    actions, log_prob = agent._context().policy(observations)
     drawn = []
     for _ in range(400):
         agent.actor.reset_noise()

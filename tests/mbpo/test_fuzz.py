@@ -14,9 +14,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.sac.policies import CnnPolicy, MlpPolicy
 
 from sb3_tom import MBPO, LinearDynamics, PMACWeighter, UniformWeighter
-from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.objectives.likelihood import LikelihoodObjective
+from sb3_tom.policy_updates.sac.update import SACPolicyUpdate
 from tests.mbpo.test_mbpo import Corridor
+from tests.mbpo.toys import Halt, Trust
 
 STEPS = 300
 JUNK_VALUES = (
@@ -105,14 +107,23 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "termination_fn": st.sampled_from(
         ["auto", "never", "learned", lambda _o, _a, after: after > 0.5, lambda _o, _a, after: 1]
     ),
+    "termination_kwargs": st.none() | st.just({}) | st.fixed_dictionaries({"hidden_sizes": st.just([4])}),
+    "policy_update": st.sampled_from(["sac", None, "ppo", SACPolicyUpdate]) | st.builds(SACPolicyUpdate),
+    "policy_update_kwargs": st.sampled_from([None, {}, {"scale": 2}]),
+    "confidence": st.sampled_from([None, Trust, "high"]) | st.builds(Trust),
+    "confidence_kwargs": st.none(),
+    "rollout_stop": st.sampled_from([None, Halt, "soon"]) | st.builds(Halt),
+    "rollout_stop_kwargs": st.none(),
     "reward_fn": st.sampled_from([None, lambda _o, _a, after: -after]),
     "rollout_schedule": counts(1, 5) | st.lists(st.integers(0, 300), min_size=3, max_size=5).map(sorted),
     "rollout_batch_size": counts(1, 50),
+    "rollout_freq": st.none() | counts(1, 400),
     "model_train_freq": counts(1, 400),
     "model_retain_epochs": counts(1, 20),
     "imagined_capacity": counts(1, 300),
-    "real_ratio": numbers(0.0, 1.0),
+    "real_ratio": numbers(0.0, 1.0) | st.tuples(counts(0, 200), counts(100, 300), numbers(0.0, 1.0), numbers(0.0, 1.0)),
     "weighting": st.sampled_from(["sample", "loss"]),
+    "weight_model_fit": st.booleans(),
     "weight_rollout_starts": st.booleans(),
     "update_to_data_ratio": numbers(0.0, 0.3),
 }
@@ -122,6 +133,7 @@ NAMES_OF_THE_SAME = {
     "weighter_kwargs": ["alpha"],
     "dynamics_kwargs": ["ridge"],
     "replay_buffer_kwargs": ["n_start_observations"],
+    "termination_kwargs": ["hidden_sizes"],
     "env": ["observation_space=", "action_space="],
 }
 
@@ -142,6 +154,7 @@ def constructs_or_is_refused(name: str, value: Any) -> MBPO | None:
         "policy_kwargs": {"net_arch": [4]},
         "dynamics": "linear",
         "weighter": "pmac" if name == "weighter_kwargs" else "uniform",
+        "termination_fn": "learned" if name == "termination_kwargs" else "auto",
         "rollout_batch_size": 10,
         "model_train_freq": 60,
         "update_to_data_ratio": 0.1,

@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO, Context, Transitions, Weighter
-from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.mbpo.health import return_range
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sb3_tom import MBPO
-from sb3_tom.common.callbacks import LearningCurveCallback
+from sb3_tom.callbacks.learning_curve import LearningCurveCallback
 
 TASK = "InvertedPendulum-v5"
 SOLVED = 950.0

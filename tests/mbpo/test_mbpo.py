@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO, MBPOPMAC, MBPOTOM, Context, Transitions, Weighter
-from sb3_tom.common.diagnostics import optimizer_steps
+from sb3_tom.mbpo.update_counter import optimizer_steps
 from tests.mbpo.small import small_agent
 
 
@@ -199,7 +199,7 @@ def test_what_the_fast_update_does_not_cover_takes_sb3s_own(kwargs: dict, monkey
     def never(*arguments: object) -> None:
         raise AssertionError("the fast update must not be used")
 
-    monkeypatch.setattr("sb3_tom.mbpo.policy_update.SACUpdate", never)
+    monkeypatch.setattr("sb3_tom.policy_updates.sac.update.SACUpdate", never)
     agent = small_agent(Corridor(), **kwargs)
     before = parameters_of(agent).clone()
     agent.learn(70)

@@ -10,7 +10,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO, MBPOPMAC, MBPOTOM, Context, TOMWeighter, Transitions, Weighter
-from sb3_tom.common.buffers import WeightedReplayBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch as th
 
 from sb3_tom import MBPO
-from sb3_tom.common.types import Transitions
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.objectives.survive import SurviveBonusObjective
 from tests.weighters.small import context, transitions

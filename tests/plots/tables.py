@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from stable_baselines3.common.logger import configure
 
-from sb3_tom.common.callbacks import AGE_COLUMNS, CURVE_COLUMNS
-from sb3_tom.common.model_error import ERROR_COLUMNS
-from sb3_tom.common.tables import RunTable
+from sb3_tom.callbacks.learning_curve import CURVE_COLUMNS
+from sb3_tom.callbacks.model_error import ERROR_COLUMNS
+from sb3_tom.callbacks.tables import RunTable
+from sb3_tom.callbacks.weight_by_age import AGE_COLUMNS
 from sb3_tom.plots import ages, curves
 
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("arch", reason="arch is not installed: pip install 'sb3_tom[plots]'")
 
 from sb3_tom import plots
-from sb3_tom.common.callbacks import WeightByAgeCallback
+from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
 from sb3_tom.plots.__main__ import main
 from tests.mbpo.small import small_agent
 from tests.plots.tables import age_file, curve_file, error_file, lines, log_files, saved_figures

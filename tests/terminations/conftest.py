@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,10 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_tom.common.guards import Backup
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.terminations import AutoTermination, LearnedTermination, read_rule, resolve_termination
+from sb3_tom.checks.guards import Backup
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.terminations import AutoTermination, LearnedTermination, read_rule
 
 RULE = {
     "env": "tests:Line",
@@ -161,7 +162,7 @@ def test_real_episodes_never_contradict_the_rule(env_id: str, context: Context) 
     env = make_vec_env(env_id, n_envs=2, seed=1)
     rule = read_rule(env)
     assert rule is not None
-    termination, _ = resolve_termination("auto", env, None)
+    termination = AutoTermination(read_rule(env))
     size, action_dim = rule["observation_dim"], 3 if "Hopper" in env_id else 1
     termination.build(size, action_dim)
     env.action_space.seed(0)

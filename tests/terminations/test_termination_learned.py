@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.terminations import LearnedTermination
 
 ACTIONS, STATES = 2, 6

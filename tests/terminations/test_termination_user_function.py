@@ -7,16 +7,24 @@ import pytest
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_tom.contracts.resolve import resolve_plug
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.mbpo.axes import AXES
 from sb3_tom.terminations import (
     AutoTermination,
     CallableTermination,
     LearnedTermination,
     NeverTermination,
-    resolve_termination,
 )
-from sb3_tom.terminations.base import Termination
+from sb3_tom.terminations.reading import current_rule
+from tests.mbpo.small import small_agent
 
 HERE = __name__
+
+
+def resolve(value: Any, kwargs: Any = None) -> Any:
+    """What the agent makes of ``termination_fn``."""
+    return resolve_plug("termination_fn", AXES["termination_fn"], value, kwargs)
 
 
 def beyond_one(observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
@@ -49,11 +57,10 @@ class Needy(Beyond):
 
 @pytest.mark.parametrize("function", [beyond_one, beyond_one_flat, lambda s, a, n: n[:, 0] > 1.0])
 def test_function_of_either_shape(function: Any) -> None:
-    termination, rule = resolve_termination(function, None, None)
+    termination = resolve(function)
     termination.build(3, 2)
     termination.check(th.zeros(2, 3), th.zeros(2, 2))
     result = termination(th.zeros(4, 3), th.zeros(4, 2), th.tensor([[0.0], [2.0], [1.0], [float("nan")]]).expand(4, 3))
-    assert rule is None
     assert result.dtype == th.bool and result.tolist() == [[False], [True], [False], [False]]
 
 
@@ -76,7 +83,7 @@ def test_function_that_returns_something_else_is_refused(function: Any, message:
 
 
 def test_never() -> None:
-    termination, _ = resolve_termination("never", None, None)
+    termination = resolve("never")
     assert isinstance(termination, NeverTermination)
     result = termination(th.zeros(5, 3), th.zeros(5, 2), th.full((5, 3), float("nan")))
     assert result.shape == (5, 1) and result.dtype == th.bool and not result.any()
@@ -96,13 +103,13 @@ def test_never() -> None:
     ],
 )
 def test_what_termination_fn_may_be(value: Any, kind: type[Termination]) -> None:
-    termination, rule = resolve_termination(value, None, None)
-    assert type(termination) is kind and rule is None
+    termination = resolve(value)
+    assert type(termination) is kind and termination.wants_rule == (kind is AutoTermination)
 
 
 def test_instance_is_taken_as_it_is_although_modules_are_callable() -> None:
     instance = Beyond(2.0)
-    assert resolve_termination(instance, None, None)[0] is instance
+    assert resolve(instance) is instance
 
 
 @pytest.mark.parametrize(
@@ -129,22 +136,31 @@ def test_instance_is_taken_as_it_is_although_modules_are_callable() -> None:
 )
 def test_anything_else_is_refused_naming_argument_value_and_what_is_allowed(value: Any) -> None:
     with pytest.raises(ValueError, match=r"(?s)^termination_fn=") as caught:
-        resolve_termination(value, None, None)
+        resolve(value)
     assert repr(value) in str(caught.value)
     assert "instance" in str(caught.value)
 
 
 def test_auto_reads_the_env_and_falls_back_to_the_saved_rule_only_without_one() -> None:
     hopper, unknown = (DummyVecEnv([lambda name=name: gym.make(name)]) for name in ("Hopper-v5", "CartPole-v1"))
-    termination, rule = resolve_termination("auto", hopper, None)
-    assert isinstance(termination, AutoTermination) and rule is not None and termination.rule == rule
-    loaded, kept = resolve_termination("auto", None, rule)
-    assert isinstance(loaded, AutoTermination) and loaded.rule == kept == rule
-    assert resolve_termination("auto", unknown, rule)[1] is None
-    assert resolve_termination("learned", hopper, rule)[1] is None
+    termination, rule = resolve("auto"), current_rule(hopper, None)
+    assert isinstance(termination, AutoTermination) and termination.wants_rule and rule is not None
+    assert current_rule(None, rule) == rule
+    assert current_rule(unknown, rule) is None
+    assert not resolve("learned").wants_rule
+    assert not AutoTermination(rule).wants_rule
+
+
+def test_a_head_of_ones_own_goes_with_the_rule_of_the_envs() -> None:
+    head = LearnedTermination(hidden_sizes=[8])
+    agent = small_agent("Hopper-v5", termination_fn=AutoTermination(head=head), dynamics="linear")
+    assert agent.termination.head is head and agent.termination.rule == agent.termination_rule
+    assert agent.termination_rule["env"].endswith("HopperEnv")
+    made = small_agent("Hopper-v5", termination_fn="learned", termination_kwargs={"hidden_sizes": [8]}, dynamics="linear")
+    assert made.termination.hidden_sizes == (8,) and made.termination_rule is None
 
 
 @pytest.mark.parametrize("rule", [{}, {"kind": "inside"}, {"kind": "sometimes", "observation_dim": 3}, "never", 3])
 def test_saved_rule_that_is_none_is_refused(rule: Any) -> None:
     with pytest.raises(ValueError, match="termination rule"):
-        resolve_termination("auto", None, rule)
+        current_rule(None, rule)

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.weighters.tom import TOMWeighter
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.weighters.tom.weighter import TOMWeighter
 
 QUICK: dict[str, Any] = {"discriminator_steps": 20, "q_steps": 20, "q_batch_size": 64, "pool_size": 300, "recent_size": 50}
 VARIANTS: list[dict[str, Any]] = [

@@ -6,7 +6,7 @@ import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_tom.common.weights import usable_weights
+from sb3_tom.data.weights import usable_weights
 from sb3_tom.weighters.pmac import PMACWeighter, pmac_weights
 from tests.weighters.small import context, transitions
 

@@ -2,8 +2,9 @@
 
 import torch as th
 
-from sb3_tom.common.types import Context, Transitions
-from sb3_tom.common.weights import usable_weights
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.weights import usable_weights
 from sb3_tom.weighters.uniform import UniformWeighter
 from tests.weighters.small import context, transitions
 

@@ -16,8 +16,8 @@ import optuna
 import yaml
 
 from sb3_tom import MBPO
-from sb3_tom.common.schedules import rollout_schedule
-from sb3_tom.weighters.settings import tom_settings
+from sb3_tom.imagination.schedules import rollout_schedule
+from sb3_tom.weighters.tom.settings import tom_settings
 from sb3_tom.zoo.converters import convert_params
 from sb3_tom.zoo.registration import ALGORITHMS
 from sb3_tom.zoo.samplers import BUDGET, DEFAULT_BUDGET, SAMPLERS

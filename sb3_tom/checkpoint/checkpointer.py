@@ -1,0 +1,176 @@
+"""What an agent needs to save its runs whole and to go on with them; see docs/resume.md."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
+
+from sb3_tom.checkpoint.agent_state import restore_agent
+from sb3_tom.checkpoint.archive import write_archive
+from sb3_tom.checkpoint.arguments import SEED, different_arguments
+from sb3_tom.checkpoint.callback_state import walk
+from sb3_tom.checkpoint.files import read_checkpoint
+from sb3_tom.checkpoint.run_state import moment_of, restore_moment, run_state
+
+A = TypeVar("A", bound=OffPolicyAlgorithm)
+
+
+class Checkpointer:
+    """
+    Belongs to one agent (its attribute ``checkpointer``), which is given to each call and never kept. The agent surrounds its
+    ``learn`` by :meth:`learning`, and each collection by :meth:`before_collection` and :meth:`after_collection`.
+
+    :ivar last: file that the run can be resumed from, None if there is none; for messages only
+    """
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+        self._resumption: dict[str, Any] | None = None  # state whose moment is yet to be restored
+        self._callback: BaseCallback | None = None  # what learn made of the user's, while nothing is half done
+        self._in_learn = False
+
+    @property
+    def is_between_rollouts(self) -> bool:
+        """Whether the agent is inside of ``learn`` and nothing is half done."""
+        return self._callback is not None
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether the next collection of transitions is the first after :meth:`load`."""
+        return self._resumption is not None
+
+    def save(self, agent: OffPolicyAlgorithm, path: str | os.PathLike[str], durable: bool) -> None:
+        """
+        Save the complete state of a run to one file, atomically.
+
+        :param agent: between two collections of transitions
+        :param path: the file; its folder is created
+        :param durable: wait until it is on the disk
+        :raises ValueError: in the middle of a step, or if the agent has no env or an attribute that no file can hold
+        """
+        if self._in_learn and not self.is_between_rollouts:
+            raise ValueError("save_checkpoint is not allowed in the middle of a step; allowed: ResumeCallback in learn")
+        if agent.env is None:
+            raise ValueError("save_checkpoint needs an env: its state is a part of the run's; allowed: after set_env")
+        state = run_state(agent, self._callback)
+        if self._resumption is not None:  # loaded, but not gone on yet
+            state["agent"]["attributes"] |= self._resumption["attributes"]
+            state |= {name: value for name, value in self._resumption.items() if name != "attributes"}
+        write_archive(path, state, durable)
+        self.last = os.fspath(path)
+
+    def load(self, agent: OffPolicyAlgorithm, path: str | os.PathLike[str]) -> None:
+        """
+        Take over the run that a checkpoint holds.
+
+        :param agent: constructed as the run's was
+        :param path: the file, or the folder of a :class:`ResumeCallback`
+        :raises ValueError: naming the file and what is wrong with it, or the arguments that differ
+        """
+        file, state = read_checkpoint(path)
+        different = different_arguments(state["arguments"], agent)
+        if different:
+            raise ValueError(f"{file} is of an agent with other arguments: {', '.join(different)}")
+        self.take_over(agent, state, file)
+
+    def take_over(self, agent: OffPolicyAlgorithm, state: dict[str, Any], file: str) -> None:
+        """
+        Go on with a run from its state.
+
+        :param agent: constructed as the run's was
+        :param state: of the run
+        :param file: that it was read from
+        """
+        self.last = file
+        restore_agent(agent, state["agent"])
+        agent.seed = state["arguments"].get(SEED, agent.seed)
+        self._resumption = moment_of(state)
+
+    @contextmanager
+    def learning(
+        self, agent: OffPolicyAlgorithm, total_timesteps: int, reset_num_timesteps: bool
+    ) -> Iterator[tuple[int, bool]]:
+        """
+        Around SB3's ``learn``; the first call after :meth:`load` repeats the one that was interrupted.
+
+        :param agent: that learns
+        :param total_timesteps: that the user asks for
+        :param reset_num_timesteps: that the user asks for
+        :return: both, as SB3's ``learn`` shall get them
+        :raises ValueError: if a resumed run has done more env steps than are asked for
+        """
+        state = self._resumption
+        if state is not None and state["in_learn"]:
+            total_timesteps, reset_num_timesteps = _remaining_steps(agent, total_timesteps), False
+        elif state is not None:
+            restore_moment(agent, state, None)
+            self._resumption = None
+        self._in_learn = True
+        try:
+            yield total_timesteps, reset_num_timesteps
+            if self._resumption is not None:  # nothing was left to do
+                restore_moment(agent, self._resumption, None)
+        finally:
+            self._in_learn, self._callback, self._resumption = False, None, None
+
+    def before_collection(self, agent: OffPolicyAlgorithm, callback: BaseCallback) -> None:
+        """
+        Nothing is half done: the moment to restore a run, or to save it.
+
+        :param agent: that is about to collect transitions
+        :param callback: what ``learn`` made of the user's
+        """
+        if self._resumption is not None:
+            restore_moment(agent, self._resumption, callback)
+            self._resumption = None
+        self._callback = callback
+        for one in walk(callback):
+            if hasattr(one, "between_rollouts"):
+                one.between_rollouts()
+        self._callback = None
+
+    def after_collection(self, callback: BaseCallback, is_whole: bool) -> None:
+        """
+        Until ``train`` begins nothing is half done.
+
+        :param callback: what ``learn`` made of the user's
+        :param is_whole: whether no callback has cancelled the collection
+        """
+        self._callback = callback if is_whole else None
+
+
+def _remaining_steps(agent: OffPolicyAlgorithm, total_timesteps: int) -> int:
+    """Env steps that are left of the interrupted call of ``learn``."""
+    assert agent._num_timesteps_at_start is not None
+    done, asked = agent.num_timesteps - agent._num_timesteps_at_start, agent._total_timesteps - agent._num_timesteps_at_start
+    if total_timesteps < min(done, asked):
+        raise ValueError(
+            f"total_timesteps={total_timesteps} is not allowed: the resumed run has done {done} of this call's env steps; "
+            f"allowed: the number that it was begun with, {asked}, or a greater one"
+        )
+    return max(total_timesteps - done, 0)
+
+
+def resumed(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, arguments: dict[str, Any]) -> A:
+    """
+    Make the agent of a checkpoint and take over its run.
+
+    :param cls: class of the agent, whose attribute ``checkpointer`` is a :class:`Checkpointer`
+    :param path: the file, or the folder of a :class:`ResumeCallback`
+    :param env: the env, made as the run's was
+    :param arguments: of the constructor, in place of the run's or because the file cannot hold them
+    :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
+    """
+    file, state = read_checkpoint(path)
+    missing = [name for name in state["other_arguments"] if name not in arguments]
+    if missing:
+        raise ValueError(
+            f"resume needs {', '.join(missing)}: a checkpoint holds no code; allowed: what the run was constructed with"
+        )
+    agent: Any = cls(**{"env": env, **state["arguments"], **arguments})
+    agent.checkpointer.take_over(agent, state, file)
+    return agent

@@ -1,0 +1,122 @@
+"""Checks of arguments. Each raises one ValueError that names the argument, what came and what is allowed."""
+
+import math
+from collections.abc import Collection, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+LARGEST_INTEGER = 2**63 - 1
+"""What a tensor of integers can hold."""
+
+
+LARGEST_NUMBER = 1e18
+"""The limit of :mod:`sb3_tom.checks.guards`, for arguments."""
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """
+    A finite real number in the interval from ``low`` to ``high``; strings and booleans are refused, and numbers whose square
+    float32 cannot hold.
+
+    :param name: the argument's name
+    :param value: what came
+    :param low: least value; itself excluded if ``low_open``
+    :param high: greatest value; itself excluded if ``high_open``
+    :return: the value as float
+    """
+    opening = "(" if low_open or low == -math.inf else "["
+    closing = ")" if high_open or high == math.inf else "]"
+    allowed = f"a number in {opening}{low:g}, {high:g}{closing}"
+    number = _as_float(value)
+    if math.isfinite(number) and abs(number) > LARGEST_NUMBER:
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: {allowed}, {LARGEST_NUMBER:g} at most")
+    if not math.isfinite(number):
+        raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: {allowed}")
+    below = number <= low if low_open else number < low
+    above = number >= high if high_open else number > high
+    if below or above:
+        raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: {allowed}")
+    return number
+
+
+def _as_float(value: Any) -> float:
+    """The value as float; NaN for what is no number, or too large for one."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; Python refuses to print an int of thousands of digits."""
+    if isinstance(value, int) and abs(value) > 10**20:
+        return f"an integer of about {math.log10(abs(value)):.0f} digits"
+    return repr(value)
+
+
+def check_integer(name: str, value: Any, low: int | None = None, high: int = LARGEST_INTEGER) -> int:
+    """
+    An integer of at least ``low``; floats with an integral value (``1e5``) are accepted, strings and booleans are not.
+
+    :param name: the argument's name
+    :param value: what came
+    :param low: least value, None for no bound
+    :param high: greatest value
+    :return: the value as int
+    """
+    integral = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not integral or not (-high if low is None else low) <= value <= high:
+        bound = "" if low is None else f" of at least {low}"
+        too_large = isinstance(value, int | float) and value > high
+        bound += f" and at most {high}" if too_large or high != LARGEST_INTEGER else ""
+        raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: an integer{bound}")
+    return int(value)
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """
+    True or False.
+
+    :param name: the argument's name
+    :param value: what came
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: True or False")
+    return value
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
+    """
+    One of ``choices``.
+
+    :param name: the argument's name
+    :param value: what came
+    :param choices: allowed values
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: one of {sorted(choices)}")
+    return value
+
+
+def check_integers(name: str, value: Any, low: int = 1, least: int = 0) -> tuple[int, ...]:
+    """
+    A list or tuple of integers, for example layer sizes.
+
+    :param name: the argument's name
+    :param value: what came
+    :param low: least value of each entry
+    :param least: least number of entries
+    :return: the entries as a tuple
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) < least:
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: a list of at least {least} integers of at least {low}")
+    return tuple(check_integer(f"{name}[{index}]", entry, low) for index, entry in enumerate(value))

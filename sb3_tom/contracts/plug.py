@@ -1,0 +1,93 @@
+"""What weighters, dynamics models, objectives and terminations have in common: they are built late and saved in the zip."""
+
+from abc import ABC
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch as th
+from torch import nn
+
+from sb3_tom.contracts.types import Transitions
+
+
+class GrowingBuffers(nn.Module):
+    """A module with buffers whose number of rows changes: loading a state takes over the saved shapes."""
+
+    growing: tuple[str, ...] = ()
+    """Names of such buffers. Replace them (``self.name = tensor``) rather than writing into them."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in self.growing:
+            if prefix + name in state_dict:
+                setattr(self, name, getattr(self, name).new_zeros(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Plug(GrowingBuffers, ABC):
+    """
+    A part of the agent that a user can replace. ``__init__`` takes hyperparameters only (and checks them); sizes come with
+    :meth:`build`. Whatever a plug learns is a float parameter or buffer, so that ``state_dict`` is complete and loads with
+    ``weights_only`` (buffers whose size changes are named in :attr:`growing`); an attribute that holds an optimiser has
+    "optim" in its name.
+    """
+
+    recordable = False
+    """
+    Of a dynamics model and of an objective: whether a training step starts the same kernels on the same tensors whatever the
+    numbers are (no host reads, no random numbers, Adam). If both say so, a step of the model's fit is recorded on CUDA.
+    """
+
+    in_use = False
+    """Whether an agent was made with this object, or with what it is a copy of: to build it for another would wipe it."""
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """
+        Create what depends on the sizes. Called once, before any training, and again (fresh) on load.
+
+        :param observation_dim: size O of an observation
+        :param action_dim: size A of an action
+        """
+
+    def optimizers(self) -> dict[str, th.optim.Optimizer]:
+        """The optimisers to save, those of nested modules included, by dotted attribute name."""
+        found: dict[str, th.optim.Optimizer] = {}
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, th.optim.Optimizer):
+                    found[f"{path}.{name}" if path else name] = value
+        return found
+
+
+@contextmanager
+def only_reads(plug: Plug, data: Transitions) -> Iterator[None]:
+    """
+    The block gives rows to a plug, which must not change them: they may be the replay buffer's own memory.
+
+    :param plug: for the message
+    :param data: what it gets
+    :raises ValueError: naming the plug and the field that it has written into
+    """
+    versions = {name: tensor._version for name, tensor in data._asdict().items()}
+    yield
+    for name, version in versions.items():
+        if getattr(data, name)._version != version:
+            raise ValueError(
+                f"{type(plug).__name__} has written into the {name} that it was given, which the agent learns from; "
+                f"allowed: to read them (copy first: {name}.clone())"
+            )
+
+
+def figures_of(plug: Plug, returned: Any) -> dict[str, float]:
+    """
+    The figures of a plug's ``fit``.
+
+    :param plug: that was fitted
+    :param returned: what its ``fit`` returned; None are no figures
+    :raises ValueError: if it is no mapping from names
+    """
+    if returned is None:
+        return {}
+    if isinstance(returned, Mapping) and all(isinstance(name, str) for name in returned):
+        return dict(returned)
+    raise ValueError(f"{type(plug).__name__}.fit returned {returned!r}; allowed: a dict of numbers by name, or None for none")

@@ -1,0 +1,128 @@
+"""The contract of a policy update: how the policy learns from real and imagined transitions."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch as th
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.sac.sac import SAC
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.plug import Plug
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.types import Batch, RewardFunction, Transitions
+
+
+class PolicyParts(NamedTuple):
+    """
+    What a policy update changes, and the numbers of the agent that say how. It never sees the agent itself.
+
+    :param policy: actor, critics, target critics and their optimisers
+    :param log_ent_coef: logarithm of the entropy coefficient ``[1]``, or None if that is fixed
+    :param ent_coef_optimizer: its optimiser, or None
+    :param ent_coef: the fixed entropy coefficient, a scalar; unused if it is learned
+    :param target_entropy: entropy that the coefficient aims at
+    :param gamma: discount factor
+    :param tau: step of the target critics towards the critics
+    :param target_update_interval: gradient steps between two steps of the target critics
+    """
+
+    policy: SACPolicy
+    log_ent_coef: th.Tensor | None
+    ent_coef_optimizer: th.optim.Optimizer | None
+    ent_coef: th.Tensor | None
+    target_entropy: float
+    gamma: float
+    tau: float
+    target_update_interval: int
+
+    @classmethod
+    def of(cls, agent: SAC) -> "PolicyParts":
+        """
+        The parts of an agent.
+
+        :param agent: SB3's SAC or a subclass
+        """
+        fixed = None if agent.ent_coef_optimizer else agent.ent_coef_tensor
+        numbers = (float(agent.target_entropy), agent.gamma, agent.tau, agent.target_update_interval)
+        return cls(agent.policy, agent.log_ent_coef, agent.ent_coef_optimizer, fixed, *numbers)
+
+    @property
+    def optimizers(self) -> list[th.optim.Optimizer]:
+        """Those of actor, critics and, if it is learned, entropy coefficient."""
+        learned = [] if self.ent_coef_optimizer is None else [self.ent_coef_optimizer]
+        return [self.policy.actor.optimizer, self.policy.critic.optimizer, *learned]
+
+
+class Batches(Protocol):
+    """A source of minibatches, real and imagined rows mixed, in the units of the policy."""
+
+    def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
+        """So many minibatches of so many rows."""
+
+
+class ImaginedWorld(Protocol):
+    """What stands in for the env in imagination, in the env's own units."""
+
+    @property
+    def model(self) -> DynamicsModel:
+        """The fitted dynamics model."""
+
+    @property
+    def termination(self) -> Termination:
+        """Ends imagined episodes."""
+
+    @property
+    def reward_fn(self) -> RewardFunction | None:
+        """A known reward, or None for the model's."""
+
+    def step(self, observations: th.Tensor, context: Context) -> Transitions:
+        """One imagined step of the current policy from each observation ``[B, O]``; gradients flow."""
+
+
+class PolicyUpdate(Plug):
+    """
+    Makes gradient steps of the policy. The agent has set the optimisers' learning rates, counts the steps, and goes back to
+    the last sound state where one diverges.
+
+    :cvar defaults: values of the agent's arguments, by name, that hold where the user gave none (None)
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
+        """
+        Refuse a policy, or arguments of the agent, that this update cannot go with. Called once, when the agent is made.
+
+        :param parts: of the agent
+        :param uses_confidence: whether imagined rows come with a confidence
+        :raises ValueError: naming the argument, what came and what is allowed
+        """
+
+    def forget(self) -> None:
+        """Called when tensors of the policy or of its optimisers were replaced: what was derived of them is void."""
+
+    @abstractmethod
+    def update(
+        self,
+        parts: PolicyParts,
+        batches: Batches,
+        world: ImaginedWorld,
+        context: Context,
+        gradient_steps: int,
+        batch_size: int,
+    ) -> dict[str, float]:
+        """
+        Make gradient steps.
+
+        :param parts: of the agent; they change
+        :param batches: source of minibatches
+        :param world: to imagine in
+        :param context: view of the agent, and the source of randomness
+        :param gradient_steps: how many, at least 1
+        :param batch_size: rows of a minibatch
+        :return: figures for the log, under the names that SB3's SAC gives them, means over the steps
+        :raises DivergenceError: naming the network that is not usable any more
+        """

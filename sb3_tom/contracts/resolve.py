@@ -1,0 +1,124 @@
+"""From what a user writes (alias, class, instance, function or ``"package.module:Class"``) to a plug."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from sb3_tom.contracts.plug import Plug
+
+
+@dataclass(frozen=True)
+class Axis:
+    """
+    A part of the agent that the user chooses by one argument of the constructor, and another for keyword arguments.
+
+    :param contract: what the part has to be
+    :param aliases: short names to ``"package.module:Class"``; a convenience, never a gate
+    :param default: what holds where the user gives None; None: there is no such part then
+    :param part: attribute of the agent that holds it
+    :param adapter: ``"package.module:Class"`` of what makes a plug of a function; None: functions are refused
+    :param any_class_on_load: whether ``load`` may be given another class than the file's, as long as its state fits
+    """
+
+    contract: type[Plug]
+    aliases: Mapping[str, str]
+    default: str | None
+    part: str
+    adapter: str | None = None
+    any_class_on_load: bool = False
+
+    @property
+    def kwargs_argument(self) -> str:
+        """Name of the argument with the keyword arguments."""
+        return f"{self.part}_kwargs"
+
+    @property
+    def allowed(self) -> str:
+        """What a user may write, for messages."""
+        function = "" if self.adapter is None else "a function, "
+        contract = self.contract.__name__
+        return f"one of {sorted(self.aliases)}, {function}a subclass or instance of {contract}, or 'package.module:Class'"
+
+
+def resolve_plug(argument: str, axis: Axis, value: Any, kwargs: Mapping[str, Any] | None) -> Plug:
+    """
+    Make the plug that ``value`` names. Nothing is evaluated.
+
+    :param argument: name of the agent's argument, for messages
+    :param axis: what the argument is for
+    :param value: alias, ``"package.module:Class"``, class, instance that no agent was made with (of one that is named by its
+        path a copy is taken), or a function where the axis has an adapter
+    :param kwargs: constructor arguments; none may come with an instance or a function
+    :return: the plug, not yet built
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise ValueError(f"{axis.kwargs_argument}={kwargs!r} is not allowed; allowed: a dict or None")
+    found = _imported(argument, axis.aliases.get(value, value), axis) if isinstance(value, str) else value
+    if isinstance(found, type) and issubclass(found, axis.contract):
+        return _made(argument, axis, value, found, dict(kwargs or {}))
+    if isinstance(found, axis.contract):
+        _refuse_kwargs(axis, kwargs, f"an instance of {type(found).__name__}")
+        plug = copy.deepcopy(found) if isinstance(value, str) else found
+        check_unused(argument, plug)
+        return plug
+    if axis.adapter is not None and callable(found) and not isinstance(found, type):
+        _refuse_kwargs(axis, kwargs, "a function")
+        adapter = _imported(argument, axis.adapter, axis)
+        return adapter(found)
+    named = f" ({value!r})" if isinstance(value, str) else ""
+    raise ValueError(f"{argument}={found!r}{named} is not allowed; allowed: {axis.allowed}")
+
+
+def _refuse_kwargs(axis: Axis, kwargs: Mapping[str, Any] | None, given: str) -> None:
+    if kwargs:
+        name = axis.kwargs_argument
+        raise ValueError(f"{name}={dict(kwargs)!r} is not allowed with {given}; allowed: no {name}")
+
+
+def _made(argument: str, axis: Axis, value: Any, cls: type[Plug], kwargs: dict[str, Any]) -> Plug:
+    try:
+        return cls(**kwargs)
+    except TypeError as error:
+        if kwargs:
+            raise ValueError(f"{axis.kwargs_argument}={kwargs!r} do not fit {cls.__name__}: {error}") from error
+        allowed = f"{axis.kwargs_argument} with them, or an instance"
+        raise ValueError(f"{argument}={value!r} needs arguments ({error}); allowed: {allowed}") from error
+
+
+def _imported(argument: str, path: str, axis: Axis) -> Any:
+    module_name, separator, name = path.partition(":")
+    if not separator:
+        raise ValueError(f"{argument}={path!r} is unknown; allowed: {axis.allowed}")
+    try:
+        return getattr(import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f"{argument}={path!r} cannot be imported: {error}; allowed: {axis.allowed}") from error
+
+
+def check_unused(argument: str, plug: Plug) -> None:
+    """
+    Refuse an instance that belongs to an agent already: both would train it, and building it anew would wipe the first one's.
+
+    :param argument: name of the agent's argument, for the message
+    :param plug: what came; its parts are looked at too
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    if any(isinstance(part, Plug) and part.in_use for part in plug.modules()):
+        raise ValueError(
+            f"{argument}=an instance of {type(plug).__name__} is not allowed: another agent was made with it, or with what it "
+            "is a copy of; allowed: a new instance, or the class, which makes one for each agent"
+        )
+
+
+def mark_used(plug: Plug) -> None:
+    """
+    Note that a plug belongs to an agent.
+
+    :param plug: an agent was made with it
+    """
+    for part in plug.modules():
+        if isinstance(part, Plug):
+            part.in_use = True

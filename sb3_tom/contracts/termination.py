@@ -1,0 +1,66 @@
+"""The contract of a termination function, as the agent uses it."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch as th
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.plug import Plug
+from sb3_tom.contracts.types import Transitions
+
+
+class Termination(Plug):
+    """
+    Says which imagined transitions end in a terminal state. A time-out is never a termination.
+
+    The agent calls :meth:`fit` once per model phase, :meth:`forward` in imagined rollouts, and :meth:`observe` with every new
+    real transition.
+    """
+
+    wants_rule = False
+    """Whether the envs' own rule, where it is known, is read for :meth:`set_rule`: of the first envs, and of later ones."""
+
+    @abstractmethod
+    def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+        """
+        Which transitions are terminal.
+
+        :param observations: ``[B, O]``
+        :param actions: ``[B, A]`` in [-1, 1]
+        :param next_observations: ``[B, O]``
+        :return: bool ``[B, 1]``, True where the transition terminates the episode
+        """
+
+    def check(self, observations: th.Tensor, actions: th.Tensor) -> None:
+        """
+        Called once after :meth:`build`, on the agent's device; nothing by default.
+
+        :param observations: ``[B, O]`` zeros
+        :param actions: ``[B, A]`` zeros
+        :raises ValueError: if the termination cannot be used
+        """
+
+    def fit(self, data: Transitions, context: Context) -> dict[str, float] | None:
+        """
+        Learn from the real ``terminated`` flags; nothing by default.
+
+        :param data: the N rows of the replay buffer; after a :meth:`set_rule` those that were collected since, at first none
+        :param context: view of the agent
+        :return: figures for the log, by short name, or None
+        """
+        return {}
+
+    def set_rule(self, rule: dict[str, Any] | None) -> None:
+        """
+        Take the rule of other envs, about rows that are yet to come; nothing for terminations without one.
+
+        :param rule: plain data, or None if the envs have no known rule
+        """
+
+    def observe(self, batch: Transitions) -> None:
+        """
+        See the newest real transitions (for example to check a rule against them); nothing by default.
+
+        :param batch: the rows of one or more env steps
+        """

@@ -1,0 +1,106 @@
+"""Minibatches with a fixed share of real transitions, the rest imagined."""
+
+from collections.abc import Callable, Iterator
+
+import torch as th
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.types import Batch, Transitions
+from sb3_tom.data.imagined import ImaginedBuffer
+from sb3_tom.data.units import PolicyUnits
+
+CHUNK = 50
+"""Minibatches whose rows are gathered at once."""
+
+Relabel = Callable[[Batch, th.Tensor], Batch]
+"""``relabel(batch [..., B, .] in raw units, is_real [B, 1]) -> batch``."""
+
+
+class MixedBatches:
+    """
+    Draws minibatches for the policy update: the first ``int(real_ratio * batch_size)`` rows are real, the rest imagined,
+    both uniform with replacement. All row numbers of a chunk of batches are drawn, and their rows gathered, at once.
+
+    :param real: all real rows
+    :param imagined: the ring of imagined rows; if it is empty, every row is real
+    :param real_ratio: share of real rows
+    :param generator: source of randomness
+    :param units: from the rows' raw units to those of the policy; rows are stored raw, so that moving statistics of
+        ``VecNormalize`` apply to old rows too
+    :param relabel: changes rows when they are drawn, in raw units; None: nothing does
+    """
+
+    def __init__(
+        self,
+        real: Transitions,
+        imagined: ImaginedBuffer,
+        real_ratio: float,
+        generator: th.Generator,
+        units: PolicyUnits | None = None,
+        relabel: Relabel | None = None,
+    ) -> None:
+        self._real = real
+        self._imagined = imagined
+        self._real_ratio = real_ratio
+        self._generator = generator
+        self._units = PolicyUnits() if units is None else units
+        self._relabel = relabel
+
+    def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
+        """
+        Draw minibatches.
+
+        :param n_batches: how many minibatches
+        :param batch_size: rows of each
+        :return: the minibatches, one after the other
+        """
+        for first in range(0, n_batches, CHUNK):
+            n_chunk = min(CHUNK, n_batches - first)
+            chunk = self._in_policy_units(self._chunk(n_chunk, batch_size))
+            for index in range(n_chunk):
+                yield Batch(*(None if field is None else field[index] for field in chunk))  # type: ignore[arg-type]
+
+    def _in_policy_units(self, raw: Batch) -> Batch:
+        units = self._units
+        return raw._replace(
+            observations=units.observations(raw.observations),
+            next_observations=units.observations(raw.next_observations),
+            rewards=units.rewards(raw.rewards),
+        )
+
+    def _chunk(self, n_batches: int, batch_size: int) -> Batch:
+        """``n_batches`` minibatches, fields ``[n_batches, batch_size, width]`` in raw units."""
+        n_real = int(self._real_ratio * batch_size) if self._imagined.size else batch_size
+        real_rows = self._draw(self._real.size, (n_batches, n_real))
+        real = [field[real_rows] for field in self._real[:5]]
+        if self._imagined.with_confidence:
+            real.append(th.ones_like(real[3]))
+        if n_real < batch_size:
+            imagined = self._imagined.gather(self._draw(self._imagined.size, (n_batches, batch_size - n_real)))
+            real = [th.cat(parts, dim=1) for parts in zip(real, imagined, strict=True)]
+        batch = Batch(*real)
+        if self._relabel is None:
+            return batch
+        return self._relabel(batch, th.arange(batch_size, device=self._real.device).unsqueeze(1) < n_real)
+
+    def _draw(self, n_rows: int, shape: tuple[int, int]) -> th.Tensor:
+        return th.randint(n_rows, shape, generator=self._generator, device=self._real.device)
+
+
+def relabelling(objective: ModelObjective, context: Context) -> Relabel | None:
+    """
+    What an objective changes of rows when they are drawn.
+
+    :param objective: the agent's
+    :param context: view of the agent
+    :return: None for one that does not override :meth:`ModelObjective.relabel_batch`, which then costs nothing
+    """
+    if type(objective).relabel_batch is ModelObjective.relabel_batch:
+        return None
+
+    @th.no_grad()
+    def relabel(batch: Batch, is_real: th.Tensor) -> Batch:
+        return objective.relabel_batch(batch, is_real, context)
+
+    return relabel

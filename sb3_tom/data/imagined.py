@@ -1,0 +1,100 @@
+"""The ring of imagined transitions."""
+
+from typing import Any
+
+import torch as th
+
+from sb3_tom.contracts.types import Transitions
+
+
+class ImaginedBuffer:
+    """
+    Ring of imagined transitions on the device. A transition is one row of one tensor, so that a batch is one gather.
+
+    :param capacity: rows that it keeps
+    :param observation_dim: size O of an observation
+    :param action_dim: size A of an action
+    :param device: where it lives
+    :param with_confidence: whether each row has one
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        observation_dim: int,
+        action_dim: int,
+        device: th.device | str,
+        with_confidence: bool = False,
+    ) -> None:
+        self.capacity = capacity
+        self.with_confidence = with_confidence
+        self._widths = (observation_dim, action_dim, observation_dim, 1, 1, *(1,) * with_confidence)
+        self._rows = th.empty((capacity, sum(self._widths)), device=device)
+        self._position = 0
+        self.size = 0
+        self.is_due = True
+        """Whether nothing was imagined since it is there, or was cleared; rollouts may also have left no row."""
+
+    def resize(self, capacity: int) -> None:
+        """
+        Change the capacity, keeping the newest rows.
+
+        :param capacity: rows that it keeps from now on
+        """
+        if capacity == self.capacity:
+            return
+        order = (self._position - self.size + th.arange(self.size, device=self._rows.device)) % self.capacity
+        kept = self._rows[order[-capacity:]]
+        self._rows = th.empty((capacity, self._rows.shape[1]), device=self._rows.device)
+        self._rows[: kept.shape[0]] = kept
+        self.capacity, self.size, self._position = capacity, kept.shape[0], kept.shape[0] % capacity
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.size = self._position = 0
+        self.is_due = True
+
+    def add(self, batch: Transitions, keep: th.Tensor, confidence: th.Tensor | None = None) -> None:
+        """
+        Store rows.
+
+        :param batch: B rows
+        :param keep: bool ``[B]``, which of them
+        :param confidence: ``[B, 1]`` of a ring whose rows have one; None: 1
+        """
+        fields = list(batch[:5])
+        if self.with_confidence:
+            fields.append(th.ones_like(batch.rewards) if confidence is None else confidence)
+        rows = th.cat(fields, dim=-1)[keep][-self.capacity :]
+        head = min(rows.shape[0], self.capacity - self._position)
+        self._rows[self._position : self._position + head] = rows[:head]
+        self._rows[: rows.shape[0] - head] = rows[head:]
+        self._position = (self._position + rows.shape[0]) % self.capacity
+        self.size = min(self.size + rows.shape[0], self.capacity)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the filled rows, not copied, and the place of the ring."""
+        rows = self._rows[: self.size]
+        return {"rows": rows, "position": self._position, "capacity": self.capacity, "is_due": self.is_due}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Take over the rows of a checkpoint.
+
+        :param state: from :meth:`state_dict`
+        """
+        self.capacity, self._position, self.size = state["capacity"], state["position"], len(state["rows"])
+        self._rows = th.empty((self.capacity, self._rows.shape[1]), device=self._rows.device)
+        self._rows[: self.size] = state["rows"]
+        self.is_due = state.get("is_due", self.size == 0)  # older checkpoints do not say
+
+    def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:
+        """
+        The stored rows at these numbers, as the policy update takes them.
+
+        :param rows: int64 row numbers of any shape ``[...]``, below ``size``
+        :return: observations, actions, next_observations, rewards, terminated and, if rows have one, confidence, each
+            ``[..., width]``
+        """
+        flat = self._rows.index_select(0, rows.reshape(-1))
+        return flat.view(*rows.shape, -1).split(self._widths, dim=-1)

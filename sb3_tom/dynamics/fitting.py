@@ -1,0 +1,234 @@
+"""Weighted fit of a dynamics model by gradient descent, with a budget that does not grow with the buffer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch as th
+
+from sb3_tom.checks.guards import check_magnitudes, magnitude
+from sb3_tom.checks.validation import check_integer, check_number
+from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.cuda_graphs import Step, recording
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.objective import Extras, ModelObjective
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.weights import WeightedDraw
+
+WEIGHTING = ("sample", "loss")
+"""Rows drawn in proportion to their weights, or drawn uniformly with the weight as a factor of the loss."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """
+    Budget and early stopping of one model fit. An epoch is a fixed number of minibatches, whatever the size of the buffer.
+
+    :param batch_size: rows of a minibatch, per member
+    :param steps_per_epoch: minibatches between two looks at the held-out rows
+    :param max_epochs: upper bound of epochs of one fit
+    :param patience: epochs in a row without an improvement of any member after which the fit stops
+    :param improvement: relative decrease of a member's held-out error that counts as one (MBPO: 1 %)
+    :param holdout_ratio: share of the rows that is held out
+    :param max_holdout: upper bound of held-out rows
+    :raises ValueError: naming the setting, what came and what is allowed
+    """
+
+    batch_size: int = 256
+    steps_per_epoch: int = 50
+    max_epochs: int = 12
+    patience: int = 5
+    improvement: float = 0.01
+    holdout_ratio: float = 0.2
+    max_holdout: int = 5000
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps_per_epoch", "max_epochs", "patience"):
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), 1))
+        check_integer("max_holdout", self.max_holdout, 0)
+        check_number("improvement", self.improvement, 0.0, 1.0, high_open=True)
+        check_number("holdout_ratio", self.holdout_ratio, 0.0, 1.0, high_open=True)
+
+
+class _BestMembers:
+    """Remembers the best parameters of each member: of E > 1 members each parameter has E as its first axis."""
+
+    def __init__(self, model: DynamicsModel, improvement: float) -> None:
+        self._parameters = list(model.parameters())
+        self._improvement = improvement
+        self.errors: th.Tensor | None = None  # [E]; None while nothing is known
+        self._kept = [parameter.detach().clone() for parameter in self._parameters]
+
+    @th.no_grad()
+    def update(self, errors: th.Tensor | None) -> bool:
+        """
+        Keep the parameters of the members that are better than ever.
+
+        :param errors: ``[E]`` held-out errors; None if there is nothing to tell by
+        :return: whether any member improved, or nobody knows
+        """
+        if errors is None:
+            return True
+        if self.errors is None:
+            self.errors = th.full_like(errors, th.inf)
+        better = errors < self.errors - self._improvement * self.errors.abs().nan_to_num(posinf=0.0)
+        for kept, parameter in zip(self._kept, self._parameters, strict=True):
+            if better.numel() > 1:
+                kept[better] = parameter[better]
+            elif bool(better):
+                kept.copy_(parameter)
+        self.errors = th.where(better, errors, self.errors)
+        return bool(better.any())
+
+    @th.no_grad()
+    def restore(self) -> None:
+        """Put the best parameters back; without errors the last ones stay."""
+        if self.errors is None:
+            return
+        for kept, parameter in zip(self._kept, self._parameters, strict=True):
+            parameter.copy_(kept)
+
+
+def _split(data: Transitions, settings: FitSettings, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+    """Random row numbers to train on and to hold out; too few rows to hold any out serve both purposes."""
+    order = th.randperm(data.size, generator=generator, device=data.device)
+    n_held = min(int(settings.holdout_ratio * data.size), settings.max_holdout)
+    if n_held == 0:
+        return order, order
+    return order[n_held:], order[:n_held]
+
+
+class _HeldOut:
+    """
+    Rows that are not trained on, and the error of each member on them.
+
+    :param model: the model that is fitted
+    :param objective: whose error it is
+    :param data: N rows
+    :param extras: what the objective prepared of them
+    :param rows: numbers of those that are held out
+    :param weights: of these
+    """
+
+    def __init__(
+        self,
+        model: DynamicsModel,
+        objective: ModelObjective,
+        data: Transitions,
+        extras: Extras,
+        rows: th.Tensor,
+        weights: th.Tensor,
+    ) -> None:
+        self._model, self._objective = model, objective
+        # A mean that is plain where all held-out weights vanish
+        self._weights = th.where(weights.sum() > 0, weights, th.ones_like(weights))
+        with th.no_grad():
+            self.n_members = model.validation_error(data.rows(rows[:1])).shape[0]
+        size = rows_at_once(data.device, self.n_members)
+        self._pieces = [
+            (data.rows(some), {name: values[some] for name, values in extras.items()}) for some in rows.split(size)
+        ]
+
+    @th.no_grad()
+    def errors(self) -> th.Tensor | None:
+        """The objective's, ``[E]``; None if it knows none."""
+        errors = [self._objective.validation_error(self._model, *piece) for piece in self._pieces]
+        known = [error for error in errors if error is not None]
+        return self._mean(known) if len(known) == len(errors) else None
+
+    @th.no_grad()
+    def own_errors(self) -> th.Tensor:
+        """The model's own, ``[E]``."""
+        return self._mean([self._model.validation_error(rows) for rows, _ in self._pieces])
+
+    def _mean(self, errors: list[th.Tensor]) -> th.Tensor:
+        return (th.cat(errors, dim=-1) * self._weights).sum(-1) / self._weights.sum()
+
+
+def fit_by_gradient(
+    model: DynamicsModel,
+    optimizer: th.optim.Optimizer,
+    data: Transitions,
+    weights: th.Tensor,
+    objective: ModelObjective,
+    context: Context,
+    weighting: str,
+    settings: FitSettings,
+) -> tuple[th.Tensor, dict[str, float]]:
+    """
+    Minimise ``objective`` on weighted rows; each member draws its own minibatches. Stops when no member improves any more
+    and restores the best parameters of each member, unless the objective knows no error to tell by.
+
+    :param model: the model to fit; its normaliser is up to date
+    :param optimizer: over the model's parameters
+    :param data: N rows
+    :param weights: ``[N]``, usable
+    :param objective: what to minimise
+    :param context: view of the agent
+    :param weighting: one of :data:`WEIGHTING`
+    :param settings: budget and early stopping
+    :return: best held-out error per member ``[E]``; figures for the log
+    :raises DivergenceError: if a step has overflowed; the model is then not usable
+    """
+    train_rows, held_rows = _split(data, settings, context.generator)
+    train_weights = weights[train_rows]
+    if not bool(train_weights.sum() > 0):  # all of the weight fell into the held-out rows
+        train_rows, train_weights = held_rows, weights[held_rows]
+    draw = WeightedDraw(train_weights if weighting == "sample" else th.ones_like(train_weights))
+    extras = objective.prepare(model, data, context)
+    best = _BestMembers(model, settings.improvement)
+    held = _HeldOut(model, objective, data, extras, held_rows, weights[held_rows])
+    epoch, stale = 0, 0
+    with _steps(model, optimizer, objective, tuple(extras), context, data.device) as step:
+        while epoch < settings.max_epochs and stale < settings.patience:
+            shape = (settings.steps_per_epoch, held.n_members, settings.batch_size)
+            rows = train_rows[draw(shape, context.generator)]
+            factors = weights[rows] if weighting == "loss" else None
+            _run_epoch(step, data, rows, factors, extras)
+            epoch += 1
+            stale = 0 if best.update(held.errors()) else stale + 1
+    # No member is lost silently: its best parameters would come back, but not the moments of its optimiser
+    name = f"the norm of the weights of {type(model).__name__} at the end of its fit"
+    check_magnitudes({name: float(magnitude(model.parameters()))})
+    best.restore()
+    errors = best.errors if best.errors is not None else held.own_errors()
+    figures = {
+        "epochs": float(epoch),
+        "gradient_steps": float(epoch * settings.steps_per_epoch),
+        "validation_error": float(errors.mean()),
+    }
+    return errors, figures
+
+
+@contextmanager
+def _steps(
+    model: DynamicsModel,
+    optimizer: th.optim.Optimizer,
+    objective: ModelObjective,
+    extra_names: tuple[str, ...],
+    context: Context,
+    device: th.device,
+) -> Iterator[Step]:
+    """The objective's step as a function of tensors: the fields of a batch, weights ``[E, B]``, and the extras."""
+
+    def step(*tensors: th.Tensor) -> list[th.Tensor]:
+        n_fields = len(Transitions._fields)
+        extras = dict(zip(extra_names, tensors[n_fields + 1 :], strict=True))
+        objective.step(model, optimizer, Transitions(*tensors[:n_fields]), tensors[n_fields], extras, context)
+        return []
+
+    if not (objective.recordable and model.recordable):
+        yield step
+        return
+    with recording(step, optimizer, f"fit of {type(model).__name__}", device) as recorded:
+        yield recorded
+
+
+def _run_epoch(step: Step, data: Transitions, rows: th.Tensor, factors: th.Tensor | None, extras: Extras) -> None:
+    """One optimiser step for each ``rows[i]`` of shape ``[E, B]``; the rows of an epoch are gathered at once."""
+    if factors is None:
+        factors = th.ones(rows.shape[1:], device=rows.device).expand(rows.shape)
+    fields = [*data.rows(rows), factors, *(values[rows] for values in extras.values())]
+    for tensors in zip(*fields, strict=True):
+        step(*tensors)

@@ -1,0 +1,115 @@
+"""Branched rollouts: short imagined continuations of real states under the current policy (MBPO, arXiv:1906.08253, Alg. 2)."""
+
+import torch as th
+
+from sb3_tom.checks.guards import check_magnitudes, magnitude
+from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.imagined import ImaginedBuffer
+from sb3_tom.imagination.world import World
+
+_RETURNS = 10_000
+"""Rollouts whose returns the log's quantiles are taken from."""
+
+
+@th.no_grad()
+def branched_rollouts(
+    world: World,
+    start_observations: th.Tensor,
+    length: int,
+    context: Context,
+    imagined: ImaginedBuffer,
+) -> dict[str, float]:
+    """
+    Roll the policy out in the model from each start and store every transition up to and including a termination. Figures are
+    those of what is stored; a rollout goes on from, and ends by, what ``world`` said before the objective relabelled it.
+
+    :param world: model, termination and reward
+    :param start_observations: ``[B, O]`` real observations
+    :param length: steps of each rollout at most
+    :param context: view of the agent
+    :param imagined: where to
+    :return: figures for the log: mean length, share of terminations, mean reward, and the returns that 5 % of the rollouts
+        are below (``return_low``) and above (``return_high``); where the world has them, those of its stop and its confidence
+    :raises DivergenceError: if a prediction is not usable
+    """
+    alive_steps = th.zeros((), device=start_observations.device)
+    ends, largest_state, largest_reward = alive_steps.clone(), alive_steps.clone(), alive_steps.clone()
+    judged = _Judged(world, context)
+    returns = []
+    for observations in start_observations.split(rows_at_once(start_observations.device)):
+        alive = th.ones(observations.shape[0], 1, dtype=th.bool, device=observations.device)
+        returns.append(th.zeros(observations.shape[0], 1, device=observations.device))
+        for _ in range(length):
+            batch = world.step(observations, context)
+            alive = judged.going_on(batch, alive)
+            stored = world.objective.relabel(batch, context)
+            imagined.add(stored, alive.squeeze(1), judged.confidence(batch, alive))
+            alive_steps += alive.sum()
+            returns[-1] += stored.rewards * alive
+            largest_state = th.maximum(largest_state, magnitude([batch.next_observations]))
+            largest_reward = th.maximum(largest_reward, magnitude([stored.rewards]))
+            ends += (stored.terminated * alive).sum()
+            alive = alive & (batch.terminated == 0)
+            observations = th.where(alive, batch.next_observations, observations)
+    model = type(world.model).__name__
+    check_magnitudes(
+        {
+            f"the norm of the next observations that {model} predicts": float(largest_state),
+            f"the norm of the imagined rewards ({model if world.reward_fn is None else 'reward_fn'})": float(largest_reward),
+        }
+    )
+    low, high = th.quantile(th.cat(returns)[:_RETURNS], th.tensor([0.05, 0.95], device=alive_steps.device)).tolist()
+    return {
+        "length": float(alive_steps / start_observations.shape[0]),
+        "terminated_share": float(ends / alive_steps.clamp(min=1.0)),
+        "reward_mean": float(th.cat(returns).sum() / alive_steps.clamp(min=1.0)),
+        "return_low": low,
+        "return_high": high,
+        **judged.figures(alive_steps, start_observations.shape[0]),
+    }
+
+
+class _Judged:
+    """What the world's confidence and its stop say of the rows of a call, added up for the log."""
+
+    def __init__(self, world: World, context: Context) -> None:
+        self._world, self._context = world, context
+        self._stopped: th.Tensor | float = 0.0
+        self._sum: th.Tensor | float = 0.0
+        self._squares: th.Tensor | float = 0.0
+
+    def going_on(self, batch: Transitions, alive: th.Tensor) -> th.Tensor:
+        """Which rollouts are alive ``[B, 1]`` after this transition was looked at; one that stops does not keep it."""
+        if self._world.stop is None:
+            return alive
+        stops = self._world.stop(self._world.model, batch, self._context) & alive
+        self._stopped = self._stopped + stops.sum()
+        return alive & ~stops
+
+    def confidence(self, batch: Transitions, alive: th.Tensor) -> th.Tensor | None:
+        """``[B, 1]``, or None if all count the same."""
+        if self._world.confidence is None:
+            return None
+        confidence: th.Tensor = self._world.confidence(self._world.model, batch, self._context)
+        self._sum = self._sum + (confidence * alive).sum()
+        self._squares = self._squares + (confidence * alive).square().sum()
+        return confidence
+
+    def figures(self, n_rows: th.Tensor, n_rollouts: int) -> dict[str, float]:
+        """
+        For the log: the share of rollouts that were stopped; the mean confidence, and how uneven it is, as an effective sample
+        size.
+
+        :raises DivergenceError: if a confidence is not usable
+        """
+        figures: dict[str, float] = {}
+        if self._world.stop is not None:
+            figures["stopped_share"] = float(self._stopped) / n_rollouts
+        if self._world.confidence is not None:
+            mean = float(self._sum / n_rows.clamp(min=1.0))
+            check_magnitudes({f"the mean of what {type(self._world.confidence).__name__} says": mean})
+            figures["confidence_mean"] = mean
+            figures["confidence_effective_share"] = mean**2 / max(float(self._squares / n_rows.clamp(min=1.0)), 1e-300)
+        return figures

@@ -1,0 +1,127 @@
+"""What changes over training: the length of imagined rollouts, and the share of real rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sb3_tom.checks.validation import check_integer, check_number
+
+
+@dataclass(frozen=True)
+class RolloutSchedule:
+    """
+    Length of imagined rollouts: linear between two env steps, constant outside of them (MBPO, arXiv:1906.08253, App. C).
+
+    :param start_step: env step until which the length is ``start_length``
+    :param end_step: env step from which on it is ``end_length``
+    :param start_length: first length
+    :param end_length: last length
+    """
+
+    start_step: int
+    end_step: int
+    start_length: int
+    end_length: int
+
+    def __call__(self, env_step: int) -> int:
+        """
+        The length that is due.
+
+        :param env_step: real transitions so far
+        :return: length of a rollout, at least 1
+        """
+        return int(_ramp(env_step, self.start_step, self.end_step, self.start_length, self.end_length))
+
+
+@dataclass(frozen=True)
+class RatioSchedule:
+    """
+    Share of real rows in a minibatch: linear between two env steps, constant outside of them.
+
+    :param start_step: env step until which it is ``start_ratio``
+    :param end_step: env step from which on it is ``end_ratio``
+    :param start_ratio: first share
+    :param end_ratio: last share
+    """
+
+    start_step: int
+    end_step: int
+    start_ratio: float
+    end_ratio: float
+
+    def __call__(self, env_step: int) -> float:
+        """
+        The share that is due.
+
+        :param env_step: real transitions so far
+        """
+        return _ramp(env_step, self.start_step, self.end_step, self.start_ratio, self.end_ratio)
+
+
+def _ramp(env_step: int, start_step: int, end_step: int, start: float, end: float) -> float:
+    if end_step == start_step:
+        return start if env_step < start_step else end
+    share = min(max((env_step - start_step) / (end_step - start_step), 0.0), 1.0)
+    return start + share * (end - start)
+
+
+EPOCH = 1000
+"""Env steps of one of MBPO's epochs, the unit of ``model_retain_epochs``."""
+
+
+def phases_kept(model_retain_epochs: int, model_train_freq: int) -> int:
+    """
+    Model phases whose imagined transitions are kept.
+
+    :param model_retain_epochs: epochs of :data:`EPOCH` env steps
+    :param model_train_freq: env steps between two phases
+    :return: at least 1
+    """
+    return -(-model_retain_epochs * EPOCH // model_train_freq)
+
+
+def rollout_schedule(value: Any) -> RolloutSchedule:
+    """
+    From what a user writes: one length, or ``(start_step, end_step, start_length, end_length)`` in env steps.
+
+    :param value: an integer, or a list or tuple of four
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        length = check_integer("rollout_schedule", value, 1)
+        return RolloutSchedule(0, 0, length, length)
+    start_step, end_step, *lengths = _four("rollout_schedule", value, "length", "a length of at least 1")
+    start, end = (
+        check_integer(f"rollout_schedule[{index}] ({name}_length)", length, 1)
+        for index, name, length in zip((2, 3), ("start", "end"), lengths, strict=True)
+    )
+    return RolloutSchedule(start_step, end_step, start, end)
+
+
+def ratio_schedule(value: Any) -> RatioSchedule:
+    """
+    From what a user writes for ``real_ratio``: one share, or ``(start_step, end_step, start_ratio, end_ratio)`` in env steps.
+
+    :param value: a number in [0, 1], or a list or tuple of four
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        ratio = check_number("real_ratio", value, 0.0, 1.0)
+        return RatioSchedule(0, 0, ratio, ratio)
+    start_step, end_step, *ratios = _four("real_ratio", value, "ratio", "a number in [0, 1]")
+    start, end = (
+        check_number(f"real_ratio[{index}] ({name}_ratio)", ratio, 0.0, 1.0)
+        for index, name, ratio in zip((2, 3), ("start", "end"), ratios, strict=True)
+    )
+    return RatioSchedule(start_step, end_step, start, end)
+
+
+def _four(argument: str, value: Sequence[Any], what: str, one: str) -> tuple[Any, ...]:
+    """Entries of a schedule, its env steps checked."""
+    if len(value) != 4:
+        raise ValueError(
+            f"{argument}={value!r} is not allowed; allowed: {one}, or (start_step, end_step, start_{what}, end_{what}) in env "
+            "steps"
+        )
+    start_step = check_integer(f"{argument}[0] (start_step)", value[0], 0)
+    return start_step, check_integer(f"{argument}[1] (end_step)", value[1], start_step), *value[2:]

@@ -1,0 +1,57 @@
+"""What stands in for the env in imagination: model, termination and reward."""
+
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.imagination import Confidence, RolloutStop
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.types import RewardFunction, Transitions
+
+
+class World(NamedTuple):
+    """
+    What stands in for the env in imagination.
+
+    :param model: the fitted dynamics model
+    :param termination: ends imagined episodes
+    :param objective: may relabel what is stored
+    :param reward_fn: known reward, or None for the model's
+    :param confidence: how much what is imagined counts; None: all the same
+    :param stop: where rollouts stop beside terminations; None: nowhere
+    """
+
+    model: DynamicsModel
+    termination: Termination
+    objective: ModelObjective
+    reward_fn: RewardFunction | None
+    confidence: Confidence | None = None
+    stop: RolloutStop | None = None
+
+    def step(self, observations: th.Tensor, context: Context) -> Transitions:
+        """One imagined step of the current policy from each observation ``[B, O]``."""
+        actions, _ = context.policy(observations)
+        next_observations, rewards = self.model.sample(observations, actions, context.generator)
+        if self.reward_fn is not None:
+            rewards = known_rewards(self.reward_fn, observations, actions, next_observations)
+        terminated = self.termination(observations, actions, next_observations).float()
+        version = th.full((observations.shape[0],), context.policy_version, device=observations.device)
+        return Transitions(observations, actions, next_observations, rewards, terminated, version)
+
+
+def known_rewards(
+    reward_fn: RewardFunction, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor
+) -> th.Tensor:
+    """
+    Rewards of a user's function, which may write into its arguments: it gets copies.
+
+    :param reward_fn: see :data:`RewardFunction`
+    :param observations: ``[B, O]``
+    :param actions: ``[B, A]`` in [-1, 1]
+    :param next_observations: ``[B, O]``
+    :return: ``[B, 1]``
+    """
+    return reward_fn(observations.clone(), actions.clone(), next_observations.clone())

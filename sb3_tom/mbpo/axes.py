@@ -1,0 +1,75 @@
+"""
+The parts of the agent that a user chooses, a row each. Construction, files, YAML checks and documentation follow this table.
+"""
+
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.imagination import Confidence, RolloutStop
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.policy_update import PolicyUpdate
+from sb3_tom.contracts.resolve import Axis
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.weighter import Weighter
+
+AXES: dict[str, Axis] = {
+    "weighter": Axis(
+        contract=Weighter,
+        aliases={
+            "uniform": "sb3_tom.weighters.uniform:UniformWeighter",
+            "pmac": "sb3_tom.weighters.pmac:PMACWeighter",
+            "tom": "sb3_tom.weighters.tom.weighter:TOMWeighter",
+        },
+        default="uniform",
+        part="weighter",
+    ),
+    "dynamics": Axis(
+        contract=DynamicsModel,
+        aliases={
+            "ensemble": "sb3_tom.dynamics.ensemble:ProbabilisticEnsemble",
+            "mdn": "sb3_tom.dynamics.mdn:MixtureDensityNetwork",
+            "linear": "sb3_tom.dynamics.linear:LinearDynamics",
+        },
+        default="ensemble",
+        part="dynamics",
+    ),
+    "objective": Axis(
+        contract=ModelObjective,
+        aliases={
+            "likelihood": "sb3_tom.objectives.likelihood:LikelihoodObjective",
+            "survive_bonus": "sb3_tom.objectives.survive:SurviveBonusObjective",
+        },
+        default="likelihood",
+        part="objective",
+    ),
+    "termination_fn": Axis(
+        contract=Termination,
+        aliases={
+            "auto": "sb3_tom.terminations.auto:AutoTermination",
+            "learned": "sb3_tom.terminations.learned:LearnedTermination",
+            "never": "sb3_tom.terminations.user_function:NeverTermination",
+        },
+        default="auto",
+        part="termination",
+        adapter="sb3_tom.terminations.user_function:CallableTermination",
+        any_class_on_load=True,
+    ),
+    "policy_update": Axis(
+        contract=PolicyUpdate,
+        aliases={"sac": "sb3_tom.policy_updates.sac.update:SACPolicyUpdate"},
+        default="sac",
+        part="policy_update",
+    ),
+    "confidence": Axis(contract=Confidence, aliases={}, default=None, part="confidence"),
+    "rollout_stop": Axis(contract=RolloutStop, aliases={}, default=None, part="rollout_stop"),
+}
+"""By the argument of the constructor; its keyword arguments come in the argument ``Axis.kwargs_argument``."""
+
+
+def default_of(cls: type, argument: str) -> str | None:
+    """
+    What holds on an axis where the user gives None.
+
+    :param cls: class of the agent; its attribute ``default_<argument>``, if it has one, comes before the table
+    :param argument: of the constructor
+    """
+    default: str | None = getattr(cls, f"default_{argument}", AXES[argument].default)
+    return default

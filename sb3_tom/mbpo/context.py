@@ -1,0 +1,146 @@
+"""The view of the agent that plugs receive. Plugs speak the env's own units; what the policy sees may be normalised."""
+
+import copy
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.sac.policies import Actor
+from stable_baselines3.sac.sac import SAC
+
+from sb3_tom.contracts.context import Context, ReadableModel
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.types import PolicyFunction
+from sb3_tom.data.units import PolicyUnits, policy_units
+from sb3_tom.policy_updates.sac.sampling import log_prob_of, sample_squashed, sample_state_dependent
+
+
+class PolicyView:
+    """
+    An actor of raw observations.
+
+    :param actor: SB3's SAC actor, or a user's, which draws its noise where it likes
+    :param units: from raw observations to those that it sees
+    :param generator: source of the noise
+    """
+
+    def __init__(self, actor: Actor, units: PolicyUnits, generator: th.Generator) -> None:
+        self._actor, self._units, self._generator = actor, units, generator
+        self._n_actions = int(actor.action_space.shape[0])
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the actor is SB3's own, so that it can be asked for more than a sample."""
+        return type(self._actor) is Actor
+
+    def __call__(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """See :data:`sb3_tom.contracts.types.PolicyFunction`."""
+        return self._draw(observations, self._noise(observations.shape[0]))
+
+    def sample_actions(self, observations: th.Tensor, n_actions: int) -> th.Tensor:
+        """See :data:`sb3_tom.contracts.types.ActionSampler`."""
+        rows_first = self._noise(observations.shape[0], n_actions)
+        actions, _ = self._draw(observations, rows_first.transpose(0, 1))
+        return actions.transpose(0, 1)
+
+    def mean_action(self, observations: th.Tensor) -> th.Tensor:
+        """See :class:`sb3_tom.contracts.context.FrozenPolicy`."""
+        return self._actor(self._units.observations(observations), deterministic=True)
+
+    def log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """See :class:`sb3_tom.contracts.context.FrozenPolicy`."""
+        if not self.is_known:
+            raise ValueError(
+                f"the log-probability of an action of {type(self._actor).__name__} is not known; allowed: SB3's Actor"
+            )
+        return log_prob_of(self._actor, self._units.observations(observations), actions)
+
+    def snapshot(self) -> "PolicyView":
+        """A copy that training does not change; its noise comes from the same generator."""
+        apart = {id(self._actor.optimizer): None, id(self._actor.action_dist): _detached(self._actor.action_dist)}
+        actor: Actor = copy.deepcopy(self._actor, apart)
+        return PolicyView(actor.requires_grad_(False), copy.deepcopy(self._units), self._generator)
+
+    def _noise(self, *rows: int) -> th.Tensor:
+        return th.randn((*rows, self._n_actions), generator=self._generator, device=self._generator.device)
+
+    def _draw(self, observations: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        seen = self._units.observations(observations)
+        if not self.is_known:
+            actions, log_prob = self._actor.action_log_prob(seen)
+            return actions, log_prob.reshape(-1, 1)
+        sample = sample_state_dependent if self._actor.use_sde else sample_squashed
+        return sample(self._actor, seen, noise)
+
+
+def _detached(action_dist: Distribution) -> Distribution:
+    """A copy without what is left of the last pass: tensors of a graph, which nobody can copy."""
+    apart = copy.copy(action_dist)
+    for name, value in vars(apart).items():
+        if isinstance(value, th.Tensor):
+            setattr(apart, name, value.detach().clone())
+        elif isinstance(value, th.distributions.Distribution):
+            setattr(apart, name, None)
+    return apart
+
+
+class _ModelView:
+    """A dynamics model to read: its predictions, without the verbs that change it."""
+
+    def __init__(self, model: DynamicsModel) -> None:
+        self.forward = model.forward
+        self.log_likelihood = model.log_likelihood
+        self.validation_error = model.validation_error
+        self.sample = model.sample
+        self.sample_members = model.sample_members
+        self.targets = model.targets
+        self.target_scales = model.target_scales
+
+
+def make_context(
+    agent: SAC,
+    generator: th.Generator,
+    policy_version: int = 0,
+    model: DynamicsModel | None = None,
+    policy: PolicyFunction | None = None,
+) -> Context:
+    """
+    The view of an agent.
+
+    :param agent: is read, and its policy put into evaluation mode; the view refers to its networks
+    :param generator: source of randomness
+    :param policy_version: of the agent
+    :param model: its dynamics model, if it has one
+    :param policy: another policy than the agent's, of raw observations; only its samples are known then
+    """
+    agent.policy.set_training_mode(False)
+    units = policy_units(agent._vec_normalize_env, agent.device)
+    view = PolicyView(agent.actor, units, generator)
+    known: dict[str, Any] = {"mean_action": view.mean_action, "log_prob": view.log_prob, "snapshot": view.snapshot}
+    readable: ReadableModel | None = None if model is None else _ModelView(model)
+
+    def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        return units.values(th.cat(agent.critic(units.observations(observations), actions), dim=1).t())
+
+    def target_values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        return units.values(th.cat(agent.critic_target(units.observations(observations), actions), dim=1).t())
+
+    return Context(
+        policy=policy or view,
+        values=values,
+        gamma=agent.gamma,
+        policy_version=policy_version,
+        generator=generator,
+        action_sampler=view.sample_actions if policy is None and view.is_known else None,
+        n_envs=1 if agent.replay_buffer is None else agent.replay_buffer.n_envs,
+        target_values=target_values,
+        ent_coef=units.values(_ent_coef(agent)),
+        model=readable,
+        **(known if policy is None else {}),
+    )
+
+
+def _ent_coef(agent: SAC) -> th.Tensor:
+    if agent.log_ent_coef is None:
+        return agent.ent_coef_tensor.detach().reshape(())
+    return agent.log_ent_coef.detach().exp().reshape(())

@@ -1,0 +1,222 @@
+"""
+The agent stops at the first number that is not usable, with one error that names where it came from, the env step and the last
+checkpoint, and goes back to the last sound state.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
+
+from sb3_tom.checks.guards import Backup, DivergenceError, check_magnitudes, check_rows, magnitude
+from sb3_tom.checks.policies import network_sizes
+from sb3_tom.contracts.plug import Plug
+from sb3_tom.data.imagined import ImaginedBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+
+BACKUP_UPDATES = 100
+"""Gradient steps between two copies of the policy: a copy costs a tenth of one step."""
+
+POLICY = "policy"
+
+COUNTERS = ("policy_version", "_new_transitions", "_since_rollouts")
+"""Attributes of the agent that a verb changes."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Guarded(Protocol):
+    """What a guard looks at, and puts back, of the agent whose verb it surrounds."""
+
+    policy: SACPolicy
+    log_ent_coef: th.Tensor | None
+    ent_coef_optimizer: th.optim.Adam | None
+    replay_buffer: WeightedReplayBuffer
+    imagined: ImaginedBuffer
+    guard: "Guard"
+    env: VecEnv | None
+    num_timesteps: int
+    policy_version: int
+    _n_updates: int
+
+    @property
+    def last_checkpoint(self) -> str | None:
+        """File that the run can be resumed from."""
+
+
+def guarded(*parts: str) -> Callable[[F], F]:
+    """
+    A verb of the agent that needs real transitions and leaves ``parts`` as they were should it diverge.
+
+    :param parts: "policy", or attributes of the agent that hold plugs, whose weights are checked afterwards
+    """
+
+    def decorate(verb: F) -> F:
+        @wraps(verb)
+        def call(agent: Guarded, *args: Any, **kwargs: Any) -> Any:
+            if agent.replay_buffer.n_transitions == 0:
+                allowed = "after learn(), load_replay_buffer() or replay_buffer.add()"
+                raise ValueError(
+                    f"{verb.__name__}() is not allowed: the replay buffer holds no transitions; allowed: {allowed}"
+                )
+            with agent.guard.verb(agent, parts):
+                return verb(agent, *args, **kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+class Guard:
+    """Keeps a recent copy of the policy. It checks networks and figures once per verb or collection."""
+
+    def __init__(self) -> None:
+        self._policy_backup: tuple[int, Backup] | None = None
+
+    def forget(self) -> None:
+        """The policy was replaced: its copy is of another one."""
+        self._policy_backup = None
+
+    @contextmanager
+    def verb(self, agent: Guarded, parts: tuple[str, ...]) -> Iterator[None]:
+        """
+        Check ``parts`` after the block; on a divergence put them back and say where and when.
+
+        :param agent: whose verb the block is
+        :param parts: see :func:`guarded`
+        :raises DivergenceError: naming the first bad network, where and when
+        """
+        plugs = {part: plug for part in parts if part != POLICY and (plug := getattr(agent, part)) is not None}
+        backups = [Backup([plug], plug.optimizers().values()) for plug in plugs.values()]
+        backups += [self._back_up_policy(agent)] if POLICY in parts else []
+        weights = agent.replay_buffer.weights.copy() if "weighter" in parts else None
+        counters = {name: getattr(agent, name) for name in COUNTERS}
+        try:
+            yield
+            check_plugs(plugs)
+        except ValueError as error:
+            origin = _divergence_behind(agent, plugs, error)
+            if origin is None:
+                raise
+            for backup in backups:
+                backup.restore()
+            if POLICY in parts and self._policy_backup is not None:
+                agent._n_updates = self._policy_backup[0]
+            if weights is not None:
+                agent.replay_buffer.weights[:] = weights
+            for name, value in counters.items():
+                setattr(agent, name, value)
+            agent.replay_buffer.policy_version = agent.policy_version
+            agent.imagined.clear()  # imagined by what has just diverged; the next model phase fills it anew
+            raise DivergenceError(f"{origin} ({_whereabouts(agent)})") from error
+
+    @contextmanager
+    def collection(self, agent: Guarded) -> Iterator[None]:
+        """
+        A divergence that is noticed in the block may be the policy's: then put it back. Say where and when.
+
+        :param agent: that collects transitions in the block
+        :raises DivergenceError: naming what is not usable, where and when
+        """
+        try:
+            yield
+        except ValueError as error:
+            origin = _divergence_behind(agent, {}, error)
+            if origin is None:
+                raise
+            if origin is not error and self._policy_backup is not None:
+                agent._n_updates = self._policy_backup[0]
+                self._policy_backup[1].restore()
+            raise DivergenceError(f"{origin} ({_whereabouts(agent)})") from error
+
+    def _back_up_policy(self, agent: Guarded) -> Backup:
+        if self._policy_backup is None or agent._n_updates - self._policy_backup[0] >= BACKUP_UPDATES:
+            optimizers = [agent.policy.actor.optimizer, agent.policy.critic.optimizer]
+            optimizers += [] if agent.ent_coef_optimizer is None else [agent.ent_coef_optimizer]
+            tensors = [] if agent.log_ent_coef is None else [agent.log_ent_coef]
+            self._policy_backup = (agent._n_updates, Backup([agent.policy], optimizers, tensors))
+        return self._policy_backup[1]
+
+
+def check_plugs(plugs: Mapping[str, Plug]) -> None:
+    """
+    One host read; what belongs to the policy is checked where its losses are read.
+
+    :param plugs: by the agent's attribute
+    :raises DivergenceError: naming the first network that is not usable
+    """
+    sizes: dict[str, th.Tensor] = {}
+    for part, plug in plugs.items():
+        sizes |= _sizes_of(plug, part)
+    if sizes:
+        check_magnitudes(dict(zip(sizes, th.stack([*sizes.values()]).tolist(), strict=True)))
+
+
+def check_transitions(
+    actions: np.ndarray, rewards: np.ndarray, observations: Any, dones: np.ndarray, infos: list[dict[str, Any]]
+) -> None:
+    """
+    Refuse unusable rows before the buffer holds them; actions first, since an env answers NaN with NaN.
+
+    :param actions: of the actor ``[n_envs, A]``
+    :param rewards: ``[n_envs]``
+    :param observations: ``[n_envs, O]``
+    :param dones: ``[n_envs]``, whether an episode has ended
+    :param infos: of each env, with the terminal observations
+    :raises DivergenceError: naming what is not usable, and the env
+    """
+    check_rows("the actor's action", actions)
+    check_rows("the reward", rewards)
+    check_rows("the observation", observations)
+    for index in np.flatnonzero(dones):
+        terminal = infos[index].get("terminal_observation")
+        if terminal is not None:
+            check_rows("the terminal observation", np.asarray(terminal)[None], first_env=int(index))
+
+
+def _divergence_behind(agent: Guarded, plugs: Mapping[str, Plug], error: ValueError) -> DivergenceError | None:
+    """
+    The divergence behind an error: that of a network with bad weights if there is one, since it says more than what came
+    of it (such as torch's ValueError about a Normal of NaN); else ``error`` itself, or None if it is about something else.
+    """
+    try:
+        check_plugs(plugs)
+        if not isinstance(error, DivergenceError):
+            sizes = network_sizes(agent.policy, agent.log_ent_coef)
+            check_magnitudes({name: float(size) for name, size in sizes.items()})
+    except DivergenceError as network:
+        return network
+    return error if isinstance(error, DivergenceError) else None
+
+
+def _sizes_of(plug: nn.Module, part: str) -> dict[str, th.Tensor]:
+    """Norms of the parameters of a plug, by the names of its networks."""
+    sizes = {}
+    own = [*plug.parameters(recurse=False)]
+    networks = {name: [*child.parameters()] for name, child in plug.named_children()}
+    for name, parameters in {"": own, **networks}.items():
+        if parameters:
+            title = type(plug).__name__ + (f".{name}" if name else "")
+            sizes[f"the norm of the weights of {title} (the agent's {part})"] = magnitude(parameters)
+    return sizes
+
+
+def _whereabouts(agent: Guarded) -> str:
+    checkpoint = f"last checkpoint: {agent.last_checkpoint}" if agent.last_checkpoint else "no checkpoint was written"
+    env_step = agent.num_timesteps
+    return f"env {_env_name(agent.env)}, env step {env_step}, {checkpoint}; the agent is left in a sound earlier state"
+
+
+def _env_name(env: VecEnv | None) -> str:
+    """Asks no worker process: one that has failed may not answer."""
+    envs = None if env is None else env.unwrapped
+    if isinstance(envs, DummyVecEnv):
+        spec = envs.envs[0].spec
+        return type(envs.envs[0].unwrapped).__name__ if spec is None else spec.id
+    return type(envs).__name__

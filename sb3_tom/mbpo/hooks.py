@@ -1,0 +1,298 @@
+"""The methods that SB3 calls, each a line or two for the part of the agent that it is about."""
+
+import io
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.sac.sac import SAC
+
+from sb3_tom import old_names
+from sb3_tom.checkpoint.checkpointer import Checkpointer, resumed
+from sb3_tom.checks.guards import check_rows
+from sb3_tom.checks.validation import check_integer
+from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.data.adoption import adopted
+from sb3_tom.data.imagined import ImaginedBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.data.units import check_vec_normalize, keep_raw_terminals
+from sb3_tom.mbpo.arguments import check_arguments
+from sb3_tom.mbpo.guard import Guard, check_transitions
+from sb3_tom.mbpo.health import Health
+from sb3_tom.mbpo.loading import explained_load_errors, refuse_other_files
+from sb3_tom.mbpo.plugs import Plugs, Specs, arguments_of, merged, requested_in, unbuilt
+from sb3_tom.mbpo.remaining_time import RemainingTime
+from sb3_tom.mbpo.sac_arguments import check_optimizers, explained_setup_errors
+from sb3_tom.mbpo.update_counter import UpdateCounter, optimizer_steps
+from sb3_tom.mbpo.warm_start import warm_start
+from sb3_tom.terminations.reading import current_rule
+
+SelfHooks = TypeVar("SelfHooks", bound="SACHooks")
+
+PARTS = ("plugs", "guard", "checkpointer", "health", "remaining_time", "imagined", "generator")
+"""Attributes that no zip holds: they are made anew, or are a run's, which checkpoints hold."""
+
+
+class SACHooks(SAC):
+    """
+    What SB3 asks of an algorithm, delegated: to the plugs, the guard, the counter of updates, the checkpointer.
+
+    :ivar plugs: made of ``_plug_specs``, which is saved in the zip; their state is saved beside SAC's own networks
+    """
+
+    replay_buffer: WeightedReplayBuffer
+    imagined: ImaginedBuffer
+    generator: th.Generator
+    checkpointer: Checkpointer
+    update_counter: UpdateCounter
+    termination: Termination
+    policy_update: PolicyUpdate
+    termination_rule: dict[str, Any] | None = None
+    reward_fn: Any
+    policy_version: int
+    _plug_specs: Specs
+    _new_transitions: int
+    _since_rollouts: int
+
+    @property
+    def last_checkpoint(self) -> str | None:
+        """File that the run can be resumed from, None if there is none; for messages only."""
+        return self.checkpointer.last
+
+    def save_checkpoint(self, path: str | os.PathLike[str], durable: bool = True) -> None:
+        """
+        Save the complete state of the run to one file, atomically. Before or after ``learn``; within it use
+        :class:`sb3_tom.checkpoint.ResumeCallback`, which waits for a moment at which nothing is half done.
+
+        :param path: the file; its folder is created
+        :param durable: wait until it is on the disk; without it a machine that stops may lose this file, but not an older one
+        :raises ValueError: in the middle of a step, or if the agent has no env or an attribute that no file can hold
+        """
+        self.checkpointer.save(self, path, durable)
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """
+        Take over the run that a checkpoint holds. The agent must have been constructed as the run's was. If the run was saved
+        within ``learn``, the next ``learn`` repeats that call: give it the same arguments, and it ends where the first would
+        have.
+
+        :param path: the file, or the folder of a :class:`ResumeCallback`, of which the newest usable file is taken
+        :raises ValueError: naming the file and what is wrong with it, or the arguments that differ
+        """
+        self.checkpointer.load(self, path)
+
+    @classmethod
+    def from_sac(
+        cls: type[SelfHooks], sac: SAC | str | pathlib.Path | io.BufferedIOBase, env: GymEnv | str, **arguments: Any
+    ) -> SelfHooks:
+        """
+        Start from a trained SAC agent: its networks, optimisers and temperature, ``ent_coef`` and its arguments of
+        :data:`sb3_tom.mbpo.warm_start.KEPT`, and, if the agent itself is given, the transitions that it holds: then
+        ``learning_starts`` is 0, the policy acts and trains from the first step. Otherwise the first ``learning_starts`` steps
+        are random, as in a new agent; a saved buffer comes in by :meth:`load_replay_buffer`.
+
+        :param sac: SAC agent, or its zip file (loading one executes code that is in it, as SB3's ``SAC.load`` does)
+        :param env: env of the new agent, of the same spaces and, for the transitions, as many envs
+        :param arguments: of the constructor, in place of the SAC agent's
+        :raises ValueError: naming what does not fit
+        """
+        return warm_start(cls, sac, env, **arguments)
+
+    @classmethod
+    def resume(cls: type[SelfHooks], path: str | os.PathLike[str], env: GymEnv | str, **arguments: Any) -> SelfHooks:
+        """
+        Make the agent of a checkpoint and take over its run; see :meth:`load_checkpoint`.
+
+        :param path: the file, or the folder of a :class:`ResumeCallback`
+        :param env: the env, made as the run's was
+        :param arguments: those of the constructor that are not plain values (functions, classes, instances, import paths), as
+            they were; and any that shall be others from now on
+        :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
+        """
+        return resumed(cls, path, env, arguments)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """SB3's, and the generator of everything that is imagined, drawn or fitted."""
+        super().set_random_seed(seed)
+        self.generator = th.Generator(device=self.device)
+        self.generator.manual_seed(int(th.randint(2**62, (1,))) if seed is None else seed)
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Sizes of an observation and of an action."""
+        return self.observation_space.shape[0], self.action_space.shape[0]  # type: ignore[index]
+
+    def _setup_model(self) -> None:
+        old_names.upgrade_attributes(vars(self))
+        specs = merged(self._plug_specs, self.__dict__.pop("_requested_plugs", {}), type(self))
+        self.plugs, self._plug_specs = Plugs(specs), unbuilt(specs)
+        self.plugs.fill_defaults(self)
+        check_arguments(self)
+        keep_raw_terminals(self.env)
+        if self.replay_buffer_class is None:
+            self.replay_buffer_class = WeightedReplayBuffer
+        with explained_setup_errors(self.policy_kwargs, self.replay_buffer_kwargs):
+            super()._setup_model()
+        check_optimizers(self)
+        self.guard, self.health, self.remaining_time = Guard(), Health(), RemainingTime()
+        self.replay_buffer.policy_version = self.policy_version
+        vars(self).update(self.plugs.by_part)
+        self.plugs.check(self.replay_buffer, self.gamma, self.reward_fn, PolicyParts.of(self))
+        self.termination_rule = self.plugs.build(*self._sizes, self.device, self.env, self.termination_rule)
+        self.imagined = ImaginedBuffer(0, *self._sizes, self.device, self.plugs.by_part["confidence"] is not None)
+
+    def plug_arguments(self) -> dict[str, Any]:
+        """The constructor's arguments that choose plugs, as they were given."""
+        return arguments_of(self._plug_specs)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """As SB3's. The termination rule is read anew: thresholds are the env's own, and older rows say nothing about them."""
+        env = self._wrap_env(env, self.verbose)
+        check_vec_normalize(env)  # before it takes the old one's place
+        super().set_env(env, force_reset)
+        keep_raw_terminals(self.env)
+        rule = current_rule(self.env, self.termination_rule) if self.termination.wants_rule else None
+        if rule != self.termination_rule:
+            self.termination_rule = rule
+            self.termination.set_rule(rule)
+            self.replay_buffer.begin_rule()
+
+    def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
+        """As SB3's. Plugs that have nothing to restore may be missing: older files do not name those that came later."""
+        if isinstance(load_path_or_dict, Mapping):
+            load_path_or_dict = {**{name: {} for name in self.plugs.without_state()}, **load_path_or_dict}
+        super().set_parameters(load_path_or_dict, *args, **kwargs)
+        self.guard.forget()
+        self.policy_update.forget()
+
+    def learn(
+        self: SelfHooks,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "MBPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfHooks:
+        """
+        As SB3's; ``total_timesteps`` may be a float such as ``3e5``. The first call after :meth:`load_checkpoint` repeats the
+        one that was interrupted.
+        """
+        asked = check_integer("total_timesteps", total_timesteps, 0)
+        running = self.checkpointer.learning(self, asked, reset_num_timesteps)
+        with self.remaining_time.running(), running as (steps, reset):
+            return super().learn(steps, callback, log_interval, tb_log_name, reset, progress_bar)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        with self.guard.collection(self):
+            result = super()._setup_learn(*args, **kwargs)
+            check_rows("the first observation", self._last_obs)  # type: ignore[arg-type]
+        if self.num_timesteps == 0:
+            self.remaining_time.restart()
+        return result
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """As SB3's. Before it nothing is half done: the moment to restore a run, or to save it."""
+        with self.guard.collection(self):
+            self.checkpointer.before_collection(self, callback)
+            result = super().collect_rollouts(env, callback, *args, **kwargs)
+            self.checkpointer.after_collection(callback, result.continue_training)
+        self.update_counter.collected = result.episode_timesteps
+        return result
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        check_transitions(buffer_action, reward, new_obs, dones, infos)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def _on_step(self) -> None:
+        self._new_transitions += self.n_envs
+        self._since_rollouts += self.n_envs
+
+    def _updates_made(self) -> int:
+        """Steps of the critics' optimiser by its own count; SGD keeps none."""
+        return optimizer_steps(self.critic.optimizer) or self._n_updates
+
+    def dump_logs(self) -> None:
+        """SB3's log, with the ratio that was really reached and the time that is left."""
+        reached = self.update_counter.reached(self._updates_made())
+        if reached is not None:
+            self.logger.record("train/update_to_data_ratio", reached)
+            eta = self.remaining_time(self.num_timesteps, self._total_timesteps)
+            self.logger.record("time/eta", eta, exclude="tensorboard")
+        super().dump_logs()
+
+    @classmethod
+    def load(
+        cls: type[SelfHooks],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | str | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> SelfHooks:
+        """
+        As SB3's ``load``; the env may be an id, as in the constructor. Plugs come from the file; ``weighter``, ``dynamics``,
+        ... must name the saved class, ``..._kwargs`` may change its arguments.
+
+        :param path: zip file
+        :param env: env to go on with, or its id; None loads an agent that predicts
+        :param args: as in SB3's ``load``
+        :param kwargs: attributes to change
+        :raises ValueError: if a plug of another class is asked for, naming both
+        """
+        refuse_other_files(path, cls)
+        requested = requested_in(kwargs, cls)
+        made = None if env is None else maybe_make_env(env, kwargs.get("verbose", 0))
+        with explained_load_errors(requested, cls):
+            return super().load(path, made, *args, **kwargs, _requested_plugs=requested)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        As SB3's; a plain SB3 buffer, for example of a SAC run, is converted.
+
+        :param path: pickle file
+        :param truncate_last_traj: without effect here (HER only)
+        :raises ValueError: if its spaces or its number of envs are not the agent's
+        """
+        kept = self.replay_buffer
+        super().load_replay_buffer(path, truncate_last_traj)
+        try:
+            self.adopt_replay_buffer()
+        except ValueError:
+            self.replay_buffer = kept
+            raise
+
+    def adopt_replay_buffer(self) -> None:
+        """
+        Make what lies in ``replay_buffer`` the agent's own. Versions count on from the newest row, so that no row is newer
+        than the current policy.
+
+        :raises ValueError: see :func:`sb3_tom.data.adoption.adopted`
+        """
+        buffer = adopted(self.replay_buffer, self.observation_space, self.action_space, self.n_envs, self.device)
+        newest = int(buffer.policy_versions.max(initial=0))
+        self.policy_version = buffer.policy_version = max(self.policy_version, newest, buffer.policy_version)
+        self.replay_buffer, self.buffer_size = buffer, buffer.capacity
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), *PARTS, *self.plugs.by_part]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        return [*state_dicts, *self.plugs.state_names()], variables

@@ -1,0 +1,50 @@
+"""Errors of ``load`` that say which call is meant."""
+
+import io
+import pathlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sb3_tom.checkpoint.archive import is_archive
+from sb3_tom.mbpo.warm_start import refuse_sac_zip
+
+
+def refuse_other_files(path: str | pathlib.Path | io.BufferedIOBase, cls: type) -> None:
+    """
+    Raise if a file is not one that ``save`` has written.
+
+    :param path: what ``load`` was called with
+    :param cls: class of the agent
+    :raises ValueError: naming the call that takes the file
+    """
+    if isinstance(path, str | pathlib.Path) and is_archive(path):
+        raise ValueError(
+            f"path={str(path)!r} is not allowed: the file is a checkpoint of a run; allowed: {cls.__name__}.resume(path, env)"
+        )
+    refuse_sac_zip(path)
+
+
+@contextmanager
+def explained_load_errors(requested: Mapping[str, Any], cls: type) -> Iterator[None]:
+    """
+    Name the argument that made networks which do not fit the file's.
+
+    :param requested: arguments of plugs that ``load`` was given
+    :param cls: class of the agent
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        given = {name: value for name, value in requested.items() if name.endswith("_kwargs")}
+        if "state_dict" not in str(error) or not (given or "termination_fn" in requested):
+            raise
+        if given:
+            raise ValueError(
+                f"{given!r} is not allowed: the networks of the file are others; allowed: arguments that leave their sizes"
+            ) from error
+        raise ValueError(
+            f"termination_fn={requested['termination_fn']!r} is not allowed: the file's is of another kind; "
+            f"allowed: one of the same kind, or {cls.__name__}.from_sac(agent, env, termination_fn=...)"
+        ) from error

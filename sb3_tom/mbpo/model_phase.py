@@ -1,0 +1,107 @@
+"""The steps of a model phase: weights, fit, rollouts. Each leaves its results where it is told to, and returns figures."""
+
+import time
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.plug import figures_of, only_reads
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.contracts.weighter import Weighter
+from sb3_tom.data.diagnostics import weight_figures
+from sb3_tom.data.imagined import ImaginedBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.data.weights import WeightedDraw
+from sb3_tom.imagination.rollouts import branched_rollouts
+from sb3_tom.imagination.world import World
+from sb3_tom.weighters.weighing import weigh
+
+Figures = dict[str, float]
+
+
+class Rollouts(NamedTuple):
+    """
+    What is to be imagined.
+
+    :param length: steps of each rollout
+    :param number: rollouts
+    :param kept: calls whose rows the ring keeps
+    :param capacity: upper bound of rows kept
+    """
+
+    length: int
+    number: int
+    kept: int
+    capacity: int
+
+
+def weigh_rows(weighter: Weighter, buffer: WeightedReplayBuffer, recent: Transitions | None, context: Context) -> Figures:
+    """
+    Weigh the real transitions; the weights stay in the buffer.
+
+    :param weighter: is fitted
+    :param buffer: of N rows
+    :param recent: footprint of the policy, None for the newest rows
+    :param context: view of the agent
+    """
+    started = time.monotonic()
+    weights, figures = weigh(weighter, buffer, recent, context)
+    buffer.set_row_weights(weights)
+    newest = buffer.newest_rows(weighter.recent_size)
+    return {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started}
+
+
+def fit_world(
+    world: World, buffer: WeightedReplayBuffer, n_new: int, weights: th.Tensor, weighting: str, context: Context
+) -> Figures:
+    """
+    Fit the dynamics model to weighted real transitions, and a learned termination.
+
+    :param world: its model and its termination are fitted
+    :param buffer: of N rows
+    :param n_new: newest rows, which the termination has not seen
+    :param weights: ``[N]``, usable
+    :param weighting: "sample" or "loss"
+    :param context: view of the agent
+    """
+    started, data = time.monotonic(), buffer.transitions()
+    n_new = min(n_new, buffer.n_of_rule)
+    if n_new:
+        world.termination.observe(data.rows(buffer.newest_rows(n_new)))
+    with only_reads(world.model, data):
+        fit = world.model.fit(data, weights, world.objective, context, weighting)
+    ending = world.termination.fit(buffer.transitions_of_rule(), context)
+    figures = figures_of(world.model, fit)
+    figures |= {f"termination_{name}": value for name, value in figures_of(world.termination, ending).items()}
+    figures["seconds"] = time.monotonic() - started
+    return figures
+
+
+def imagine_rollouts(
+    world: World,
+    buffer: WeightedReplayBuffer,
+    weights: th.Tensor,
+    imagined: ImaginedBuffer,
+    rollouts: Rollouts,
+    context: Context,
+) -> Figures:
+    """
+    Branched rollouts from real states into the ring of imagined transitions.
+
+    :param world: to imagine in
+    :param buffer: of N rows
+    :param weights: ``[N]``, by which starts are drawn
+    :param imagined: where to
+    :param rollouts: how many, and how long
+    :param context: view of the agent
+    """
+    started, length = time.monotonic(), rollouts.length
+    imagined.resize(min(rollouts.kept * rollouts.number * length, rollouts.capacity))
+    draw = WeightedDraw(weights)
+    # No more rollouts than the ring holds whole: it would forget the first steps of them all
+    number = max(1, min(rollouts.number, imagined.capacity // length))
+    starts = buffer.transitions().observations[draw((number,), context.generator)]
+    figures = branched_rollouts(world, starts, length, context, imagined)
+    imagined.is_due = False
+    return figures | {"scheduled_length": float(length), "seconds": time.monotonic() - started}

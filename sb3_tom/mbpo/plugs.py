@@ -1,0 +1,195 @@
+"""The plugs of an agent: made of what the user asked for, checked, built, saved and restored."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import torch as th
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.plug import Plug
+from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
+from sb3_tom.contracts.resolve import Axis, mark_used, resolve_plug
+from sb3_tom.contracts.termination import Termination
+from sb3_tom.contracts.types import RewardFunction
+from sb3_tom.contracts.weighter import Weighter
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.mbpo.axes import AXES, default_of
+from sb3_tom.terminations.reading import current_rule
+from sb3_tom.weighters.weighing import check_room, check_weighter
+
+Spec = tuple[Any, Mapping[str, Any] | None]
+"""What a user wrote for an axis, and its keyword arguments."""
+
+Specs = dict[str, Spec]
+"""By the argument of the constructor. Files hold them; plugs are made of them."""
+
+
+def specs_of(arguments: Mapping[str, Any], cls: type) -> Specs:
+    """
+    What the user asked for on each axis.
+
+    :param arguments: of the constructor, by name
+    :param cls: class of the agent, for its defaults
+    """
+    specs: Specs = {}
+    for argument, axis in AXES.items():
+        value = arguments.get(argument)
+        specs[argument] = (default_of(cls, argument) if value is None else value, arguments.get(axis.kwargs_argument))
+    return specs
+
+
+def requested_in(kwargs: dict[str, Any], cls: type) -> dict[str, Any]:
+    """
+    Take the arguments of plugs out of those of ``load``.
+
+    :param kwargs: lose them
+    :param cls: class of the agent; one with a default of its own means it, as its name says
+    """
+    names = [name for argument, axis in AXES.items() for name in (argument, axis.kwargs_argument)]
+    requested = {name: kwargs.pop(name) for name in names if name in kwargs}
+    own = {argument: default_of(cls, argument) for argument, axis in AXES.items()}
+    return {name: value for name, value in own.items() if value != AXES[name].default} | requested
+
+
+def merged(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
+    """
+    What a file holds, with what ``load`` was asked for. The name of a class alone changes nothing.
+
+    :param saved: of the file; an older one knows fewer axes
+    :param requested: from :func:`requested_in`
+    :param cls: class of the agent, for its defaults
+    :raises ValueError: if a plug of another class than the file's is asked for, naming both
+    """
+    specs = specs_of({}, cls) | saved
+    for argument, axis in AXES.items():
+        if argument not in requested and axis.kwargs_argument not in requested:
+            continue
+        saved_value, saved_kwargs = specs[argument]
+        value = requested.get(argument, saved_value)
+        kwargs = requested.get(axis.kwargs_argument, saved_kwargs if argument not in requested else None)
+        if not axis.any_class_on_load:
+            _check_same_class(argument, axis, specs[argument], (value, kwargs))
+        if isinstance(value, Plug) or axis.any_class_on_load or axis.kwargs_argument in requested:
+            specs[argument] = (value, kwargs)
+    return specs
+
+
+def _check_same_class(argument: str, axis: Axis, saved: Spec, wanted: Spec) -> None:
+    types = [None if value is None else type(resolve_plug(argument, axis, value, kwargs)) for value, kwargs in (saved, wanted)]
+    if types[0] is not types[1]:
+        before, now = ("None" if kind is None else kind.__name__ for kind in types)
+        raise ValueError(
+            f"{argument}={now} is not allowed: the file was saved with {argument}={before}; "
+            f"allowed: the same class, or MBPO.load without a {argument}, which takes any"
+        )
+
+
+class Plugs:
+    """
+    One plug for each axis; an optional axis may have none.
+
+    :param specs: what the user asked for
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, specs: Specs) -> None:
+        self.by_part: dict[str, Plug | None] = {}
+        for argument, axis in AXES.items():
+            value, kwargs = specs[argument]
+            none = value is None and axis.default is None
+            self.by_part[axis.part] = None if none else resolve_plug(argument, axis, value, kwargs)
+
+    @property
+    def made(self) -> dict[str, Plug]:
+        """The plugs that there are, by the agent's attribute."""
+        return {part: plug for part, plug in self.by_part.items() if plug is not None}
+
+    def check(self, buffer: WeightedReplayBuffer, gamma: float, reward_fn: RewardFunction | None, parts: PolicyParts) -> None:
+        """
+        Refuse plugs that do not go together, or not with the agent.
+
+        :param buffer: the agent's
+        :param gamma: its discount factor
+        :param reward_fn: its known reward, or None
+        :param parts: of its policy
+        :raises ValueError: naming what does not fit
+        """
+        weighter, dynamics = cast(Weighter, self.by_part["weighter"]), cast(DynamicsModel, self.by_part["dynamics"])
+        objective, update = cast(ModelObjective, self.by_part["objective"]), cast(PolicyUpdate, self.by_part["policy_update"])
+        dynamics.check_objective(objective)
+        check_weighter(weighter)
+        check_room(weighter, buffer)
+        weighter.check_gamma(gamma)
+        objective.check_reward_fn(reward_fn)
+        update.check(parts, self.by_part["confidence"] is not None)
+
+    def build(
+        self, observation_dim: int, action_dim: int, device: th.device, env: VecEnv | None, saved_rule: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """
+        Build all plugs. Those that came as instances belong to the agent from then on.
+
+        :param observation_dim: size O of an observation
+        :param action_dim: size A of an action
+        :param device: of the agent
+        :param env: the training environments, None if the agent was loaded without
+        :param saved_rule: termination rule to go on with then
+        :return: the termination rule that is in use, None if the termination wants none, or none is known
+        :raises ValueError: if the termination cannot be used
+        """
+        for plug in self.made.values():
+            plug.build(observation_dim, action_dim)
+            plug.to(device)
+        termination = cast(Termination, self.by_part["termination"])
+        rule = current_rule(env, saved_rule) if termination.wants_rule else None
+        if termination.wants_rule:
+            termination.set_rule(rule)
+        termination.check(*(th.zeros(2, size, device=device) for size in (observation_dim, action_dim)))
+        for plug in self.made.values():
+            mark_used(plug)
+        return rule
+
+    def fill_defaults(self, agent: object) -> None:
+        """
+        Set arguments that the user has left to the policy update.
+
+        :param agent: its attributes that are None change
+        """
+        for name, value in cast(PolicyUpdate, self.by_part["policy_update"]).defaults.items():
+            if getattr(agent, name) is None:
+                setattr(agent, name, value)
+
+    def state_names(self) -> Iterator[str]:
+        """What SB3 saves of them: each plug and its optimisers, by dotted attribute name of the agent."""
+        for part, plug in self.made.items():
+            yield part
+            for optimizer in plug.optimizers():
+                yield f"{part}.{optimizer}"
+
+    def without_state(self) -> list[str]:
+        """Plugs that a file may lack, since they have nothing to restore."""
+        return [part for part, plug in self.made.items() if not plug.state_dict()]
+
+
+def unbuilt(specs: Specs) -> Specs:
+    """
+    A plug that came as an instance is used as it is; its copy goes into files, and makes a new plug if need be.
+
+    :param specs: before anything is built
+    """
+    return {
+        name: (copy.deepcopy(value) if isinstance(value, Plug) else value, kwargs) for name, (value, kwargs) in specs.items()
+    }
+
+
+def arguments_of(specs: Specs) -> dict[str, Any]:
+    """
+    The constructor's arguments that these are.
+
+    :param specs: by argument
+    """
+    values = {argument: value for argument, (value, _) in specs.items()}
+    return values | {AXES[argument].kwargs_argument: kwargs for argument, (_, kwargs) in specs.items()}

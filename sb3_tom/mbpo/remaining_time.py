@@ -1,0 +1,64 @@
+"""How long a run will still take."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+
+class RemainingTime:
+    """
+    Time that is left, from the pace since training began: the random warm-up says nothing about it. What passes between two
+    calls of ``learn``, or between saving and loading, does not count.
+    """
+
+    def __init__(self) -> None:
+        self._passed = 0.0  # seconds of earlier calls
+        self._began: float | None = None
+        self._first: tuple[float, int] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While ``learn`` runs."""
+        self._began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._passed, self._began = self._seconds(), None
+
+    def _seconds(self) -> float:
+        return self._passed + (0.0 if self._began is None else time.monotonic() - self._began)
+
+    def restart(self) -> None:
+        """Env steps are counted from 0 again."""
+        self._first = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: how long ago the pace was first taken, and where."""
+        return {"first": None if self._first is None else (self._seconds() - self._first[0], self._first[1])}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on as if the time between saving and loading had not passed.
+
+        :param state: from :meth:`state_dict`
+        """
+        first = state["first"]
+        self._first = None if first is None else (self._seconds() - first[0], first[1])
+
+    def __call__(self, done: int, total: float) -> str:
+        """
+        Remaining time at the pace of this training.
+
+        :param done: env steps so far
+        :param total: env steps in the end
+        :return: hours:minutes:seconds, or "?" before there is a pace
+        """
+        seconds = self._seconds()
+        if self._first is None or done <= self._first[1]:
+            self._first = (seconds, done)
+            return "?"
+        start, first_done = self._first
+        left = (total - done) * (seconds - start) / (done - first_done)
+        return str(timedelta(seconds=round(max(left, 0.0))))

@@ -1,0 +1,77 @@
+"""The update-to-data ratio: gradient steps of the policy that are due for real transitions, and those that were made."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch as th
+
+
+def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
+    """
+    Steps that an Adam has really made, read from its state.
+
+    :param optimizer: any optimiser that counts ``step`` per parameter
+    """
+    for state in optimizer.state.values():
+        return int(state.get("step", 0))
+    return 0
+
+
+@dataclass
+class UpdateCounter:
+    """
+    Counts per real *transition*, whatever the number of envs and the length of a collection. The ratio that is logged is
+    counted, not read from the configuration.
+
+    :param collected: transitions of the last collection
+    :param trained_transitions: since training began
+    :param earlier_updates: of the critics before that: those of a SAC agent, or offline ones
+    :param owed_updates: fraction of a gradient step that is carried on
+    """
+
+    collected: int = 0
+    trained_transitions: int = 0
+    earlier_updates: int = 0
+    owed_updates: float = 0.0
+
+    def take_due(self, asked: int, fixed: bool, ratio: float, made: int) -> int:
+        """
+        How many gradient steps to make now.
+
+        :param asked: what SB3 asks ``train`` for
+        :param fixed: whether that is a number of the user's; else it is the number of transitions just collected
+        :param ratio: gradient steps per transition, if it is not fixed; fractions are carried on
+        :param made: gradient steps of the critics so far
+        """
+        if self.trained_transitions == 0:
+            self.earlier_updates = made
+        if fixed:
+            self.trained_transitions += self.collected
+            return asked
+        self.trained_transitions += asked
+        self.owed_updates += ratio * asked
+        due = int(self.owed_updates + 1e-9)
+        self.owed_updates -= due
+        return due
+
+    def reached(self, made: int) -> float | None:
+        """
+        The ratio that was really reached.
+
+        :param made: gradient steps of the critics so far
+        :return: None before training began
+        """
+        return (made - self.earlier_updates) / self.trained_transitions if self.trained_transitions else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on counting.
+
+        :param state: from :meth:`state_dict`
+        """
+        for name, value in state.items():
+            setattr(self, name, value)

@@ -1,0 +1,56 @@
+"""The whole gradient step of SAC as one CUDA graph."""
+
+from functools import partial
+
+import torch as th
+
+from sb3_tom.compute.cuda_graphs import RecordedStep, Recorder
+from sb3_tom.contracts.types import Batch
+from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate
+from sb3_tom.policy_updates.sac.sac_update import Losses
+
+
+class GraphedUpdate:
+    """
+    A :class:`PlainSACUpdate` that is recorded, once with a step of the targets and once without.
+
+    :param update: what to record
+    :param record: how, see :class:`~sb3_tom.compute.cuda_graphs.RecordedStep`
+    """
+
+    def __init__(self, update: PlainSACUpdate, record: Recorder | None = None) -> None:
+        self.update = update
+        self._steps = {
+            update_target: RecordedStep(partial(_step, update, update_target), "SAC update", record)
+            for update_target in (False, True)
+        }
+
+    def __call__(self, batch: Batch, noise: th.Tensor, update_target: bool) -> Losses:
+        """See :meth:`SACUpdate.__call__`."""
+        fields = (field for field in batch if field is not None)
+        return Losses(*self._steps[update_target](noise, *fields))
+
+
+def _step(update: PlainSACUpdate, update_target: bool, *inputs: th.Tensor) -> Losses:
+    noise, *fields = inputs
+    return update(Batch(*fields), noise, update_target)
+
+
+def graphed(
+    update: PlainSACUpdate, known: GraphedUpdate | None, record: Recorder | None = None
+) -> PlainSACUpdate | GraphedUpdate:
+    """
+    The recorded form of an update, kept as long as it would be the same step on the same tensors. Loading a file, moving the
+    policy or changing an option leads to a new recording.
+
+    :param update: made anew for this call
+    :param known: what this function returned for the call before
+    :param record: see :class:`GraphedUpdate`
+    :return: to be called instead; the update itself while its optimisers have not stepped yet, or do more than plain Adam
+    """
+    if not update.is_recordable:
+        return update
+    if isinstance(known, GraphedUpdate) and known.update.signature() == update.signature():
+        known.update.refresh_learning_rates()
+        return known
+    return GraphedUpdate(update, record)

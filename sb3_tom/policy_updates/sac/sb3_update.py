@@ -1,0 +1,59 @@
+"""
+SB3's own ``SAC.train`` on minibatches, for policies that the other updates do not cover: gSDE, batch normalisation, shared
+features.
+"""
+
+import torch as th
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.utils import get_parameters_by_name
+from stable_baselines3.sac.sac import SAC
+
+from sb3_tom.contracts.policy_update import Batches, PolicyParts
+
+FIGURES = ("ent_coef", "ent_coef_loss", "critic_loss", "actor_loss")
+
+
+class _AsReplayBuffer:
+    """Minibatches under SB3's name and type."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def sample(self, batch_size: int, env: object = None) -> ReplayBufferSamples:
+        batch = next(iter(self._batches(1, batch_size)))
+        return ReplayBufferSamples(
+            batch.observations, batch.actions, batch.next_observations, dones=batch.terminated, rewards=batch.rewards
+        )
+
+
+def sb3_update(parts: PolicyParts, batches: Batches, gradient_steps: int, batch_size: int) -> dict[str, th.Tensor]:
+    """
+    SB3's gradient steps. Its method needs a SAC: a stand-in that holds the parts, and nothing that would be lost with it.
+
+    :param parts: they change
+    :param batches: source of minibatches, drawn one by one
+    :param gradient_steps: how many
+    :param batch_size: rows of a minibatch
+    :return: SAC's own figures, 0 for those that it does not have
+    """
+    policy = parts.policy
+    stand_in = object.__new__(SAC)
+    vars(stand_in).update(
+        **parts._asdict(),
+        actor=policy.actor,
+        critic=policy.critic,
+        critic_target=policy.critic_target,
+        ent_coef_tensor=parts.ent_coef,
+        use_sde=policy.actor.use_sde,
+        batch_norm_stats=get_parameters_by_name(policy.critic, ["running_"]),
+        batch_norm_stats_target=get_parameters_by_name(policy.critic_target, ["running_"]),
+        replay_buffer=_AsReplayBuffer(batches),
+        _vec_normalize_env=None,
+        _update_learning_rate=lambda optimizers: None,
+        _logger=Logger(None, []),
+        _n_updates=0,
+    )
+    SAC.train(stand_in, gradient_steps, batch_size)
+    logged = stand_in.logger.name_to_value
+    return {name: th.as_tensor(logged.get(f"train/{name}", 0.0), device=policy.device) for name in FIGURES}

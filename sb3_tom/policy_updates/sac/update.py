@@ -1,0 +1,123 @@
+"""SAC's gradient steps (Haarnoja et al. 2018, arXiv:1812.05905), on the fastest path that does the same as SB3's."""
+
+import torch as th
+
+from sb3_tom.checks.guards import check_magnitudes
+from sb3_tom.checks.policies import network_sizes
+from sb3_tom.compute.cuda_graphs import records
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
+from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
+from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
+from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, fuse, is_supported
+from sb3_tom.policy_updates.sac.sb3_update import sb3_update
+
+LOSSES_KEPT = 1_000
+"""Steps whose losses are added up at once: a call may make millions, and to add at each step would cost a kernel per loss."""
+
+
+class SACPolicyUpdate(PolicyUpdate):
+    """MBPO's policy update: SAC on mixed minibatches (arXiv:1906.08253), twenty gradient steps per real transition."""
+
+    defaults = {  # noqa: RUF012  # a ClassVar of the contract
+        "batch_size": 256,
+        "tau": 0.005,
+        "update_to_data_ratio": 20.0,
+        "real_ratio": 0.05,
+        "rollout_schedule": 1,
+        "rollout_batch_size": 100_000,
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._graphed: PlainSACUpdate | GraphedUpdate | None = None  # kept between calls on CUDA
+
+    def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
+        """SB3's own step knows no confidence; see :meth:`PolicyUpdate.check`."""
+        if uses_confidence and not is_supported(parts.policy):
+            raise ValueError(
+                "confidence is not allowed with this policy (gSDE, batch normalisation, shared features or an actor of "
+                "another class), which SB3's own update trains; allowed: confidence=None, or another policy"
+            )
+
+    def forget(self) -> None:
+        """A recorded step would go on with the old tensors."""
+        self._graphed = None
+
+    def update(
+        self,
+        parts: PolicyParts,
+        batches: Batches,
+        world: ImaginedWorld,
+        context: Context,
+        gradient_steps: int,
+        batch_size: int,
+    ) -> dict[str, float]:
+        """See :meth:`PolicyUpdate.update`; nothing is imagined here."""
+        before = network_sizes(parts.policy, parts.log_ent_coef)
+        if is_supported(parts.policy):
+            figures = self._fast(parts, batches, context, gradient_steps, batch_size)
+        else:
+            figures = sb3_update(parts, batches, gradient_steps, batch_size)
+        return _checked(figures, before, parts)
+
+    def _fast(
+        self, parts: PolicyParts, batches: Batches, context: Context, gradient_steps: int, batch_size: int
+    ) -> dict[str, th.Tensor]:
+        """Means of the losses, on the device."""
+        parts.policy.set_training_mode(True)
+        for optimizer in parts.optimizers:
+            fuse(optimizer)
+        update, device = self._make_update(parts), context.generator.device
+        shape = (2, batch_size, parts.policy.action_space.shape[0])  # type: ignore[index]
+        losses: list[Losses] = []
+        sums: list[Losses] = []
+        for step, batch in enumerate(batches(gradient_steps, batch_size)):
+            noise = th.randn(shape, generator=context.generator, device=device)
+            losses.append(update(batch, noise, update_target=step % parts.target_update_interval == 0))
+            if len(losses) == LOSSES_KEPT:
+                sums, losses = [_sum([*sums, *losses])], []
+        return {name: value / gradient_steps for name, value in _sum([*sums, *losses])._asdict().items()}
+
+    def _make_update(self, parts: PolicyParts) -> SACUpdate | GraphedUpdate:
+        """The fastest update that is right for the policy and its device."""
+        kind = PlainSACUpdate if has_plain_networks(parts.policy) else SACUpdate
+        update = kind(
+            parts.policy,
+            parts.log_ent_coef,
+            parts.ent_coef_optimizer,
+            parts.ent_coef,
+            parts.target_entropy,
+            parts.gamma,
+            parts.tau,
+        )
+        if not records(parts.policy.device) or not isinstance(update, PlainSACUpdate):
+            return update
+        known = self._graphed if isinstance(self._graphed, GraphedUpdate) else None
+        self._graphed = graphed(update, known)
+        return self._graphed
+
+
+def _sum(losses: list[Losses]) -> Losses:
+    """On the device."""
+    return Losses(*(th.stack([value.reshape(()) for value in values]).sum() for values in zip(*losses, strict=True)))
+
+
+def _checked(figures: dict[str, th.Tensor], before: dict[str, th.Tensor], parts: PolicyParts) -> dict[str, float]:
+    """
+    The one host read of a call. Networks before the steps are looked at first: one bad network soon spoils the others.
+
+    :param figures: SAC's own
+    :param before: sizes of the networks before the steps
+    :raises DivergenceError: naming the network
+    """
+    groups = (before, figures, network_sizes(parts.policy, parts.log_ent_coef))
+    values = th.stack([value for group in groups for value in group.values()]).cpu().split([len(group) for group in groups])
+    sizes_before, read, sizes_after = (
+        dict(zip(group, part.tolist(), strict=True)) for group, part in zip(groups, values, strict=True)
+    )
+    check_magnitudes(sizes_before)
+    titles = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
+    check_magnitudes({title: read[name] for name, title in titles.items()})
+    check_magnitudes(sizes_after)
+    return {name: value for name, value in read.items() if name != "ent_coef_loss" or parts.ent_coef_optimizer is not None}

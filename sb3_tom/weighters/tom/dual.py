@@ -1,0 +1,292 @@
+r"""
+Optimisation of the dual problem of TOM (Ma et al. 2023, arXiv:2305.12663, Eq. 16) over a network Q.
+
+A constant in Q acts with the small factor 1 - gamma, so that gradient descent would need very long to find it: it is kept
+apart, :math:`Q = q_\theta + \mathrm{shift} / (1 - \gamma)`, and the best shift is solved for before and after the descent.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch as th
+from torch import nn
+
+from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.weighters.tom import functional
+from sb3_tom.weighters.tom.holdout import BestState, hold_out
+from sb3_tom.weighters.tom.networks import Standardizer, mlp, reinitialize
+from sb3_tom.weighters.tom.settings import TOMSettings
+
+_START_PAIRS = 4096
+"""Pairs of start state and action that stand for E_mu0,pi in one phase."""
+_STEPS_AT_ONCE = 100
+"""Steps between two draws of rows and actions where these are not drawn once per phase."""
+_SHIFT_RATE = 10.0
+"""Learning rate of the shift relative to that of the network: it has to follow the network."""
+_HELD_OUT = 2048
+"""Held-out rows that are looked at."""
+_HEAD_SCALE = 0.01
+"""A new network starts near q = 0, where the weights are those of the log-ratio alone."""
+
+RowFunction = Callable[[Transitions], th.Tensor]
+"""``[B]`` values of B rows."""
+
+
+class Pool(NamedTuple):
+    """
+    M rows, ready for the descent.
+
+    :param inputs: ``[M, 1 + k, O + A]``: (s, a), then k times (s', a') with actions a' of the policy
+    :param log_ratio: ``[M]``
+    :param terminated: ``[M]``
+    """
+
+    inputs: th.Tensor
+    log_ratio: th.Tensor
+    terminated: th.Tensor
+
+    def split(self, n_rows: int) -> "list[Pool]":
+        """All rows in their order, in pieces of ``n_rows``."""
+        return [Pool(*parts) for parts in zip(*(part.split(n_rows) for part in self), strict=True)]
+
+
+class FlowDual(nn.Module):
+    """
+    The network Q, its descent, and the residuals of the rows.
+
+    :param observation_dim: size O of an observation
+    :param action_dim: size A of an action
+    :param settings: divergence, sizes, budget and variants
+    """
+
+    def __init__(self, observation_dim: int, action_dim: int, settings: TOMSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.divergence = functional.DIVERGENCES[settings.divergence]
+        self._released_term = functional.RELEASED_TERMS[settings.divergence]
+        n_inputs = observation_dim + action_dim
+        self.standardizer = Standardizer(n_inputs)
+        self.layers = mlp((n_inputs, *settings.q_arch), nn.ReLU)
+        self.head = nn.Linear((n_inputs, *settings.q_arch)[-1], 1)
+        reinitialize(self, th.default_generator)
+        self.shift = nn.Parameter(th.zeros(()))
+        self.register_buffer("start_value", th.zeros(()))
+
+    start_value: th.Tensor
+
+    @property
+    def _at_once(self) -> int:
+        return rows_at_once(self.start_value.device, 1 + self.settings.n_actions)
+
+    def optimizer(self) -> th.optim.Optimizer:
+        """A new optimiser of network and shift."""
+        settings = self.settings
+        groups = [
+            {"params": [*self.layers.parameters(), *self.head.parameters()], "weight_decay": settings.q_weight_decay},
+            {"params": [self.shift], "weight_decay": 0.0},
+        ]
+        return th.optim.Adam(groups, lr=settings.q_learning_rate, fused=True)
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        The network.
+
+        :param inputs: ``[..., O + A]``
+        :return: q ``[...]``, without the shift
+        """
+        values: th.Tensor = self.head(self.layers(inputs)).squeeze(-1)
+        return nn.functional.softplus(values) if self.settings.nonnegative else values
+
+    def inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        What the network takes.
+
+        :param observations: ``[..., O]``
+        :param actions: ``[..., A]``
+        :return: ``[..., O + A]``, what the network takes
+        """
+        return self.standardizer(th.cat([observations, actions], dim=-1))
+
+    @th.no_grad()
+    def reset(self, optimizer: th.optim.Optimizer, generator: th.Generator) -> None:
+        """
+        Start anew, in place.
+
+        :param optimizer: from :meth:`optimizer`; it forgets its moments
+        :param generator: source of randomness
+        """
+        reinitialize(self, generator)
+        self.head.weight.mul_(_HEAD_SCALE)
+        self.shift.zero_()
+        self.start_value.zero_()
+        optimizer.state.clear()
+
+    def fit(
+        self,
+        data: Transitions,
+        log_ratio: RowFunction,
+        start_observations: th.Tensor,
+        optimizer: th.optim.Optimizer,
+        context: Context,
+    ) -> dict[str, th.Tensor]:
+        """
+        Minimise the dual.
+
+        :param data: N rows of the buffer
+        :param log_ratio: R of any rows
+        :param start_observations: ``[K, O]``
+        :param optimizer: from :meth:`optimizer`
+        :param context: view of the agent
+        :return: figures for the log, scalars on the device
+        """
+        settings, gamma = self.settings, self.settings.discount(context.gamma)
+        set_options(optimizer, settings.q_learning_rate, (settings.q_weight_decay, 0.0))
+        if not settings.q_persistent:
+            self.reset(optimizer, context.generator)
+        if settings.standardize:
+            self.standardizer.fit(th.cat([data.observations, data.actions], dim=-1))
+        starts = self._start_inputs(start_observations, context)
+        fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator, context.n_envs)
+        best = BestState(self, self._objective(data.rows(held), log_ratio, starts, context)) if len(held) else None
+        loss = th.zeros((), device=data.device)
+        with descent(optimizer, partial(self._loss, gamma), "fit of TOM's dual", data.device) as descend:
+            for step, batch in enumerate(self._minibatches(data.rows(fitted), log_ratio, starts, context)):
+                remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
+                set_learning_rate(optimizer, settings.q_learning_rate * remaining, (1.0, _SHIFT_RATE))
+                loss = descend(*batch)
+                if best is not None and ((step + 1) % _STEPS_AT_ONCE == 0 or step + 1 == settings.q_steps):
+                    best.offer(step + 1)
+        figures = {"dual_loss": loss} | (best.restore() if best is not None else {})
+        with th.no_grad():
+            self.start_value.copy_(self(starts).mean())
+        return figures
+
+    def _minibatches(
+        self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context
+    ) -> Iterator[tuple[th.Tensor, ...]]:
+        """What :meth:`_loss` takes at each step; the descent begins at the shift that is best for the first pool."""
+        settings = self.settings
+        for number, (pool, rows) in enumerate(self._pools(data, log_ratio, context)):
+            if settings.mass_shift and number == 0:
+                self._solve_shift(pool, starts, self.settings.discount(context.gamma))
+            start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
+            for chosen, chosen_starts in zip(rows, start_rows, strict=True):
+                yield starts[chosen_starts], *(part[chosen] for part in pool)
+
+    def _objective(
+        self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context
+    ) -> Callable[[], th.Tensor]:
+        """Eq. 16 on given rows as a function of the present network, with the shift that is best for them."""
+        rows = th.randint(data.size, (_HELD_OUT,), generator=context.generator, device=data.device)
+        pool = self._pool(data if data.size <= _HELD_OUT else data.rows(rows), log_ratio, context)
+        gamma = self.settings.discount(context.gamma)
+        mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
+
+        @th.no_grad()
+        def objective() -> th.Tensor:
+            start_value = self(starts).mean()
+            y = self._residuals(pool, self(pool.inputs), start_value, gamma)
+            shift = functional.best_shift(y, mass, self.divergence.derivative) if self.settings.mass_shift else self.shift
+            return functional.dual_loss(y - shift * mass, start_value, gamma, self._conjugate_mean, shift)
+
+        return objective
+
+    @th.no_grad()
+    def weights(self, data: Transitions, log_ratio: RowFunction, context: Context) -> th.Tensor:
+        """
+        Eq. 17 for all rows.
+
+        :param data: N rows
+        :param log_ratio: R of any rows
+        :param context: view of the agent
+        :return: w ``[N]``, float64
+        """
+        gamma = self.settings.discount(context.gamma)
+        y = th.cat([self._chunk_residuals(part, log_ratio, context, gamma) for part in data.split(self._at_once)]).double()
+        if self.settings.mass_shift:
+            mass = functional.mass_coefficients(data.terminated.squeeze(-1).double(), gamma, self.settings.terminal)
+            y = y - functional.best_shift(y, mass, self.divergence.derivative) * mass
+        return self.divergence.derivative(y)
+
+    def _chunk_residuals(self, data: Transitions, log_ratio: RowFunction, context: Context, gamma: float) -> th.Tensor:
+        pool = self._pool(data, log_ratio, context)
+        return self._residuals(pool, self(pool.inputs), self.start_value, gamma)
+
+    @th.no_grad()
+    def _solve_shift(self, pool: Pool, starts: th.Tensor, gamma: float) -> None:
+        """Begin the descent at the best shift of the present network."""
+        start_value = self(starts).mean()
+        y = th.cat([self._residuals(part, self(part.inputs), start_value, gamma) for part in pool.split(self._at_once)])
+        mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
+        self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
+
+    def _pools(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Iterator[tuple[Pool, th.Tensor]]:
+        """Pools of rows, each with the row numbers ``[steps, B]`` of its steps: one pool per phase, or fresh ones."""
+        steps, batch, size = self.settings.q_steps, self.settings.q_batch_size, self.settings.pool_size
+        generator = context.generator
+        if size is None:
+            for start in range(0, steps, _STEPS_AT_ONCE):
+                n_steps = min(_STEPS_AT_ONCE, steps - start)
+                drawn = th.randint(data.size, (n_steps * batch,), generator=generator, device=data.device)
+                numbers = th.arange(drawn.numel(), device=data.device).view(n_steps, batch)
+                yield self._pool(data.rows(drawn), log_ratio, context), numbers
+            return
+        if data.size > size:
+            data = data.rows(th.randint(data.size, (size,), generator=generator, device=data.device))
+        yield self._pool(data, log_ratio, context), self._draws(data.size, steps, batch, generator)
+
+    @staticmethod
+    def _draws(n_rows: int, steps: int, batch: int, generator: th.Generator) -> th.Tensor:
+        """Row numbers ``[steps, B]``; a batch that could hold all rows holds each once."""
+        if batch >= n_rows:
+            return th.arange(n_rows, device=generator.device).expand(steps, n_rows)
+        return th.randint(n_rows, (steps, batch), generator=generator, device=generator.device)
+
+    @th.no_grad()
+    def _pool(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
+        """Draw the policy's actions at the next states."""
+        parts = [self._pool_part(part, log_ratio, context) for part in data.split(self._at_once)]
+        return Pool(*(th.cat(fields) for fields in zip(*parts, strict=True)))
+
+    def _pool_part(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
+        next_inputs = self._policy_inputs(data.next_observations, self.settings.n_actions, context)
+        own_inputs = self.inputs(data.observations, data.actions).unsqueeze(1)
+        return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), data.terminated.squeeze(-1))
+
+    @th.no_grad()
+    def _start_inputs(self, start_observations: th.Tensor, context: Context) -> th.Tensor:
+        """Start states ``[P, O + A]`` (each equally often, if they are few) with actions of the policy."""
+        n_starts = start_observations.shape[0]
+        order = th.randperm(n_starts, generator=context.generator, device=start_observations.device)
+        n_actions = max(1, _START_PAIRS // n_starts)
+        return self._policy_inputs(start_observations[order[:_START_PAIRS]], n_actions, context).flatten(0, 1)
+
+    def _policy_inputs(self, observations: th.Tensor, n_actions: int, context: Context) -> th.Tensor:
+        """Inputs ``[B, n, O + A]`` of observations ``[B, O]``, each with n actions of the policy."""
+        actions = context.sample_actions(observations, n_actions)
+        return self.inputs(observations.unsqueeze(1).expand(-1, n_actions, -1), actions)
+
+    def _residuals(self, pool: Pool, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
+        """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the pool's inputs."""
+        next_value, terminal = values[:, 1:].mean(1), self.settings.terminal
+        return functional.residual(pool.log_ratio, values[:, 0], next_value, start_value, pool.terminated, gamma, terminal)
+
+    def _conjugate_mean(self, y: th.Tensor) -> th.Tensor:
+        """Estimate of E_D f_*(y), or what the released code has in its place."""
+        return self.divergence.conjugate(y).mean() if self.settings.corrected_conjugate else self._released_term(y)
+
+    def _loss(self, gamma: float, starts: th.Tensor, *fields: th.Tensor) -> th.Tensor:
+        """Eq. 16 on the fields of a minibatch of the pool, with one pass through the network."""
+        batch = Pool(*fields)
+        n_starts = starts.shape[0]
+        values, start_values = self(th.cat([batch.inputs.flatten(0, 1), starts])).tensor_split([-n_starts])
+        start_value = start_values.mean()
+        y = self._residuals(batch, values.view(batch.inputs.shape[:2]), start_value, gamma)
+        if not self.settings.mass_shift:
+            return functional.dual_loss(y, start_value, gamma, self._conjugate_mean)
+        mass = functional.mass_coefficients(batch.terminated, gamma, self.settings.terminal)
+        return functional.dual_loss(y - self.shift * mass, start_value, gamma, self._conjugate_mean, self.shift)

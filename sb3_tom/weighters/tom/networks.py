@@ -1,0 +1,103 @@
+"""Small networks that exist from `build` on and are re-initialised in place, so that optimisers keep their parameters."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch as th
+from torch import nn
+
+from sb3_tom.data.scales import varies
+
+
+def mlp(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
+    """
+    Linear layers with an activation after each.
+
+    :param sizes: sizes of input and layers; a single size gives the identity
+    :param activation: class of the activation
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        layers += [nn.Linear(fan_in, fan_out), activation()]
+    return nn.Sequential(*layers)
+
+
+@th.no_grad()
+def reinitialize(module: nn.Module, generator: th.Generator) -> None:
+    """
+    Draw all linear layers anew, in place: weights uniform with the variance of Xavier's initialisation, biases zero.
+
+    :param module: its linear layers are re-initialised
+    :param generator: source of the numbers
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+
+class Standardizer(nn.Module):
+    """
+    Scales columns to mean 0 and standard deviation 1 and clips what lies more than :attr:`bound` deviations away. Until
+    :meth:`fit` it is the identity.
+
+    :param n_columns: number D of columns
+    """
+
+    bound = 10.0
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", th.zeros(n_columns))
+        self.register_buffer("std", th.ones(n_columns))
+        self.register_buffer("limit", th.tensor(th.inf))
+
+    mean: th.Tensor
+    std: th.Tensor
+    limit: th.Tensor
+
+    @th.no_grad()
+    def fit(self, columns: th.Tensor) -> None:
+        """
+        Take mean and standard deviation of the columns.
+
+        :param columns: ``[N, D]``; a constant column gets the scale 1
+        """
+        columns = columns.double()  # float32 sums of squares lose what is left of a large mean
+        std = columns.std(0, correction=0)
+        self.mean.copy_(columns.mean(0))
+        self.std.copy_(th.where(varies(std, columns.abs().amax(0)), std, 1.0))
+        self.limit.fill_(self.bound)
+
+    def forward(self, columns: th.Tensor) -> th.Tensor:
+        """
+        Scale and clip.
+
+        :param columns: ``[..., D]``
+        :return: ``[..., D]``
+        """
+        return ((columns - self.mean) / self.std).clamp(-self.limit, self.limit)
+
+
+class Encoders(nn.Module):
+    """
+    The first layer of the released discriminator: one tanh layer each for state, action and next state.
+
+    :param sizes: sizes of the parts
+    :param width: units of each layer
+    """
+
+    def __init__(self, sizes: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.layers = nn.ModuleList(nn.Linear(size, width) for size in sizes)
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        Encode each part by its own layer.
+
+        :param inputs: ``[..., sum of sizes]``
+        :return: ``[..., 3 width]``
+        """
+        parts = inputs.split(self.sizes, dim=-1)
+        return th.cat([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=-1).tanh()

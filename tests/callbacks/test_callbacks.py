@@ -1,0 +1,181 @@
+"""The callbacks write what happened, and training is the same with and without them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3 import SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_tom.callbacks.learning_curve import LearningCurveCallback
+from sb3_tom.callbacks.tables import read_table
+from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback, weights_newest_first
+from tests.mbpo.small import small_agent
+
+
+class TenSteps(gym.Env):
+    """Episodes of ten steps with reward 1."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), 1.0, False, self.steps == 10, {}
+
+
+def small_sac(**kwargs: Any) -> SAC:
+    return SAC("MlpPolicy", TenSteps(), learning_starts=10, batch_size=16, policy_kwargs={"net_arch": [8]}, seed=0, **kwargs)
+
+
+def steps_of(path: Path) -> list[int]:
+    return [int(row["env_step"]) for row in read_table(path)]
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "mbpo"])
+def test_training_is_the_same_with_and_without_evaluation(tmp_path: Path, algorithm: str) -> None:
+    parameters = []
+    for callback in (None, LearningCurveCallback("Pendulum-v1", tmp_path / "curve.csv", 10, n_eval_episodes=1)):
+        small = {"learning_starts": 50, "batch_size": 16, "policy_kwargs": {"net_arch": [8]}, "seed": 0}
+        agent = small_agent() if algorithm == "mbpo" else SAC("MlpPolicy", "Pendulum-v1", **small)
+        agent.learn(80, callback=callback)
+        parameters.append(th.cat([parameter.detach().flatten() for parameter in agent.policy.parameters()]))
+    assert len(steps_of(tmp_path / "curve.csv")) == 8
+    assert th.equal(*parameters)
+
+
+def test_row_of_an_evaluation(tmp_path: Path) -> None:
+    small_sac().learn(50, callback=LearningCurveCallback(TenSteps, tmp_path / "curve.csv", 20, task="ten", n_eval_episodes=3))
+    rows = read_table(tmp_path / "curve.csv")
+    assert [(row["task"], row["method"], row["seed"], row["env_step"]) for row in rows] == [
+        ("ten", "sac", "0", "20"),
+        ("ten", "sac", "0", "40"),
+    ]
+    for row in rows:
+        same = ("return_mean", "return_min", "return_max", "cumulative_max", "episode_length_mean")
+        assert {row[name] for name in same} == {"10"}
+        assert row["return_std"] == "0"
+    assert [int(row["n_updates"]) for row in rows] == [9, 29], "random steps 1-10, then one update after each step"
+
+
+def test_several_training_envs_and_a_frequency_that_they_step_over(tmp_path: Path) -> None:
+    agent = SAC("MlpPolicy", make_vec_env(TenSteps, 3), learning_starts=30, policy_kwargs={"net_arch": [8]}, seed=0)
+    agent.learn(33, callback=LearningCurveCallback(TenSteps, tmp_path / "curve.csv", 10, n_eval_episodes=1))
+    assert steps_of(tmp_path / "curve.csv") == [12, 21, 30]
+
+
+def test_under_normalised_observations_the_policy_sees_them_and_returns_are_the_tasks(tmp_path: Path) -> None:
+    """As SB3's own evaluation of an env that is wrapped with the same statistics, which stay as they are."""
+    env = VecNormalize(make_vec_env("Pendulum-v1", 2), clip_obs=1.0)
+    agent = SAC("MlpPolicy", env, learning_starts=100, policy_kwargs={"net_arch": [8]}, seed=0)
+    callback = LearningCurveCallback("Pendulum-v1", tmp_path / "curve.csv", 40, n_eval_episodes=1, eval_seed=7)
+    agent.learn(40, callback=callback)
+    seen = env.obs_rms.count
+    test_env = VecNormalize(make_vec_env("Pendulum-v1"), training=False, norm_reward=False, clip_obs=1.0)
+    test_env.obs_rms = env.obs_rms
+    test_env.seed(7)
+    mean, _ = evaluate_policy(agent, test_env, n_eval_episodes=1)
+    assert float(read_table(tmp_path / "curve.csv")[-1]["return_mean"]) == pytest.approx(mean, rel=1e-5)
+    assert seen == pytest.approx(40 + 2, abs=0.01), "the rows of training and the two first observations"
+
+
+def test_threshold_stops_training(tmp_path: Path) -> None:
+    reached = LearningCurveCallback(TenSteps, tmp_path / "a.csv", 20, n_eval_episodes=1, reward_threshold=10.0)
+    agent = small_sac().learn(100, callback=reached)
+    assert agent.num_timesteps == reached.solved_step == 20
+    missed = LearningCurveCallback(TenSteps, tmp_path / "b.csv", 20, n_eval_episodes=1, reward_threshold=10.1)
+    assert small_sac().learn(50, callback=missed).num_timesteps == 50
+    assert missed.solved_step is None
+
+
+def test_cumulative_max_is_kept_and_carried_over_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    agent = SAC("MlpPolicy", "Pendulum-v1", learning_starts=1000, policy_kwargs={"net_arch": [8]}, seed=0)
+    for _ in range(2):  # the second round goes on where the first one ended
+        agent.learn(30, callback=LearningCurveCallback("Pendulum-v1", path, 10, n_eval_episodes=1), reset_num_timesteps=False)
+        with th.no_grad():
+            agent.actor.mu.bias.add_(5.0)
+    rows = read_table(path)
+    assert steps_of(path) == [10, 20, 30, 40, 50, 60]
+    means = [float(row["return_mean"]) for row in rows]
+    assert len(set(means)) == 2
+    assert [float(row["cumulative_max"]) for row in rows] == np.maximum.accumulate(means).tolist()
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize(("name", "value"), [("eval_freq", 0), ("eval_freq", "10"), ("n_eval_episodes", 0), ("eval_env", 3)])
+def test_wrong_arguments_are_named(tmp_path: Path, name: str, value: Any) -> None:
+    arguments = {"eval_env": TenSteps, "csv_path": tmp_path / "curve.csv", name: value}
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        LearningCurveCallback(**arguments)
+
+
+def test_weight_by_age_needs_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="SAC"):
+        small_sac().learn(20, callback=WeightByAgeCallback(tmp_path / "ages.csv"))
+
+
+@given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 20))
+def test_ages_follow_the_ring(size: int, n_envs: int, added: int) -> None:
+    """A row's weight is the number of the step that wrote it: newest first it must descend without a gap."""
+    weights = np.ones((size, n_envs))
+    for step in range(added):
+        weights[step % size] = step
+    filled = min(added, size)
+    buffer = SimpleNamespace(weights=weights, pos=added % size, size=lambda: filled)
+    expected = np.repeat(np.arange(added - 1, added - 1 - filled, -1), n_envs)
+    assert weights_newest_first(buffer).tolist() == expected.tolist()
+
+
+def test_weight_by_age_of_pmac_against_its_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "ages.csv"
+    agent = small_agent(weighter="pmac", weighter_kwargs={"alpha": 0.5})
+    agent.learn(150, callback=WeightByAgeCallback(path, n_bins=10))
+    rows = read_table(path)
+    phases = sorted({int(row["policy_version"]) for row in rows})
+    assert phases == list(range(1, agent.policy_version + 1)), "one entry per model phase, the last one included"
+    for version in phases:
+        phase = [row for row in rows if int(row["policy_version"]) == version]
+        counts = np.array([int(row["rows"]) for row in phase])
+        means = np.array([float(row["weight_mean"]) for row in phase])
+        assert counts.max() - counts.min() <= 1
+        assert [int(row["age_low"]) for row in phase] == [0, *np.cumsum(counts)[:-1]]
+        assert np.average(means, weights=counts) == pytest.approx(1.0, abs=1e-4)
+    last = [float(row["weight_mean"]) for row in rows[-10:]]
+    assert last[0] > last[-1] > 0, "PMAC with alpha 0.5 prefers new data"
+    assert int(rows[-1]["env_step"]) == 126, "random steps 1-50, then a phase every 25 steps"
+    expected = agent.replay_buffer.weights[:126].ravel()[::-1].astype(np.float64)
+    assert last[0] == pytest.approx(expected[:12].mean(), rel=1e-4)
+    ess = expected.sum() ** 2 / (expected.size * (expected**2).sum())
+    assert float(rows[-1]["ess"]) == pytest.approx(ess, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("eval_env", "message"),
+    [
+        (
+            lambda: gym.wrappers.FlattenObservation(gym.wrappers.FrameStackObservation(TenSteps(), 2)),
+            r"of shape \(4,\).*\(2,\)",
+        ),
+        (lambda: make_vec_env(TenSteps, 1), "eval_env made a DummyVecEnv"),
+    ],
+)
+def test_an_evaluation_env_of_another_kind_is_refused_before_training(tmp_path: Path, eval_env: Any, message: str) -> None:
+    agent = small_sac()
+    with pytest.raises(ValueError, match=message):
+        agent.learn(50, callback=LearningCurveCallback(eval_env, tmp_path / "curve.csv", 20))
+    assert agent.num_timesteps == 0

@@ -1,0 +1,73 @@
+"""What a run is called in its tables."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from sb3_tom import MBPO, MBPOTOM
+from sb3_tom.callbacks.labels import run_labels
+from sb3_tom.weighters.tom.ratio import RatioWeighter
+
+
+class Still(gym.Env[np.ndarray, np.ndarray]):
+    """Nothing happens."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.zeros(1, dtype=np.float32), {}
+
+
+@pytest.fixture
+def lambda_id() -> Any:
+    """An env whose spec cannot be pickled."""
+    gym.register("Still-v0", entry_point=lambda: Still())
+    yield "Still-v0"
+    gym.registry.pop("Still-v0")
+
+
+def labels(env: VecEnv, task: str | None = None) -> dict[str, Any]:
+    return run_labels(SimpleNamespace(task=task, method=None, model=SimpleNamespace(seed=3), training_env=env))
+
+
+def test_task_is_the_id_of_the_env() -> None:
+    assert labels(DummyVecEnv([lambda: gym.make("Pendulum-v1")])) == {
+        "task": "Pendulum-v1",
+        "method": "simplenamespace",
+        "seed": 3,
+    }
+    assert labels(DummyVecEnv([Still]))["task"] == "unknown"
+
+
+def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> None:
+    """A worker dies of an answer that cannot be pickled."""
+    for env_id, task in (("Pendulum-v1", "Pendulum-v1"), (lambda_id, "unknown")):
+        env = SubprocVecEnv([lambda env_id=env_id: gym.make(env_id)], start_method="fork")
+        try:
+            assert labels(env)["task"] == task
+            assert labels(env, task="mine")["task"] == "mine"
+            env.reset()
+        finally:
+            env.close()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kwargs", "method"),
+    [
+        (MBPO, {}, "mbpo"),
+        (MBPO, {"weighter": "pmac"}, "mbpo_pmac"),
+        (MBPOTOM, {}, "mbpo_tom"),
+        (MBPO, {"weighter": RatioWeighter}, "mbpo_ratio"),
+        (SAC, {}, "sac"),
+    ],
+)
+def test_agents_that_differ_in_the_weighter_are_different_methods(algorithm: Any, kwargs: dict[str, Any], method: str) -> None:
+    agent = algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, **kwargs)
+    callback = SimpleNamespace(task=None, method=None, model=agent, training_env=agent.get_env())
+    assert run_labels(callback)["method"] == method

@@ -1,0 +1,58 @@
+"""Run tables survive interruptions."""
+
+from pathlib import Path
+
+import pytest
+
+from sb3_tom.callbacks.tables import RunTable, read_table
+
+
+def make_table(path: Path, env_step: int = 0, seed: int = 0) -> RunTable:
+    return RunTable(path, ("env_step", "value"), {"task": "t", "seed": seed}, env_step)
+
+
+def test_rows_are_on_disk_at_once_and_formatted(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "run.csv"
+    make_table(path).append({"env_step": 10, "value": 1 / 3})
+    assert path.read_text() == "task,seed,env_step,value\nt,0,10,0.333333\n"
+
+
+@pytest.mark.parametrize("cut", [1, 4, 9])
+def test_a_line_cut_by_an_interruption_is_dropped(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "run.csv"
+    make_table(path).append({"env_step": 10, "value": 1.5}, {"env_step": 20, "value": 2.5})
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert [row["env_step"] for row in read_table(path)] == ["10"]
+    make_table(path, env_step=10).append({"env_step": 20, "value": 3.5})
+    assert [row["value"] for row in read_table(path)] == ["1.5", "3.5"]
+
+
+def test_a_resumed_run_keeps_what_lies_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    make_table(path).append(*({"env_step": step, "value": 0.0} for step in (10, 20, 30)))
+    assert [row["env_step"] for row in make_table(path, env_step=25).rows] == ["10", "20"]
+    assert len(read_table(path)) == 2
+
+
+def test_a_run_that_begins_anew_moves_the_file_of_the_one_before_aside(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    texts = []
+    for value in (1.0, 2.0, 3.0):
+        make_table(path).append({"env_step": 0, "value": value})
+        texts.append(path.read_text())
+    make_table(path)
+    assert read_table(path) == [], "nothing yet, also not of step 0"
+    assert [path.with_name(f"run.csv.{number}").read_text() for number in (1, 2, 3)] == texts
+    make_table(path)
+    assert not path.with_name("run.csv.4").exists(), "a file without rows is nobody's result"
+
+
+def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    make_table(path, seed=1).append({"env_step": 10, "value": 0.0})
+    for env_step in (0, 10):
+        with pytest.raises(ValueError, match="another run"):
+            make_table(path, env_step=env_step, seed=2)
+    with pytest.raises(ValueError, match="another run"):
+        RunTable(path, ("env_step",), {"task": "t", "seed": 1}, 10)
+    assert len(read_table(path)) == 1

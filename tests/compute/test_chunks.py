@@ -1,0 +1,19 @@
+import pytest
+import torch as th
+
+from sb3_tom import Transitions
+from sb3_tom.compute.chunks import rows_at_once
+
+
+@pytest.mark.parametrize(("passes", "expected"), [(1, 4096), (7, 585), (10_000, 1)])
+def test_fewer_rows_where_each_is_seen_several_times(passes: int, expected: int) -> None:
+    assert rows_at_once(th.device("cpu"), passes) == expected
+    assert rows_at_once(th.device("meta"), passes) > expected
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 7, 10])
+def test_pieces_are_the_rows(n_rows: int) -> None:
+    rows = Transitions(*(th.arange(7 * width).view(7, width) for width in (3, 2, 3, 1, 1)), th.arange(7))
+    pieces = rows.split(n_rows)
+    assert [piece.size for piece in pieces[:-1]] == [n_rows] * (len(pieces) - 1)
+    assert all(th.equal(th.cat(parts), whole) for parts, whole in zip(zip(*pieces, strict=True), rows, strict=True))

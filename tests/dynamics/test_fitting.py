@@ -1,0 +1,147 @@
+"""The fit loop: weights, budget, and the best weights of each member."""
+
+import pytest
+import torch as th
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.objective import Extras, ModelObjective
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
+from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+
+QUICK = {"steps_per_epoch": 20, "max_epochs": 5, "batch_size": 32}
+
+
+def make_context(seed: int = 0) -> Context:
+    return Context(None, None, 0.99, 0, th.Generator().manual_seed(seed))  # type: ignore[arg-type]
+
+
+def make_data(n_rows: int, seed: int = 0) -> Transitions:
+    generator = th.Generator().manual_seed(seed)
+    observations = th.randn(n_rows, 2, generator=generator)
+    actions = th.rand(n_rows, 1, generator=generator) * 2 - 1
+    next_observations = observations + 0.1 * actions
+    return Transitions(observations, actions, next_observations, actions, th.zeros(n_rows, 1), th.zeros(n_rows, dtype=th.long))
+
+
+def make_ensemble(**kwargs: object) -> ProbabilisticEnsemble:
+    th.manual_seed(0)
+    model = ProbabilisticEnsemble(n_members=3, n_elites=2, net_arch=(16,), **{**QUICK, **kwargs})
+    model.build(2, 1)
+    return model
+
+
+@pytest.mark.parametrize("n_rows", [50, 5000])
+def test_the_budget_does_not_grow_with_the_data(n_rows: int) -> None:
+    figures = make_ensemble(patience=100).fit(make_data(n_rows), th.ones(n_rows), LikelihoodObjective(), make_context())
+    assert figures["gradient_steps"] == 100
+    assert figures["epochs"] == 5
+
+
+def test_stops_after_patience_epochs_without_improvement() -> None:
+    model = make_ensemble(patience=2, max_epochs=50, learning_rate=1e-12)
+    figures = model.fit(make_data(200), th.ones(200), LikelihoodObjective(), make_context())
+    assert figures["epochs"] == 3  # the first always counts, then two in vain
+
+
+def test_each_member_gets_its_best_parameters_back() -> None:
+    """Errors that are scripted per epoch and member; each member's parameter counts the epochs that it has lived through."""
+    script = iter([[5.0, 5.0], [5.0, 5.0], [3.0, 6.0], [4.0, 2.0], [4.0, 4.0]])  # the first answers the count of members
+
+    class Scripted(th.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.age = th.nn.Parameter(th.zeros(2, 1))
+
+        def validation_error(self, batch: Transitions) -> th.Tensor:
+            return th.tensor(next(script)).unsqueeze(1).expand(2, batch.size)
+
+    class Aging(ModelObjective):
+        def loss(self, model: th.nn.Module, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
+            return -model.age.sum()
+
+    model = Scripted()
+    optimizer = th.optim.SGD(model.parameters(), lr=1.0)
+    settings = FitSettings(batch_size=4, steps_per_epoch=1, max_epochs=4, patience=4)
+    errors, _ = fit_by_gradient(
+        model,
+        optimizer,
+        make_data(40),
+        th.ones(40),
+        Aging(),
+        make_context(),
+        "sample",
+        settings,  # type: ignore[arg-type]
+    )
+    assert model.age.flatten().tolist() == [2.0, 3.0]
+    assert errors.tolist() == [3.0, 2.0]
+
+
+def test_rows_of_weight_zero_are_never_drawn() -> None:
+    seen = []
+
+    class Spy(LikelihoodObjective):
+        def loss(self, model, batch, weights, extras):
+            seen.append(batch.observations[..., 0].detach().clone())
+            return super().loss(model, batch, weights, extras)
+
+    data = make_data(300)
+    data = data._replace(observations=th.arange(300.0).unsqueeze(1).repeat(1, 2))
+    weights = (th.arange(300) % 3 == 0).float() * 3
+    make_ensemble().fit(data, weights, Spy(), make_context())
+    rows = th.cat([row.flatten() for row in seen])
+    assert bool((rows % 3 == 0).all())
+    assert th.unique(rows).numel() > 60  # nearly all of the 80 that train
+
+
+@pytest.mark.parametrize("weighting", ["sample", "loss"])
+def test_the_fit_follows_the_weights(weighting: str) -> None:
+    """Two halves with opposite dynamics for the same inputs: the model must learn the one that is weighted."""
+    data = make_data(400)
+    sign = th.where(th.arange(400) % 2 == 0, 1.0, -1.0).unsqueeze(1)
+    data = data._replace(rewards=sign * data.actions)
+    for side in (1.0, -1.0):
+        weights = (sign.flatten() == side).float() * 2
+        model = make_ensemble(max_epochs=10, learning_rate=1e-2)
+        model.fit(data, weights, LikelihoodObjective(), make_context(), weighting)
+        with th.no_grad():
+            _, rewards = model.sample(data.observations, data.actions, th.Generator().manual_seed(0))
+        correlation = th.corrcoef(th.stack([rewards.flatten(), data.actions.flatten()]))[0, 1]
+        assert float(correlation) * side > 0.8
+
+
+def test_extras_are_the_same_rows_as_the_batch() -> None:
+    class WithExtras(LikelihoodObjective):
+        def prepare(self, model, data, context):
+            return {"copy": data.observations * 2}
+
+        def loss(self, model, batch, weights, extras):
+            assert th.equal(extras["copy"], batch.observations * 2)
+            return super().loss(model, batch, weights, extras)
+
+    make_ensemble(max_epochs=1).fit(make_data(100), th.ones(100), WithExtras(), make_context())
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5])
+def test_very_few_rows(n_rows: int) -> None:
+    model = make_ensemble()
+    figures = model.fit(make_data(n_rows), th.ones(n_rows), LikelihoodObjective(), make_context())
+    assert all(value == value for value in figures.values())
+    assert all(bool(th.isfinite(parameter).all()) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("patience", "5"),
+        ("holdout_ratio", 1.0),
+        ("improvement", -0.1),
+        ("max_epochs", True),
+        ("max_holdout", -1),
+    ],
+)
+def test_bad_settings_are_named(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"{name}=.*allowed"):
+        FitSettings(**{name: value})  # type: ignore[arg-type]

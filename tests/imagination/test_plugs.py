@@ -1,0 +1,90 @@
+"""A confidence of what is imagined, and a stop of rollouts: what is stored, what critics learn of it, and what is logged."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_tom import MBPO
+from tests.mbpo.small import small_agent
+from tests.mbpo.test_mbpo import Corridor
+from tests.mbpo.toys import Halt, Trust
+
+TINY: dict[str, Any] = {"dynamics": "linear", "rollout_batch_size": 50, "rollout_schedule": 4}
+
+
+def rows_of(agent: MBPO) -> tuple[th.Tensor, ...]:
+    return agent.imagined.gather(th.arange(agent.imagined.size))
+
+
+def test_every_imagined_row_has_its_confidence_and_real_ones_count_one() -> None:
+    agent = small_agent(confidence=Trust, confidence_kwargs={"value": 0.25}, real_ratio=0.5, **TINY).learn(100)
+    assert rows_of(agent)[5].unique().tolist() == [0.25]
+    batch = next(agent._batches(agent._context())(1, 32))
+    assert batch.confidence.flatten().tolist() == [1.0] * 16 + [0.25] * 16
+    assert agent.imagine()["confidence_mean"] == pytest.approx(0.25)
+    assert agent.imagine()["confidence_effective_share"] == pytest.approx(1.0)
+
+
+def test_a_confidence_of_one_changes_nothing() -> None:
+    agents = [small_agent(confidence=confidence, **TINY).learn(100) for confidence in (None, Trust(1.0))]
+    assert len(rows_of(agents[0])) == 5 and len(rows_of(agents[1])) == 6
+    one, other = ({name: values for name, values in agent.get_parameters().items() if name == "policy"} for agent in agents)
+    th.testing.assert_close(one, other, rtol=0.0, atol=0.0)
+
+
+def test_no_confidence_at_all_leaves_the_critics_to_real_rows() -> None:
+    """Confidence 0, and critics that would learn 100 from imagined rows: they learn what the real ones pay."""
+    rewards: dict[str, Any] = {"reward_fn": lambda _o, _a, after: 100.0 + 0.0 * after[:, :1], "gamma": 0.0, "ent_coef": 0.0}
+    values = []
+    for trust in (0.0, 1.0):
+        agent = small_agent(
+            Corridor(limit=20), confidence=Trust(trust), learning_rate=1e-2, real_ratio=0.5, **rewards, **TINY
+        ).learn(200)
+        data = agent.replay_buffer.transitions()
+        with th.no_grad():
+            values.append(float(agent._context().values(data.observations, data.actions).mean()))
+    real = float(data.rewards.mean())
+    assert abs(values[0] - real) < 5.0 and values[1] > real + 20.0
+
+
+def test_a_rollout_that_stops_keeps_nothing_from_there_on() -> None:
+    def imagined(stop: Halt | None) -> tuple[MBPO, dict[str, float]]:
+        agent = small_agent(Corridor(limit=20), rollout_stop=stop, **TINY).learn(100)
+        agent.imagined.clear()
+        return agent, agent.imagine()
+
+    agent, figures = imagined(Halt(0.3))
+    _, _, after, _, terminated = rows_of(agent)
+    assert float(after.max()) <= 0.3
+    assert 0.0 < figures["stopped_share"] < 1.0 and figures["length"] == pytest.approx(agent.imagined.size / 50)
+    assert not bool(terminated.any()), "a stop is no end"
+    free, without = imagined(None)
+    assert "stopped_share" not in without and float(rows_of(free)[2].max()) > 0.3
+
+
+def test_rollouts_that_all_stop_at_once_leave_the_rows_before() -> None:
+    agent = small_agent(Corridor(limit=20), rollout_stop=Halt(-100.0), **TINY)
+    agent.learn(100)
+    assert agent.imagined.size == 0 and agent._n_updates > 0  # trained on real rows alone
+    assert np.isfinite(agent.imagine()["reward_mean"])
+
+
+def test_they_are_saved_loaded_and_resumed(tmp_path: Any) -> None:
+    kwargs: dict[str, Any] = {"confidence": f"{Trust.__module__}:Trust", "rollout_stop": Halt, **TINY}
+    agent = small_agent(**kwargs).learn(80)
+    agent.save(tmp_path / "agent")
+    loaded = MBPO.load(tmp_path / "agent", env="Pendulum-v1")
+    assert type(loaded.confidence) is Trust and type(loaded.rollout_stop) is Halt
+    loaded.learn(30, reset_num_timesteps=False)
+    agent.save_checkpoint(tmp_path / "run.zip")
+    resumed = MBPO.resume(tmp_path / "run.zip", "Pendulum-v1", confidence=Trust, rollout_stop=Halt)
+    assert th.equal(resumed.imagined._rows[: resumed.imagined.size], agent.imagined._rows[: agent.imagined.size])
+    with pytest.raises(ValueError, match="confidence=None is not allowed: the file was saved with confidence=Trust"):
+        MBPO.load(tmp_path / "agent", confidence=None)
+
+
+def test_sb3s_own_update_knows_no_confidence() -> None:
+    with pytest.raises(ValueError, match=r"confidence is not allowed with this policy .*gSDE.*; allowed: confidence=None"):
+        small_agent(confidence=Trust, use_sde=True, **TINY)

@@ -1,0 +1,113 @@
+"""Branched rollouts against a loop over single rollouts."""
+
+from typing import Any
+
+import pytest
+import torch as th
+
+from sb3_tom import MBPO
+from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.imagined import ImaginedBuffer
+from sb3_tom.imagination.rollouts import branched_rollouts
+from sb3_tom.imagination.world import World
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+from sb3_tom.objectives.survive import SurviveBonusObjective
+from tests.mbpo.small import small_agent
+
+
+class Counting:
+    """A deterministic world: each step adds the action (0.5) to both dimensions; the reward is the new first dimension."""
+
+    def sample(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+        return observations + actions, (observations + actions)[:, :1]
+
+
+def above(limit: float):
+    return lambda observations, actions, next_observations: next_observations[:, :1] > limit
+
+
+def context() -> Context:
+    generator = th.Generator().manual_seed(0)
+    policy = lambda observations: (th.full((len(observations), 1), 0.5), th.zeros(len(observations), 1))  # noqa: E731
+    return Context(policy, lambda observations, actions: th.zeros(2, len(observations)), 0.99, 3, generator)
+
+
+def expected_rows(starts: th.Tensor, length: int, limit: float) -> list[tuple[float, float, float]]:
+    found = []
+    for start in starts[:, 0].tolist():
+        value = start
+        for _ in range(length):
+            value, before = value + 0.5, value
+            found.append((before, value, float(value > limit)))
+            if value > limit:
+                break
+    return sorted(found)
+
+
+def test_against_single_rollouts() -> None:
+    starts = (th.arange(23) / 8 - 1).unsqueeze(1).repeat(1, 2)
+    ring = ImaginedBuffer(1000, 2, 1, "cpu")
+    figures = branched_rollouts(World(Counting(), above(2.0), LikelihoodObjective(), None), starts, 4, context(), ring)
+    observations, actions, next_observations, rewards, terminated = ring.gather(th.arange(ring.size))
+    found = sorted(zip(observations[:, 0].tolist(), next_observations[:, 0].tolist(), terminated[:, 0].tolist(), strict=True))
+    expected = expected_rows(starts, 4, 2.0)
+    assert found == expected
+    assert th.equal(rewards, next_observations[:, :1])
+    assert th.equal(actions, th.full_like(actions, 0.5))
+    ends = sum(end for *_, end in expected)
+    assert abs(figures["length"] - len(expected) / 23) < 1e-6
+    assert abs(figures["terminated_share"] - ends / len(expected)) < 1e-6
+
+
+def test_all_chunks_are_rolled_out() -> None:
+    n_starts = 2 * rows_at_once(th.device("cpu")) + 3
+    ring = ImaginedBuffer(5 * n_starts, 2, 1, "cpu")
+    branched_rollouts(World(Counting(), above(1e9), LikelihoodObjective(), None), th.zeros(n_starts, 2), 2, context(), ring)
+    assert ring.size == 2 * n_starts
+
+
+def test_figures_are_those_of_what_is_stored() -> None:
+    """A bonus of 3 is lost where a rollout ends; the third step of the starts at 1.0 is the last, at 2.5."""
+    ring, starts = ImaginedBuffer(1000, 2, 1, "cpu"), th.tensor([[1.0, 1.0], [-9.0, -9.0]]).repeat(50, 1)
+    world = World(Counting(), above(2.0), SurviveBonusObjective(3.0), None)
+    figures = branched_rollouts(world, starts, 4, context(), ring)
+    rewards, terminated = ring.gather(th.arange(ring.size))[3:]
+    assert float(terminated.mean()) == pytest.approx(figures["terminated_share"]) == pytest.approx(1 / 7)
+    assert float(rewards.mean()) == pytest.approx(figures["reward_mean"])
+    assert figures["return_high"] == pytest.approx(1.5 + 2.0 + 2.5 - 3.0)
+    assert figures["return_low"] == pytest.approx(-8.5 - 8.0 - 7.5 - 7.0)
+
+
+def test_a_known_reward_and_relabelling() -> None:
+    class Relabelled(LikelihoodObjective):
+        def relabel(self, batch: Transitions, context: Context) -> Transitions:
+            return batch._replace(rewards=batch.rewards + 100.0)
+
+    ring = ImaginedBuffer(10, 2, 1, "cpu")
+    world = World(Counting(), above(1e9), Relabelled(), lambda observations, actions, next_observations: actions * 2)
+    branched_rollouts(world, th.zeros(3, 2), 1, context(), ring)
+    assert ring.gather(th.arange(3))[3].tolist() == [[101.0]] * 3
+
+
+def _doubles(observations: th.Tensor, actions: th.Tensor, after: th.Tensor) -> th.Tensor:
+    actions *= 2.0
+    after /= 10.0
+    return -actions.square()[:, :1]
+
+
+def _ends(observations: th.Tensor, actions: th.Tensor, after: th.Tensor) -> th.Tensor:
+    after.mul_(0.0)
+    return after[:, :1] > 1.0
+
+
+@pytest.mark.filterwarnings("ignore:health/")
+def test_functions_of_the_user_may_write_into_what_they_get() -> None:
+    def trained(reward_fn: Any, termination_fn: Any) -> MBPO:
+        return small_agent(reward_fn=reward_fn, termination_fn=termination_fn, dynamics="linear").learn(80)
+
+    pure = trained(lambda o, a, after: -(2.0 * a).square(), lambda o, a, after: after[:, :1] > 9.0)
+    careless = trained(_doubles, _ends)
+    assert all(map(th.equal, pure.imagined.gather(th.arange(40)), careless.imagined.gather(th.arange(40))))
+    assert all(map(th.equal, pure.replay_buffer.transitions(), careless.replay_buffer.transitions()))

@@ -1,0 +1,101 @@
+"""What plugs may ask of the agent beside samples and values: given actions, mean actions, a frozen policy, the model."""
+
+from typing import Any
+
+import pytest
+import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.mbpo.context import make_context
+from tests.mbpo.small import small_agent
+from tests.policy_updates.sac.test_policy_update import OwnPolicy
+
+
+def plain_sac(**kwargs: Any) -> SAC:
+    env = VecNormalize(make_vec_env("Pendulum-v1"))
+    agent = SAC("MlpPolicy", env, policy_kwargs={"net_arch": [16]}, seed=0, device="cpu", buffer_size=100, **kwargs)
+    env.obs_rms.mean += 0.5
+    return agent
+
+
+def context_of(agent: SAC) -> Context:
+    return make_context(agent, th.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("use_sde", [False, True])
+def test_probabilities_of_given_actions_are_those_of_the_samples(use_sde: bool) -> None:
+    """A view needs no more than SB3's own SAC."""
+    agent = plain_sac(use_sde=use_sde)
+    context, observations = context_of(agent), 2.0 * th.randn(500, 3)
+    with th.no_grad():
+        actions, expected = context.policy(observations)
+        found = context.log_prob(observations, actions)
+        unsaturated = actions.abs() < 0.99  # 1 - a^2 loses digits beside 1
+        th.testing.assert_close(found[unsaturated], expected[unsaturated], rtol=1e-3, atol=1e-3)
+        assert int(unsaturated.sum()) > 250
+        assert bool(th.isfinite(context.log_prob(observations, th.ones(500, 1))).all())
+
+
+def test_probabilities_integrate_to_one() -> None:
+    context = context_of(plain_sac())
+    grid = th.linspace(-1.0, 1.0, 20_001).unsqueeze(1)
+    with th.no_grad():
+        density = context.log_prob(th.tensor([[0.3, -0.2, 1.0]]).expand(len(grid), 3), grid).exp().flatten()
+    assert float(th.trapezoid(density, grid.flatten())) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_mean_actions_are_what_the_agent_predicts() -> None:
+    agent = plain_sac()
+    observations = th.randn(50, 3)
+    predicted, _ = agent.predict(agent.env.normalize_obs(observations.numpy()), deterministic=True)
+    with th.no_grad():
+        actions = context_of(agent).mean_action(observations)
+    th.testing.assert_close(2.0 * actions, th.from_numpy(predicted), rtol=1e-5, atol=1e-5)  # torques of Pendulum: [-2, 2]
+
+
+@pytest.mark.parametrize("use_sde", [False, True])
+def test_a_snapshot_stays_what_it_was(use_sde: bool) -> None:
+    agent = plain_sac(use_sde=use_sde)
+    context, observations = context_of(agent), th.randn(20, 3)
+    snapshot = context.snapshot()
+    with th.no_grad():
+        before = snapshot.mean_action(observations)
+        actions, _ = snapshot(observations)
+        log_prob = snapshot.log_prob(observations, actions)
+        assert th.equal(before, context.mean_action(observations))
+        for parameter in agent.actor.parameters():
+            parameter.add_(0.1)
+        agent.env.obs_rms.mean += 3.0
+        assert th.equal(snapshot.mean_action(observations), before)
+        assert th.equal(snapshot.log_prob(observations, actions), log_prob)
+        assert not th.allclose(context_of(agent).mean_action(observations), before)
+    assert agent.actor.optimizer is not None, "the optimiser was taken away"
+    assert all(parameter.requires_grad for parameter in agent.actor.parameters())
+
+
+def test_the_model_is_there_to_read() -> None:
+    agent = small_agent().learn(80)
+    model, rows = agent._context().model, agent.replay_buffer.transitions().rows(th.arange(5))
+    assert th.equal(model.validation_error(rows), agent.dynamics.validation_error(rows))
+    assert th.equal(model.targets(rows), agent.dynamics.targets(rows))
+    for verb in ("fit", "parameters", "load_state_dict", "requires_grad_", "to"):
+        assert not hasattr(model, verb), verb
+
+
+def test_what_is_not_there_says_so() -> None:
+    context = Context(lambda observations: (observations, observations), lambda *_: th.zeros(2, 1), 0.9, 0, th.Generator())
+    for ask in (context.snapshot, lambda: context.mean_action(th.zeros(1, 3)), lambda: context.target_values(1, 2)):
+        with pytest.raises(ValueError, match="this context was made without that part of an agent; allowed: "):
+            ask()
+    own = small_agent(policy_kwargs={"net_arch": [8]})._context(lambda observations: (observations, observations))
+    with pytest.raises(ValueError, match="without that part"):
+        own.log_prob(th.zeros(1, 3), th.zeros(1, 1))
+
+
+def test_the_actor_of_a_user_is_not_asked_for_what_it_may_not_know() -> None:
+    agent = SAC(OwnPolicy, "Pendulum-v1", buffer_size=10, device="cpu")
+    with pytest.raises(ValueError, match="log-probability of an action of OwnActor is not known; allowed: SB3's Actor"):
+        context_of(agent).log_prob(th.zeros(1, 3), th.zeros(1, 1))
