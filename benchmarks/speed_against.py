@@ -1,0 +1,142 @@
+"""
+Is the working tree slower than another commit? Both sides run the same parts in turn, each in a process of its own with one
+torch thread; what counts is the median of the ratios pair by pair.
+
+    python benchmarks/speed_against.py HEAD~3
+    python benchmarks/speed_against.py HEAD~3 --pairs 31 --parts update
+
+Parts: ``update``, 100 SAC updates of batch 256 on Hopper; ``run``, 50 env steps with one model phase at 5,000 real rows. Run
+it on idle cores.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from checkout import ROOT
+from same_as import SIDES, commit_of, worktree
+
+PROGRAM = "import sys; sys.path[:0] = sys.argv[1:3]; from speed_against import serve; serve(sys.argv[3])"
+ROWS, STEPS, UPDATES = 5_000, 50, 100
+
+
+def make_part(name: str) -> Callable[[], Any]:
+    """
+    One of the parts, ready to run.
+
+    :param name: "update" or "run"
+    """
+    import torch as th
+
+    from sb3_tom import MBPO
+
+    th.set_num_threads(1)
+    # One phase per call of `run`, of the budget that phases of 250 steps have for 50
+    settings: dict[str, Any] = {"rollout_batch_size": 20_000, "model_train_freq": STEPS, "device": "cpu", "seed": 0}
+    agent = MBPO("MlpPolicy", "Hopper-v5", learning_starts=ROWS, dynamics_kwargs={"max_epochs": 3}, **settings)
+    agent.learn(ROWS + 1)
+    parts = {
+        "update": lambda: agent.train_policy(UPDATES),
+        "run": lambda: agent.learn(STEPS, reset_num_timesteps=False),
+    }
+    return parts[name]
+
+
+def serve(name: str) -> None:
+    """
+    One side: a run of the part for each line on standard input, answered by its seconds.
+
+    :param name: of the part
+    """
+    part = make_part(name)
+    part()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        part()
+        print(time.perf_counter() - began, flush=True)
+
+
+class Side:
+    """
+    A process with the package of one folder.
+
+    :param root: the folder
+    :param name: of the part
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        words = [sys.executable, "-c", PROGRAM, str(root), str(Path(__file__).resolve().parent), name]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "SB3_TOM_NO_ZOO_HOOK": "1"}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(words, cwd=root, env=environment, stdin=pipe, stdout=pipe, text=True)
+        self._line()
+
+    def __call__(self) -> float:
+        """Seconds of one run."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("run\n")
+        self._process.stdin.flush()
+        return float(self._line())
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a side ended with exit code {self._process.wait()}")
+        return line.strip()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+
+def compare(roots: list[Path], name: str, pairs: int) -> None:
+    """
+    Run a part on both sides in turn, and print the ratio.
+
+    :param roots: folders of the working tree's package and of the commit's
+    :param name: of the part
+    :param pairs: how many
+    """
+    with ExitStack() as stack:
+        sides = []
+        for root in roots:
+            sides.append(Side(root, name))
+            stack.callback(sides[-1].close)
+        times = [[side() for side in sides] for _ in range(pairs)]
+    ratios = sorted(ours / theirs for ours, theirs in times)
+    here, there = (statistics.median(column) for column in zip(*times, strict=True))
+    middle = f"{ratios[pairs // 4]:.3f} to {ratios[-1 - pairs // 4]:.3f}"
+    median = statistics.median(ratios)
+    print(f"{name}: {median:.3f} x (middle half {middle}); {here:.3f} s here, {there:.3f} s there, {pairs} pairs", flush=True)
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("revision", metavar="REV", help="the other commit")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--parts", nargs="+", choices=("update", "run"), default=["update", "run"])
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(TemporaryDirectory(prefix="speed_against_")))
+        roots = [place / name for name in SIDES]
+        shutil.copytree(ROOT / "sb3_tom", roots[0] / "sb3_tom", ignore=shutil.ignore_patterns("__pycache__"))
+        stack.enter_context(worktree(commit_of(arguments.revision), roots[1]))
+        for name in arguments.parts:
+            compare(roots, name, arguments.pairs)
+
+
+if __name__ == "__main__":
+    main()
