@@ -163,13 +163,13 @@ def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = Fals
         agent.actor.reset_noise()
     normalizer = agent.get_vec_normalize_env()
     observation, _ = env.reset(seed=seed)
-    observations, actions, over = [observation], [], False
+    observations, actions, over = [np.array(observation)], [], False  # copies: an env may write into one array
     while not over:
         seen = observation if normalizer is None else normalizer.normalize_obs(observation)
         action, _ = agent.predict(seen, deterministic=deterministic)
         actions.append(agent.policy.scale_action(action))
         observation, _, terminated, truncated, _ = env.step(action)
-        observations.append(observation)
+        observations.append(np.array(observation))
         over = terminated or truncated
     tensors = (th.as_tensor(np.array(values), dtype=th.float32, device=agent.device) for values in (observations, actions))
     return Episode(*tensors)

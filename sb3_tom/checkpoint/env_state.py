@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from sb3_tom.checkpoint.attributes import attributes_state, generator_state, restore_attributes
+from sb3_tom.envs.copied import CopiedObservations
 
 State = dict[str, Any]
 """Plain values: None, booleans, numbers, strings, arrays, and lists, tuples and dictionaries of these."""
@@ -134,6 +135,7 @@ def env_state(env: gym.Env[Any, Any]) -> State:
     base, layers = env.unwrapped, []
     adapter = _adapter(base)
     while True:
+        env = _below_copies(env)
         is_base = env is base
         skip = (*_SKIPPED, *(adapter.handled if adapter is not None and is_base else ()))
         state, unknown = attributes_state(env, skip)
@@ -146,6 +148,11 @@ def env_state(env: gym.Env[Any, Any]) -> State:
     if adapter is None:
         return _at_boundary(base, f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env)")
     return {"layers": layers, "inner": adapter.save(base)}
+
+
+def _below_copies(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """The agent's own wrapper has no state: checkpoints from before it was there resume too."""
+    return env.env if isinstance(env, CopiedObservations) else env
 
 
 def _at_boundary(base: Any, reason: str) -> State:
@@ -168,6 +175,7 @@ def restore_env(env: gym.Env[Any, Any], state: State) -> None:
             restore_attributes(base, {"_np_random": state["generator"]})
         return
     for layer in state["layers"]:
+        env = _below_copies(env)
         if layer["class"] != _key(type(env)):
             raise ValueError(
                 f"env has the layer {_key(type(env))} where the run had {layer['class']}; "

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from sb3_tom.checks.episode_ends import check_stored_ends
 from sb3_tom.checks.guards import check_rows
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
@@ -25,7 +27,7 @@ def adopted(
     :param action_space: the agent's
     :param n_envs: the agent's number of envs
     :param device: the agent's
-    :raises ValueError: naming what is not the agent's; a DivergenceError about rows that are not usable
+    :raises ValueError: naming what is not the agent's, or ends that are none; a DivergenceError about rows that are not usable
     """
     for name, found, expected in (
         ("observation_space", loaded.observation_space.shape, observation_space.shape),
@@ -38,5 +40,7 @@ def adopted(
         loaded = WeightedReplayBuffer.from_replay_buffer(loaded)
     for name in ("observations", "actions", "next_observations", "rewards"):
         check_rows(f"the replay buffer's array {name}", getattr(loaded, name)[: loaded.size()])
+    order = (loaded.pos - loaded.size() + np.arange(loaded.size())) % loaded.buffer_size
+    check_stored_ends(loaded.observations[order], loaded.next_observations[order], loaded.dones[order])
     loaded.device = device
     return loaded

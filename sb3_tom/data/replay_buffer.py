@@ -8,10 +8,10 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from sb3_tom.checks.episode_ends import RAW_TERMINAL
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.resident import ResidentRows
-from sb3_tom.data.units import RAW_TERMINAL
 
 _RESIDENT: "WeakKeyDictionary[WeightedReplayBuffer, ResidentRows]" = WeakKeyDictionary()
 """Copies on other devices than the CPU: apart from the buffers, because no file should hold the rows twice."""

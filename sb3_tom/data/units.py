@@ -19,12 +19,10 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from sb3_tom.checks.episode_ends import RAW_TERMINAL
 from sb3_tom.checks.guards import check_rows
 
 StepWait = Callable[[], VecEnvStepReturn]
-
-RAW_TERMINAL = "raw_terminal_observation"
-"""Key of ``infos`` under which the terminal observation is kept that ``VecNormalize`` overwrites."""
 
 
 @dataclass(frozen=True)

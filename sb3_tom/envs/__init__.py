@@ -2,6 +2,10 @@
 
 from gymnasium.envs.registration import register, registry
 
+from sb3_tom.envs.copied import CopiedObservations
+
+__all__ = ["CopiedObservations", "register_envs"]
+
 ROAD_AND_ROCKS = "sb3_tom/RoadAndRocks-v0"
 
 

@@ -10,10 +10,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
+from sb3_tom.checks.episode_ends import EpisodeEnds
 from sb3_tom.checks.guards import Backup, DivergenceError, check_magnitudes, check_rows, magnitude
 from sb3_tom.checks.policies import network_sizes
 from sb3_tom.contracts.plug import Plug
@@ -44,6 +45,9 @@ class Guarded(Protocol):
     num_timesteps: int
     policy_version: int
     _n_updates: int
+    _last_obs: Any
+    _last_original_obs: Any
+    _vec_normalize_env: VecNormalize | None
 
     @property
     def last_checkpoint(self) -> str | None:
@@ -78,10 +82,33 @@ class Guard:
 
     def __init__(self) -> None:
         self._policy_backup: tuple[int, Backup] | None = None
+        self._ends = EpisodeEnds()
 
     def forget(self) -> None:
         """The policy was replaced: its copy is of another one."""
         self._policy_backup = None
+
+    def forget_ends(self) -> None:
+        """Other envs: their first ends are looked at anew."""
+        self._ends = EpisodeEnds()
+
+    def check_ends(self, agent: Guarded, new_obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """
+        Look at the ends of episodes before they are stored, in the env's own units.
+
+        :param agent: that has made a step
+        :param new_obs: what SB3 hands on
+        :param dones: ``[n_envs]``, whether an episode has ended
+        :param infos: of each env
+        :raises ValueError: if the last observation of an episode is none
+        """
+        if not dones.any():
+            return
+        normalizer = agent._vec_normalize_env
+        before, after = agent._last_obs, new_obs
+        if normalizer is not None:
+            before, after = agent._last_original_obs, normalizer.get_original_obs()
+        self._ends.check(before, after, dones, infos)
 
     @contextmanager
     def verb(self, agent: Guarded, parts: tuple[str, ...]) -> Iterator[None]:

@@ -25,6 +25,7 @@ from sb3_tom.data.adoption import adopted
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import check_vec_normalize, keep_raw_terminals
+from sb3_tom.envs.copied import copied
 from sb3_tom.mbpo.arguments import check_arguments
 from sb3_tom.mbpo.guard import Guard, check_transitions
 from sb3_tom.mbpo.health import Health
@@ -154,11 +155,16 @@ class SACHooks(SAC):
         """The constructor's arguments that choose plugs, as they were given."""
         return arguments_of(self._plug_specs)
 
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        return SAC._wrap_env(copied(env), verbose, monitor_wrapper)
+
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As SB3's. The termination rule is read anew: thresholds are the env's own, and older rows say nothing about them."""
         env = self._wrap_env(env, self.verbose)
         check_vec_normalize(env)  # before it takes the old one's place
         super().set_env(env, force_reset)
+        self.guard.forget_ends()
         keep_raw_terminals(self.env)
         rule = current_rule(self.env, self.termination_rule) if self.termination.wants_rule else None
         if rule != self.termination_rule:
@@ -183,10 +189,7 @@ class SACHooks(SAC):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfHooks:
-        """
-        As SB3's; ``total_timesteps`` may be a float such as ``3e5``. The first call after :meth:`load_checkpoint` repeats the
-        one that was interrupted.
-        """
+        """As SB3's, of ``3e5`` env steps too; the first call after :meth:`load_checkpoint` repeats the interrupted one."""
         asked = check_integer("total_timesteps", total_timesteps, 0)
         running = self.checkpointer.learning(self, asked, reset_num_timesteps)
         with self.remaining_time.running(), running as (steps, reset):
@@ -219,14 +222,14 @@ class SACHooks(SAC):
         infos: list[dict[str, Any]],
     ) -> None:
         check_transitions(buffer_action, reward, new_obs, dones, infos)
+        self.guard.check_ends(self, new_obs, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def _on_step(self) -> None:
         self._new_transitions += self.n_envs
         self._since_rollouts += self.n_envs
 
-    def _updates_made(self) -> int:
-        """Steps of the critics' optimiser by its own count; SGD keeps none."""
+    def _updates_made(self) -> int:  # SGD keeps no count
         return optimizer_steps(self.critic.optimizer) or self._n_updates
 
     def dump_logs(self) -> None:
@@ -272,20 +275,17 @@ class SACHooks(SAC):
         """
         kept = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
-        try:
-            self.adopt_replay_buffer()
-        except ValueError:
-            self.replay_buffer = kept
-            raise
+        loaded, self.replay_buffer = self.replay_buffer, kept
+        self.adopt_replay_buffer(loaded)
 
-    def adopt_replay_buffer(self) -> None:
+    def adopt_replay_buffer(self, loaded: ReplayBuffer) -> None:
         """
-        Make what lies in ``replay_buffer`` the agent's own. Versions count on from the newest row, so that no row is newer
-        than the current policy.
+        Go on with another run's rows. Versions count on from the newest, so that no row is newer than the current policy.
 
+        :param loaded: SB3's or ours
         :raises ValueError: see :func:`sb3_tom.data.adoption.adopted`
         """
-        buffer = adopted(self.replay_buffer, self.observation_space, self.action_space, self.n_envs, self.device)
+        buffer = adopted(loaded, self.observation_space, self.action_space, self.n_envs, self.device)
         newest = int(buffer.policy_versions.max(initial=0))
         self.policy_version = buffer.policy_version = max(self.policy_version, newest, buffer.policy_version)
         self.replay_buffer, self.buffer_size = buffer, buffer.capacity

@@ -95,8 +95,8 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     _copy_networks(source, agent)
     if buffer is not None:
         # SB3's buffer is converted, which copies; one of ours would be shared, with its weights and policy versions
-        agent.replay_buffer = copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer
-        agent.adopt_replay_buffer()  # type: ignore[attr-defined]
+        own = copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer
+        agent.adopt_replay_buffer(own)  # type: ignore[attr-defined]
     return agent
 
 

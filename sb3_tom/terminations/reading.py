@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
+from sb3_tom.envs.copied import CopiedObservations
 from sb3_tom.envs.workers import ask
 from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule, check_rule
 
@@ -37,6 +38,7 @@ _HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
         wrappers.HumanRendering,
         wrappers.RenderCollection,
         Monitor,
+        CopiedObservations,
     )
 )
 """The ``step`` methods that pass on the observation, the reward and the termination of the inner environment."""

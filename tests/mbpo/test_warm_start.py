@@ -121,5 +121,4 @@ def test_actions_of_other_bounds_are_refused() -> None:
         MBPO.from_sac(sac, strong, learning_starts=10, **SMALL)
     agent = small_agent(strong)
     with pytest.raises(ValueError, match=r"the replay buffer's action_space=Box\(-2.0, 2.0.* is not allowed"):
-        agent.replay_buffer = sac.replay_buffer
-        agent.adopt_replay_buffer()
+        agent.adopt_replay_buffer(sac.replay_buffer)

@@ -1,0 +1,83 @@
+"""
+Is what comes as the last observation of an episode really one? All that a model and a termination learn of ends comes from it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+RAW_TERMINAL = "raw_terminal_observation"
+"""Key of ``infos`` under which the terminal observation is kept that ``VecNormalize`` overwrites."""
+
+ENDS = 3
+"""So many ends in a row are looked at: one may be equal to the next start by chance."""
+
+_CAUSE = (
+    "the last observation of an episode is missing: the env hands the first one of the next episode on in its place. So do "
+    "envs that write their observations into one array (wrap each in sb3_tom.envs.CopiedObservations before they are "
+    "vectorised), and vectorised envs or wrappers that reset by themselves without infos[i]['terminal_observation']"
+)
+
+
+class EpisodeEnds:
+    """
+    Looks at the first ends of a run.
+
+    :raises ValueError: naming the cause
+    """
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def check(self, observations: np.ndarray, next_observations: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+        """
+        Look at the transitions of one step of all envs, before they are stored.
+
+        :param observations: ``[n_envs, O]`` before the step
+        :param next_observations: ``[n_envs, O]`` after it, of a new episode where one has ended
+        :param dones: ``[n_envs]``, whether an episode has ended
+        :param infos: of each env
+        :raises ValueError: at an end without a terminal observation, or at the third that is equal to the next start
+        """
+        for index in np.flatnonzero(dones):
+            terminal = infos[index].get(RAW_TERMINAL, infos[index].get("terminal_observation"))
+            if terminal is None:
+                raise ValueError(f"env {index}: {_CAUSE}")
+            self._look(observations[index], np.asarray(terminal), next_observations[index])
+
+    def _look(self, before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -> None:
+        if self._seen >= ENDS:
+            return
+        if not is_next_start(before, terminal, after):
+            self._seen = ENDS  # this env tells ends from starts
+            return
+        self._seen += 1
+        if self._seen == ENDS:
+            raise ValueError(f"at {ENDS} ends in a row {_CAUSE}")
+
+
+def is_next_start(before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -> bool:
+    """
+    Whether a terminal observation is the next episode's first one, in an env whose observations change.
+
+    :param before: ``[O]``, the observation before the last step
+    :param terminal: ``[O]``, what came as the last one
+    :param after: ``[O]``, the first one of the next episode
+    """
+    return bool(np.array_equal(terminal, after) and not np.array_equal(before, after))
+
+
+def check_stored_ends(observations: np.ndarray, next_observations: np.ndarray, dones: np.ndarray) -> None:
+    """
+    The same check of rows that a replay buffer holds.
+
+    :param observations: ``[N, n_envs, O]``, in the order of collection
+    :param next_observations: ``[N, n_envs, O]``
+    :param dones: ``[N, n_envs]``
+    :raises ValueError: if there are :data:`ENDS` or more ends, and all are equal to the next start
+    """
+    ends = np.argwhere(dones[:-1] > 0)
+    if len(ends) >= ENDS and all(
+        is_next_start(observations[row, env], next_observations[row, env], observations[row + 1, env]) for row, env in ends
+    ):
+        raise ValueError(f"the replay buffer is not allowed: at all of its {len(ends)} ends {_CAUSE}; allowed: other rows")
