@@ -13,7 +13,10 @@ import pytest
 import torch as th
 
 import sb3_tom
-from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS
+from sb3_tom.contracts.policy_update import PolicyParts
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+from tests.dynamics.cases import built, make_context, make_data
+from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 
 FOLDER = Path(__file__).parents[2] / "examples"
 SMALL: dict[str, Any] = {
@@ -112,6 +115,47 @@ def test_custom_dynamics(run: Run, tmp_path: Path) -> None:
     assert th.equal(
         loaded.dynamics(data.observations, data.actions).mean, agent.dynamics(data.observations, data.actions).mean
     )
+
+
+def test_custom_objective(run: Run) -> None:
+    """One reward of twenty is of another kind: its mean error elsewhere is a fraction of the Gaussian's."""
+    names = run("custom_objective", "--steps", "100")
+    agent = only_agent()
+    assert isinstance(agent.objective, names["StudentObjective"]) and agent.objective.nu == 3.0 and agent.policy_version > 0
+    clean = make_data(600)
+    strange = th.rand(600, 1, generator=th.Generator().manual_seed(0)) < 0.05
+    spoiled = clean._replace(rewards=clean.rewards + 30.0 * strange)
+    errors = []
+    for objective in (LikelihoodObjective(), names["StudentObjective"]()):
+        model = built("ensemble", max_epochs=10)
+        model.fit(spoiled, th.ones(600), objective, make_context())
+        with th.no_grad():
+            mean, _ = model(clean.observations, clean.actions)
+        differences = (mean - model.targets(clean))[..., 0]  # of the rewards, in the unit of the fit
+        errors.append(float(differences.abs().mean() * model.target_scales()[0]))
+    assert errors[1] < 0.3 and errors[0] > 3.0 * errors[1]  # rewards are of size 1
+    with pytest.raises(ValueError, match=r"nu=0.0 is not allowed"):
+        names["StudentObjective"](nu=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:health/")  # of a reward that is not the env's
+def test_custom_policy_update(run: Run) -> None:
+    """Steps along paths alone find the torque that makes the pendulum turn as fast as it can."""
+    names = run("custom_policy_update", "--steps", "100")
+    trained = only_agent()
+    assert isinstance(trained.policy_update, names["PathwiseSAC"]) and trained._n_updates == 40  # of 100 steps 60 are random
+    settings: dict[str, Any] = {"dynamics": "linear", "dynamics_kwargs": {"clamp": None}, "gamma": 0.5}
+    spinning = {"reward_fn": lambda _observations, _actions, after: after[:, 2:]}
+    agent = small_agent(policy_update=names["PathwiseSAC"], policy_update_kwargs={"horizon": 2}, **settings, **spinning)
+    agent.learn(60)
+    critics = [parameter.clone() for parameter in agent.critic.parameters()]
+    parts, context, starts = PolicyParts.of(agent), agent._context(), agent.replay_buffer.transitions().observations
+    parts.policy.actor.optimizer.param_groups[0]["lr"] = 1e-2
+    for _ in range(150):
+        agent.policy_update.climb(parts, starts, agent._world, context)
+    with th.no_grad():
+        assert float(context.mean_action(starts).min()) > 0.9
+    assert all(th.equal(one, other) for one, other in zip(critics, agent.critic.parameters(), strict=True))
 
 
 def test_custom_termination(run: Run) -> None:

@@ -1,0 +1,75 @@
+"""A custom policy update: SAC's gradient steps, and before each of them one of the actor along the paths of the model."""
+
+import argparse
+
+import torch as th
+
+from sb3_tom import MBPO, Context
+from sb3_tom.checks.validation import check_integer
+from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts
+from sb3_tom.imagination.differentiable import differentiable_rollout
+from sb3_tom.policy_updates.sac.update import SACPolicyUpdate
+
+
+class PathwiseSAC(SACPolicyUpdate):
+    r"""
+    The actor also climbs what the model says that it will earn, critics at the end (Clavera et al. 2020, arXiv:2005.08068):
+
+    .. math:: J(\pi) = E\big[\textstyle\sum_{t < H} \gamma^t r_t + \gamma^H \min_c Q_c(s_H, a_H)\big]
+
+    Rows of a minibatch are in the units of the policy and the world in those of the env: for envs without ``VecNormalize``,
+    where they are the same.
+
+    :param horizon: H, steps of each rollout
+    """
+
+    defaults = SACPolicyUpdate.defaults | {"update_to_data_ratio": 10.0}  # where the user gives none
+
+    def __init__(self, horizon: int = 3) -> None:
+        super().__init__()
+        self.horizon = check_integer("horizon", horizon, 1)
+
+    def update(
+        self,
+        parts: PolicyParts,
+        batches: Batches,
+        world: ImaginedWorld,
+        context: Context,
+        gradient_steps: int,
+        batch_size: int,
+    ) -> dict[str, float]:
+        """Steps along paths first: SAC's look at the networks, which finds a divergence, comes last."""
+        values = [self.climb(parts, b.observations, world, context) for b in batches(gradient_steps, batch_size)]
+        figures = super().update(parts, batches, world, context, gradient_steps, batch_size)
+        return figures | {"path_value": float(th.stack(values).mean())}  # the only host read
+
+    def climb(self, parts: PolicyParts, starts: th.Tensor, world: ImaginedWorld, context: Context) -> th.Tensor:
+        """One step of the actor from the states ``[B, O]``; returns J, on the device."""
+        steps, alive = differentiable_rollout(world, starts, self.horizon, context)
+        value = th.zeros_like(alive[0])
+        for t, (step, on) in enumerate(zip(steps, alive, strict=True)):
+            value = value + parts.gamma**t * on * step.rewards
+        last, on = steps[-1], alive[-1] * (1.0 - steps[-1].terminated)
+        actions, _ = context.policy(last.next_observations)
+        after = context.values(last.next_observations, actions).min(0).values.unsqueeze(1)
+        value = (value + parts.gamma**self.horizon * on * after).mean()
+        parameters = list(parts.policy.actor.parameters())
+        # Of the actor alone: the graph reaches the critics and the model too
+        for parameter, gradient in zip(parameters, th.autograd.grad(-value, parameters), strict=True):
+            parameter.grad = gradient
+        parts.policy.actor.optimizer.step()
+        return value.detach()
+
+
+def main() -> None:
+    """Train with it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=3000)
+    arguments = parser.parse_args()
+    update = {"policy_update": PathwiseSAC, "policy_update_kwargs": {"horizon": 3}}
+    agent = MBPO("MlpPolicy", "Pendulum-v1", dynamics_kwargs={"clamp": "margin"}, verbose=1, **update)
+    agent.learn(arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
