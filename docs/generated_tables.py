@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from sb3_tom.mbpo.axes import AXES
 from sb3_tom.weighters.tom.settings import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,6 +69,22 @@ def presets() -> str:
     return markdown_table(["argument", '`preset="default"`', '`preset="official"`'], rows)
 
 
+def axes() -> str:
+    """What a user chooses of the agent, a row per axis."""
+    rows = [
+        [
+            f"`{argument}`",
+            f"{{class}}`~{axis.contract.__module__}.{axis.contract.__qualname__}`",
+            ", ".join(f'`"{name}"`' for name in axis.aliases) or "-",
+            "none" if axis.default is None else f'`"{axis.default}"`',
+            f"`{axis.kwargs_argument}`",
+            f"`{axis.part}`",
+        ]
+        for argument, axis in AXES.items()
+    ]
+    return markdown_table(["argument", "contract", "short names", "default", "its arguments", "attribute"], rows)
+
+
 def write(folder: Path) -> None:
     """
     Write all tables.
@@ -78,6 +95,7 @@ def write(folder: Path) -> None:
     for path in sorted((ROOT / "hyperparams").glob("*.yml")):
         (folder / f"{path.stem}.md").write_text(hyperparameters(path), encoding="utf-8")
     (folder / "tom_presets.md").write_text(presets(), encoding="utf-8")
+    (folder / "axes.md").write_text(axes(), encoding="utf-8")
 
 
 def _text(value: Any) -> str:

@@ -1,13 +1,17 @@
 """The documentation's promises that a build alone does not check."""
 
+import inspect
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sb3_tom
+from sb3_tom.contracts.resolve import resolve_plug
+from sb3_tom.mbpo.axes import AXES
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +64,52 @@ def test_presets_table_has_exactly_the_differences(tables: object) -> None:
         assert (default, official) == (repr(getattr(settings["default"], name)), repr(getattr(settings["official"], name)))
 
 
+def test_axes_table_says_what_the_constructor_takes(tables: object) -> None:
+    lines = tables.axes().splitlines()[2:]
+    rows = {
+        cells[0].strip("`"): cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    }
+    parameters = inspect.signature(sb3_tom.MBPO).parameters
+    plug_kwargs = {name for name in parameters if name.endswith("_kwargs")} - {"policy_kwargs", "replay_buffer_kwargs"}
+    assert {cells[3].strip("`") for cells in rows.values()} == plug_kwargs and set(rows) <= set(parameters)
+    agent = sb3_tom.MBPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]})
+    for argument, (contract, names, default, _, attribute) in rows.items():
+        module, _, cls = re.fullmatch(r"\{class\}`~(.+)`", contract)[1].rpartition(".")
+        kind, plug = getattr(import_module(module), cls), getattr(agent, attribute.strip("`"))
+        assert plug is None if default == "none" else isinstance(plug, kind) and default in names, argument
+        for name in re.findall(r'`"(\w+)"`', names):
+            assert isinstance(resolve_plug(argument, AXES[argument], name, None), kind), name
+
+
+def test_pictures_say_what_is_there() -> None:
+    """The rooms are those of the rules, floor by floor; the files on a transition's way exist, and its verbs too."""
+    rooms = (DOCS / "pictures" / "rooms.svg").read_text()
+    floors: dict[str, list[str]] = {}
+    for height, name in re.findall(r'<text class="room" x="[\d.]+" y="(\d+)">(\w+)</text>', rooms):
+        floors.setdefault(height, []).append(name)
+    (layers,) = re.findall(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert list(floors.values()) == [line.split(" | ") for line in re.findall(r'"(.+)"', layers)]
+    way = re.findall(r'<text class="file"[^>]*>(.+)</text>', (DOCS / "pictures" / "transition.svg").read_text())
+    paths = [path for line in way for path in line.split(", ") if "/" in path]
+    assert len(paths) > 10 and [path for path in paths if not (ROOT / "sb3_tom" / path).exists()] == []
+    verbs = [line.removeprefix("MBPO.") for line in way if line.startswith("MBPO.")]
+    assert verbs == ["fit_weights", "fit_model", "imagine", "train_policy"]
+    assert all(hasattr(sb3_tom.MBPO, verb) for verb in verbs)
+
+
+def test_rooms_of_the_rules_are_on_the_pages() -> None:
+    rooms = {path.stem for path in (ROOT / "sb3_tom").iterdir() if not path.name.startswith("_")} - {"py", "version"}
+    for page in (DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"):
+        text = page.read_text()
+        assert [room for room in sorted(rooms) if f"`{room}" not in text] == [], page.name
+
+
+def test_every_contract_is_on_a_page_of_the_api() -> None:
+    text = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
+    modules = [path.stem for path in (ROOT / "sb3_tom" / "contracts").glob("*.py") if path.stem != "__init__"]
+    assert [name for name in modules if f".. automodule:: sb3_tom.contracts.{name}\n" not in text] == []
+
+
 def test_code_on_the_pages_is_that_of_tested_examples() -> None:
     """Guides show files of ``examples/``, which tests run, and no Python of their own."""
     guides = [path for path in PAGES if path.parent.name == "guides"]
@@ -76,8 +126,6 @@ def test_python_on_the_pages_is_python(path: Path) -> None:
 
 
 def test_every_example_and_plug_is_on_a_page() -> None:
-    from sb3_tom.mbpo.axes import AXES
-
     text = "\n".join(path.read_text() for path in PAGES if path.parent.name != "api")
     missing = [path.name for path in (ROOT / "examples").glob("*.py") if path.name not in text]
     missing += [name for axis in AXES.values() for name in axis.aliases if f'"{name}"' not in text]
