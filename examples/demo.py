@@ -13,9 +13,8 @@ import gymnasium as gym
 import torch as th
 
 from sb3_tom import MBPO
+from sb3_tom.callbacks import LearningCurveCallback, WeightByAgeCallback
 from sb3_tom.callbacks.evaluation import evaluate
-from sb3_tom.callbacks.learning_curve import LearningCurveCallback
-from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
 from sb3_tom.plots import plot_learning_curves, plot_weight_by_age
 
 TASK = "InvertedPendulum-v5"

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from sb3_tom import MBPO
-from sb3_tom.callbacks.learning_curve import LearningCurveCallback
-from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
+from sb3_tom.callbacks import LearningCurveCallback, WeightByAgeCallback
 from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
 
 
