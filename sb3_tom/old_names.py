@@ -118,6 +118,7 @@ def upgrade_attributes(attributes: dict[str, Any]) -> None:
     """
     if any(name in attributes for name in COUNTS):
         attributes["update_counter"].load_state_dict(_counts(attributes))
+    attributes["_env_steps"] = max(attributes["_env_steps"], attributes["num_timesteps"])
     if "termination_fn" in attributes:
         attributes["_plug_specs"] = {"termination_fn": (attributes.pop("termination_fn"), None), **attributes["_plug_specs"]}
 
@@ -131,6 +132,9 @@ def upgrade_state(state: dict[str, Any]) -> None:
     attributes, objects = state["attributes"], state["objects"]
     if any(name in attributes for name in COUNTS):
         objects["update_counter"] = _counts(attributes)
+    attributes.setdefault("_env_steps", attributes["num_timesteps"])
+    if "_new_transitions" in attributes:
+        attributes.setdefault("_since_phase", attributes["_new_transitions"])
     if "_remaining_time" in objects:
         objects["remaining_time"] = objects.pop("_remaining_time")
 

@@ -34,6 +34,8 @@ class ImaginedBuffer:
         self.size = 0
         self.is_due = True
         """Whether nothing was imagined since it is there, or was cleared; rollouts may also have left no row."""
+        self.made_at: list[int] = []
+        """Env steps at which what is kept was imagined, the newest last."""
 
     def resize(self, capacity: int) -> None:
         """
@@ -52,7 +54,7 @@ class ImaginedBuffer:
     def clear(self) -> None:
         """Forget all rows."""
         self.size = self._position = 0
-        self.is_due = True
+        self.is_due, self.made_at = True, []
 
     def add(self, batch: Transitions, keep: th.Tensor, confidence: th.Tensor | None = None) -> None:
         """
@@ -75,7 +77,8 @@ class ImaginedBuffer:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the filled rows, not copied, and the place of the ring."""
         rows = self._rows[: self.size]
-        return {"rows": rows, "position": self._position, "capacity": self.capacity, "is_due": self.is_due}
+        own = {"capacity": self.capacity, "is_due": self.is_due, "made_at": self.made_at}
+        return {"rows": rows, "position": self._position, **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
@@ -87,6 +90,7 @@ class ImaginedBuffer:
         self._rows = th.empty((self.capacity, self._rows.shape[1]), device=self._rows.device)
         self._rows[: self.size] = state["rows"]
         self.is_due = state.get("is_due", self.size == 0)  # older checkpoints do not say
+        self.made_at = list(state.get("made_at", []))
 
     def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:
         """

@@ -169,6 +169,15 @@ class WeightedReplayBuffer(ReplayBuffer):
         rows = (positions[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
         return th.from_numpy(rows[-n_rows:]).to(self.device)
 
+    def next_version(self) -> int:
+        """
+        The version that rows have from now on: another one than the newest row's. A model that is fitted again to the same
+        rows makes no block of its own, which would age the others.
+        """
+        newest = int(self.policy_versions[self.pos - 1].max())
+        self.policy_version = max(self.policy_version, newest + 1)
+        return self.policy_version
+
     def begin_rule(self) -> None:
         """From now on rows come from envs with another termination rule than those that are stored."""
         self._rule_began = self._n_added

@@ -20,6 +20,10 @@ WEIGHTING = ("sample", "loss")
 """Rows drawn in proportion to their weights, or drawn uniformly with the weight as a factor of the loss."""
 
 
+FIRST = 8
+"""A first fit on 1,000 random rows is stopped by its held-out error within so many times the budget of later fits."""
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """
@@ -28,6 +32,8 @@ class FitSettings:
     :param batch_size: rows of a minibatch, per member
     :param steps_per_epoch: minibatches between two looks at the held-out rows
     :param max_epochs: upper bound of epochs of one fit
+    :param first_max_epochs: upper bound of epochs of a model's first fit, which starts from nothing; None is eight times
+        ``max_epochs``
     :param patience: epochs in a row without an improvement of any member after which the fit stops
     :param improvement: relative decrease of a member's held-out error that counts as one (MBPO: 1 %)
     :param holdout_ratio: share of the rows that is held out
@@ -38,6 +44,7 @@ class FitSettings:
     batch_size: int = 256
     steps_per_epoch: int = 50
     max_epochs: int = 12
+    first_max_epochs: int | None = None
     patience: int = 5
     improvement: float = 0.01
     holdout_ratio: float = 0.2
@@ -46,9 +53,21 @@ class FitSettings:
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps_per_epoch", "max_epochs", "patience"):
             object.__setattr__(self, name, check_integer(name, getattr(self, name), 1))
+        if self.first_max_epochs is not None:
+            object.__setattr__(self, "first_max_epochs", check_integer("first_max_epochs", self.first_max_epochs, 1))
         check_integer("max_holdout", self.max_holdout, 0)
         check_number("improvement", self.improvement, 0.0, 1.0, high_open=True)
         check_number("holdout_ratio", self.holdout_ratio, 0.0, 1.0, high_open=True)
+
+    def cap(self, is_first: bool) -> int:
+        """
+        Upper bound of epochs.
+
+        :param is_first: whether the model was never fitted
+        """
+        if is_first:
+            return FIRST * self.max_epochs if self.first_max_epochs is None else self.first_max_epochs
+        return self.max_epochs
 
 
 class _BestMembers:
@@ -179,9 +198,10 @@ def fit_by_gradient(
     extras = objective.prepare(model, data, context)
     best = _BestMembers(model, settings.improvement)
     held = _HeldOut(model, objective, data, extras, held_rows, weights[held_rows])
+    cap = settings.cap(is_first=not optimizer.state)  # an optimiser without moments has never stepped
     epoch, stale = 0, 0
     with _steps(model, optimizer, objective, tuple(extras), context, data.device) as step:
-        while epoch < settings.max_epochs and stale < settings.patience:
+        while epoch < cap and stale < settings.patience:
             shape = (settings.steps_per_epoch, held.n_members, settings.batch_size)
             rows = train_rows[draw(shape, context.generator)]
             factors = weights[rows] if weighting == "loss" else None
@@ -195,6 +215,7 @@ def fit_by_gradient(
     errors = best.errors if best.errors is not None else held.own_errors()
     figures = {
         "epochs": float(epoch),
+        "cap_reached": float(stale < settings.patience),
         "gradient_steps": float(epoch * settings.steps_per_epoch),
         "validation_error": float(errors.mean()),
     }

@@ -1,8 +1,9 @@
 """What changes over training: the length of imagined rollouts, and the share of real rows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sb3_tom.checks.validation import check_integer, check_number
 
@@ -69,15 +70,31 @@ EPOCH = 1000
 """Env steps of one of MBPO's epochs, the unit of ``model_retain_epochs``."""
 
 
-def phases_kept(model_retain_epochs: int, model_train_freq: int) -> int:
+class Window(NamedTuple):
     """
-    Model phases whose imagined transitions are kept.
+    For how long what is imagined is kept.
 
-    :param model_retain_epochs: epochs of :data:`EPOCH` env steps
-    :param model_train_freq: env steps between two phases
-    :return: at least 1
+    :param env_steps: how long
+    :param paces: env steps between two times of imagining, None for a pace that is not in use; all of them imagine
     """
-    return -(-model_retain_epochs * EPOCH // model_train_freq)
+
+    env_steps: float
+    paces: tuple[int | None, ...]
+
+    @property
+    def most(self) -> int:
+        """Times of imagining that fall into it, at least 1: without an env step in between no more of them are kept."""
+        return sum(math.ceil(self.env_steps / pace) for pace in self.paces if pace is not None)
+
+    def within(self, made_at: list[int], now: int) -> list[int]:
+        """
+        Those times that are kept when one more comes.
+
+        :param made_at: env steps, the newest last
+        :param now: env step of the new one
+        :return: env steps, the new one last
+        """
+        return [*(step for step in made_at if now - step < self.env_steps), now][-self.most :]
 
 
 def rollout_schedule(value: Any) -> RolloutSchedule:

@@ -7,9 +7,11 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_tom.checkpoint.callback_state import walk
 from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_number
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.dynamics.fitting import WEIGHTING
@@ -17,6 +19,10 @@ from sb3_tom.imagination.schedules import ratio_schedule, rollout_schedule
 from sb3_tom.mbpo.sac_arguments import check_sac_arguments, check_sac_numbers
 
 ENVS = "the id of a registered environment, a Gymnasium environment, or a VecEnv of Stable-Baselines3"
+
+
+OPTIONAL = ("imagined_capacity", "rollout_freq")
+"""Numbers that may be None."""
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
@@ -77,13 +83,13 @@ def check_arguments(agent: Any) -> None:
     for name, low in (
         ("rollout_batch_size", 1),
         ("model_train_freq", 1),
-        ("model_retain_epochs", 1),
         ("imagined_capacity", 1),
+        ("rollout_freq", 1),
     ):
-        setattr(agent, name, check_integer(name, getattr(agent, name), low))
+        if getattr(agent, name) is not None or name not in OPTIONAL:
+            setattr(agent, name, check_integer(name, getattr(agent, name), low))
+    check_number("model_retain_epochs", agent.model_retain_epochs, 0.0, 1e6, low_open=True)
     ratio_schedule(agent.real_ratio)
-    if agent.rollout_freq is not None:
-        agent.rollout_freq = check_integer("rollout_freq", agent.rollout_freq, 1)
     check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0, 1e4)
     check_choice("weighting", agent.weighting, WEIGHTING)
     check_bool("weight_model_fit", agent.weight_model_fit)
@@ -104,3 +110,28 @@ def _check_refused(agent: Any) -> None:
     if buffer_class is not None and not (is_class and issubclass(buffer_class, WeightedReplayBuffer)):
         name = buffer_class.__name__ if is_class and issubclass(buffer_class, ReplayBuffer) else repr(buffer_class)
         raise ValueError(f"replay_buffer_class={name} is not allowed; allowed: None or a subclass of WeightedReplayBuffer")
+
+
+def check_eval_envs(env: VecEnv | None, callback: BaseCallback) -> None:
+    """
+    Refuse an evaluation on the very environments that the agent collects with: each would leave a transition that never
+    happened, from where training was to where the evaluation ended.
+
+    :param env: the agent's
+    :param callback: what ``learn`` made of the user's
+    :raises ValueError: naming the callback
+    """
+    own = set() if env is None else {id(one) for one in _inner_envs(env)}
+    for one in walk(callback):
+        for name, value in vars(one).items():
+            if isinstance(value, VecEnv) and name != "training_env" and not own.isdisjoint(map(id, _inner_envs(value))):
+                raise ValueError(
+                    f"{type(one).__name__}({name}=the environment that the agent trains on) is not allowed: an evaluation "
+                    "would move it between two steps of training; allowed: an environment of its own"
+                )
+
+
+def _inner_envs(env: VecEnv) -> list[object]:
+    """What remains below all wrappers; of envs in other processes the object that speaks to them."""
+    inner = env.unwrapped
+    return [one.unwrapped for one in inner.envs] if isinstance(inner, DummyVecEnv) else [inner]

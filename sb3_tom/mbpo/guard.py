@@ -26,7 +26,7 @@ BACKUP_UPDATES = 100
 
 POLICY = "policy"
 
-COUNTERS = ("policy_version", "_new_transitions", "_since_rollouts")
+COUNTERS = ("policy_version", "_new_transitions", "_since_phase", "_since_rollouts")
 """Attributes of the agent that a verb changes."""
 
 F = TypeVar("F", bound=Callable[..., Any])

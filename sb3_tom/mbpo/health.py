@@ -87,6 +87,23 @@ class Health:
         }
         return judges[group](figures, now)
 
+    def waits(self, n_rows: int, needed: int, n_updates: int, env_step: int) -> None:
+        """
+        Warn once of an agent that has trained and does not go on, since its replay buffer was left behind.
+
+        :param n_rows: in the buffer
+        :param needed: before training goes on
+        :param n_updates: gradient steps so far
+        :param env_step: env steps so far
+        """
+        if n_updates and "waits" not in self.warned:
+            self.warned.add("waits")
+            warnings.warn(
+                f"at env step {env_step} the replay buffer holds {n_rows} transitions: nothing is trained until there are "
+                f"{needed} (learning_starts); load_replay_buffer(path) brings back those that the agent had",
+                stacklevel=2,
+            )
+
     def _warn(self, sign: str, value: float, limit: float, now: Situation, text: str) -> None:
         if sign in self.warned:
             return
@@ -141,6 +158,13 @@ class Health:
 
     def _imagination(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """How far the imagined returns lie outside of the range of the real ones, relative to its width."""
+        asked, kept = figures["phases_asked"], figures["phases_kept"]
+        if kept < asked:
+            text = (
+                f"imagined_capacity has room for {kept:.3g} of the {asked:g} model phases that model_retain_epochs asks for, "
+                "at full length; use imagined_capacity=None, or fewer or shorter rollouts"
+            )
+            self._warn("phases_kept", kept, asked, now, text)
         low, high = return_range(now.buffer, int(figures["scheduled_length"]))
         width = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-8)
         excess = max(figures["return_high"] - high, low - figures["return_low"], 0.0) / width

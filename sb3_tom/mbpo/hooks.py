@@ -19,6 +19,7 @@ from sb3_tom import old_names
 from sb3_tom.checkpoint.checkpointer import Checkpointer, resumed
 from sb3_tom.checks.guards import check_rows
 from sb3_tom.checks.validation import check_integer
+from sb3_tom.compute.streams import stream_seed
 from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.data.adoption import adopted
@@ -26,7 +27,7 @@ from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import check_vec_normalize, keep_raw_terminals
 from sb3_tom.envs.copied import copied
-from sb3_tom.mbpo.arguments import check_arguments
+from sb3_tom.mbpo.arguments import check_arguments, check_eval_envs
 from sb3_tom.mbpo.guard import Guard, check_transitions
 from sb3_tom.mbpo.health import Health
 from sb3_tom.mbpo.loading import explained_load_errors, refuse_other_files
@@ -61,7 +62,9 @@ class SACHooks(SAC):
     reward_fn: Any
     policy_version: int
     _plug_specs: Specs
-    _new_transitions: int
+    _env_steps: int  # ever, also before a ``learn`` that counts from 0 again
+    _new_transitions: int  # that the model has not seen
+    _since_phase: int
     _since_rollouts: int
 
     @property
@@ -125,11 +128,10 @@ class SACHooks(SAC):
         """SB3's, and the generator of everything that is imagined, drawn or fitted."""
         super().set_random_seed(seed)
         self.generator = th.Generator(device=self.device)
-        self.generator.manual_seed(int(th.randint(2**62, (1,))) if seed is None else seed)
+        self.generator.manual_seed(stream_seed(int(th.randint(2**62, (1,))) if seed is None else seed))
 
     @property
-    def _sizes(self) -> tuple[int, int]:
-        """Sizes of an observation and of an action."""
+    def _sizes(self) -> tuple[int, int]:  # of an observation and of an action
         return self.observation_space.shape[0], self.action_space.shape[0]  # type: ignore[index]
 
     def _setup_model(self) -> None:
@@ -198,9 +200,9 @@ class SACHooks(SAC):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         with self.guard.collection(self):
             result = super()._setup_learn(*args, **kwargs)
+            check_eval_envs(self.env, result[1])
             check_rows("the first observation", self._last_obs)  # type: ignore[arg-type]
-        if self.num_timesteps == 0:
-            self.remaining_time.restart()
+        self.remaining_time.begin(self.num_timesteps)
         return result
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -226,8 +228,8 @@ class SACHooks(SAC):
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def _on_step(self) -> None:
-        self._new_transitions += self.n_envs
-        self._since_rollouts += self.n_envs
+        for name in ("_env_steps", "_new_transitions", "_since_phase", "_since_rollouts"):
+            setattr(self, name, getattr(self, name) + self.n_envs)
 
     def _updates_made(self) -> int:  # SGD keeps no count
         return optimizer_steps(self.critic.optimizer) or self._n_updates

@@ -22,7 +22,7 @@ from sb3_tom.data.batches import MixedBatches, relabelling
 from sb3_tom.data.diagnostics import weight_by_age
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import policy_units
-from sb3_tom.imagination.schedules import phases_kept, ratio_schedule, rollout_schedule
+from sb3_tom.imagination.schedules import EPOCH, Window, ratio_schedule, rollout_schedule
 from sb3_tom.imagination.world import World
 from sb3_tom.mbpo.arguments import checked_env
 from sb3_tom.mbpo.context import make_context
@@ -66,8 +66,9 @@ class MBPO(SACHooks):
     :param rollout_batch_size: imagined rollouts at a time (None: SAC's are 100,000)
     :param rollout_freq: real transitions between two times of imagining; None: with each model phase
     :param model_train_freq: real transitions between two model phases
-    :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept
-    :param imagined_capacity: upper bound of imagined transitions kept; a phase makes no more rollouts than fit at full length
+    :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept; 0.25 are 250 env steps
+    :param imagined_capacity: upper bound of imagined transitions kept, to bound memory; no more rollouts are made than fit at
+        full length. None: what ``model_retain_epochs`` asks for
     :param real_ratio: share of real transitions in each minibatch of the policy update (None: SAC's is 0.05), or
         ``(start_step, end_step, start_ratio, end_ratio)`` in env steps
     :param weighting: "sample" (rows drawn in proportion to their weights) or "loss" (weights multiply the model's loss)
@@ -133,8 +134,8 @@ class MBPO(SACHooks):
         rollout_batch_size: int | None = None,
         rollout_freq: int | None = None,
         model_train_freq: int = 250,
-        model_retain_epochs: int = 1,
-        imagined_capacity: int = 2_000_000,
+        model_retain_epochs: float = 1,
+        imagined_capacity: int | None = None,
         real_ratio: float | Sequence[float] | None = None,
         weighting: str = "sample",
         weight_model_fit: bool = True,
@@ -160,7 +161,8 @@ class MBPO(SACHooks):
         self.weighting = weighting
         self.weight_model_fit = weight_model_fit
         self.weight_rollout_starts = weight_rollout_starts
-        self.policy_version = self._new_transitions = self._since_rollouts = 0
+        self.policy_version = self._env_steps = 0
+        self._new_transitions = self._since_phase = self._since_rollouts = 0
         self.checkpointer, self.update_counter = Checkpointer(), UpdateCounter()
         if _init_setup_model:
             self._setup_model()
@@ -173,14 +175,20 @@ class MBPO(SACHooks):
         :param gradient_steps: SB3's number; with ``self.gradient_steps=-1`` the real transitions just collected
         :param batch_size: minibatch of the policy update
         """
-        if self.replay_buffer.n_transitions < min(max(self.learning_starts, 1), self.replay_buffer.capacity):
-            return  # an agent that was loaded without its replay buffer must not fit its model to a handful of rows
-        if self.imagined.is_due or self._new_transitions >= self.model_train_freq:
+        needed = min(max(self.learning_starts, 1), self.replay_buffer.capacity)
+        if self.replay_buffer.n_transitions < needed:
+            # An agent that was loaded without its replay buffer must not fit its model to a handful of rows
+            return self.health.waits(self.replay_buffer.n_transitions, needed, self._n_updates, self.num_timesteps)
+        if self.imagined.is_due or self._since_phase >= self.model_train_freq:
+            # A collection may be longer than the pace: what it is too long is carried on
+            self._since_phase = 0 if self.imagined.is_due else self._since_phase % self.model_train_freq
             self.fit_weights()
             self.fit_model()
             self.imagine()
+            self._since_rollouts = 0
             self._end_phase()
         elif self.rollout_freq is not None and self._since_rollouts >= self.rollout_freq:
+            self._since_rollouts %= self.rollout_freq
             self.imagine()
         fixed, made = self.gradient_steps >= 0, self._updates_made()
         self.train_policy(self.update_counter.take_due(gradient_steps, fixed, self.update_to_data_ratio, made), batch_size)
@@ -211,7 +219,7 @@ class MBPO(SACHooks):
         """
         weights = self._weights(self.weight_model_fit)
         figures = fit_world(self._world, self.replay_buffer, self._new_transitions, weights, self.weighting, self._context())
-        self.policy_version = self.replay_buffer.policy_version = self.policy_version + 1
+        self.policy_version = self.replay_buffer.next_version()
         self._new_transitions = 0
         self._record("model", figures)
         return figures
@@ -224,12 +232,11 @@ class MBPO(SACHooks):
 
         :return: figures of the rollouts
         """
-        length = rollout_schedule(self.rollout_schedule)(self.num_timesteps)
-        kept = phases_kept(self.model_retain_epochs, self.rollout_freq or self.model_train_freq)
-        wanted = Rollouts(length, self.rollout_batch_size, kept, self.imagined_capacity)
+        length = rollout_schedule(self.rollout_schedule)(self._env_steps)
+        window = Window(self.model_retain_epochs * EPOCH, (self.model_train_freq, self.rollout_freq))
+        wanted = Rollouts(length, self.rollout_batch_size, self._env_steps, window, self.imagined_capacity)
         weights = self._weights(self.weight_rollout_starts)
         figures = imagine_rollouts(self._world, self.replay_buffer, weights, self.imagined, wanted, self._context())
-        self._since_rollouts = 0
         self._record("rollout_model", figures)
         return figures
 
@@ -272,7 +279,7 @@ class MBPO(SACHooks):
 
     def _batches(self, context: Context) -> MixedBatches:
         """Minibatches of the policy update, in its units."""
-        ratio, units = ratio_schedule(self.real_ratio)(self.num_timesteps), policy_units(self._vec_normalize_env, self.device)
+        ratio, units = ratio_schedule(self.real_ratio)(self._env_steps), policy_units(self._vec_normalize_env, self.device)
         relabel = relabelling(self.objective, context)
         return MixedBatches(self.replay_buffer.transitions(), self.imagined, ratio, self.generator, units, relabel)
 

@@ -14,6 +14,7 @@ from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.weights import WeightedDraw
 from sb3_tom.imagination.rollouts import branched_rollouts
+from sb3_tom.imagination.schedules import Window
 from sb3_tom.imagination.world import World
 from sb3_tom.weighters.weighing import weigh
 
@@ -26,14 +27,16 @@ class Rollouts(NamedTuple):
 
     :param length: steps of each rollout
     :param number: rollouts
-    :param kept: calls whose rows the ring keeps
-    :param capacity: upper bound of rows kept
+    :param env_step: of now
+    :param window: for which rows are kept
+    :param capacity: upper bound of rows kept, None for none
     """
 
     length: int
     number: int
-    kept: int
-    capacity: int
+    env_step: int
+    window: Window
+    capacity: int | None
 
 
 def weigh_rows(weighter: Weighter, buffer: WeightedReplayBuffer, recent: Transitions | None, context: Context) -> Figures:
@@ -97,11 +100,23 @@ def imagine_rollouts(
     :param context: view of the agent
     """
     started, length = time.monotonic(), rollouts.length
-    imagined.resize(min(rollouts.kept * rollouts.number * length, rollouts.capacity))
+    figures = _make_room(imagined, rollouts)
     draw = WeightedDraw(weights)
     # No more rollouts than the ring holds whole: it would forget the first steps of them all
     number = max(1, min(rollouts.number, imagined.capacity // length))
     starts = buffer.transitions().observations[draw((number,), context.generator)]
-    figures = branched_rollouts(world, starts, length, context, imagined)
+    figures |= branched_rollouts(world, starts, length, context, imagined)
     imagined.is_due = False
     return figures | {"scheduled_length": float(length), "seconds": time.monotonic() - started}
+
+
+def _make_room(imagined: ImaginedBuffer, rollouts: Rollouts) -> Figures:
+    """
+    For the rows of now and of those times before that lie within the window: a collection may be longer than the usual pace.
+    How many times there is room for, at full length, and how many are asked for.
+    """
+    imagined.made_at = rollouts.window.within(imagined.made_at, rollouts.env_step)
+    asked, rows = len(imagined.made_at), rollouts.number * rollouts.length
+    needed = asked * rows
+    imagined.resize(needed if rollouts.capacity is None else min(needed, rollouts.capacity))
+    return {"phases_asked": float(asked), "phases_kept": imagined.capacity / rows}

@@ -30,9 +30,14 @@ class RemainingTime:
     def _seconds(self) -> float:
         return self._passed + (0.0 if self._began is None else time.monotonic() - self._began)
 
-    def restart(self) -> None:
-        """Env steps are counted from 0 again."""
-        self._first = None
+    def begin(self, done: int) -> None:
+        """
+        A call of ``learn`` begins.
+
+        :param done: env steps so far; 0: they are counted anew, and so is the pace
+        """
+        if done == 0:
+            self._first = None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: how long ago the pace was first taken, and where."""

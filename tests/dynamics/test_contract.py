@@ -52,7 +52,7 @@ def test_own_rows_per_member_are_the_same_computation(kind: str, fitted: dict[st
 
 def test_density_integrates_to_one(kind: str) -> None:
     """Pins the convention: log-density in unit scale, over D, without ``-log(2 pi) / 2`` per dimension."""
-    model, data = built(kind, observation_dim=1), make_data(200, observation_dim=1)
+    model, data = built(kind, observation_dim=1, first_max_epochs=3), make_data(200, observation_dim=1)
     fit(model, data)
     axis = th.linspace(-10, 10, 301)
     grid = th.cartesian_prod(axis, axis)

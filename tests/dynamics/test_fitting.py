@@ -10,7 +10,7 @@ from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
-QUICK = {"steps_per_epoch": 20, "max_epochs": 5, "batch_size": 32}
+QUICK = {"steps_per_epoch": 20, "max_epochs": 5, "first_max_epochs": 5, "batch_size": 32}
 
 
 def make_context(seed: int = 0) -> Context:
@@ -63,7 +63,7 @@ def test_each_member_gets_its_best_parameters_back() -> None:
 
     model = Scripted()
     optimizer = th.optim.SGD(model.parameters(), lr=1.0)
-    settings = FitSettings(batch_size=4, steps_per_epoch=1, max_epochs=4, patience=4)
+    settings = FitSettings(batch_size=4, steps_per_epoch=1, first_max_epochs=4, patience=4)
     errors, _ = fit_by_gradient(
         model,
         optimizer,
@@ -145,3 +145,28 @@ def test_very_few_rows(n_rows: int) -> None:
 def test_bad_settings_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{name}=.*allowed"):
         FitSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_first_fit_has_a_budget_of_its_own() -> None:
+    """A model that starts from nothing is stopped by its held-out error; the log says when the budget ends it instead."""
+    data, weights, objective, context = make_data(200), th.ones(200), LikelihoodObjective(), make_context()
+    model = make_ensemble(patience=100, first_max_epochs=13)
+    epochs = [model.fit(data, weights, objective, context)["epochs"] for _ in range(3)]
+    assert epochs == [13.0, 5.0, 5.0]
+    assert make_ensemble(patience=100, first_max_epochs=None).fit(data, weights, objective, context)["epochs"] == 8 * 5
+    again = make_ensemble(patience=100, first_max_epochs=13)  # a saved model goes on
+    again.load_state_dict(model.state_dict())
+    again.optimizer.load_state_dict(model.optimizer.state_dict())
+    assert again.fit(data, weights, objective, context)["epochs"] == 5.0
+
+
+@pytest.mark.parametrize(("learning_rate", "reached"), [(1e-3, 1.0), (1e-12, 0.0)])
+def test_the_log_says_whether_the_budget_ended_a_fit(learning_rate: float, reached: float) -> None:
+    model = make_ensemble(patience=2, learning_rate=learning_rate)
+    assert model.fit(make_data(200), th.ones(200), LikelihoodObjective(), make_context())["cap_reached"] == reached
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "10"])
+def test_another_first_budget_is_refused_by_name(value: object) -> None:
+    with pytest.raises(ValueError, match=r"^first_max_epochs=.* is not allowed; allowed: an integer of at least 1"):
+        make_ensemble(first_max_epochs=value)

@@ -175,7 +175,8 @@ def test_custom_env(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert everywhere > 1 - always_on + 0.05 and away >= everywhere
 
 
-def test_offline(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_offline(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SMALL_WEIGHTERS, "tom", {"recent_size": 40})  # ten steps of its networks would say nothing
     run("offline", *"--steps 300 --rounds 2 --updates 5 --out here".split())
     output = capsys.readouterr().out
     agent = only_agent()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_tom.imagination.schedules import RolloutSchedule, phases_kept, rollout_schedule
+from sb3_tom.imagination.schedules import EPOCH, RolloutSchedule, Window, rollout_schedule
 
 
 def test_published_hopper_schedule() -> None:
@@ -42,6 +42,31 @@ def test_a_list_is_not_changed() -> None:
     assert value == [1, 2.0, 3, 4]
 
 
-@pytest.mark.parametrize(("epochs", "frequency", "phases"), [(1, 250, 4), (5, 1000, 5), (1, 300, 4), (1, 5000, 1)])
-def test_phases_kept(epochs: int, frequency: int, phases: int) -> None:
-    assert phases_kept(epochs, frequency) == phases
+@pytest.mark.parametrize(
+    ("epochs", "frequency", "phases"), [(1, 250, 4), (5, 1000, 5), (1, 300, 4), (1, 5000, 1), (0.25, 250, 1), (0.1, 250, 1)]
+)
+def test_a_window_keeps_so_many_phases(epochs: float, frequency: int, phases: int) -> None:
+    window, made_at = Window(epochs * EPOCH, (frequency, None)), []
+    assert window.most == phases
+    for step in range(0, 20 * frequency, frequency):
+        made_at = window.within(made_at, step)
+    assert len(made_at) == phases and made_at[-1] == 19 * frequency
+
+
+@pytest.mark.parametrize(("collection", "kept"), [(1, 4), (100, 4), (300, 4), (500, 2), (1000, 1), (3000, 1)])
+def test_collections_that_are_longer_than_the_pace_keep_fewer(collection: int, kept: int) -> None:
+    """All rows that are kept are younger than the window, and none that is younger is dropped."""
+    window, made_at = Window(1000, (250,)), []
+    interval = -(-250 // collection) * collection
+    for step in range(0, 10_000, interval):
+        made_at = window.within(made_at, step)
+    assert len(made_at) == kept == len([step for step in range(0, 10_000, interval) if made_at[-1] - step < 1000])
+
+
+def test_both_paces_imagine_and_repeated_calls_do_not_grow() -> None:
+    window = Window(1000, (250, 100))
+    assert window.most == 14
+    made_at: list[int] = []
+    for _ in range(50):  # offline: no env step in between
+        made_at = window.within(made_at, 7)
+    assert made_at == [7] * 14

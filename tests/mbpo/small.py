@@ -4,9 +4,16 @@ from typing import Any
 
 from sb3_tom import MBPO
 
+SMALL_NETWORK: dict[str, Any] = {
+    "net_arch": (16, 16),
+    "steps_per_epoch": 5,
+    "max_epochs": 3,
+    "first_max_epochs": 3,
+    "batch_size": 32,
+}
 SMALL_MODELS: dict[str, dict[str, Any]] = {
-    "ensemble": {"n_members": 3, "n_elites": 2, "net_arch": (16, 16), "steps_per_epoch": 5, "max_epochs": 3, "batch_size": 32},
-    "mdn": {"n_components": 3, "net_arch": (16, 16), "steps_per_epoch": 5, "max_epochs": 3, "batch_size": 32},
+    "ensemble": {"n_members": 3, "n_elites": 2, **SMALL_NETWORK},
+    "mdn": {"n_components": 3, **SMALL_NETWORK},
     "linear": {},
 }
 SMALL_WEIGHTERS: dict[str, dict[str, Any]] = {

@@ -131,7 +131,7 @@ def test_the_rollout_schedule_is_really_used() -> None:
     lengths = []
     agent.learn(55)
     for steps in (0, 30, 60):
-        agent.num_timesteps = 60 + steps
+        agent._env_steps = 60 + steps
         lengths.append(agent.imagine()["length"])
     assert lengths == [1.0, 4.0, 6.0]
     assert agent.imagined.capacity == 100 * 6

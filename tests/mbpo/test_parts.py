@@ -17,7 +17,7 @@ class Stub(SAC):
     """SB3's SAC with the few attributes that a guard looks at."""
 
     last_checkpoint = None
-    policy_version, _new_transitions, _since_rollouts = 3, 7, 7
+    policy_version, _new_transitions, _since_phase, _since_rollouts = 3, 7, 7, 7
 
     @guarded("dynamics", "policy")
     def verb(self, do: Any) -> None:

@@ -34,8 +34,8 @@ def test_rollouts_go_with_the_phase_unless_they_have_a_pace_of_their_own(monkeyp
     often.learn(140)
     assert len(calls["fit_model"]) == 3
     assert calls["imagine"] == list(range(calls["imagine"][0], 141, 10)) and set(calls["fit_model"]) <= set(calls["imagine"])
-    # kept for an epoch of 1,000 env steps
-    assert often.imagined.capacity == 100 * 50 and agent.imagined.capacity == 25 * 50
+    # all is kept for an epoch of 1,000 env steps
+    assert often.imagined.capacity == len(calls["imagine"]) * 50 and agent.imagined.capacity == 3 * 50
 
 
 @pytest.mark.parametrize("value", [0, -3, 1.5, "10", True])
@@ -100,7 +100,7 @@ def test_the_share_of_real_rows_may_change(monkeypatch: pytest.MonkeyPatch) -> N
     agent = small_agent(real_ratio=[60, 100, 1.0, 0.25], **TINY).learn(60)
     shares = []
     for env_step in (0, 60, 80, 100, 1000):
-        agent.num_timesteps = env_step
+        agent._env_steps = env_step
         shares.append(agent._batches(agent._context())._real_ratio)
     assert shares == [1.0, 1.0, 0.625, 0.25, 0.25]
 

@@ -13,7 +13,7 @@ from tests.dynamics.cases import built, make_context, make_data
 from tests.mbpo.small import small_agent
 
 N_ROWS = 300
-LONG: dict[str, Any] = {"max_epochs": 8, "patience": 2, "improvement": 0.0}
+LONG: dict[str, Any] = {"max_epochs": 8, "first_max_epochs": 8, "patience": 2, "improvement": 0.0}
 
 
 class OwnError(LikelihoodObjective):
@@ -56,7 +56,7 @@ def test_its_own_error_stops_the_fit_and_chooses_the_elites() -> None:
 def test_the_best_state_is_the_one_of_its_best_error() -> None:
     """Never better than at the first look: the model of one epoch comes back, to the last bit."""
     best_first, _ = fitted(OwnError([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]))
-    one_epoch, _ = fitted(OwnError([[1.0, 1.0, 1.0]]), max_epochs=1)
+    one_epoch, _ = fitted(OwnError([[1.0, 1.0, 1.0]]), max_epochs=1, first_max_epochs=1)
     for one, other in zip(best_first.parameters(), one_epoch.parameters(), strict=True):
         assert th.equal(one, other)
 

@@ -62,7 +62,11 @@ def set_rate(agent: SAC, rate: float) -> None:
 @pytest.mark.parametrize("weighter", ["uniform", "tom"])
 def test_a_run_whose_every_step_is_recorded(weighter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Policy, model and weighter together; numbers drift apart by rounding only."""
-    kwargs = {"weighter": weighter, "model_train_freq": 20, "dynamics_kwargs": {"net_arch": (16,), "max_epochs": 2}}
+    kwargs = {
+        "weighter": weighter,
+        "model_train_freq": 20,
+        "dynamics_kwargs": {"net_arch": (16,), "max_epochs": 2, "first_max_epochs": 2},
+    }
     plain = small_agent(**kwargs).learn(110)
     with taped(monkeypatch) as tape:
         recorded = small_agent(**kwargs).learn(110)

@@ -1,0 +1,15 @@
+"""Streams of random numbers that have nothing to do with each other."""
+
+import numpy as np
+
+STREAM = 0x7031
+"""Any number: it tells the agent's own stream from others of the same seed."""
+
+
+def stream_seed(seed: int) -> int:
+    """
+    The seed of the agent's own generator: torch's global stream, seeded alike, would repeat it number for number.
+
+    :param seed: the user's
+    """
+    return int(np.random.SeedSequence((seed, STREAM)).generate_state(1, np.uint64)[0])
