@@ -17,8 +17,7 @@ class PathwiseSAC(SACPolicyUpdate):
 
     .. math:: J(\pi) = E\big[\textstyle\sum_{t < H} \gamma^t r_t + \gamma^H \min_c Q_c(s_H, a_H)\big]
 
-    Rows of a minibatch are in the units of the policy and the world in those of the env: for envs without ``VecNormalize``,
-    where they are the same.
+    Rollouts start from rows in the env's own units, in which the world and the context speak.
 
     :param horizon: H, steps of each rollout
     """
@@ -39,7 +38,7 @@ class PathwiseSAC(SACPolicyUpdate):
         batch_size: int,
     ) -> dict[str, float]:
         """Steps along paths first: SAC's look at the networks, which finds a divergence, comes last."""
-        values = [self.climb(parts, b.observations, world, context) for b in batches(gradient_steps, batch_size)]
+        values = [self.climb(parts, b.observations, world, context) for b in batches.raw(gradient_steps, batch_size)]
         figures = super().update(parts, batches, world, context, gradient_steps, batch_size)
         return figures | {"path_value": float(th.stack(values).mean())}  # the only host read
 

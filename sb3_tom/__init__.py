@@ -7,7 +7,9 @@ from sb3_tom import zoo as zoo  # lets the RL Zoo find the algorithms; imports n
 from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.imagination import Confidence, RolloutStop
 from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.policy_update import PolicyUpdate
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.contracts.weighter import Weighter
@@ -30,6 +32,7 @@ __all__ = [
     "MBPO",
     "MBPOPMAC",
     "MBPOTOM",
+    "Confidence",
     "Context",
     "DivergenceError",
     "DynamicsModel",
@@ -37,7 +40,9 @@ __all__ = [
     "MixtureDensityNetwork",
     "ModelObjective",
     "PMACWeighter",
+    "PolicyUpdate",
     "ProbabilisticEnsemble",
+    "RolloutStop",
     "TOMWeighter",
     "Termination",
     "Transitions",

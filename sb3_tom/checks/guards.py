@@ -17,7 +17,7 @@ class DivergenceError(ValueError):
     """
     Something is not finite or too large. A ``ValueError``, because the RL Zoo prunes a trial of Optuna on it.
 
-    The agent adds the env step and the last checkpoint to the message (:mod:`sb3_tom.mbpo.guarded_sac`).
+    The agent adds the env step and the last checkpoint to the message (:mod:`sb3_tom.mbpo.guard`).
     """
 
 

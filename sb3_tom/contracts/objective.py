@@ -13,18 +13,22 @@ Extras = dict[str, th.Tensor]
 """What an objective prepared per row of the data, each ``[N, ...]``; a batch receives the same rows of it."""
 
 
+FITTING = frozenset({"prepare", "loss", "step", "validation_error"})
+"""Verbs of an objective that decide a fit."""
+
+
 class ModelObjective(Plug):
     """Likelihood overrides :meth:`loss` only; value-aware and adversarial objectives the other verbs too."""
 
     is_likelihood = False
     """
-    Whether :meth:`loss` is the weighted negative log-likelihood and :meth:`step` descends it: what a model with a closed form
-    can be fitted by. A subclass that overrides either is taken for another objective until it says so itself.
+    Whether :meth:`loss` is the weighted negative log-likelihood and nothing else decides the fit: what a model with a closed
+    form can be fitted by. A subclass that overrides one of :data:`FITTING` is another objective until it says so itself.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        if not {"loss", "step"}.isdisjoint(vars(cls)) and "is_likelihood" not in vars(cls):
+        if not FITTING.isdisjoint(vars(cls)) and "is_likelihood" not in vars(cls):
             cls.is_likelihood = False
 
     def check_reward_fn(self, reward_fn: RewardFunction | None) -> None:

@@ -1,4 +1,4 @@
-"""What weighters, dynamics models, objectives and terminations have in common: they are built late and saved in the zip."""
+"""What all plugs have in common: they are built late and saved in the zip."""
 
 from abc import ABC
 from collections.abc import Iterator, Mapping

@@ -56,11 +56,28 @@ class PolicyParts(NamedTuple):
         return [self.policy.actor.optimizer, self.policy.critic.optimizer, *learned]
 
 
+class Units(Protocol):
+    """From the env's own units to those of the policy; they differ under ``VecNormalize``."""
+
+    def observations(self, raw: th.Tensor) -> th.Tensor:
+        """Observations ``[..., O]`` as actor and critics see them; differentiable."""
+
+    def rewards(self, raw: th.Tensor) -> th.Tensor:
+        """Rewards as the critics learn from them."""
+
+
 class Batches(Protocol):
-    """A source of minibatches, real and imagined rows mixed, in the units of the policy."""
+    """A source of minibatches, real and imagined rows mixed."""
+
+    @property
+    def units(self) -> Units:
+        """The way from one kind of minibatch to the other."""
 
     def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
-        """So many minibatches of so many rows."""
+        """So many minibatches of so many rows, in the units of the policy: for its networks."""
+
+    def raw(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
+        """The same in the env's own units: to start rollouts of the :class:`ImaginedWorld` from."""
 
 
 class ImaginedWorld(Protocol):
@@ -81,16 +98,30 @@ class ImaginedWorld(Protocol):
     def step(self, observations: th.Tensor, context: Context) -> Transitions:
         """One imagined step of the current policy from each observation ``[B, O]``; gradients flow."""
 
+    def relabel(self, batch: Transitions, context: Context) -> Transitions:
+        """What the model objective makes of imagined transitions before anybody learns from them."""
+
+    def stops(self, batch: Transitions, context: Context) -> th.Tensor | None:
+        """Which rollouts ``[B, 1]`` stop before a transition, which then does not count; None: nothing stops them."""
+
 
 class PolicyUpdate(Plug):
     """
     Makes gradient steps of the policy. The agent has set the optimisers' learning rates, counts the steps, and goes back to
     the last sound state where one diverges.
 
-    :cvar defaults: values of the agent's arguments, by name, that hold where the user gave none (None)
+    :cvar defaults: values of the agent's arguments, by name, that hold where the user gave none (None). A subclass names those
+        that are others for it; the rest are MBPO's (arXiv:1906.08253)
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "batch_size": 256,
+        "tau": 0.005,
+        "update_to_data_ratio": 20.0,
+        "real_ratio": 0.05,
+        "rollout_schedule": 1,
+        "rollout_batch_size": 100_000,
+    }
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """

@@ -37,9 +37,10 @@ class Axis:
     @property
     def allowed(self) -> str:
         """What a user may write, for messages."""
+        names = f"one of {sorted(self.aliases)}, " if self.aliases else ""
         function = "" if self.adapter is None else "a function, "
         contract = self.contract.__name__
-        return f"one of {sorted(self.aliases)}, {function}a subclass or instance of {contract}, or 'package.module:Class'"
+        return f"{names}{function}a subclass or instance of {contract}, or 'package.module:Class'"
 
 
 def resolve_plug(argument: str, axis: Axis, value: Any, kwargs: Mapping[str, Any] | None) -> Plug:

@@ -44,7 +44,7 @@ class MixedBatches:
         self._imagined = imagined
         self._real_ratio = real_ratio
         self._generator = generator
-        self._units = PolicyUnits() if units is None else units
+        self.units = PolicyUnits() if units is None else units
         self._relabel = relabel
 
     def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
@@ -53,16 +53,29 @@ class MixedBatches:
 
         :param n_batches: how many minibatches
         :param batch_size: rows of each
+        :return: the minibatches, one after the other, in the units of the policy
+        """
+        return self._one_by_one(n_batches, batch_size, self._in_policy_units)
+
+    def raw(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
+        """
+        Draw minibatches in the env's own units.
+
+        :param n_batches: how many minibatches
+        :param batch_size: rows of each
         :return: the minibatches, one after the other
         """
+        return self._one_by_one(n_batches, batch_size, lambda batch: batch)
+
+    def _one_by_one(self, n_batches: int, batch_size: int, convert: Callable[[Batch], Batch]) -> Iterator[Batch]:
         for first in range(0, n_batches, CHUNK):
             n_chunk = min(CHUNK, n_batches - first)
-            chunk = self._in_policy_units(self._chunk(n_chunk, batch_size))
+            chunk = convert(self._chunk(n_chunk, batch_size))
             for index in range(n_chunk):
                 yield Batch(*(None if field is None else field[index] for field in chunk))  # type: ignore[arg-type]
 
     def _in_policy_units(self, raw: Batch) -> Batch:
-        units = self._units
+        units = self.units
         return raw._replace(
             observations=units.observations(raw.observations),
             next_observations=units.observations(raw.next_observations),

@@ -2,7 +2,7 @@
 
 import torch as th
 
-from sb3_tom.checks.guards import check_magnitudes, magnitude
+from sb3_tom.checks.guards import DivergenceError, check_magnitudes, magnitude
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
@@ -44,7 +44,7 @@ def branched_rollouts(
         for _ in range(length):
             batch = world.step(observations, context)
             alive = judged.going_on(batch, alive)
-            stored = world.objective.relabel(batch, context)
+            stored = world.relabel(batch, context)
             imagined.add(stored, alive.squeeze(1), judged.confidence(batch, alive))
             alive_steps += alive.sum()
             returns[-1] += stored.rewards * alive
@@ -72,29 +72,27 @@ def branched_rollouts(
 
 
 class _Judged:
-    """What the world's confidence and its stop say of the rows of a call, added up for the log."""
+    """What the world's stop and its confidence say of the rows of a call, added up for the log."""
 
     def __init__(self, world: World, context: Context) -> None:
         self._world, self._context = world, context
         self._stopped: th.Tensor | float = 0.0
-        self._sum: th.Tensor | float = 0.0
-        self._squares: th.Tensor | float = 0.0
+        self._confidences: list[th.Tensor] = []  # sum, sum of squares and least of each step
 
     def going_on(self, batch: Transitions, alive: th.Tensor) -> th.Tensor:
         """Which rollouts are alive ``[B, 1]`` after this transition was looked at; one that stops does not keep it."""
-        if self._world.stop is None:
+        stops = self._world.stops(batch, self._context)
+        if stops is None:
             return alive
-        stops = self._world.stop(self._world.model, batch, self._context) & alive
-        self._stopped = self._stopped + stops.sum()
+        self._stopped = self._stopped + (stops & alive).sum()
         return alive & ~stops
 
     def confidence(self, batch: Transitions, alive: th.Tensor) -> th.Tensor | None:
         """``[B, 1]``, or None if all count the same."""
-        if self._world.confidence is None:
-            return None
-        confidence: th.Tensor = self._world.confidence(self._world.model, batch, self._context)
-        self._sum = self._sum + (confidence * alive).sum()
-        self._squares = self._squares + (confidence * alive).square().sum()
+        confidence = self._world.trust(batch, self._context)
+        if confidence is not None:
+            counted = confidence * alive
+            self._confidences.append(th.stack([counted.sum(), counted.square().sum(), confidence.min()]))
         return confidence
 
     def figures(self, n_rows: th.Tensor, n_rollouts: int) -> dict[str, float]:
@@ -105,11 +103,15 @@ class _Judged:
         :raises DivergenceError: if a confidence is not usable
         """
         figures: dict[str, float] = {}
-        if self._world.stop is not None:
+        if self._world.rollout_stop is not None:
             figures["stopped_share"] = float(self._stopped) / n_rollouts
-        if self._world.confidence is not None:
-            mean = float(self._sum / n_rows.clamp(min=1.0))
-            check_magnitudes({f"the mean of what {type(self._world.confidence).__name__} says": mean})
-            figures["confidence_mean"] = mean
-            figures["confidence_effective_share"] = mean**2 / max(float(self._squares / n_rows.clamp(min=1.0)), 1e-300)
+        if self._confidences:
+            sums = th.stack(self._confidences)
+            total, squares, rows = (float(value) for value in (*sums[:, :2].sum(0), n_rows))
+            name = type(self._world.confidence).__name__
+            check_magnitudes({f"the sum of what {name} says": total})
+            if float(sums[:, 2].min()) < 0.0:
+                raise DivergenceError(f"{name} returned a negative confidence; allowed: at least 0")
+            figures["confidence_mean"] = total / max(rows, 1.0)
+            figures["confidence_effective_share"] = total**2 / (squares * rows) if squares > 0.0 else 0.0
         return figures

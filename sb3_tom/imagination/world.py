@@ -1,6 +1,6 @@
 """What stands in for the env in imagination: model, termination and reward."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 
@@ -8,6 +8,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.imagination import Confidence, RolloutStop
 from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.plug import Plug
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction, Transitions
 
@@ -21,7 +22,7 @@ class World(NamedTuple):
     :param objective: may relabel what is stored
     :param reward_fn: known reward, or None for the model's
     :param confidence: how much what is imagined counts; None: all the same
-    :param stop: where rollouts stop beside terminations; None: nowhere
+    :param rollout_stop: where rollouts stop beside terminations; None: nowhere
     """
 
     model: DynamicsModel
@@ -29,7 +30,7 @@ class World(NamedTuple):
     objective: ModelObjective
     reward_fn: RewardFunction | None
     confidence: Confidence | None = None
-    stop: RolloutStop | None = None
+    rollout_stop: RolloutStop | None = None
 
     def step(self, observations: th.Tensor, context: Context) -> Transitions:
         """One imagined step of the current policy from each observation ``[B, O]``."""
@@ -40,6 +41,39 @@ class World(NamedTuple):
         terminated = self.termination(observations, actions, next_observations).float()
         version = th.full((observations.shape[0],), context.policy_version, device=observations.device)
         return Transitions(observations, actions, next_observations, rewards, terminated, version)
+
+    def relabel(self, batch: Transitions, context: Context) -> Transitions:
+        """What the objective makes of imagined transitions ``[B, .]`` before anybody learns from them."""
+        return self.objective.relabel(batch, context)
+
+    def stops(self, batch: Transitions, context: Context) -> th.Tensor | None:
+        """
+        Which rollouts stop before a transition.
+
+        :raises ValueError: naming the plug, if it says anything but bool ``[B, 1]``
+        """
+        if self.rollout_stop is None:
+            return None
+        said = self.rollout_stop(self.model, batch, context)
+        return _column(self.rollout_stop, said, batch.size, th.bool)
+
+    def trust(self, batch: Transitions, context: Context) -> th.Tensor | None:
+        """
+        How much each transition counts, None if all count the same.
+
+        :raises ValueError: naming the plug, if it says anything but float32 ``[B, 1]``
+        """
+        if self.confidence is None:
+            return None
+        said = self.confidence(self.model, batch, context)
+        return _column(self.confidence, said, batch.size, batch.rewards.dtype)
+
+
+def _column(plug: Plug, said: Any, n_rows: int, dtype: th.dtype) -> th.Tensor:
+    if isinstance(said, th.Tensor) and said.dtype is dtype and said.shape == (n_rows, 1):
+        return said
+    came = f"a {said.dtype} tensor of shape {tuple(said.shape)}" if isinstance(said, th.Tensor) else repr(said)
+    raise ValueError(f"{type(plug).__name__} returned {came} for {n_rows} rows; allowed: {dtype} of shape {(n_rows, 1)}")
 
 
 def known_rewards(

@@ -180,8 +180,8 @@ class Health:
 
     def _critics(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """Mean value of the policy relative to what the largest reward seen could sum up to."""
-        if now.gamma >= 1.0 or "actor_loss" not in figures or self._reward_bound == 0.0:
-            return {}
+        if now.gamma >= 1.0 or not {"actor_loss", "ent_coef"} <= figures.keys() or self._reward_bound == 0.0:
+            return {}  # an update that is not SAC's may mean something else by its losses
         entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * now.n_actions
         bound = (self._reward_bound + entropy) / (1.0 - now.gamma)
         ratio = abs(figures["actor_loss"]) / bound

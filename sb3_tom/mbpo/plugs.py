@@ -158,7 +158,7 @@ class Plugs:
 
         :param agent: its attributes that are None change
         """
-        for name, value in cast(PolicyUpdate, self.by_part["policy_update"]).defaults.items():
+        for name, value in {**PolicyUpdate.defaults, **cast(PolicyUpdate, self.by_part["policy_update"]).defaults}.items():
             if getattr(agent, name) is None:
                 setattr(agent, name, value)
 

@@ -178,3 +178,19 @@ def test_a_patch_of_the_users_own_is_kept() -> None:
     envs.step_wait = lambda: calls.append(1) or original()
     small_agent(VecNormalize(envs), learning_starts=1000, **TINY).learn(3)
     assert len(calls) == 3
+
+
+def test_minibatches_come_in_both_units() -> None:
+    """Rollouts start from raw states, networks see the policy's."""
+    env = normalized()
+    agent = small_agent(env, **TINY).learn(80)
+    batches = agent._batches(agent._context())
+    agent.generator.manual_seed(0)
+    raw = next(batches.raw(1, 16))
+    agent.generator.manual_seed(0)
+    seen = next(batches(1, 16))
+    assert th.equal(seen.observations, batches.units.observations(raw.observations))
+    assert th.equal(seen.rewards, batches.units.rewards(raw.rewards))
+    assert not th.allclose(seen.observations, raw.observations)
+    known = [agent.replay_buffer.transitions().observations, agent.imagined.gather(th.arange(agent.imagined.size))[0]]
+    assert bool(th.isin(raw.observations, th.cat(known)).all())

@@ -10,8 +10,10 @@ from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.imagination.differentiable import differentiable_rollout
 from sb3_tom.imagination.world import World
 from sb3_tom.objectives.likelihood import LikelihoodObjective
+from sb3_tom.objectives.survive import SurviveBonusObjective
 from sb3_tom.terminations.user_function import CallableTermination
 from tests.dynamics.cases import make_context, make_data
+from tests.mbpo.toys import Halt
 
 DISCOUNT = 0.9
 
@@ -65,3 +67,17 @@ def test_nothing_after_an_end_counts() -> None:
     steps, alive = differentiable_rollout(world, starts, 3, Context(policy, policy, 0.9, 0, th.Generator().manual_seed(0)))
     assert [float(on.sum()) for on in alive] == [4.0, 0.0, 0.0] and len(steps) == 3
     assert th.equal(steps[2].observations, starts)
+
+
+def test_the_objective_relabels_and_a_stop_ends() -> None:
+    """The survive bonus goes where an episode ends; a transition before which a rollout stops counts no more."""
+    world = make_world(-100.0)._replace(objective=SurviveBonusObjective(bonus=7.0))
+    policy = lambda observations: (th.zeros(4, 2, dtype=th.float64), observations)  # noqa: E731
+
+    def rolled(world: World) -> Any:
+        context = Context(policy, policy, 0.9, 0, th.Generator().manual_seed(0))
+        return differentiable_rollout(world, th.zeros(4, 3, dtype=th.float64), 2, context)
+
+    plain = rolled(world._replace(objective=LikelihoodObjective()))[0][0].rewards
+    th.testing.assert_close(rolled(world)[0][0].rewards, plain - 7.0)
+    assert [float(on.sum()) for on in rolled(world._replace(rollout_stop=Halt(-1e9)))[1]] == [0.0, 0.0]

@@ -88,3 +88,23 @@ def test_they_are_saved_loaded_and_resumed(tmp_path: Any) -> None:
 def test_sb3s_own_update_knows_no_confidence() -> None:
     with pytest.raises(ValueError, match=r"confidence is not allowed with this policy .*gSDE.*; allowed: confidence=None"):
         small_agent(confidence=Trust, use_sde=True, **TINY)
+
+
+WRONG = [None, 0.5, th.ones(50), th.ones(50, 1, dtype=th.float64), th.ones(50, 1) > 0, th.ones(49, 1)]
+
+
+@pytest.mark.parametrize("says", WRONG, ids=["None", "float", "[B]", "float64", "bool", "[B - 1, 1]"])
+@pytest.mark.parametrize("argument", ["confidence", "rollout_stop"])
+def test_what_a_plug_may_not_say_names_it(argument: str, says: object) -> None:
+    if argument == "rollout_stop":
+        says = says.float() if isinstance(says, th.Tensor) and says.shape == (50, 1) else says
+    plug = type("Odd", (Trust if argument == "confidence" else Halt,), {"forward": lambda *_: says})
+    allowed = "torch.float32" if argument == "confidence" else "torch.bool"
+    with pytest.raises(ValueError, match=rf"^Odd returned .* for 50 rows; allowed: {allowed} of shape \(50, 1\)"):
+        small_agent(**{argument: plug}, **TINY).learn(60)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), 1e30])
+def test_a_confidence_that_is_not_usable_is_named(value: float) -> None:
+    with pytest.raises(ValueError, match="Trust"):
+        small_agent(confidence=Trust(value), **TINY).learn(60)

@@ -85,7 +85,7 @@ def test_who_is_the_likelihood() -> None:
         is_likelihood = True
 
     kinds = (LikelihoodObjective, Same, Other, Stated, SurviveBonusObjective, OwnError)
-    assert [kind.is_likelihood for kind in kinds] == [True, True, False, True, False, True]
+    assert [kind.is_likelihood for kind in kinds] == [True, True, False, True, False, False]
 
 
 class AtDrawTime(LikelihoodObjective):

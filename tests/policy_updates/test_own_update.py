@@ -49,7 +49,7 @@ class Pathwise(PolicyUpdate):
         gradient_steps: int,
         batch_size: int,
     ) -> dict[str, float]:
-        for batch in batches(gradient_steps, batch_size):
+        for batch in batches.raw(gradient_steps, batch_size):
             steps, alive = differentiable_rollout(world, batch.observations, self.horizon, context)
             value = sum(((step.rewards * on).mean() for step, on in zip(steps, alive, strict=True)), start=th.zeros(()))
             loss = (self.baseline - value.detach()).square() - value

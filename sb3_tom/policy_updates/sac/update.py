@@ -19,15 +19,6 @@ LOSSES_KEPT = 1_000
 class SACPolicyUpdate(PolicyUpdate):
     """MBPO's policy update: SAC on mixed minibatches (arXiv:1906.08253), twenty gradient steps per real transition."""
 
-    defaults = {  # noqa: RUF012  # a ClassVar of the contract
-        "batch_size": 256,
-        "tau": 0.005,
-        "update_to_data_ratio": 20.0,
-        "real_ratio": 0.05,
-        "rollout_schedule": 1,
-        "rollout_batch_size": 100_000,
-    }
-
     def __init__(self) -> None:
         super().__init__()
         self._graphed: PlainSACUpdate | GraphedUpdate | None = None  # kept between calls on CUDA
