@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 MBPO = "sb3_tom:MBPO"
+DHMBPO = "sb3_tom:DHMBPO"
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ class Method:
     @property
     def is_model_based(self) -> bool:
         """Whether the agent is an MBPO."""
-        return self.agent == MBPO
+        return self.agent in (MBPO, DHMBPO)
 
     @property
     def yaml_file(self) -> str:
         """Name of the file below ``hyperparams`` that has the settings, or the warm-up and the environment's."""
-        return "mbpo.yml" if self.weighter == "uniform" else f"mbpo_{self.weighter}.yml"
+        family = "dhmbpo" if self.agent == DHMBPO else "mbpo"
+        return f"{family}.yml" if self.weighter == "uniform" else f"{family}_{self.weighter}.yml"
 
     def settings(self, task: "Task") -> dict[str, Any]:
         """What the YAML file does not have."""
@@ -156,6 +158,8 @@ METHODS = {
     "mbpo": Method(),
     "mbpo_pmac": Method(weighter="pmac"),
     "mbpo_tom": tom(),
+    "dhmbpo": Method(DHMBPO),
+    "dhmbpo_tom": Method(DHMBPO, weighter="tom"),
     "mbpo_tom_chi2_sharp": tom(**CHI2_SHARP),
     "mbpo_tom_official": tom(preset="official"),
 }

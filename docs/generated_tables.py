@@ -23,7 +23,10 @@ COLUMNS = (
 """Hyperparameters that differ between tasks; other keys are listed in a last column."""
 
 SHARED = ("policy", "learning_rate", "real_ratio")
-"""The same in all entries, which :func:`hyperparameters` checks; they stand above the table."""
+"""
+The same in all entries, which :func:`hyperparameters` checks; they stand above the table, with the other keys that have no
+column and are the same in all entries.
+"""
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -45,15 +48,20 @@ def hyperparameters(path: Path) -> str:
     :raises ValueError: if a value that the page gives for all tasks differs between them
     """
     entries: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    shared = {key: entries["default"][key] for key in SHARED}
+    default = entries["default"]
     for task, entry in entries.items():
-        if {key: entry[key] for key in SHARED} != shared:
+        if any(entry[key] != default[key] for key in SHARED):
             raise ValueError(f"{path}: {task} has other values of {SHARED} than the default")
+    shared = {
+        key: value
+        for key, value in default.items()
+        if key not in COLUMNS and all(entry.get(key) == value for entry in entries.values())
+    }
     rows = [
         [
             f"`{task}`",
             *(_text(entry[key]) for key in COLUMNS),
-            ", ".join(f"`{key}: {_text(entry[key])}`" for key in entry if key not in (*COLUMNS, *SHARED)),
+            ", ".join(f"`{key}: {_text(entry[key])}`" for key in entry if key not in (*COLUMNS, *shared)),
         ]
         for task, entry in entries.items()
     ]

@@ -18,7 +18,7 @@ from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
 from sb3_tom.envs import register_envs
 from sb3_tom.mbpo.mbpo import MBPO
-from sb3_tom.mbpo.variants import MBPOPMAC, MBPOTOM
+from sb3_tom.mbpo.variants import DHMBPO, DHMBPOPMAC, DHMBPOTOM, MBPOPMAC, MBPOTOM
 from sb3_tom.weighters.pmac import PMACWeighter
 from sb3_tom.weighters.tom import TOMWeighter
 from sb3_tom.weighters.uniform import UniformWeighter
@@ -29,6 +29,9 @@ register_envs()
 old_names.install()
 
 __all__ = [
+    "DHMBPO",
+    "DHMBPOPMAC",
+    "DHMBPOTOM",
     "MBPO",
     "MBPOPMAC",
     "MBPOTOM",

@@ -27,6 +27,7 @@ class PolicyParts(NamedTuple):
     :param gamma: discount factor
     :param tau: step of the target critics towards the critics
     :param target_update_interval: gradient steps between two steps of the target critics
+    :param batch_size: rows of a minibatch, where nobody asks for another number
     """
 
     policy: SACPolicy
@@ -37,6 +38,7 @@ class PolicyParts(NamedTuple):
     gamma: float
     tau: float
     target_update_interval: int
+    batch_size: int = 256
 
     @classmethod
     def of(cls, agent: SAC) -> "PolicyParts":
@@ -46,7 +48,7 @@ class PolicyParts(NamedTuple):
         :param agent: SB3's SAC or a subclass
         """
         fixed = None if agent.ent_coef_optimizer else agent.ent_coef_tensor
-        numbers = (float(agent.target_entropy), agent.gamma, agent.tau, agent.target_update_interval)
+        numbers = (float(agent.target_entropy), agent.gamma, agent.tau, agent.target_update_interval, agent.batch_size)
         return cls(agent.policy, agent.log_ent_coef, agent.ent_coef_optimizer, fixed, *numbers)
 
     @property
@@ -98,6 +100,9 @@ class ImaginedWorld(Protocol):
     def step(self, observations: th.Tensor, context: Context) -> Transitions:
         """One imagined step of the current policy from each observation ``[B, O]``; gradients flow."""
 
+    def outcome(self, observations: th.Tensor, actions: th.Tensor, context: Context) -> Transitions:
+        """What follows given actions ``[B, A]``; gradients flow."""
+
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
         """What the model objective makes of imagined transitions before anybody learns from them."""
 
@@ -112,15 +117,20 @@ class PolicyUpdate(Plug):
 
     :cvar defaults: values of the agent's arguments, by name, that hold where the user gave none (None). A subclass names those
         that are others for it; the rest are MBPO's (arXiv:1906.08253)
+    :cvar largest_ratio: ``update_to_data_ratio`` above which a warning says that this is not what the update is made for
     """
 
+    largest_ratio: ClassVar[float | None] = None
+
     defaults: ClassVar[Mapping[str, Any]] = {
+        "ent_coef": "auto",
         "batch_size": 256,
         "tau": 0.005,
         "update_to_data_ratio": 20.0,
         "real_ratio": 0.05,
         "rollout_schedule": 1,
         "rollout_batch_size": 100_000,
+        "model_retain_epochs": 1,
     }
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
@@ -134,6 +144,21 @@ class PolicyUpdate(Plug):
 
     def forget(self) -> None:
         """Called when tensors of the policy or of its optimisers were replaced: what was derived of them is void."""
+
+    def end_phase(
+        self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
+    ) -> dict[str, float]:
+        """
+        Called when a model phase has ended, the model fitted and rollouts made; nothing by default.
+
+        :param parts: of the agent; they may change
+        :param data: the N rows of the replay buffer
+        :param batches: source of minibatches
+        :param world: to imagine in
+        :param context: view of the agent, and the source of randomness
+        :return: figures for the log
+        """
+        return {}
 
     @abstractmethod
     def update(

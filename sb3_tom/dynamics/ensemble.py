@@ -1,6 +1,5 @@
 """The probabilistic ensemble of MBPO, its members batched into one tensor."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -8,48 +7,22 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_tom.checks.validation import check_choice, check_integer, check_integers, check_number
-from sb3_tom.compute.cuda_graphs import set_options
+from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_integers, check_number
+from sb3_tom.compute.cuda_graphs import set_learning_rate, set_options
+from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
-from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
+from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds, draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 
 MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
 """L2 coefficients of the MBPO authors' code: first layer, second, the other hidden ones, the output."""
 
-
-class EnsembleLinear(nn.Module):
-    """
-    E linear layers in one tensor.
-
-    :param n_members: E
-    :param n_inputs: width of the input
-    :param n_outputs: width of the output
-    """
-
-    def __init__(self, n_members: int, n_inputs: int, n_outputs: int) -> None:
-        super().__init__()
-        # MBPO's initialisation: a normal of this width, cut at two standard deviations
-        std = 1.0 / (2.0 * math.sqrt(n_inputs))
-        weight = th.empty(n_members, n_inputs, n_outputs)
-        self.weight = nn.Parameter(nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std))
-        self.bias = nn.Parameter(th.zeros(n_members, 1, n_outputs))
-
-    def forward(self, inputs: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
-        """
-        Apply the layers of the members, each to its own rows.
-
-        :param inputs: ``[E, B, n_inputs]``
-        :param members: numbers of the members to use, all by default
-        :return: ``[E, B, n_outputs]``
-        """
-        if members is None:
-            return th.baddbmm(self.bias, inputs, self.weight)
-        return th.baddbmm(self.bias[members], inputs, self.weight[members])
+NOISE_RATE = 10.0
+"""Of a constant noise relative to the networks: at their rate it stays near 1 for the hundreds of steps of a fit."""
 
 
 class ProbabilisticEnsemble(DynamicsModel):
@@ -66,6 +39,10 @@ class ProbabilisticEnsemble(DynamicsModel):
     :param predict: "delta" or "next", what the state targets are
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
         (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
+    :param soft_norm: a layer normalisation without scale or shift before every layer but the first, with an epsilon of 1, 0.1
+        and 0.01 from the input on: it leaves small activations small (the code of DHMBPO, Kubo et al. 2025)
+    :param homoscedastic: one noise of each target, whatever the input, learned with ten times the rate
+    :param reward_noise: whether a sampled reward has noise, or is the mean
     :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -82,6 +59,9 @@ class ProbabilisticEnsemble(DynamicsModel):
         weight_decay: float | None = None,
         predict: str = "delta",
         clamp: str | None = "range",
+        soft_norm: bool = False,
+        homoscedastic: bool = False,
+        reward_noise: bool = True,
         **fit_kwargs: float,
     ) -> None:
         super().__init__()
@@ -94,17 +74,22 @@ class ProbabilisticEnsemble(DynamicsModel):
         self.weight_decay = None if weight_decay is None else check_number("weight_decay", weight_decay, 0.0)
         self.predict = check_choice("predict", predict, PREDICT)
         self.clamp = check_clamp(clamp)
+        self.soft_norm = check_bool("soft_norm", soft_norm)
+        self.homoscedastic = check_bool("homoscedastic", homoscedastic)
+        self.reward_noise = check_bool("reward_noise", reward_noise)
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create networks, normaliser and optimiser; see :meth:`Plug.build`."""
         n_targets = 1 + observation_dim
         self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
-        widths = [observation_dim + action_dim, *self.net_arch, 2 * n_targets]
+        n_outputs = n_targets if self.homoscedastic else 2 * n_targets
+        widths = [observation_dim + action_dim, *self.net_arch, n_outputs]
         self.layers = nn.ModuleList(
-            EnsembleLinear(self.n_members, n_inputs, n_outputs) for n_inputs, n_outputs in pairwise(widths)
+            EnsembleLinear(self.n_members, width, next_width) for width, next_width in pairwise(widths)
         )
-        self.bounds = SoftBounds(n_targets, self.n_members)
+        noise = ConstantNoise if self.homoscedastic else SoftBounds
+        self.bounds = noise(n_targets, self.n_members)
         self.register_buffer("elites", th.arange(self.n_elites, dtype=th.float32))
         modules = [*self.layers, self.bounds]
         groups = [
@@ -129,10 +114,19 @@ class ProbabilisticEnsemble(DynamicsModel):
     def _predict(self, inputs: th.Tensor, members: th.Tensor | None) -> Prediction:
         n_used = self.n_members if members is None else members.numel()
         hidden = inputs if inputs.dim() == 3 else inputs.expand(n_used, *inputs.shape)
-        for layer in self.layers[:-1]:
-            hidden = F.silu(layer(hidden, members))
-        mean, log_var = self.layers[-1](hidden, members).chunk(2, dim=-1)
+        for number, layer in enumerate(self.layers[:-1]):
+            hidden = F.silu(layer(self._norm(hidden, number), members))
+        outputs = self.layers[-1](self._norm(hidden, len(self.layers) - 1), members)
+        if self.homoscedastic:
+            return Prediction(outputs, self.bounds(outputs, members))
+        mean, log_var = outputs.chunk(2, dim=-1)
         return Prediction(mean, self.bounds(log_var, members))
+
+    def _norm(self, hidden: th.Tensor, number: int) -> th.Tensor:
+        """What a layer takes of the layer before."""
+        if not self.soft_norm or number == 0:
+            return hidden
+        return F.layer_norm(hidden, hidden.shape[-1:], eps=10.0 ** -min(number - 1, 2))
 
     def log_likelihood(self, batch: Transitions) -> th.Tensor:
         """Gaussian log-density ``[E, B]``, averaged over dimensions, without its constant."""
@@ -164,8 +158,12 @@ class ProbabilisticEnsemble(DynamicsModel):
         dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
         inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
         mean, log_var = (values.flatten(0, 1)[:n_rows] for values in self._predict(inputs, self.elites.long()))
-        drawn = draw(mean, log_var, generator)
+        drawn = self._draw(mean, log_var, generator)
         return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
+
+    def _draw(self, mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
+        drawn = draw(mean, log_var, generator)
+        return drawn if self.reward_noise else th.cat([mean[..., :1], drawn[..., 1:]], dim=-1)
 
     def sample_members(
         self,
@@ -175,7 +173,7 @@ class ProbabilisticEnsemble(DynamicsModel):
     ) -> tuple[th.Tensor, th.Tensor]:
         """Every member on its own rows, elite or not; see :meth:`DynamicsModel.sample_members`."""
         mean, log_var = self(observations, actions)
-        return self.normalizer.raw_outcomes(draw(mean, log_var, generator), observations)
+        return self.normalizer.raw_outcomes(self._draw(mean, log_var, generator), observations)
 
     def targets(self, batch: Transitions) -> th.Tensor:
         """See :meth:`DynamicsModel.targets`."""
@@ -196,6 +194,8 @@ class ProbabilisticEnsemble(DynamicsModel):
         """Warm-started fit of all members, then choice of the elites; see :meth:`DynamicsModel.fit`."""
         self.normalizer.fit(data)
         set_options(self.optimizer, self.learning_rate, self._decays())
+        factors = [*[1.0] * len(self.layers), NOISE_RATE if self.homoscedastic else 1.0]
+        set_learning_rate(self.optimizer, self.learning_rate, factors)
         errors, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         elites = th.argsort(errors)[: self.n_elites]
         self.elites.copy_(elites)

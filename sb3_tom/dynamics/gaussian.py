@@ -1,5 +1,7 @@
 """What the dynamics models share about diagonal Gaussians: log-density, samples, and learned bounds of the log-variance."""
 
+import math
+
 import torch as th
 import torch.nn.functional as F
 from torch import nn
@@ -61,3 +63,35 @@ class SoftBounds(nn.Module):
         """Draws the bounds together, on average over members; the factor 0.01 is that of the MBPO authors' code."""
         n_members = self.high.shape[0] if self.high.dim() > 1 else 1
         return 0.01 * (self.high - self.low).sum() / n_members
+
+
+class ConstantNoise(nn.Module):
+    """
+    A learned log-variance that does not depend on the input, in the place of :class:`SoftBounds`.
+
+    :param n_targets: number D of dimensions
+    :param n_members: E
+    """
+
+    LEAST = 2.0 * math.log(1e-3)
+    """Of a log-variance in unit scale: a deterministic system would drive it to minus infinity."""
+
+    def __init__(self, n_targets: int, n_members: int) -> None:
+        super().__init__()
+        self.log_var = nn.Parameter(th.zeros(n_members, 1, n_targets))
+
+    def forward(self, mean: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
+        """
+        The log-variances.
+
+        :param mean: ``[E, B, D]``, whose shape they get
+        :param members: numbers of the members that it is of, all by default
+        :return: ``[E, B, D]``
+        """
+        log_var = self.log_var if members is None else self.log_var[members]
+        # Not a clamp, below which no gradient would ever bring it back
+        return (self.LEAST + F.softplus(log_var - self.LEAST)).expand_as(mean)
+
+    def penalty(self) -> th.Tensor:
+        """Nothing: there are no bounds to draw together."""
+        return self.log_var.new_zeros(())

@@ -18,11 +18,11 @@ from torch import nn
 
 from sb3_tom.checks.validation import check_choice, check_integer, check_integers, check_number
 from sb3_tom.compute.cuda_graphs import set_options
+from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.dynamics.ensemble import EnsembleLinear
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp

@@ -35,10 +35,15 @@ class World(NamedTuple):
     def step(self, observations: th.Tensor, context: Context) -> Transitions:
         """One imagined step of the current policy from each observation ``[B, O]``."""
         actions, _ = context.policy(observations)
+        return self.outcome(observations, actions, context)
+
+    def outcome(self, observations: th.Tensor, actions: th.Tensor, context: Context) -> Transitions:
+        """What follows given actions ``[B, A]`` at observations ``[B, O]``; an end has no gradient."""
         next_observations, rewards = self.model.sample(observations, actions, context.generator)
         if self.reward_fn is not None:
             rewards = known_rewards(self.reward_fn, observations, actions, next_observations)
-        terminated = self.termination(observations, actions, next_observations).float()
+        with th.no_grad():
+            terminated = self.termination(observations, actions, next_observations).float()
         version = th.full((observations.shape[0],), context.policy_version, device=observations.device)
         return Transitions(observations, actions, next_observations, rewards, terminated, version)
 

@@ -1,5 +1,6 @@
 """Checks of every argument: by the constructor, and once more on load. MBPO's own are checked here, SAC's beside."""
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -91,12 +92,19 @@ def check_arguments(agent: Any) -> None:
     check_number("model_retain_epochs", agent.model_retain_epochs, 0.0, 1e6, low_open=True)
     ratio_schedule(agent.real_ratio)
     check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0, 1e4)
+    _warn_of_ratio(agent.plugs.made["policy_update"].largest_ratio, agent.update_to_data_ratio)
     check_choice("weighting", agent.weighting, WEIGHTING)
     check_bool("weight_model_fit", agent.weight_model_fit)
     check_bool("weight_rollout_starts", agent.weight_rollout_starts)
     rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
     check_sac_arguments(agent)
+
+
+def _warn_of_ratio(largest: float | None, ratio: float) -> None:
+    if largest is not None and ratio > largest:
+        text = f"update_to_data_ratio={ratio:g} is more than this policy update is made for, at most {largest:g}"
+        warnings.warn(text, stacklevel=2)
 
 
 def _check_refused(agent: Any) -> None:

@@ -27,6 +27,7 @@ AXES: dict[str, Axis] = {
             "ensemble": "sb3_tom.dynamics.ensemble:ProbabilisticEnsemble",
             "mdn": "sb3_tom.dynamics.mdn:MixtureDensityNetwork",
             "linear": "sb3_tom.dynamics.linear:LinearDynamics",
+            "smooth": "sb3_tom.dynamics.smooth:SmoothEnsemble",
         },
         default="ensemble",
         part="dynamics",
@@ -54,7 +55,10 @@ AXES: dict[str, Axis] = {
     ),
     "policy_update": Axis(
         contract=PolicyUpdate,
-        aliases={"sac": "sb3_tom.policy_updates.sac.update:SACPolicyUpdate"},
+        aliases={
+            "sac": "sb3_tom.policy_updates.sac.update:SACPolicyUpdate",
+            "double_horizon": "sb3_tom.policy_updates.double_horizon.update:DoubleHorizonUpdate",
+        },
         default="sac",
         part="policy_update",
     ),

@@ -41,19 +41,19 @@ class MBPO(SACHooks):
     weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
 
     :param batch_size: rows of a minibatch of the policy update; None: that of ``policy_update`` (SAC: 256)
-    :param tau: step of the target critics; None: the policy update's (SAC: 0.005)
+    :param tau: step of the target critics; None: the policy update's (SAC: 0.005), as ``ent_coef`` ("auto")
     :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
     :param weighter: "uniform", "pmac" or "tom", a :class:`Weighter` class or instance, or ``"package.module:Class"``;
         None is the class's ``default_weighter``
     :param weighter_kwargs: arguments of the weighter
-    :param dynamics: "ensemble", "mdn" or "linear", or a :class:`DynamicsModel` in the same ways
+    :param dynamics: "ensemble" (default), "mdn", "linear" or "smooth", or a :class:`DynamicsModel` in the same ways
     :param dynamics_kwargs: arguments of the dynamics model
     :param objective: "likelihood" or "survive_bonus", or a :class:`ModelObjective` in the same ways
     :param objective_kwargs: arguments of the objective
     :param termination_fn: "auto" (the env's own rule where it is known, else learned), "learned", "never", or a function
         ``(observations, actions, next_observations) -> bool [B, 1]``
     :param termination_kwargs: arguments of the termination
-    :param policy_update: "sac", or a :class:`PolicyUpdate` in the same ways
+    :param policy_update: "sac" (default) or "double_horizon", or a :class:`PolicyUpdate` in the same ways
     :param policy_update_kwargs: arguments of the policy update
     :param confidence: a :class:`Confidence` in the same ways: how much each imagined transition counts; None: all the same
     :param confidence_kwargs: arguments of the confidence
@@ -66,7 +66,7 @@ class MBPO(SACHooks):
     :param rollout_batch_size: imagined rollouts at a time (None: SAC's are 100,000)
     :param rollout_freq: real transitions between two times of imagining; None: with each model phase
     :param model_train_freq: real transitions between two model phases
-    :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept; 0.25 are 250 env steps
+    :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept (None: SAC's is 1)
     :param imagined_capacity: upper bound of imagined transitions kept, to bound memory; no more rollouts are made than fit at
         full length. None: what ``model_retain_epochs`` asks for
     :param real_ratio: share of real transitions in each minibatch of the policy update (None: SAC's is 0.05), or
@@ -102,7 +102,7 @@ class MBPO(SACHooks):
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
         n_steps: int = 1,
-        ent_coef: str | float = "auto",
+        ent_coef: str | float | None = None,
         target_update_interval: int = 1,
         target_entropy: str | float = "auto",
         use_sde: bool = False,
@@ -117,7 +117,7 @@ class MBPO(SACHooks):
         *,
         weighter: Any = None,
         weighter_kwargs: Mapping[str, Any] | None = None,
-        dynamics: Any = "ensemble",
+        dynamics: Any = None,
         dynamics_kwargs: Mapping[str, Any] | None = None,
         objective: Any = "likelihood",
         objective_kwargs: Mapping[str, Any] | None = None,
@@ -134,7 +134,7 @@ class MBPO(SACHooks):
         rollout_batch_size: int | None = None,
         rollout_freq: int | None = None,
         model_train_freq: int = 250,
-        model_retain_epochs: float = 1,
+        model_retain_epochs: float | None = None,
         imagined_capacity: int | None = None,
         real_ratio: float | Sequence[float] | None = None,
         weighting: str = "sample",
@@ -156,7 +156,7 @@ class MBPO(SACHooks):
         self.update_to_data_ratio: Any = update_to_data_ratio
         self.rollout_freq = rollout_freq
         self.model_train_freq = model_train_freq
-        self.model_retain_epochs = model_retain_epochs
+        self.model_retain_epochs: Any = model_retain_epochs
         self.imagined_capacity = imagined_capacity
         self.weighting = weighting
         self.weight_model_fit = weight_model_fit
@@ -260,9 +260,12 @@ class MBPO(SACHooks):
         figures = self.policy_update.update(parts, batches, self._world, context, gradient_steps, rows)
         self._record("train", figures)
 
-    @guarded("weighter")
+    @guarded("weighter", "policy", "policy_update")
+    @fast_matmul()
     def _end_phase(self) -> None:
-        self.weighter.end_phase(self.replay_buffer.transitions(), self._context())
+        parts, data, context = PolicyParts.of(self), self.replay_buffer.transitions(), self._context()
+        self.weighter.end_phase(data, context)
+        self._log("train", self.policy_update.end_phase(parts, data, self._batches(context), self._world, context))
 
     def _weights(self, weighted: bool) -> th.Tensor:
         weights = self.replay_buffer.row_weights()
@@ -293,6 +296,5 @@ class MBPO(SACHooks):
         self._log("health", self.health.judge(group, figures, Situation(*known, self.num_timesteps)))
 
     def _log(self, group: str, figures: Mapping[str, float], exclude: str | tuple[str, ...] | None = None) -> None:
-        if hasattr(self, "_logger"):  # the offline verbs work before the first learn
-            for name, value in figures.items():
-                self.logger.record(f"{group}/{name}", value, exclude)
+        for name, value in figures.items() if hasattr(self, "_logger") else ():  # offline verbs work before the first learn
+            self.logger.record(f"{group}/{name}", value, exclude)

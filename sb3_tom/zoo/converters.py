@@ -8,36 +8,37 @@ POLICY_ARCHITECTURES = {"small": [64, 64], "medium": [256, 256], "large": [256, 
 
 AS_THEY_ARE = ("learning_rate", "tau", "target_entropy", "update_to_data_ratio", "real_ratio", "model_train_freq")
 MODEL = "dynamics_"
+POLICY_UPDATE = "policy_update_"
 WEIGHTER = "weighter_"
-"""Prefixes of parameters that go into ``dynamics_kwargs`` and ``weighter_kwargs``."""
-
-SAMPLED_MAPPINGS = frozenset({"dynamics_kwargs", "weighter_kwargs"})
-"""Arguments of plugs that a trial makes; ``weighter_kwargs`` where the weighter has parameters."""
+"""Prefixes of parameters that go into the arguments of plugs: ``dynamics_kwargs``, and so on."""
 
 
 def convert_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The zoo's converter for all three algorithms. The zoo lets nested mappings replace those of a YAML file as a whole.
+    The zoo's converter for all our algorithms. The zoo lets nested mappings replace those of a YAML file as a whole.
 
     :param params: ``trial.params``
     :return: arguments of the agent
     """
-    ramp_start = params["rollout_ramp_start"]
-    hyperparams: dict[str, Any] = {name: params[name] for name in AS_THEY_ARE}
+    hyperparams: dict[str, Any] = {name: params[name] for name in AS_THEY_ARE if name in params}
     hyperparams["gamma"] = 1 - params["one_minus_gamma"]
     hyperparams["batch_size"] = 2 ** params["batch_size_pow"]
     hyperparams["policy_kwargs"] = {"net_arch": list(POLICY_ARCHITECTURES[params["policy_arch"]])}
-    hyperparams["rollout_schedule"] = [
-        ramp_start,
-        ramp_start + params["rollout_ramp_steps"],
-        1,
-        params["rollout_end_length"],
-    ]
+    hyperparams["rollout_schedule"] = _rollout_schedule(params)
     hyperparams["dynamics_kwargs"] = {
         "net_arch": [params[f"{MODEL}width"]] * params[f"{MODEL}layers"],
         "learning_rate": params[f"{MODEL}learning_rate"],
     }
-    weighter_kwargs = {name.removeprefix(WEIGHTER): value for name, value in params.items() if name.startswith(WEIGHTER)}
-    if weighter_kwargs:
-        hyperparams["weighter_kwargs"] = weighter_kwargs
+    for prefix in (POLICY_UPDATE, WEIGHTER):
+        kwargs = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+        if kwargs:
+            hyperparams[f"{prefix}kwargs"] = kwargs
     return hyperparams
+
+
+def _rollout_schedule(params: Mapping[str, Any]) -> Any:
+    """One length throughout, or a ramp from 1."""
+    if "rollout_length" in params:
+        return params["rollout_length"]
+    start = params["rollout_ramp_start"]
+    return [start, start + params["rollout_ramp_steps"], 1, params["rollout_end_length"]]

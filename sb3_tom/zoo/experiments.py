@@ -14,10 +14,9 @@ from typing import Any
 from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.checkpoint.archive import is_archive
 from sb3_tom.contracts.resolve import resolve_plug
-from sb3_tom.mbpo.axes import AXES
+from sb3_tom.mbpo.axes import AXES, default_of
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
-from sb3_tom.zoo.converters import SAMPLED_MAPPINGS
 from sb3_tom.zoo.samplers import BUDGET
 
 PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
@@ -135,7 +134,8 @@ def load_pretrained_agent(
 
 def _warn_of_replaced(manager: Any, algorithm: type[MBPO]) -> None:
     """The zoo lets nested mappings of a trial replace those of the file and of ``-params`` whole."""
-    sampled = SAMPLED_MAPPINGS if algorithm.default_weighter != "uniform" else SAMPLED_MAPPINGS - {"weighter_kwargs"}
+    named_after = [name for name in ("weighter", "policy_update") if default_of(algorithm, name) != AXES[name].default]
+    sampled = {AXES[name].kwargs_argument for name in ("dynamics", *named_after)}
     given = {name: manager._hyperparams[name] for name in sorted(sampled) if manager._hyperparams.get(name)}
     if given:
         warnings.warn(f"{_place(manager)}: trials do not have {given!r}: what they sample replaces it whole", stacklevel=2)

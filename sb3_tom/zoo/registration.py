@@ -12,12 +12,19 @@ from types import ModuleType
 from typing import Any
 
 from sb3_tom.mbpo.mbpo import MBPO
-from sb3_tom.mbpo.variants import MBPOPMAC, MBPOTOM
+from sb3_tom.mbpo.variants import DHMBPO, DHMBPOPMAC, DHMBPOTOM, MBPOPMAC, MBPOTOM
 from sb3_tom.zoo import experiments
 from sb3_tom.zoo.converters import convert_params
 from sb3_tom.zoo.samplers import SAMPLERS
 
-ALGORITHMS: dict[str, type[MBPO]] = {"mbpo": MBPO, "mbpo_pmac": MBPOPMAC, "mbpo_tom": MBPOTOM}
+ALGORITHMS: dict[str, type[MBPO]] = {
+    "mbpo": MBPO,
+    "mbpo_pmac": MBPOPMAC,
+    "mbpo_tom": MBPOTOM,
+    "dhmbpo": DHMBPO,
+    "dhmbpo_pmac": DHMBPOPMAC,
+    "dhmbpo_tom": DHMBPOTOM,
+}
 """The classes by the names that the zoo's ``--algo`` takes."""
 
 WRAPPED = "_sb3_tom_wrapped"

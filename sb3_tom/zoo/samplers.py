@@ -8,7 +8,7 @@ attribute :data:`BUDGET`; who calls a sampler in a script of his own does the sa
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sb3_tom.zoo.converters import MODEL, POLICY_ARCHITECTURES, WEIGHTER, convert_params
+from sb3_tom.zoo.converters import MODEL, POLICY_ARCHITECTURES, POLICY_UPDATE, WEIGHTER, convert_params
 
 if TYPE_CHECKING:
     import optuna
@@ -22,22 +22,35 @@ DEFAULT_BUDGET = 30_000
 Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
 
 
-def _suggest_policy(trial: "optuna.Trial", n_actions: int) -> None:
+def _suggest_networks(trial: "optuna.Trial", n_actions: int) -> None:
     """SAC's part. MBPO's target entropies lie about the middle of the range that is searched."""
     trial.suggest_float("learning_rate", 1e-4, 1e-3, log=True)
     trial.suggest_float("one_minus_gamma", 0.003, 0.03, log=True)
     trial.suggest_float("tau", 0.002, 0.02, log=True)
-    trial.suggest_int("batch_size_pow", 7, 9)
     trial.suggest_categorical("policy_arch", sorted(POLICY_ARCHITECTURES))
     trial.suggest_float("target_entropy", -float(max(n_actions, 1)), 0.0)
 
 
-def _suggest_model(trial: "optuna.Trial") -> None:
-    """MBPO's part: how much the policy trains on how much imagination, and the size of the model."""
+def _suggest_many_updates(trial: "optuna.Trial") -> None:
+    """MBPO's part: how much the policy trains on how much imagination."""
+    trial.suggest_int("batch_size_pow", 7, 9)
     trial.suggest_int("update_to_data_ratio", 5, 40, step=5)
     trial.suggest_float("real_ratio", 0.02, 0.5, log=True)
     _suggest_ramp(trial)
     trial.suggest_int("rollout_end_length", 1, 25, log=True)
+
+
+def _suggest_double_horizon(trial: "optuna.Trial") -> None:
+    """Double Horizon MBPO's part: its two horizons, and few steps on fewer states."""
+    trial.suggest_int("batch_size_pow", 6, 8)
+    trial.suggest_int("update_to_data_ratio", 1, 4)
+    trial.suggest_int("rollout_length", 5, 40)
+    trial.suggest_int(f"{POLICY_UPDATE}horizon", 1, 8)
+    trial.suggest_categorical(f"{POLICY_UPDATE}critic_warmup", [0, 25, 100])
+
+
+def _suggest_model(trial: "optuna.Trial") -> None:
+    """How often the model is fitted, its size and its learning rate."""
     trial.suggest_categorical("model_train_freq", [125, 250, 500, 1000])
     trial.suggest_int(f"{MODEL}layers", 2, 4)
     trial.suggest_categorical(f"{MODEL}width", [100, 200, 400])
@@ -69,7 +82,7 @@ def _suggest_tom(trial: "optuna.Trial") -> None:
     trial.suggest_float(f"{WEIGHTER}q_learning_rate", 3e-4, 3e-3, log=True)
 
 
-def _sampler(suggest_weighter: Callable[["optuna.Trial"], None] | None) -> Sampler:
+def _sampler(*suggestions: Callable[["optuna.Trial"], None]) -> Sampler:
     def sample(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
         """
         The zoo's signature.
@@ -80,10 +93,9 @@ def _sampler(suggest_weighter: Callable[["optuna.Trial"], None] | None) -> Sampl
         :param additional_args: unused: of hindsight replay
         :return: arguments of the agent
         """
-        _suggest_policy(trial, n_actions)
-        _suggest_model(trial)
-        if suggest_weighter is not None:
-            suggest_weighter(trial)
+        _suggest_networks(trial, n_actions)
+        for suggest in suggestions:
+            suggest(trial)
         hyperparams = convert_params(trial.params)
         for name in ("gamma", "batch_size", "rollout_schedule"):
             trial.set_user_attr(name, hyperparams[name])
@@ -93,8 +105,11 @@ def _sampler(suggest_weighter: Callable[["optuna.Trial"], None] | None) -> Sampl
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "mbpo": _sampler(None),
-    "mbpo_pmac": _sampler(_suggest_pmac),
-    "mbpo_tom": _sampler(_suggest_tom),
+    "mbpo": _sampler(_suggest_many_updates, _suggest_model),
+    "mbpo_pmac": _sampler(_suggest_many_updates, _suggest_model, _suggest_pmac),
+    "mbpo_tom": _sampler(_suggest_many_updates, _suggest_model, _suggest_tom),
+    "dhmbpo": _sampler(_suggest_double_horizon, _suggest_model),
+    "dhmbpo_pmac": _sampler(_suggest_double_horizon, _suggest_model, _suggest_pmac),
+    "dhmbpo_tom": _sampler(_suggest_double_horizon, _suggest_model, _suggest_tom),
 }
 """By the zoo's name of the algorithm."""

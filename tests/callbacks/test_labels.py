@@ -9,7 +9,7 @@ import pytest
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from sb3_tom import MBPO, MBPOTOM
+from sb3_tom import DHMBPO, DHMBPOTOM, MBPO, MBPOTOM
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.weighters.tom.ratio import RatioWeighter
 
@@ -63,6 +63,8 @@ def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> Non
         (MBPO, {}, "mbpo"),
         (MBPO, {"weighter": "pmac"}, "mbpo_pmac"),
         (MBPOTOM, {}, "mbpo_tom"),
+        (DHMBPOTOM, {}, "dhmbpo_tom"),
+        (DHMBPO, {}, "dhmbpo"),
         (MBPO, {"weighter": RatioWeighter}, "mbpo_ratio"),
         (SAC, {}, "sac"),
     ],

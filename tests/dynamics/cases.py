@@ -12,6 +12,7 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
+from sb3_tom.dynamics.smooth import SmoothEnsemble
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
 FIT = {"steps_per_epoch": 30, "max_epochs": 3, "batch_size": 64}
@@ -19,10 +20,12 @@ NETWORK: dict[str, Any] = {"net_arch": (16, 16), **FIT}
 Factory = Callable[..., DynamicsModel]
 FACTORIES: dict[str, Factory] = {
     "ensemble": lambda **kwargs: ProbabilisticEnsemble(**{"n_members": 3, "n_elites": 2, **NETWORK, **kwargs}),
+    # What all models promise is asked of its networks; what it leaves out by default, in test_smooth.py
+    "smooth": lambda **kwargs: SmoothEnsemble(**{"n_members": 3, "clamp": "range", "reward_noise": True, **NETWORK, **kwargs}),
     "mdn": lambda **kwargs: MixtureDensityNetwork(**{"n_components": 3, **NETWORK, **kwargs}),
     "linear": lambda **kwargs: LinearDynamics(**{key: value for key, value in kwargs.items() if key == "predict"}),
 }
-MEMBERS = {"ensemble": 3, "mdn": 1, "linear": 1}
+MEMBERS = {"ensemble": 3, "smooth": 3, "mdn": 1, "linear": 1}
 OBS, ACT = 3, 2
 
 

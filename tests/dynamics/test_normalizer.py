@@ -8,6 +8,7 @@ from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
 from sb3_tom.dynamics.normalizer import Normalizer
+from sb3_tom.dynamics.smooth import SmoothEnsemble
 from tests.dynamics.cases import FACTORIES, built, draw, fit, make_data
 
 
@@ -82,6 +83,11 @@ def test_a_growing_coordinate_goes_on_as_far_as_clamp_says(predict: str, clamp: 
 @pytest.mark.parametrize("kind", FACTORIES)
 @pytest.mark.parametrize("clamp", ["none", 3, True, ["range"]])
 def test_another_clamp_is_refused_by_name(kind: str, clamp: object) -> None:
-    classes = {"ensemble": ProbabilisticEnsemble, "mdn": MixtureDensityNetwork, "linear": LinearDynamics}
+    classes = {
+        "ensemble": ProbabilisticEnsemble,
+        "smooth": SmoothEnsemble,
+        "mdn": MixtureDensityNetwork,
+        "linear": LinearDynamics,
+    }
     with pytest.raises(ValueError, match=r"clamp=.* is not allowed; allowed: 'range', 'margin' or None"):
         classes[kind](clamp=clamp)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ SMALL_NETWORK: dict[str, Any] = {
 }
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "ensemble": {"n_members": 3, "n_elites": 2, **SMALL_NETWORK},
+    "smooth": {"n_members": 3, **SMALL_NETWORK},
     "mdn": {"n_components": 3, **SMALL_NETWORK},
     "linear": {},
 }

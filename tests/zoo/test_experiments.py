@@ -249,6 +249,14 @@ def test_a_search_says_what_its_trials_leave_out(tmp_path: Path) -> None:
             optuna.create_study().optimize(manager.objective, n_trials=1)
 
 
+@pytest.mark.parametrize(("algo", "named"), [("mbpo", False), ("dhmbpo", True)])
+def test_a_search_leaves_alone_what_it_does_not_sample(algo: str, named: bool, tmp_path: Path) -> None:
+    manager = optimizing(tmp_path, algo=algo, hyperparams={**SMALL, "weighting": "rows", "policy_update_kwargs": {"a": 1}})
+    with pytest.warns(UserWarning, match="trials do not have") as caught, pytest.raises(HyperparameterError):
+        optuna.create_study().optimize(manager.objective, n_trials=1)
+    assert ("'policy_update_kwargs': " in str(caught[0].message)) is named
+
+
 def test_bad_values_stop_a_search_with_one_error(tmp_path: Path) -> None:
     manager = optimizing(tmp_path, hyperparams={**SMALL, "weighting": "rows"})
     study = optuna.create_study()

@@ -8,12 +8,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sb3_tom import MBPO, MBPOPMAC, MBPOTOM
 from sb3_tom.zoo.checks import OF_THE_ZOO, check_hyperparams
 from sb3_tom.zoo.registration import ALGORITHMS, hyperparams_folder
 from tests.mbpo.small import SMALL_WEIGHTERS
 
-CLASSES = {"mbpo": MBPO, "mbpo_pmac": MBPOPMAC, "mbpo_tom": MBPOTOM}
 ENTRIES = {
     (algo, env): entry
     for algo in ALGORITHMS
@@ -36,9 +34,9 @@ def small_entry(algo: str, env: str, spoiled: dict[str, Any]) -> tuple[dict[str,
     entry = {**ENTRIES[algo, env], **CHEAP, **spoiled}
     if "dynamics_kwargs" not in spoiled:
         entry["dynamics_kwargs"] = {**entry.get("dynamics_kwargs", {}), "net_arch": [8], "max_epochs": 1, "steps_per_epoch": 3}
-    if "weighter_kwargs" not in spoiled and algo == "mbpo_tom":
+    if "weighter_kwargs" not in spoiled and algo.endswith("_tom"):
         entry["weighter_kwargs"] = {**SMALL_WEIGHTERS["tom"], **entry.get("weighter_kwargs", {})}
-    check_hyperparams(entry, CLASSES[algo], lambda key: f"{algo}.yml, {env}, {key}")
+    check_hyperparams(entry, ALGORITHMS[algo], lambda key: f"{algo}.yml, {env}, {key}")
     env_kwargs = entry.get("env_kwargs") or {}
     arguments = {key: value for key, value in entry.items() if key not in OF_THE_ZOO}
     return {"buffer_size": 1000, "policy_kwargs": {"net_arch": [8]}, **arguments}, env_kwargs
@@ -48,7 +46,7 @@ def trains_or_is_refused(algo: str, env: str, spoiled: dict[str, Any]) -> None:
     try:
         arguments, env_kwargs = small_entry(algo, env, spoiled)
         made = gymnasium.make("Pendulum-v1" if env == "default" else env, **env_kwargs)
-        agent = CLASSES[algo](env=made, seed=0, **arguments)
+        agent = ALGORITHMS[algo](env=made, seed=0, **arguments)
     except (ValueError, TypeError) as error:
         assert spoiled, f"a shipped entry is refused: {error}"
         # Of an environment's own arguments only the environment knows the names: Python's error, which the zoo passes on
@@ -62,13 +60,13 @@ def trains_or_is_refused(algo: str, env: str, spoiled: dict[str, Any]) -> None:
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_spoiled_entries_of_classic_control(data: st.DataObject) -> None:
-    algo = data.draw(st.sampled_from(sorted(CLASSES)))
+    algo = data.draw(st.sampled_from(sorted(ALGORITHMS)))
     keys = sorted({*ENTRIES[algo, "Pendulum-v1"], "env_kwargs"})
     trains_or_is_refused(algo, "Pendulum-v1", {data.draw(st.sampled_from(keys)): data.draw(JUNK)})
 
 
 def test_a_task_of_each_file() -> None:
-    for algo in CLASSES:
+    for algo in ALGORITHMS:
         trains_or_is_refused(algo, "Pendulum-v1", {})
 
 

@@ -12,12 +12,13 @@ pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb
 import gymnasium
 import yaml
 
-from sb3_tom import MBPO
 from sb3_tom.imagination.schedules import EPOCH, Window
 from sb3_tom.zoo.registration import ALGORITHMS, hyperparams_folder
 from tests.zoo.small import experiment
 
 ENTRIES = {name: yaml.safe_load((hyperparams_folder() / f"{name}.yml").read_text()) for name in ALGORITHMS}
+SHORT_HORIZON = ["mbpo", "mbpo_pmac", "mbpo_tom"]
+DOUBLE_HORIZON = ["dhmbpo", "dhmbpo_pmac", "dhmbpo_tom"]
 NO_PAPER = ["Swimmer-v5", "Reacher-v5", "HumanoidStandup-v5", "Pendulum-v1"]
 
 
@@ -60,7 +61,7 @@ def is_schedule(published: Published, found: Any) -> bool:
 
 
 @pytest.mark.parametrize("env", MBPO_TABLE)
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", SHORT_HORIZON)
 def test_values_are_the_published_ones(algo: str, env: str) -> None:
     published, found = TABLES[algo][env], ENTRIES[algo][env]
     assert found["update_to_data_ratio"] == published.ratio
@@ -94,6 +95,15 @@ def test_files_differ_from_mbpo_only_where_their_papers_do(algo: str) -> None:
     assert differences == expected[algo]
 
 
+def test_double_horizon_has_one_set_of_settings_for_all_tasks_and_weighters() -> None:
+    assert ENTRIES["dhmbpo"] == ENTRIES["dhmbpo_pmac"] == ENTRIES["dhmbpo_tom"]
+    of_the_task = ("n_timesteps", "learning_starts", "env_kwargs")
+    for env, entry in ENTRIES["dhmbpo"].items():
+        assert {**ENTRIES["dhmbpo"]["default"], **{key: entry[key] for key in of_the_task if key in entry}} == entry
+        for key in ("n_timesteps", "env_kwargs"):
+            assert entry.get(key) == ENTRIES["mbpo"][env].get(key), (env, key)
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_all_mujoco_tasks_are_there(algo: str) -> None:
     mujoco = {name for name, spec in gymnasium.registry.items() if "mujoco" in str(spec.entry_point) and name.endswith("-v5")}
@@ -105,7 +115,7 @@ def test_all_mujoco_tasks_are_there(algo: str) -> None:
 def test_default_is_the_class(algo: str) -> None:
     """The entry for any task spells the class's own defaults out, so that the two cannot drift apart."""
     entry = dict(ENTRIES[algo]["default"])
-    agent = MBPO(entry.pop("policy"), "Pendulum-v1", buffer_size=10)
+    agent = ALGORITHMS[algo](entry.pop("policy"), "Pendulum-v1", buffer_size=4000)
     assert entry.pop("target_entropy") == "auto" and agent.target_entropy == -1.0
     assert entry.pop("n_timesteps") == 1e5
     assert entry == {key: getattr(agent, key) for key in entry}
@@ -119,8 +129,9 @@ def test_every_entry_makes_an_agent(algo: str, env: str, tmp_path: Path) -> None
     manager = experiment(tmp_path, algo, task, hyperparams={"buffer_size": 4000}, n_timesteps=-1)
     agent, _ = manager.setup_experiment()
     assert type(agent) is ALGORITHMS[algo] and manager.n_timesteps == entry["n_timesteps"]
-    width = 400 if "Humanoid" in env and algo != "mbpo_pmac" else 200  # PMAC's Table 2 has one width for all tasks
-    assert agent.weighter is not None and agent.dynamics.net_arch == (width,) * 4
+    width = 400 if "Humanoid" in env and algo in ("mbpo", "mbpo_tom") else 200  # PMAC's Table 2 has one width for all tasks
+    depth = 3 if algo in DOUBLE_HORIZON else 4
+    assert agent.weighter is not None and agent.dynamics.net_arch == (width,) * depth
     if env in PAPER_OBSERVATIONS:
         assert agent.observation_space.shape == (PAPER_OBSERVATIONS[env],)
     if entry["target_entropy"] == "auto":

@@ -16,12 +16,20 @@ import rl_zoo3.train
 import rl_zoo3.utils
 
 import _sb3_tom_zoo_hook as hook
-from sb3_tom import MBPO, MBPOPMAC, MBPOTOM
+from sb3_tom import DHMBPO, DHMBPOPMAC, DHMBPOTOM, MBPO, MBPOPMAC, MBPOTOM
+from sb3_tom.mbpo.axes import default_of
 from sb3_tom.zoo.command import MODULES, run_command
 from sb3_tom.zoo.registration import hyperparams_folder, register
 from tests.zoo.small import experiment
 
-NAMES = {"mbpo": MBPO, "mbpo_pmac": MBPOPMAC, "mbpo_tom": MBPOTOM}
+NAMES = {
+    "mbpo": MBPO,
+    "mbpo_pmac": MBPOPMAC,
+    "mbpo_tom": MBPOTOM,
+    "dhmbpo": DHMBPO,
+    "dhmbpo_pmac": DHMBPOPMAC,
+    "dhmbpo_tom": DHMBPOTOM,
+}
 
 
 class Manager:
@@ -57,7 +65,8 @@ def test_zoo_knows_classes_samplers_and_converters() -> None:
     assert {name: rl_zoo3.ALGOS[name] for name in NAMES} == NAMES
     for table in (rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER, rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER):
         assert set(NAMES) <= set(table)
-    assert [algorithm.default_weighter for algorithm in NAMES.values()] == ["uniform", "pmac", "tom"]
+    assert [algorithm.default_weighter for algorithm in NAMES.values()] == ["uniform", "pmac", "tom"] * 2
+    assert [default_of(algorithm, "policy_update") for algorithm in NAMES.values()] == ["sac"] * 3 + ["double_horizon"] * 3
     assert hook.TARGETS == MODULES
 
 

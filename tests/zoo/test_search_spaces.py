@@ -70,7 +70,7 @@ def sample(trial: Any, algo: str, n_actions: int = 3) -> dict[str, Any]:
     return SAMPLERS[algo](trial, n_actions, 1, {"using_her_replay_buffer": False, "her_kwargs": {}})
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", WEIGHTERS)
 def test_suggested_values_become_these_arguments(algo: str) -> None:
     trial = optuna.trial.FixedTrial(FIXED)
     expected = {
@@ -88,6 +88,17 @@ def test_suggested_values_become_these_arguments(algo: str) -> None:
     }
     weighter = {} if WEIGHTERS[algo] is None else {"weighter_kwargs": WEIGHTERS[algo]}
     assert sample(trial, algo) == {**expected, **weighter}
+
+
+@pytest.mark.parametrize("algo", WEIGHTERS)
+def test_suggested_values_of_the_double_horizon(algo: str) -> None:
+    own = {"batch_size_pow": 7, "update_to_data_ratio": 3, "rollout_length": 12}
+    own |= {"policy_update_horizon": 4, "policy_update_critic_warmup": 100}
+    sampled = sample(optuna.trial.FixedTrial({**FIXED, **own}), f"dh{algo}")
+    expected = sample(optuna.trial.FixedTrial(FIXED), algo)
+    expected.pop("real_ratio")
+    expected |= {"batch_size": 128, "update_to_data_ratio": 3, "rollout_schedule": 12}
+    assert sampled == expected | {"policy_update_kwargs": {"horizon": 4, "critic_warmup": 100}}
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
@@ -149,8 +160,10 @@ def test_agent_of_a_trial(algo: str, tmp_path: Path) -> None:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
     sampled = sample(trial, algo, n_actions=1)
     agent, _ = experiment(tmp_path, algo, hyperparams={"buffer_size": 4000, **sampled}).setup_experiment()
-    for name in ("gamma", "batch_size", "real_ratio", "update_to_data_ratio"):
+    for name in {"gamma", "batch_size", "real_ratio", "update_to_data_ratio"} & set(sampled):
         assert getattr(agent, name) == sampled[name], name
+    for name, value in sampled.get("policy_update_kwargs", {}).items():
+        assert getattr(agent.policy_update.settings, name) == value, name
     assert agent.gradient_steps == -1
     assert list(agent.dynamics.net_arch) == sampled["dynamics_kwargs"]["net_arch"]
     for name, value in sampled.get("weighter_kwargs", {}).items():

@@ -2,11 +2,11 @@
 
 import torch as th
 
-from sb3_tom.checks.guards import check_magnitudes
 from sb3_tom.checks.policies import network_sizes
 from sb3_tom.compute.cuda_graphs import records
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
+from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
 from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, fuse, is_supported
@@ -50,7 +50,7 @@ class SACPolicyUpdate(PolicyUpdate):
             figures = self._fast(parts, batches, context, gradient_steps, batch_size)
         else:
             figures = sb3_update(parts, batches, gradient_steps, batch_size)
-        return _checked(figures, before, parts)
+        return checked_figures(figures, before, parts)
 
     def _fast(
         self, parts: PolicyParts, batches: Batches, context: Context, gradient_steps: int, batch_size: int
@@ -92,23 +92,3 @@ class SACPolicyUpdate(PolicyUpdate):
 def _sum(losses: list[Losses]) -> Losses:
     """On the device."""
     return Losses(*(th.stack([value.reshape(()) for value in values]).sum() for values in zip(*losses, strict=True)))
-
-
-def _checked(figures: dict[str, th.Tensor], before: dict[str, th.Tensor], parts: PolicyParts) -> dict[str, float]:
-    """
-    The one host read of a call. Networks before the steps are looked at first: one bad network soon spoils the others.
-
-    :param figures: SAC's own
-    :param before: sizes of the networks before the steps
-    :raises DivergenceError: naming the network
-    """
-    groups = (before, figures, network_sizes(parts.policy, parts.log_ent_coef))
-    values = th.stack([value for group in groups for value in group.values()]).cpu().split([len(group) for group in groups])
-    sizes_before, read, sizes_after = (
-        dict(zip(group, part.tolist(), strict=True)) for group, part in zip(groups, values, strict=True)
-    )
-    check_magnitudes(sizes_before)
-    titles = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
-    check_magnitudes({title: read[name] for name, title in titles.items()})
-    check_magnitudes(sizes_after)
-    return {name: value for name, value in read.items() if name != "ent_coef_loss" or parts.ent_coef_optimizer is not None}

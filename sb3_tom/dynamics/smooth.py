@@ -1,0 +1,52 @@
+"""The ensemble whose gradients a policy can climb: smooth, not clamped, with a noise that does not depend on where it is."""
+
+from collections.abc import Sequence
+
+from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
+
+
+class SmoothEnsemble(ProbabilisticEnsemble):
+    """
+    :class:`~sb3_tom.dynamics.ensemble.ProbabilisticEnsemble` with the choices of Double Horizon MBPO (Kubo et al. 2025, TMLR),
+    smaller: four members of three layers, all of which predict, soft layer normalisation, constant noise on the state only,
+    and nothing clamped.
+
+    :param n_members: E
+    :param n_elites: members that predict; None: all
+    :param net_arch: widths of the hidden layers
+    :param weight_decay: L2 coefficient of every layer
+    :param kwargs: as of the ensemble
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(
+        self,
+        n_members: int = 4,
+        n_elites: int | None = None,
+        net_arch: Sequence[int] = (200, 200, 200),
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-3,
+        predict: str = "delta",
+        clamp: str | None = None,
+        soft_norm: bool = True,
+        homoscedastic: bool = True,
+        reward_noise: bool = False,
+        max_epochs: int = 5,
+        first_max_epochs: int = 20,
+        **fit_kwargs: float,
+    ) -> None:
+        super().__init__(
+            n_members,
+            n_members if n_elites is None else n_elites,
+            net_arch,
+            learning_rate,
+            weight_decay,
+            predict,
+            clamp,
+            soft_norm,
+            homoscedastic,
+            reward_noise,
+            max_epochs=max_epochs,
+            first_max_epochs=first_max_epochs,
+            **fit_kwargs,
+        )

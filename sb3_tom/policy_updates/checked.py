@@ -1,0 +1,29 @@
+"""What policy updates log, looked at before."""
+
+import torch as th
+
+from sb3_tom.checks.guards import check_magnitudes
+from sb3_tom.checks.policies import network_sizes
+from sb3_tom.contracts.policy_update import PolicyParts
+
+
+def checked_figures(figures: dict[str, th.Tensor], before: dict[str, th.Tensor], parts: PolicyParts) -> dict[str, float]:
+    """
+    The one host read of a call. Networks before the steps are looked at first: one bad network soon spoils the others.
+
+    :param figures: means of the steps, scalars on the device; SAC's names, and any others
+    :param before: sizes of the networks before the steps
+    :param parts: after the steps
+    :return: what goes into the log
+    :raises DivergenceError: naming the network
+    """
+    groups = (before, figures, network_sizes(parts.policy, parts.log_ent_coef))
+    values = th.stack([value for group in groups for value in group.values()]).cpu().split([len(group) for group in groups])
+    sizes_before, read, sizes_after = (
+        dict(zip(group, part.tolist(), strict=True)) for group, part in zip(groups, values, strict=True)
+    )
+    check_magnitudes(sizes_before)
+    titles = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
+    check_magnitudes({title: read[name] for name, title in titles.items()})
+    check_magnitudes(sizes_after)
+    return {name: value for name, value in read.items() if name != "ent_coef_loss" or parts.ent_coef_optimizer is not None}

@@ -1,0 +1,43 @@
+"""What can be chosen about the double horizon's policy update."""
+
+from dataclasses import dataclass
+
+from sb3_tom.checks.validation import check_choice, check_integer, check_number
+
+REDUCTIONS = ("mean", "min")
+"""How the values of several critics become one."""
+
+
+@dataclass(frozen=True)
+class DoubleHorizonSettings:
+    """
+    Defaults are not those of the authors' code in all; docs/double_horizon.md says which differ, and why.
+
+    :param horizon: H, steps of the paths that the policy climbs
+    :param actor_reduction: "mean" or "min" of the critics at the end of a path, for the actor
+    :param target_reduction: the same of the target critics, for the critics
+    :param n_target_critics: target critics that are drawn for each step; the others have no say in it
+    :param critic_scale: what the critics' networks are multiplied with; "auto": mean absolute reward of the real rows at the
+        first fit / (1 - gamma), at least 1. Set once, and saved
+    :param critic_warmup: steps of the critics alone after each fit: the model has changed under their values
+    :param max_grad_norm: the actor's gradient is scaled down to this norm; None: never
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    horizon: int = 5
+    actor_reduction: str = "mean"
+    target_reduction: str = "min"
+    n_target_critics: int = 2
+    critic_scale: float | str = "auto"
+    critic_warmup: int = 25
+    max_grad_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (("horizon", 0), ("n_target_critics", 1), ("critic_warmup", 0)):
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), low))
+        check_choice("actor_reduction", self.actor_reduction, REDUCTIONS)
+        check_choice("target_reduction", self.target_reduction, REDUCTIONS)
+        if not (isinstance(self.critic_scale, str) and self.critic_scale == "auto"):
+            check_number("critic_scale", self.critic_scale, 0.0, low_open=True)
+        if self.max_grad_norm is not None:
+            check_number("max_grad_norm", self.max_grad_norm, 0.0, low_open=True)

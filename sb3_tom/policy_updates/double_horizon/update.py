@@ -1,0 +1,212 @@
+r"""
+The policy update of Double Horizon MBPO (Kubo et al. 2025, arXiv:2512.15439; code: 4kubo/erl_lib).
+
+From each of B imagined states the current policy goes H steps in the model (``path.py``). The critics learn the soft value of
+the first state and action from that path; the actor climbs the soft value of the first state by its pathwise gradient, through
+policy, model and noise. Both use one path, so that a step costs one rollout.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch as th
+from torch import nn
+
+from sb3_tom.checks.policies import network_sizes
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
+from sb3_tom.contracts.types import Batch, Transitions
+from sb3_tom.policy_updates.checked import checked_figures
+from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
+from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, feature_scales
+from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
+from sb3_tom.policy_updates.sac.sac_update import fuse, is_supported
+
+Figures = dict[str, th.Tensor]
+"""Scalars on the device, by name."""
+
+
+class DoubleHorizonUpdate(PolicyUpdate):
+    """
+    Climbs short paths of the model. Goes with SB3's ``MlpPolicy`` too; :class:`~sb3_tom.DHMBPO` brings the networks along that
+    it was made for.
+
+    :param settings: fields of :class:`~sb3_tom.policy_updates.double_horizon.settings.DoubleHorizonSettings`
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    # 256 rollouts of 20 steps every 20 gradient steps, kept for ten times of that
+    defaults = {  # noqa: RUF012  # a ClassVar of the contract
+        "ent_coef": "auto_0.1",
+        "batch_size": 128,
+        "tau": 0.01,
+        "update_to_data_ratio": 2.0,
+        "real_ratio": 0.0,
+        "rollout_schedule": 20,
+        "rollout_batch_size": 256,
+        "rollout_freq": 10,
+        "model_retain_epochs": 0.1,
+    }
+
+    largest_ratio = 4.0
+
+    scaled: th.Tensor
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.settings = DoubleHorizonSettings(**settings)
+        self.register_buffer("scaled", th.zeros(()))
+
+    def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
+        """See :meth:`PolicyUpdate.check`."""
+        if parts.policy.actor.use_sde:
+            raise ValueError(
+                "use_sde=True is not allowed with policy_update='double_horizon': a path has no one noise; allowed: False"
+            )
+        if not is_supported(parts.policy):
+            raise ValueError(
+                "policy_kwargs (batch normalisation, shared features or an actor of another class) are not allowed with "
+                "policy_update='double_horizon'; allowed: SB3's Actor with features of its own"
+            )
+
+    def end_phase(
+        self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
+    ) -> dict[str, float]:
+        """Scales of inputs and values, then steps of the critics alone; see :meth:`PolicyUpdate.end_phase`."""
+        for features in feature_scales(parts.policy):
+            features.fit(batches.units.observations(data.observations))
+        self._set_critic_scale(parts, data, batches)
+        if self.settings.critic_warmup:
+            self._begin(parts)
+            for batch in batches.raw(self.settings.critic_warmup, parts.batch_size):
+                with th.no_grad():
+                    path = self._roll(parts, batch, batches, world, context)
+                self._update_critics(parts, path, batch, batches, context)
+        critics = parts.policy.critic
+        return {"critic_scale": float(critics.scale)} if isinstance(critics, LayerNormCritics) else {}
+
+    def _set_critic_scale(self, parts: PolicyParts, data: Transitions, batches: Batches) -> None:
+        """Once: values of a few hundred are far from what a new network says, and Adam would need long to get there."""
+        if bool(self.scaled) or not isinstance(parts.policy.critic, LayerNormCritics):
+            return
+        scale = self.settings.critic_scale
+        if isinstance(scale, str):
+            mean = float(batches.units.rewards(data.rewards).abs().mean())
+            scale = max(mean / max(1.0 - parts.gamma, 1e-3), 1.0)
+        for critics in (parts.policy.critic, parts.policy.critic_target):
+            assert isinstance(critics, LayerNormCritics)
+            critics.scale.fill_(scale)
+        self.scaled.fill_(1.0)
+
+    def update(
+        self,
+        parts: PolicyParts,
+        batches: Batches,
+        world: ImaginedWorld,
+        context: Context,
+        gradient_steps: int,
+        batch_size: int,
+    ) -> dict[str, float]:
+        """See :meth:`PolicyUpdate.update`."""
+        before = network_sizes(parts.policy, parts.log_ent_coef)
+        self._begin(parts)
+        sums: Figures = {}
+        for step, batch in enumerate(batches.raw(gradient_steps, batch_size)):
+            with _constant(world.model):
+                path = self._roll(parts, batch, batches, world, context)
+                figures = self._update_critics(parts, path, batch, batches, context)
+                figures |= self._update_actor(parts, path, batches)
+            figures |= _update_temperature(parts, path.log_probs[0])
+            if step % parts.target_update_interval == 0:
+                _move_targets(parts)
+            sums = {name: sums[name] + value if sums else value for name, value in figures.items()}
+        means = {name: (value / gradient_steps).reshape(()) for name, value in sums.items()}
+        return checked_figures(means, before, parts)
+
+    @staticmethod
+    def _begin(parts: PolicyParts) -> None:
+        parts.policy.set_training_mode(True)
+        for optimizer in parts.optimizers:
+            fuse(optimizer)
+
+    def _roll(self, parts: PolicyParts, batch: Batch, batches: Batches, world: ImaginedWorld, context: Context) -> Path:
+        return roll(parts.policy.actor, world, batch.observations, self.settings.horizon, batches.units, context)
+
+    def _update_critics(self, parts: PolicyParts, path: Path, batch: Batch, batches: Batches, context: Context) -> Figures:
+        """Squared error to the soft value of the path, summed over critics, in units of their scale."""
+        policy, units = parts.policy, batches.units
+        with th.no_grad():
+            path = path.detach()
+            values = th.stack(policy.critic_target(units.observations(path.observations[-1]), path.actions[-1]))
+            order = th.randperm(len(values), generator=context.generator, device=values.device)
+            last = _reduced(values[order[: self.settings.n_target_critics]], self.settings.target_reduction)
+            target = path_value(path, last, parts.gamma, _ent_coef(parts), first_entropy=False)
+        values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0]))
+        scale = policy.critic.scale if isinstance(policy.critic, LayerNormCritics) else 1.0
+        errors = ((values - target) / scale).square()
+        loss = (errors if batch.confidence is None else batch.confidence * errors).mean(1).sum()
+        policy.critic.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        policy.critic.optimizer.step()
+        return {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
+
+    def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Figures:
+        """The pathwise gradient of the soft value of the first states; critics and model are constants."""
+        policy = parts.policy
+        with _constant(policy.critic):
+            seen = batches.units.observations(path.observations[-1])
+            values = th.stack(policy.critic(seen, path.actions[-1]))
+            last = _reduced(values, self.settings.actor_reduction)
+            loss = -path_value(path, last, parts.gamma, _ent_coef(parts), first_entropy=True).mean()
+            policy.actor.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        parameters = [parameter for parameter in policy.actor.parameters() if parameter.grad is not None]
+        limit = th.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        policy.actor.optimizer.step()
+        return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
+
+
+def _reduced(values: th.Tensor, reduction: str) -> th.Tensor:
+    """``[K, B, 1]`` to ``[B, 1]``."""
+    return values.mean(0) if reduction == "mean" else values.amin(0)
+
+
+def _ent_coef(parts: PolicyParts) -> th.Tensor:
+    if parts.log_ent_coef is None:
+        assert parts.ent_coef is not None
+        return parts.ent_coef
+    return parts.log_ent_coef.detach().exp()
+
+
+def _update_temperature(parts: PolicyParts, log_prob: th.Tensor) -> Figures:
+    """As SB3's, by the first actions of the paths."""
+    ent_coef = _ent_coef(parts)
+    if parts.log_ent_coef is None or parts.ent_coef_optimizer is None:
+        return {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": th.zeros_like(ent_coef).reshape(())}
+    loss = -(parts.log_ent_coef * (log_prob + parts.target_entropy).detach()).mean()
+    parts.ent_coef_optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parts.ent_coef_optimizer.step()
+    return {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": loss.detach()}
+
+
+@th.no_grad()
+def _move_targets(parts: PolicyParts) -> None:
+    targets: list[th.Tensor] = [*parts.policy.critic_target.parameters()]
+    critics: list[th.Tensor] = [*parts.policy.critic.parameters()]
+    th._foreach_lerp_(targets, critics, parts.tau)
+
+
+@contextmanager
+def _constant(module: nn.Module) -> Iterator[None]:
+    """No gradients of its parameters in the block; what a user has frozen stays so."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
