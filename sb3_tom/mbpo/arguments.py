@@ -42,12 +42,32 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
             "allowed: a Box of shape (n,) and a float type (gymnasium.wrappers.FlattenObservation makes a vector, and "
             "DtypeObservation(env, numpy.float32) floats)"
         )
-    if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or not np.isfinite(action_space.low).all():
+    _check_action_space(action_space)
+
+
+def _check_action_space(action_space: spaces.Space[Any]) -> None:
+    """What SB3 can scale to [-1, 1] and back, and store as it was done."""
+    place = f"action_space={action_space} is not allowed"
+    if not isinstance(action_space, spaces.Box):
+        raise ValueError(f"{place}: SAC is continuous; allowed: a bounded Box of shape (n,)")
+    if len(action_space.shape) != 1:
+        raise ValueError(f"{place}: its shape is {action_space.shape}; allowed: a bounded Box of shape (n,)")
+    if action_space.dtype.kind != "f":
         raise ValueError(
-            f"action_space={action_space} is not allowed: SAC is continuous; allowed: a bounded Box of shape (n,)"
+            f"{place}: actions are stored scaled to [-1, 1], of which {action_space.dtype} keeps -1, 0 and 1 only; "
+            "allowed: a Box of a float type, rounded by the env"
         )
-    if not np.isfinite(action_space.high).all():
-        raise ValueError(f"action_space={action_space} is not allowed; allowed: a Box with finite bounds")
+    low, high = action_space.low, action_space.high
+    with np.errstate(all="ignore"):
+        scaled = np.stack([2.0 * ((bound - low) / (high - low)) - 1.0 for bound in (low, high)])  # as SB3 computes it
+        unscaled = low + 0.5 * (scaled + 1.0) * (high - low)
+    wrong = ~np.isfinite([low, high, *scaled, *unscaled]).all(axis=0)
+    if wrong.any():
+        entry = int(np.argmax(wrong))
+        raise ValueError(
+            f"{place}: entry {entry}, from {low[entry]} to {high[entry]}, cannot be scaled to [-1, 1]; allowed: a Box with "
+            "finite bounds, low below high, whose width is a number of its type (leave an entry that is fixed out)"
+        )
 
 
 def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:

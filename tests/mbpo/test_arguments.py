@@ -1,14 +1,20 @@
 """Every wrong argument ends in one ValueError that names it, says what came and what is allowed."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.policies import BasePolicy
 
 from sb3_tom import MBPO
+from sb3_tom.mbpo.arguments import check_spaces
 from tests.mbpo.small import small_agent
 
 WRONG: list[tuple[str, Any]] = [
@@ -104,6 +110,65 @@ BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
 def test_unsupported_spaces_are_named(name: str, observation_space: spaces.Space, action_space: spaces.Space) -> None:
     with pytest.raises(ValueError, match=rf"{name}=.*allowed"):
         MBPO("MlpPolicy", WithSpaces(observation_space, action_space))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64, np.bool_])
+def test_actions_that_would_be_stored_cut_are_refused(dtype: Any) -> None:
+    """SB3 stores scaled actions in the space's own type, in which 0.4 is 0."""
+    space = spaces.Box(0, 1, (2,), dtype)
+    with pytest.raises(ValueError, match=r"action_space=.*keeps -1, 0 and 1 only; allowed: a Box of a float type"):
+        MBPO("MlpPolicy", WithSpaces(BOX, space))
+    other = SAC("MlpPolicy", WithSpaces(BOX, space), buffer_size=10, policy_kwargs={"net_arch": [4]})
+    with pytest.raises(ValueError, match=r"action_space=.*keeps -1, 0 and 1 only"):
+        MBPO.from_sac(other, WithSpaces(BOX, space))
+    agent = MBPO("MlpPolicy", WithSpaces(BOX, spaces.Box(0.0, 1.0, (2,))), buffer_size=10, policy_kwargs={"net_arch": [4]})
+    with pytest.raises(ValueError, match="the replay buffer's action_space="):
+        agent.adopt_replay_buffer(other.replay_buffer)
+
+
+F = np.float32
+LARGEST = float(np.finfo(F).max)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "reason"),
+    [
+        ([-1, 0.5], [1, 0.5], r"entry 1, from 0\.5 to 0\.5, cannot be scaled"),
+        ([-LARGEST, -1], [LARGEST, 1], "entry 0, .* cannot be scaled"),
+        ([-np.inf, -1], [1, 1], r"entry 0, from -inf to 1\.0, cannot be scaled"),
+        ([[-1.0]], [[1.0]], r"its shape is \(1, 1\)"),
+        (-1.0, 1.0, r"its shape is \(\)"),
+    ],
+)
+def test_bounds_that_cannot_be_scaled_are_named(low: Any, high: Any, reason: str) -> None:
+    space = spaces.Box(np.array(low, F), np.array(high, F), dtype=F)
+    with pytest.raises(ValueError, match=f"action_space=.* is not allowed: {reason}.*; allowed"):
+        MBPO("MlpPolicy", WithSpaces(BOX, space))
+
+
+@given(
+    bounds=st.lists(st.tuples(*[st.floats(width=32, allow_nan=False)] * 2), min_size=1, max_size=3),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_a_space_is_refused_or_sb3_can_scale_it(bounds: list[tuple[float, float]], dtype: Any) -> None:
+    low, high = (np.array([pick(pair) for pair in bounds], dtype) for pick in (min, max))
+    space = spaces.Box(low, high, dtype=dtype)
+    try:
+        check_spaces(BOX, space)
+    except ValueError:
+        with np.errstate(all="ignore"):
+            width = high - low
+            assert not (np.isfinite(low).all() and np.isfinite(width).all() and (width > 0).all() and _round_trip(space))
+        return
+    assert _round_trip(space)
+
+
+def _round_trip(space: spaces.Box) -> bool:
+    policy = SimpleNamespace(action_space=space)
+    with np.errstate(all="ignore"):
+        scaled = [BasePolicy.scale_action(policy, bound) for bound in (space.low, space.high)]  # type: ignore[arg-type]
+        back = [BasePolicy.unscale_action(policy, bound) for bound in scaled]  # type: ignore[arg-type]
+    return bool(np.isfinite([*scaled, *back]).all() and np.allclose(scaled[0], -1) and np.allclose(scaled[1], 1))
 
 
 @pytest.mark.parametrize("env", [None, 3, "", "Hoper-v5", "nowhere:Hopper-v5", gym.Env, BOX, b"Pendulum-v1"])
