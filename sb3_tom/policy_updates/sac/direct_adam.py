@@ -6,6 +6,7 @@ from typing import Any
 import torch as th
 from torch.optim.adam import adam
 
+from sb3_tom.checks.untouched import optimizer_is_untouched
 from sb3_tom.compute.cuda_graphs import rate_on_device, records
 
 
@@ -68,13 +69,12 @@ def is_direct(optimizer: th.optim.Optimizer) -> bool:
 
     :param optimizer: that is to be stepped; it has to have stepped before
     """
-    if type(optimizer) is not th.optim.Adam or len(optimizer.param_groups) != 1:
+    if type(optimizer) is not th.optim.Adam or len(optimizer.param_groups) != 1 or not optimizer_is_untouched(optimizer):
         return False
     (group,) = optimizer.param_groups
-    hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     special = group["amsgrad"] or group["capturable"] or group["differentiable"] or group.get("decoupled_weight_decay")
     started = all(parameter in optimizer.state and parameter.grad is not None for parameter in group["params"])
-    return bool(group.get("fused")) and started and not (hooks or special)
+    return bool(group.get("fused")) and started and not special
 
 
 def stepper(optimizer: th.optim.Optimizer) -> Callable[[], object]:

@@ -19,6 +19,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, SACPolicy
 from torch import nn
 
+from sb3_tom.checks.untouched import module_is_untouched, no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sac.direct_adam import DirectAdam, stepper
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
@@ -66,17 +67,14 @@ def _is_bare(policy: SACPolicy, layers: list[nn.Linear]) -> bool:
     modules = [policy.actor, policy.critic, policy.critic_target]
     if any(type(module.features_extractor) is not FlattenExtractor for module in modules):
         return False
-    hooks = any(
-        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
-        for module in modules
-        for layer in module.modules()
-    )
     parameters = [parameter for module in modules for parameter in module.parameters()]
     trained = [parameter for module in modules[:2] for parameter in module.parameters()]
-    usual = all(parameter.requires_grad and not parameter._backward_hooks for parameter in trained)
+    usual = all(parameter.requires_grad for parameter in trained)
+    untouched = no_mode_is_on() and tensors_are_untouched(parameters) and all(map(module_is_untouched, modules))
+    untouched = untouched and all(optimizer_is_untouched(module.optimizer) for module in modules[:2])
     one_kind = len({(parameter.dtype, parameter.device) for parameter in parameters}) == 1
     used = {id(parameter) for layer in layers for parameter in (layer.weight, layer.bias)}
-    return one_kind and usual and not hooks and len(parameters) == 2 * len(layers) == len(used)
+    return one_kind and usual and untouched and len(parameters) == 2 * len(layers) == len(used)
 
 
 class _Sample(NamedTuple):

@@ -11,12 +11,18 @@ from typing import NamedTuple
 
 import torch as th
 import torch.nn.functional as F
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
+from sb3_tom.checks.untouched import methods_are_known, no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
 from sb3_tom.compute.cuda_graphs import counters_to_device
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sac.sampling import sample_squashed
+
+SAMPLING = ("action_log_prob",)
+DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")
+"""Methods of SB3 that its ``train`` calls, and that are written down here instead."""
 
 
 class Losses(NamedTuple):
@@ -31,12 +37,17 @@ class Losses(NamedTuple):
 def is_supported(policy: SACPolicy) -> bool:
     """
     Whether :class:`SACUpdate` does what SB3's ``train`` would: not with gSDE (another distribution), nor with batch
-    normalisation (running statistics are copied to the targets), nor with features shared by actor and critic.
+    normalisation (running statistics are copied to the targets), nor with features shared by actor and critic, nor with
+    another way to sample actions that was put into the actor.
 
     :param policy: the agent's policy
     """
     batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules())
-    return type(policy.actor) is Actor and not (policy.actor.use_sde or batch_norm or policy.share_features_extractor)
+    if type(policy.actor) is not Actor or policy.actor.use_sde or batch_norm or policy.share_features_extractor:
+        return False
+    distribution: object = policy.actor.action_dist
+    usual = type(distribution) is SquashedDiagGaussianDistribution and methods_are_known(distribution, DISTRIBUTION)
+    return usual and methods_are_known(policy.actor, SAMPLING)
 
 
 @dataclass
@@ -88,6 +99,13 @@ class SACUpdate:
         if self.log_ent_coef is None or self.ent_coef_optimizer is None:
             assert self.ent_coef is not None
             return self.ent_coef, th.zeros_like(self.ent_coef)
+        if not (no_mode_is_on() and has_plain_temperature(self.log_ent_coef, self.ent_coef_optimizer)):
+            loss = -(self.log_ent_coef * (log_prob + self.target_entropy).detach()).mean()
+            ent_coef = self.log_ent_coef.detach().exp()
+            self.ent_coef_optimizer.zero_grad()
+            loss.backward()
+            self.ent_coef_optimizer.step()
+            return ent_coef, loss.detach()
         with th.no_grad():
             ent_coef = self.log_ent_coef.exp()
             gradient = -(log_prob + self.target_entropy).mean()
@@ -129,6 +147,18 @@ class SACUpdate:
         loss.backward()
         policy.actor.optimizer.step()
         return loss.detach()
+
+
+def has_plain_temperature(log_ent_coef: th.Tensor | None, optimizer: th.optim.Optimizer | None) -> bool:
+    """
+    Whether nothing but its optimiser sees the gradient of the temperature.
+
+    :param log_ent_coef: its logarithm, or None if it is fixed
+    :param optimizer: its optimiser, or None
+    """
+    if log_ent_coef is None or optimizer is None:
+        return True
+    return tensors_are_untouched([log_ent_coef]) and optimizer_is_untouched(optimizer)
 
 
 def squared_error(values: th.Tensor, targets: th.Tensor, confidence: th.Tensor | None) -> th.Tensor:

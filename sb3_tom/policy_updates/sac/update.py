@@ -9,7 +9,7 @@ from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts,
 from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
 from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
-from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, fuse, is_supported
+from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, fuse, has_plain_temperature, is_supported
 from sb3_tom.policy_updates.sac.sb3_update import sb3_update
 
 LOSSES_KEPT = 1_000
@@ -72,7 +72,8 @@ class SACPolicyUpdate(PolicyUpdate):
 
     def _make_update(self, parts: PolicyParts) -> SACUpdate | GraphedUpdate:
         """The fastest update that is right for the policy and its device."""
-        kind = PlainSACUpdate if has_plain_networks(parts.policy) else SACUpdate
+        plain = has_plain_networks(parts.policy) and has_plain_temperature(parts.log_ent_coef, parts.ent_coef_optimizer)
+        kind = PlainSACUpdate if plain else SACUpdate
         update = kind(
             parts.policy,
             parts.log_ent_coef,
