@@ -186,7 +186,7 @@ class MBPO(SACHooks):
             self.fit_model()
             self.imagine()
             self._since_rollouts = 0
-            self._end_phase()
+            self.end_phase()
         elif self.rollout_freq is not None and self._since_rollouts >= self.rollout_freq:
             self._since_rollouts %= self.rollout_freq
             self.imagine()
@@ -262,7 +262,8 @@ class MBPO(SACHooks):
 
     @guarded("weighter", "policy", "policy_update")
     @fast_matmul()
-    def _end_phase(self) -> None:
+    def end_phase(self) -> None:
+        """What weighter and policy update do after a fit and its rollouts: the double horizon scales inputs and values."""
         parts, data, context = PolicyParts.of(self), self.replay_buffer.transitions(), self._context()
         self.weighter.end_phase(data, context)
         self._log("train", self.policy_update.end_phase(parts, data, self._batches(context), self._world, context))
@@ -290,8 +291,7 @@ class MBPO(SACHooks):
         """Check losses and errors, log, and judge the health of what they describe."""
         check_magnitudes({f"{group}/{name}": value for name, value in figures.items() if name.endswith(("loss", "error"))})
         self._log(group, figures)
-        units = policy_units(self._vec_normalize_env, self.device)
-        written = self._plug_specs["termination_fn"][0]
+        units, written = policy_units(self._vec_normalize_env, self.device), self._plug_specs["termination_fn"][0]
         known = (self.replay_buffer, self.termination, written, self.reward_fn, self.gamma, self._sizes[1], units)
         self._log("health", self.health.judge(group, figures, Situation(*known, self.num_timesteps)))
 

@@ -15,7 +15,7 @@ TINY: dict[str, Any] = {"dynamics": "linear", "rollout_batch_size": 50, "weighte
 
 def counted(agent: MBPO, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """Env steps at which the verbs of a phase were called."""
-    calls: dict[str, list[int]] = {name: [] for name in ("fit_weights", "fit_model", "imagine", "_end_phase")}
+    calls: dict[str, list[int]] = {name: [] for name in ("fit_weights", "fit_model", "imagine", "end_phase")}
     for name, steps in calls.items():
         verb = getattr(agent, name)
         monkeypatch.setattr(
@@ -28,7 +28,7 @@ def test_rollouts_go_with_the_phase_unless_they_have_a_pace_of_their_own(monkeyp
     agent = small_agent(model_train_freq=40, **TINY)
     calls = counted(agent, monkeypatch)
     agent.learn(140)
-    assert calls["fit_model"] == calls["imagine"] == calls["fit_weights"] == calls["_end_phase"]
+    assert calls["fit_model"] == calls["imagine"] == calls["fit_weights"] == calls["end_phase"]
     often = small_agent(model_train_freq=40, rollout_freq=10, **TINY)
     calls = counted(often, monkeypatch)
     often.learn(140)
@@ -92,7 +92,7 @@ def test_a_growing_state_goes_back_when_a_phase_diverges(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(agent.weighter, "end_phase", bad_end)
     with pytest.raises(ValueError, match=r"Remembering"):
-        agent._end_phase()
+        agent.end_phase()
     assert th.equal(agent.weighter.actions, before)
 
 

@@ -58,7 +58,8 @@ def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, un
             outcome = world.relabel(world.outcome(here, actions, context), context)
             path.rewards.append(units.rewards(outcome.rewards))
             path.alive.append(path.alive[-1] * (1.0 - outcome.terminated))
-            path.observations.append(outcome.next_observations)
+            # Nothing is asked about states after an end, where rules and rewards may be undefined: 0 * nan is nan
+            path.observations.append(th.where(path.alive[-1] > 0, outcome.next_observations, here))
     return path
 
 

@@ -59,6 +59,7 @@ class LayerNormCritics(ContinuousCritic):
     """
 
     scale: th.Tensor
+    scaled: th.Tensor
 
     def __init__(self, net_arch: list[int], n_critics: int, **kwargs: Any) -> None:
         super().__init__(net_arch=[], n_critics=0, **kwargs)
@@ -68,6 +69,18 @@ class LayerNormCritics(ContinuousCritic):
         nn.init.zeros_(layers[-1].weight)
         self.layers = nn.ModuleList(layers)
         self.register_buffer("scale", th.ones(()))
+        # Beside the scale, so that both are saved, copied to another agent and put back together with the networks
+        self.register_buffer("scaled", th.zeros(()))
+
+    @th.no_grad()
+    def set_scale(self, scale: float) -> None:
+        """
+        Once: another scale would change what trained networks say.
+
+        :param scale: above 0
+        """
+        self.scale.fill_(scale)
+        self.scaled.fill_(1.0)
 
     def forward(self, obs: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, ...]:
         """Values of each critic, K times ``[B, 1]``."""

@@ -51,12 +51,9 @@ class DoubleHorizonUpdate(PolicyUpdate):
 
     largest_ratio = 4.0
 
-    scaled: th.Tensor
-
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.settings = DoubleHorizonSettings(**settings)
-        self.register_buffer("scaled", th.zeros(()))
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """See :meth:`PolicyUpdate.check`."""
@@ -88,16 +85,15 @@ class DoubleHorizonUpdate(PolicyUpdate):
 
     def _set_critic_scale(self, parts: PolicyParts, data: Transitions, batches: Batches) -> None:
         """Once: values of a few hundred are far from what a new network says, and Adam would need long to get there."""
-        if bool(self.scaled) or not isinstance(parts.policy.critic, LayerNormCritics):
+        critics, target = parts.policy.critic, parts.policy.critic_target
+        if not isinstance(critics, LayerNormCritics) or not isinstance(target, LayerNormCritics) or bool(critics.scaled):
             return
         scale = self.settings.critic_scale
         if isinstance(scale, str):
             mean = float(batches.units.rewards(data.rewards).abs().mean())
             scale = max(mean / max(1.0 - parts.gamma, 1e-3), 1.0)
-        for critics in (parts.policy.critic, parts.policy.critic_target):
-            assert isinstance(critics, LayerNormCritics)
-            critics.scale.fill_(scale)
-        self.scaled.fill_(1.0)
+        for one in (critics, target):
+            one.set_scale(scale)
 
     def update(
         self,

@@ -85,10 +85,25 @@ def test_where_an_episode_ends_in_the_first_step_only_its_reward_counts() -> Non
     th.testing.assert_close(path_value(path, last, GAMMA, ALPHA, first_entropy=False), path.rewards[0])
 
 
+class Recording:
+    """Keeps the next states that a world says."""
+
+    def __init__(self, world) -> None:
+        self.world, self.answers = world, []
+
+    def outcome(self, *arguments):
+        outcome = self.world.outcome(*arguments)
+        self.answers.append(outcome.next_observations)
+        return outcome
+
+    def relabel(self, batch, context):
+        return self.world.relabel(batch, context)
+
+
 def test_the_value_is_that_of_a_naive_loop() -> None:
-    """Row by row, with Python numbers."""
-    agent, begin, horizon = make_sac(), starts(), 5
-    path = roll(agent.actor, make_world(limit=0.6), begin, horizon, UNITS, context())
+    """Row by row, with Python numbers, from what the world answered; where a path has ended its state stays what it was."""
+    agent, begin, horizon, world = make_sac(), starts(), 5, Recording(make_world(limit=0.6))
+    path = roll(agent.actor, world, begin, horizon, UNITS, context())
     last = th.randn(len(begin), 1, generator=th.Generator().manual_seed(5), dtype=th.float64)
     found = path_value(path, last, GAMMA, ALPHA, first_entropy=False)
     ended = 0
@@ -98,7 +113,9 @@ def test_the_value_is_that_of_a_naive_loop() -> None:
             if goes_on:
                 value += discount * float(path.rewards[step][row])
                 value -= discount * float(ALPHA * path.log_probs[step][row]) if step else 0.0
-            goes_on = goes_on and not float(path.observations[step + 1][row, 0]) > 0.6
+            goes_on = goes_on and not float(world.answers[step][row, 0]) > 0.6
+            expected = world.answers[step][row] if goes_on else path.observations[step][row]
+            assert th.equal(path.observations[step + 1][row], expected)
             discount *= GAMMA
         ended += not goes_on
         value += discount * float(last[row] - ALPHA * path.log_probs[horizon][row]) if goes_on else 0.0

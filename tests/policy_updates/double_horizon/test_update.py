@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import DHMBPO, MBPO
 from sb3_tom.contracts.types import Batch
+from sb3_tom.policy_updates.double_horizon.path import roll
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, LayerNormCritics, StandardizedFeatures
 from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
 from tests.mbpo.small import SMALL_NETWORK, small_agent
@@ -165,9 +166,97 @@ def test_the_critics_scale_is_that_of_the_first_rewards_for_ever(rewards: float,
         rows = data._replace(rewards=th.full_like(data.rewards, factor * rewards))
         update.end_phase(parts, rows, batches, make_world(), context())
         assert float(agent.critic.scale) == float(agent.critic_target.scale) == pytest.approx(scale, rel=1e-4)
-    own = made(critic_scale=3.0, critic_warmup=0)
-    own.end_phase(parts, data, batches, make_world(), context())
+    agent = make_sac()
+    made(critic_scale=3.0, critic_warmup=0).end_phase(parts_of(agent), data, batches, make_world(), context())
     assert float(agent.critic.scale) == 3.0
+
+
+def test_the_scale_goes_where_the_networks_go() -> None:
+    """Into another agent, and back when a step diverges; a second scale would multiply trained values."""
+    agent = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY).learn(80)
+    rows, scale = agent.replay_buffer.transitions(), float(agent.critic.scale)
+    assert scale > 1.0
+    other = DHMBPO.from_sac(agent, "Pendulum-v1", policy_update="double_horizon", dynamics="smooth")
+    other.replay_buffer.rewards *= 3
+    made(critic_warmup=0).end_phase(parts_of(other), rows, Fixed(rows.observations), make_world(), context())
+    assert float(other.critic.scale) == float(other.critic_target.scale) == scale
+    untrained = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY)
+    untrained.policy.load_state_dict(DHMBPO("MlpPolicy", "Pendulum-v1", **TINY).policy.state_dict())
+    untrained.learn(80)
+    assert float(untrained.critic.scale) == scale
+
+
+def test_offline_a_phase_ends_too() -> None:
+    agent = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY)
+    agent.adopt_replay_buffer(DHMBPO("MlpPolicy", "Pendulum-v1", **TINY).learn(60).replay_buffer)
+    agent.fit_weights()
+    agent.fit_model()
+    agent.imagine()
+    agent.end_phase()
+    assert float(agent.critic.scale) > 1.0
+    agent.train_policy(3)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "min"])
+def test_the_actors_step_climbs_the_value_of_a_naive_loop(reduction: str) -> None:
+    """Rewards, entropies and the critics at the end; masked where an episode has ended."""
+    agent, world, settings = make_sac(), make_world(limit=0.5), {"actor_reduction": reduction, "horizon": 3}
+    parts, begin, update = parts_of(agent), starts(), made(**settings)
+    for group in agent.actor.optimizer.param_groups:
+        group["lr"] = 0.0
+    path = roll(agent.actor, world, begin, 3, UNITS, context())
+    update._update_actor(parts, path, Fixed(begin))
+    found = [parameter.grad.clone() for parameter in agent.actor.parameters()]
+    path, alpha = roll(agent.actor, world, begin, 3, UNITS, context()), parts.log_ent_coef.detach().exp()
+    total = th.zeros((), dtype=th.float64)
+    for row in range(len(begin)):
+        for step in range(4):
+            if step < 3:
+                gain = path.rewards[step][row]
+            else:
+                values = th.stack([value[row] for value in agent.critic(path.observations[3], path.actions[3])])
+                gain = values.mean(0) if reduction == "mean" else values.min(0).values
+            alive = float(path.alive[step][row])
+            total = total - GAMMA**step * alive * (gain - alpha * path.log_probs[step][row]).sum() / len(begin)
+    assert 0.1 < float(path.alive[-1].mean()) < 0.9
+    expected = th.autograd.grad(total, list(agent.actor.parameters()))
+    for one, other in zip(found, expected, strict=True):
+        th.testing.assert_close(one, other)
+
+
+def test_the_target_is_the_least_of_as_many_critics_as_are_drawn() -> None:
+    """Targets that say 1, 2, 4, 8 and 16 everywhere: each pair shows in the value, and pairs differ between steps."""
+    agent, world = make_sac(), make_world()
+    with th.no_grad():
+        agent.critic_target.layers[-1].weight.zero_()
+        agent.critic_target.layers[-1].bias[:, 0, 0] = th.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=th.float64)
+    parts, begin = parts_of(agent), starts()
+    seen: set[float] = set()
+    for seed in range(30):
+        source, update = context(seed), made(horizon=0)
+        path = roll(agent.actor, world, begin, 0, UNITS, source)
+        seen.add(round(float(update._update_critics(parts, path, Fixed(begin).batch, Fixed(begin), source)["target_mean"]), 9))
+    assert seen == {1.0, 2.0, 4.0, 8.0}  # 16 is never the least of two
+    alone = made(horizon=0, n_target_critics=5)._update_critics(parts, path, Fixed(begin).batch, Fixed(begin), source)
+    assert float(alone["target_mean"]) == 1.0
+
+
+def test_targets_move_by_tau() -> None:
+    agent = make_sac(tau=0.3)
+    before = [parameter.detach().clone() for parameter in agent.critic_target.parameters()]
+    run(agent, make_world())
+    for old, target, critic in zip(before, agent.critic_target.parameters(), agent.critic.parameters(), strict=True):
+        th.testing.assert_close(target, old + 0.3 * (critic - old))
+
+
+def test_nothing_is_asked_about_states_after_an_end() -> None:
+    """A reward that has no value beyond the end, as a user's function may have none."""
+    world, begin = make_world(limit=0.2), starts()
+    begin = begin[begin[:, 0] < 0.2]
+    world = world._replace(reward_fn=lambda here, actions, after: (0.2 - here[:, :1]).sqrt() + 0.0 * after[:, :1])
+    path = roll(make_sac().actor, world, begin, 5, UNITS, context())
+    assert 0.0 < float(path.alive[-1].mean()) < 1.0
+    assert all(bool(th.isfinite(values).all()) for values in (*path.rewards, *path.observations))
 
 
 def test_the_scale_multiplies_what_the_critics_say() -> None:
@@ -297,17 +386,17 @@ def test_inputs_are_scaled_by_the_policy_itself(tmp_path: Path) -> None:
         assert th.equal(one.features_extractor.mean, features.mean) and th.equal(one.features_extractor.std, features.std)
     actions = [one.predict(rows[:5].numpy(), deterministic=True)[0] for one in (loaded, agent)]
     np.testing.assert_array_equal(*actions)
-    assert float(loaded.critic.scale) == float(agent.critic.scale) and float(loaded.policy_update.scaled) == 1.0
+    assert float(loaded.critic.scale) == float(agent.critic.scale) and float(loaded.critic.scaled) == 1.0
     with pytest.raises(ValueError, match="policy_update=DoubleHorizonUpdate is not allowed: the file was saved with"):
         small_agent(dynamics="smooth", dynamics_kwargs=SMALL_NETWORK).save(tmp_path / "sac")
         DHMBPO.load(tmp_path / "sac")
 
 
 @pytest.mark.expensive
-def test_it_learns_the_inverted_pendulum() -> None:
+def test_it_learns_the_inverted_pendulum(tmp_path: Path) -> None:
     """From 500 random steps to a pole that stands for the whole episode, within 2,500 env steps."""
     from sb3_tom.callbacks import LearningCurveCallback
 
-    curve = LearningCurveCallback("InvertedPendulum-v5", "curve.csv", 250, reward_threshold=950.0)
+    curve = LearningCurveCallback("InvertedPendulum-v5", tmp_path / "curve.csv", 250, reward_threshold=950.0)
     DHMBPO("MlpPolicy", "InvertedPendulum-v5", learning_starts=500, seed=0, device="cpu").learn(2_500, callback=curve)
     assert curve.solved_step is not None
