@@ -3,7 +3,7 @@ Does a refactoring change a number? Runs small seeded agents with the package of
 commit, and compares all that they leave and log bit for bit. Exits with 0 only if everything is the same.
 
     python benchmarks/same_as.py HEAD~3
-    python benchmarks/same_as.py main --cases tom resumed --keep /tmp/records
+    python benchmarks/same_as.py main --cases tom resumed --keep runs/records
     python benchmarks/same_as.py main --allow-added
 
 The working tree counts with its uncommitted changes, as it is at the start: later ones do not disturb. The cases

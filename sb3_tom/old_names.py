@@ -46,7 +46,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "mbpo.direct_adam": ("policy_updates.sac.direct_adam",),
     "mbpo.graphed_update": ("policy_updates.sac.graphed_update",),
     "mbpo.plain_update": ("policy_updates.sac.plain_update",),
-    "mbpo.sac_update": ("policy_updates.sac.sac_update", "policy_updates.sac.sampling"),
+    "mbpo.sac_update": ("policy_updates.sac.sac_update", "policy_updates.sampling", "policy_updates.steps"),
     "mbpo.stacked_mlp": ("policy_updates.sac.stacked_mlp",),
     "objectives.base": ("contracts.objective",),
     "terminations.base": ("contracts.termination",),

@@ -9,6 +9,7 @@ modes of the interpreter that see every operation.
 
 import os
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import stable_baselines3
@@ -91,4 +92,9 @@ def _hides_a_method(thing: Any) -> bool:
 
 def _is_known(method: Any) -> bool:
     code = getattr(method, "__code__", None)
-    return code is not None and os.path.abspath(code.co_filename).startswith(KNOWN)
+    return code is not None and _is_known_file(code.co_filename)
+
+
+@cache
+def _is_known_file(path: str) -> bool:
+    return os.path.abspath(path).startswith(KNOWN)

@@ -12,7 +12,7 @@ from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import PolicyFunction
 from sb3_tom.data.units import PolicyUnits, policy_units
-from sb3_tom.policy_updates.sac.sampling import log_prob_of, sample_squashed, sample_state_dependent
+from sb3_tom.policy_updates.sampling import log_prob_of, sample_squashed, sample_state_dependent
 
 
 class PolicyView:

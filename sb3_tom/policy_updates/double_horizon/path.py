@@ -18,7 +18,7 @@ from stable_baselines3.sac.policies import Actor
 
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import ImaginedWorld, Units
-from sb3_tom.policy_updates.sac.sampling import sample_squashed
+from sb3_tom.policy_updates.sampling import sample_squashed
 
 
 class Path(NamedTuple):

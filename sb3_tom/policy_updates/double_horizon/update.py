@@ -6,8 +6,6 @@ the first state and action from that path; the actor climbs the soft value of th
 policy, model and noise. Both use one path, so that a step costs one rollout.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch as th
@@ -21,7 +19,7 @@ from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, feature_scales
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
-from sb3_tom.policy_updates.sac.sac_update import fuse, is_supported
+from sb3_tom.policy_updates.steps import begin, constant, is_supported, temperature_step
 
 Figures = dict[str, th.Tensor]
 """Scalars on the device, by name."""
@@ -71,11 +69,14 @@ class DoubleHorizonUpdate(PolicyUpdate):
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
         """Scales of inputs and values, then steps of the critics alone; see :meth:`PolicyUpdate.end_phase`."""
-        for features in feature_scales(parts.policy):
-            features.fit(batches.units.observations(data.observations))
+        scales = feature_scales(parts.policy)
+        for one in scales[:1]:
+            one.fit(batches.units.observations(data.observations))
+        for one in scales[1:]:
+            one.load_state_dict(scales[0].state_dict())
         self._set_critic_scale(parts, data, batches)
         if self.settings.critic_warmup:
-            self._begin(parts)
+            begin(parts)
             for batch in batches.raw(self.settings.critic_warmup, parts.batch_size):
                 with th.no_grad():
                     path = self._roll(parts, batch, batches, world, context)
@@ -106,10 +107,10 @@ class DoubleHorizonUpdate(PolicyUpdate):
     ) -> dict[str, float]:
         """See :meth:`PolicyUpdate.update`."""
         before = network_sizes(parts.policy, parts.log_ent_coef)
-        self._begin(parts)
+        begin(parts)
         sums: Figures = {}
         for step, batch in enumerate(batches.raw(gradient_steps, batch_size)):
-            with _constant(world.model):
+            with constant(world.model):
                 path = self._roll(parts, batch, batches, world, context)
                 figures = self._update_critics(parts, path, batch, batches, context)
                 figures |= self._update_actor(parts, path, batches)
@@ -119,12 +120,6 @@ class DoubleHorizonUpdate(PolicyUpdate):
             sums = {name: sums[name] + value if sums else value for name, value in figures.items()}
         means = {name: (value / gradient_steps).reshape(()) for name, value in sums.items()}
         return checked_figures(means, before, parts)
-
-    @staticmethod
-    def _begin(parts: PolicyParts) -> None:
-        parts.policy.set_training_mode(True)
-        for optimizer in parts.optimizers:
-            fuse(optimizer)
 
     def _roll(self, parts: PolicyParts, batch: Batch, batches: Batches, world: ImaginedWorld, context: Context) -> Path:
         return roll(parts.policy.actor, world, batch.observations, self.settings.horizon, batches.units, context)
@@ -150,7 +145,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Figures:
         """The pathwise gradient of the soft value of the first states; critics and model are constants."""
         policy = parts.policy
-        with _constant(policy.critic):
+        with constant(policy.critic):
             seen = batches.units.observations(path.observations[-1])
             values = th.stack(policy.critic(seen, path.actions[-1]))
             last = _reduced(values, self.settings.actor_reduction)
@@ -178,14 +173,12 @@ def _ent_coef(parts: PolicyParts) -> th.Tensor:
 
 def _update_temperature(parts: PolicyParts, log_prob: th.Tensor) -> Figures:
     """As SB3's, by the first actions of the paths."""
-    ent_coef = _ent_coef(parts)
     if parts.log_ent_coef is None or parts.ent_coef_optimizer is None:
-        return {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": th.zeros_like(ent_coef).reshape(())}
-    loss = -(parts.log_ent_coef * (log_prob + parts.target_entropy).detach()).mean()
-    parts.ent_coef_optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parts.ent_coef_optimizer.step()
-    return {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": loss.detach()}
+        ent_coef = _ent_coef(parts)
+        loss = th.zeros_like(ent_coef)
+    else:
+        ent_coef, loss = temperature_step(parts.log_ent_coef, parts.ent_coef_optimizer, log_prob, parts.target_entropy)
+    return {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": loss.reshape(())}
 
 
 @th.no_grad()
@@ -193,16 +186,3 @@ def _move_targets(parts: PolicyParts) -> None:
     targets: list[th.Tensor] = [*parts.policy.critic_target.parameters()]
     critics: list[th.Tensor] = [*parts.policy.critic.parameters()]
     th._foreach_lerp_(targets, critics, parts.tau)
-
-
-@contextmanager
-def _constant(module: nn.Module) -> Iterator[None]:
-    """No gradients of its parameters in the block; what a user has frozen stays so."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

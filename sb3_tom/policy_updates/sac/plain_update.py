@@ -23,8 +23,8 @@ from sb3_tom.checks.untouched import module_is_untouched, no_mode_is_on, optimiz
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sac.direct_adam import DirectAdam, stepper
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
-from sb3_tom.policy_updates.sac.sampling import LOG_SQRT_TWO_PI, SQUASH_EPSILON
 from sb3_tom.policy_updates.sac.stacked_mlp import StackedMLP
+from sb3_tom.policy_updates.sampling import LOG_SQRT_TWO_PI, SQUASH_EPSILON
 
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
@@ -46,7 +46,7 @@ def has_plain_networks(policy: SACPolicy) -> bool:
     """
     Whether :class:`PlainSACUpdate` computes what autograd would.
 
-    :param policy: a policy that :func:`~sb3_tom.policy_updates.sac.sac_update.is_supported` accepts
+    :param policy: a policy that :func:`~sb3_tom.policy_updates.steps.is_supported` accepts
     """
     actor, critic, target = policy.actor, policy.critic, policy.critic_target
     if not all(type(module) is ContinuousCritic for module in (critic, target)):
@@ -191,7 +191,7 @@ class PlainSACUpdate(SACUpdate):
 
 
 def _sample(outputs: th.Tensor, noise: th.Tensor) -> _Sample:
-    """:func:`~sb3_tom.policy_updates.sac.sampling.sample_squashed` from the actor's outputs ``[B, 2 A]``."""
+    """:func:`~sb3_tom.policy_updates.sampling.sample_squashed` from the actor's outputs ``[B, 2 A]``."""
     mean, free_log_std = outputs.chunk(2, dim=1)
     log_std = free_log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
     shift = noise * log_std.exp()

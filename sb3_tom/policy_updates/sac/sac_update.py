@@ -11,18 +11,12 @@ from typing import NamedTuple
 
 import torch as th
 import torch.nn.functional as F
-from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
-from stable_baselines3.sac.policies import Actor, SACPolicy
-from torch import nn
+from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_tom.checks.untouched import methods_are_known, no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
-from sb3_tom.compute.cuda_graphs import counters_to_device
+from sb3_tom.checks.untouched import no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
 from sb3_tom.contracts.types import Batch
-from sb3_tom.policy_updates.sac.sampling import sample_squashed
-
-SAMPLING = ("action_log_prob",)
-DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")
-"""Methods of SB3 that its ``train`` calls, and that are written down here instead."""
+from sb3_tom.policy_updates.sampling import sample_squashed
+from sb3_tom.policy_updates.steps import constant, temperature_step
 
 
 class Losses(NamedTuple):
@@ -32,22 +26,6 @@ class Losses(NamedTuple):
     ent_coef_loss: th.Tensor
     critic_loss: th.Tensor
     actor_loss: th.Tensor
-
-
-def is_supported(policy: SACPolicy) -> bool:
-    """
-    Whether :class:`SACUpdate` does what SB3's ``train`` would: not with gSDE (another distribution), nor with batch
-    normalisation (running statistics are copied to the targets), nor with features shared by actor and critic, nor with
-    another way to sample actions that was put into the actor.
-
-    :param policy: the agent's policy
-    """
-    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules())
-    if type(policy.actor) is not Actor or policy.actor.use_sde or batch_norm or policy.share_features_extractor:
-        return False
-    distribution: object = policy.actor.action_dist
-    usual = type(distribution) is SquashedDiagGaussianDistribution and methods_are_known(distribution, DISTRIBUTION)
-    return usual and methods_are_known(policy.actor, SAMPLING)
 
 
 @dataclass
@@ -100,12 +78,7 @@ class SACUpdate:
             assert self.ent_coef is not None
             return self.ent_coef, th.zeros_like(self.ent_coef)
         if not (no_mode_is_on() and has_plain_temperature(self.log_ent_coef, self.ent_coef_optimizer)):
-            loss = -(self.log_ent_coef * (log_prob + self.target_entropy).detach()).mean()
-            ent_coef = self.log_ent_coef.detach().exp()
-            self.ent_coef_optimizer.zero_grad()
-            loss.backward()
-            self.ent_coef_optimizer.step()
-            return ent_coef, loss.detach()
+            return temperature_step(self.log_ent_coef, self.ent_coef_optimizer, log_prob, self.target_entropy)
         with th.no_grad():
             ent_coef = self.log_ent_coef.exp()
             gradient = -(log_prob + self.target_entropy).mean()
@@ -135,13 +108,8 @@ class SACUpdate:
     ) -> th.Tensor:
         """Entropy-regularised value of the actor's own actions; the critics are constants here."""
         policy = self.policy
-        # A user may have frozen some
-        trained = [parameter for parameter in self._critic_parameters if parameter.requires_grad]
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        values = th.cat(policy.critic(observations, actions), dim=1).amin(dim=1, keepdim=True)
-        for parameter in trained:
-            parameter.requires_grad_(True)
+        with constant(policy.critic):
+            values = th.cat(policy.critic(observations, actions), dim=1).amin(dim=1, keepdim=True)
         loss = (ent_coef * log_prob - values).mean()
         policy.actor.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -173,17 +141,3 @@ def squared_error(values: th.Tensor, targets: th.Tensor, confidence: th.Tensor |
     if confidence is None:
         return F.mse_loss(values, targets)
     return (confidence * (values - targets).square()).mean()
-
-
-def fuse(optimizer: th.optim.Optimizer | None) -> None:
-    """
-    Let a plain Adam take its one-kernel step; the numbers agree to rounding.
-
-    :param optimizer: changed in place if its class is Adam or AdamW and the user chose no implementation
-    """
-    if optimizer is None or type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
-        return
-    for group in optimizer.param_groups:
-        if group.get("fused") is None and not group.get("foreach") and not group.get("capturable"):
-            group["fused"] = True
-            counters_to_device(optimizer)

@@ -9,8 +9,9 @@ from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts,
 from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
 from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
-from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, fuse, has_plain_temperature, is_supported
+from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, has_plain_temperature
 from sb3_tom.policy_updates.sac.sb3_update import sb3_update
+from sb3_tom.policy_updates.steps import begin, is_supported
 
 LOSSES_KEPT = 1_000
 """Steps whose losses are added up at once: a call may make millions, and to add at each step would cost a kernel per loss."""
@@ -56,9 +57,7 @@ class SACPolicyUpdate(PolicyUpdate):
         self, parts: PolicyParts, batches: Batches, context: Context, gradient_steps: int, batch_size: int
     ) -> dict[str, th.Tensor]:
         """Means of the losses, on the device."""
-        parts.policy.set_training_mode(True)
-        for optimizer in parts.optimizers:
-            fuse(optimizer)
+        begin(parts)
         update, device = self._make_update(parts), context.generator.device
         shape = (2, batch_size, parts.policy.action_space.shape[0])  # type: ignore[index]
         losses: list[Losses] = []

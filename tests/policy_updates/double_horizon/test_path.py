@@ -4,7 +4,7 @@ import pytest
 import torch as th
 
 from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
-from sb3_tom.policy_updates.sac.sampling import sample_squashed
+from sb3_tom.policy_updates.sampling import sample_squashed
 from tests.policy_updates.double_horizon.cases import GAMMA, UNITS, context, make_sac, make_world, starts
 
 ALPHA = th.tensor(0.3, dtype=th.float64)

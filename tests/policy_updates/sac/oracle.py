@@ -7,7 +7,8 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from sb3_tom.contracts.types import Batch
-from sb3_tom.policy_updates.sac.sac_update import SACUpdate, fuse
+from sb3_tom.policy_updates.sac.sac_update import SACUpdate
+from sb3_tom.policy_updates.steps import fuse
 
 BATCH = 32
 

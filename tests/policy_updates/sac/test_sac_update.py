@@ -7,7 +7,8 @@ import pytest
 import torch as th
 from stable_baselines3 import SAC
 
-from sb3_tom.policy_updates.sac.sac_update import SACUpdate, fuse, is_supported
+from sb3_tom.policy_updates.sac.sac_update import SACUpdate
+from sb3_tom.policy_updates.steps import fuse, is_supported
 from tests.policy_updates.sac.oracle import (
     largest_relative_error,
     make_batches,

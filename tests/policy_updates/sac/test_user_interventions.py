@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_tom.policy_updates.sac.plain_update import has_plain_networks
-from sb3_tom.policy_updates.sac.sac_update import has_plain_temperature, is_supported
+from sb3_tom.policy_updates.sac.sac_update import has_plain_temperature
+from sb3_tom.policy_updates.steps import is_supported
 from tests.mbpo.small import small_agent
 
 Count = Callable[..., None]

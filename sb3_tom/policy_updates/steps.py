@@ -1,0 +1,95 @@
+"""Pieces of a gradient step that the ways of learning share; none of them knows another."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch as th
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
+from stable_baselines3.sac.policies import Actor, SACPolicy
+from torch import nn
+
+from sb3_tom.checks.untouched import methods_are_known
+from sb3_tom.compute.cuda_graphs import counters_to_device
+from sb3_tom.contracts.policy_update import PolicyParts
+
+SAMPLING = ("action_log_prob",)
+DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")
+"""Methods of SB3 that its ``train`` calls, and that :mod:`~sb3_tom.policy_updates.sampling` writes down instead."""
+
+
+def is_supported(policy: SACPolicy) -> bool:
+    """
+    Whether actions and steps that are written down here are those of SB3's ``train``: not with gSDE (another distribution),
+    nor with batch normalisation (running statistics are copied to the targets), nor with features shared by actor and
+    critic, nor with another way to sample actions that was put into the actor.
+
+    :param policy: the agent's policy
+    """
+    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules())
+    if type(policy.actor) is not Actor or policy.actor.use_sde or batch_norm or policy.share_features_extractor:
+        return False
+    distribution: object = policy.actor.action_dist
+    usual = type(distribution) is SquashedDiagGaussianDistribution and methods_are_known(distribution, DISTRIBUTION)
+    return usual and methods_are_known(policy.actor, SAMPLING)
+
+
+def begin(parts: PolicyParts) -> None:
+    """
+    What comes before the first step.
+
+    :param parts: their networks train, and their optimisers take one-kernel steps where they may
+    """
+    parts.policy.set_training_mode(True)
+    for optimizer in parts.optimizers:
+        fuse(optimizer)
+
+
+def fuse(optimizer: th.optim.Optimizer | None) -> None:
+    """
+    Let a plain Adam take its one-kernel step; the numbers agree to rounding.
+
+    :param optimizer: changed in place if its class is Adam or AdamW and the user chose no implementation
+    """
+    if optimizer is None or type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
+        return
+    for group in optimizer.param_groups:
+        if group.get("fused") is None and not group.get("foreach") and not group.get("capturable"):
+            group["fused"] = True
+            counters_to_device(optimizer)
+
+
+def temperature_step(
+    log_ent_coef: th.Tensor, optimizer: th.optim.Optimizer, log_prob: th.Tensor, target_entropy: float
+) -> tuple[th.Tensor, th.Tensor]:
+    """
+    SB3's step of the temperature, by autograd.
+
+    :param log_ent_coef: logarithm of the temperature ``[1]``
+    :param optimizer: its optimiser
+    :param log_prob: of the policy's actions ``[B, 1]``
+    :param target_entropy: entropy that the temperature aims at
+    :return: the temperature before the step ``[1]``, and the loss
+    """
+    ent_coef = log_ent_coef.detach().exp()
+    loss = -(log_ent_coef * (log_prob + target_entropy).detach()).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return ent_coef, loss.detach()
+
+
+@contextmanager
+def constant(module: nn.Module) -> Iterator[None]:
+    """
+    No gradients of the parameters in the block; what a user has frozen stays so.
+
+    :param module: any
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
