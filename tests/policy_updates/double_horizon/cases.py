@@ -8,13 +8,16 @@ from stable_baselines3 import SAC
 
 from sb3_tom import Context
 from sb3_tom.contracts.policy_update import PolicyParts
+from sb3_tom.contracts.types import Batch
 from sb3_tom.data.units import PolicyUnits
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.imagination.world import World
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
+from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
 from sb3_tom.terminations.user_function import CallableTermination
 from tests.dynamics.cases import make_context, make_data
+from tests.mbpo.small import SMALL_NETWORK
 
 OBS, ACT, GAMMA = 3, 2, 0.9
 
@@ -69,3 +72,36 @@ def starts(n_rows: int = 40) -> th.Tensor:
 
 
 UNITS = PolicyUnits()
+
+TINY: dict[str, Any] = {
+    "learning_starts": 50,
+    "buffer_size": 1000,
+    "seed": 0,
+    "policy_kwargs": {"net_arch": [16, 16]},
+    "dynamics_kwargs": {"n_members": 2, **SMALL_NETWORK},
+    "rollout_batch_size": 20,
+    "model_train_freq": 25,
+    "batch_size": 16,
+    "device": "cpu",
+}
+
+
+class Fixed:
+    """The same minibatch again and again."""
+
+    units = UNITS
+
+    def __init__(self, observations: th.Tensor, confidence: th.Tensor | None = None) -> None:
+        rows = th.zeros(len(observations), 1, dtype=observations.dtype)
+        self.batch = Batch(observations, rows, observations, rows, rows, confidence)
+
+    def raw(self, n_batches: int, batch_size: int) -> Any:
+        return iter([self.batch] * n_batches)
+
+    __call__ = raw
+
+
+def made(**settings: Any) -> DoubleHorizonUpdate:
+    update = DoubleHorizonUpdate(**settings)
+    update.build(3, 2)
+    return update

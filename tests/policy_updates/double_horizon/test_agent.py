@@ -1,0 +1,114 @@
+"""DHMBPO as an agent: its defaults, files, envs, offline training, and that it learns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch as th
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_tom import DHMBPO, MBPO
+from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, StandardizedFeatures
+from tests.mbpo.small import SMALL_NETWORK
+from tests.mbpo.test_mbpo import Corridor
+from tests.mbpo.toys import Trust
+from tests.policy_updates.double_horizon.cases import (
+    TINY,
+    parts_of,
+)
+
+
+def test_dhmbpo_is_the_whole_recipe_and_a_user_keeps_what_he_gave() -> None:
+    agent = DHMBPO("MlpPolicy", "Pendulum-v1")
+    names = (
+        "batch_size",
+        "tau",
+        "update_to_data_ratio",
+        "real_ratio",
+        "rollout_schedule",
+        "rollout_batch_size",
+        "rollout_freq",
+    )
+    assert [getattr(agent, name) for name in names] == [128, 0.01, 2.0, 0.0, 20, 256, 10]
+    assert type(agent.policy) is DoubleHorizonPolicy and agent.ent_coef == "auto_0.1" and agent.dynamics.clamp is None
+    assert agent.critic.n_critics == 5 and agent.dynamics.n_members == agent.dynamics.n_elites == 4
+    own = MBPO("MlpPolicy", "Pendulum-v1", policy_update="double_horizon", batch_size=64, rollout_schedule=3)
+    assert (own.batch_size, own.rollout_schedule, own.tau, own.critic.n_critics) == (64, 3, 0.01, 2)
+    with pytest.warns(UserWarning, match="update_to_data_ratio=20 is more than this policy update is made for") as warned:
+        MBPO("MlpPolicy", "Pendulum-v1", policy_update="double_horizon", update_to_data_ratio=20)
+    assert len(warned) == 1
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "SB3's critics": {"policy_kwargs": {"net_arch": [16], "n_critics": 2, "features_extractor_class": StandardizedFeatures}},
+    "tom": {"weighter": "tom", "weighter_kwargs": {"recent_size": 40, "discriminator_steps": 10, "q_steps": 10}},
+    "pmac, confidence": {"weighter": "pmac", "confidence": Trust},
+    "ensemble": {"dynamics": "ensemble", "dynamics_kwargs": {"n_members": 3, "n_elites": 2, **SMALL_NETWORK}},
+    "mdn": {"dynamics": "mdn", "dynamics_kwargs": {"n_components": 3, **SMALL_NETWORK}},
+    "fixed temperature, no learned reward": {"ent_coef": 0.1, "reward_fn": lambda _o, _a, after: after[:, :1]},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_it_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
+    kwargs = {**TINY, **SETTINGS[name]}
+    whole = DHMBPO("MlpPolicy", "Pendulum-v1", **kwargs).learn(80)
+    whole.save_checkpoint(tmp_path / "run.zip")
+    whole.learn(60, reset_num_timesteps=False)
+    resumed = DHMBPO("MlpPolicy", "Pendulum-v1", **kwargs)
+    resumed.load_checkpoint(tmp_path / "run.zip")
+    resumed.learn(60, reset_num_timesteps=False)
+    assert whole._n_updates == resumed._n_updates > 100
+    th.testing.assert_close(resumed.get_parameters(), whole.get_parameters(), rtol=0.0, atol=0.0, equal_nan=True)
+    assert th.equal(resumed.imagined._rows[:50], whole.imagined._rows[:50])
+
+
+@pytest.mark.parametrize("env", ["several", "normalised", "ends"])
+def test_it_trains_in_all_kinds_of_envs(env: str) -> None:
+    envs: dict[str, Any] = {
+        "several": lambda: make_vec_env("Pendulum-v1", 3),
+        "normalised": lambda: VecNormalize(make_vec_env("Pendulum-v1", 2)),
+        "ends": lambda: Corridor(limit=20, ends=True),
+    }
+    agent = DHMBPO("MlpPolicy", envs[env](), **TINY).learn(200)
+    assert agent._n_updates > 200 and agent.imagined.size > 0
+    for verb in (agent.fit_weights, agent.fit_model, agent.imagine, lambda: agent.train_policy(2)):
+        verb()
+    assert all(bool(th.isfinite(parameter).all()) for parameter in agent.policy.parameters())
+
+
+def test_under_vec_normalize_paths_start_in_the_envs_units() -> None:
+    env = VecNormalize(make_vec_env("Pendulum-v1", 2))
+    agent = DHMBPO("MlpPolicy", env, **TINY).learn(100)
+    context = agent._context()
+    batches = agent._batches(context)
+    batch = next(batches.raw(1, 16))
+    path = agent.policy_update._roll(parts_of(agent), batch, batches, agent._world, context)
+    known = agent.imagined.gather(th.arange(agent.imagined.size))[0]
+    assert bool(th.isin(path.observations[0], known).all()) and not th.allclose(
+        batches.units.observations(path.observations[0]), path.observations[0]
+    )
+    assert float(path.rewards[0].abs().max()) <= env.clip_reward
+
+
+def test_offline_a_phase_ends_too() -> None:
+    agent = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY)
+    agent.adopt_replay_buffer(DHMBPO("MlpPolicy", "Pendulum-v1", **TINY).learn(60).replay_buffer)
+    agent.fit_weights()
+    agent.fit_model()
+    agent.imagine()
+    agent.end_phase()
+    assert float(agent.critic.scale) > 1.0
+    agent.train_policy(3)
+
+
+@pytest.mark.expensive
+def test_it_learns_the_inverted_pendulum(tmp_path: Path) -> None:
+    """From 500 random steps to a pole that stands for the whole episode, within 2,500 env steps."""
+    from sb3_tom.callbacks import LearningCurveCallback
+
+    curve = LearningCurveCallback("InvertedPendulum-v5", tmp_path / "curve.csv", 250, reward_threshold=950.0)
+    DHMBPO("MlpPolicy", "InvertedPendulum-v5", learning_starts=500, seed=0, device="cpu").learn(2_500, callback=curve)
+    assert curve.solved_step is not None
