@@ -58,23 +58,33 @@ def fuse(optimizer: th.optim.Optimizer | None) -> None:
             counters_to_device(optimizer)
 
 
-def temperature_step(
-    log_ent_coef: th.Tensor, optimizer: th.optim.Optimizer, log_prob: th.Tensor, target_entropy: float
-) -> tuple[th.Tensor, th.Tensor]:
+def temperature(parts: PolicyParts) -> th.Tensor:
     """
-    SB3's step of the temperature, by autograd.
+    The entropy coefficient, learned or fixed, as a constant.
 
-    :param log_ent_coef: logarithm of the temperature ``[1]``
-    :param optimizer: its optimiser
-    :param log_prob: of the policy's actions ``[B, 1]``
-    :param target_entropy: entropy that the temperature aims at
-    :return: the temperature before the step ``[1]``, and the loss
+    :param parts: that hold it
     """
-    ent_coef = log_ent_coef.detach().exp()
-    loss = -(log_ent_coef * (log_prob + target_entropy).detach()).mean()
-    optimizer.zero_grad()
+    if parts.log_ent_coef is not None:
+        return parts.log_ent_coef.detach().exp()
+    assert parts.ent_coef is not None
+    return parts.ent_coef
+
+
+def temperature_step(parts: PolicyParts, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """
+    SB3's step of the temperature, by autograd; a fixed one stays.
+
+    :param parts: their temperature changes
+    :param log_prob: of the policy's actions ``[B, 1]``
+    :return: the temperature before the step, and the loss
+    """
+    ent_coef = temperature(parts)
+    if parts.log_ent_coef is None or parts.ent_coef_optimizer is None:
+        return ent_coef, th.zeros_like(ent_coef)
+    loss = -(parts.log_ent_coef * (log_prob + parts.target_entropy).detach()).mean()
+    parts.ent_coef_optimizer.zero_grad()
     loss.backward()
-    optimizer.step()
+    parts.ent_coef_optimizer.step()
     return ent_coef, loss.detach()
 
 

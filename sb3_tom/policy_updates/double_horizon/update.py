@@ -19,7 +19,7 @@ from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, feature_scales
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
-from sb3_tom.policy_updates.steps import begin, constant, is_supported, temperature_step
+from sb3_tom.policy_updates.steps import begin, constant, is_supported, temperature, temperature_step
 
 Figures = dict[str, th.Tensor]
 """Scalars on the device, by name."""
@@ -114,7 +114,8 @@ class DoubleHorizonUpdate(PolicyUpdate):
                 path = self._roll(parts, batch, batches, world, context)
                 figures = self._update_critics(parts, path, batch, batches, context)
                 figures |= self._update_actor(parts, path, batches)
-            figures |= _update_temperature(parts, path.log_probs[0])
+            ent_coef, ent_coef_loss = temperature_step(parts, path.log_probs[0])
+            figures |= {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": ent_coef_loss.reshape(())}
             if step % parts.target_update_interval == 0:
                 _move_targets(parts)
             sums = {name: sums[name] + value if sums else value for name, value in figures.items()}
@@ -132,7 +133,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
             values = th.stack(policy.critic_target(units.observations(path.observations[-1]), path.actions[-1]))
             order = th.randperm(len(values), generator=context.generator, device=values.device)
             last = _reduced(values[order[: self.settings.n_target_critics]], self.settings.target_reduction)
-            target = path_value(path, last, parts.gamma, _ent_coef(parts), first_entropy=False)
+            target = path_value(path, last, parts.gamma, temperature(parts), first_entropy=False)
         values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0]))
         scale = policy.critic.scale if isinstance(policy.critic, LayerNormCritics) else 1.0
         errors = ((values - target) / scale).square()
@@ -149,7 +150,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
             seen = batches.units.observations(path.observations[-1])
             values = th.stack(policy.critic(seen, path.actions[-1]))
             last = _reduced(values, self.settings.actor_reduction)
-            loss = -path_value(path, last, parts.gamma, _ent_coef(parts), first_entropy=True).mean()
+            loss = -path_value(path, last, parts.gamma, temperature(parts), first_entropy=True).mean()
             policy.actor.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         parameters = [parameter for parameter in policy.actor.parameters() if parameter.grad is not None]
@@ -162,23 +163,6 @@ class DoubleHorizonUpdate(PolicyUpdate):
 def _reduced(values: th.Tensor, reduction: str) -> th.Tensor:
     """``[K, B, 1]`` to ``[B, 1]``."""
     return values.mean(0) if reduction == "mean" else values.amin(0)
-
-
-def _ent_coef(parts: PolicyParts) -> th.Tensor:
-    if parts.log_ent_coef is None:
-        assert parts.ent_coef is not None
-        return parts.ent_coef
-    return parts.log_ent_coef.detach().exp()
-
-
-def _update_temperature(parts: PolicyParts, log_prob: th.Tensor) -> Figures:
-    """As SB3's, by the first actions of the paths."""
-    if parts.log_ent_coef is None or parts.ent_coef_optimizer is None:
-        ent_coef = _ent_coef(parts)
-        loss = th.zeros_like(ent_coef)
-    else:
-        ent_coef, loss = temperature_step(parts.log_ent_coef, parts.ent_coef_optimizer, log_prob, parts.target_entropy)
-    return {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": loss.reshape(())}
 
 
 @th.no_grad()

@@ -92,7 +92,7 @@ class PlainSACUpdate(SACUpdate):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        policy, actor = self.policy, self.policy.actor
+        policy, actor = self.parts.policy, self.parts.policy.actor
         self._actor = StackedMLP(
             [linear_layers(actor.latent_pi)], [[cast(nn.Linear, actor.mu), cast(nn.Linear, actor.log_std)]]
         )
@@ -105,10 +105,10 @@ class PlainSACUpdate(SACUpdate):
         self._actor.bind_gradients()
         self._critic.bind_gradients()
         optimizers = [actor.optimizer, policy.critic.optimizer]
-        if self.log_ent_coef is not None and self.ent_coef_optimizer is not None:
+        if self.parts.log_ent_coef is not None and self.parts.ent_coef_optimizer is not None:
             # kept here too: a later update, made for another call, gives the parameter another one
-            self.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.log_ent_coef)
-            optimizers.append(self.ent_coef_optimizer)
+            self.parts.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.parts.log_ent_coef)
+            optimizers.append(self.parts.ent_coef_optimizer)
         self._steppers = [stepper(optimizer) for optimizer in optimizers]
         self._step_actor, self._step_critics, *rest = self._steppers
         self._step_temperature = rest[0] if rest else None
@@ -123,7 +123,12 @@ class PlainSACUpdate(SACUpdate):
         steppers = [step for step in self._steppers if isinstance(step, DirectAdam)]
         networks = [*self._actor.stacked, *self._critic.stacked, *self._target.stacked]
         tensors = [*networks, *(tensor for step in steppers for tensor in step.tensors)]
-        numbers = (self.gamma, self.tau, self.target_entropy, None if self.ent_coef is None else self.ent_coef.data_ptr())
+        numbers = (
+            self.parts.gamma,
+            self.parts.tau,
+            self.parts.target_entropy,
+            None if self.parts.ent_coef is None else self.parts.ent_coef.data_ptr(),
+        )
         return *numbers, *(step.constants for step in steppers), *(tensor.data_ptr() for tensor in tensors)
 
     def refresh_learning_rates(self) -> None:
@@ -141,21 +146,21 @@ class PlainSACUpdate(SACUpdate):
         ent_coef, ent_coef_loss = self._update_temperature(sample.log_prob[:n_rows])
         next_inputs = th.cat([batch.next_observations, sample.actions[n_rows:]], dim=1)
         next_values = self._target.forward(next_inputs)[-1].amin(0) - ent_coef * sample.log_prob[n_rows:]
-        targets = batch.rewards + (1.0 - batch.terminated) * self.gamma * next_values
+        targets = batch.rewards + (1.0 - batch.terminated) * self.parts.gamma * next_values
         critic_loss = self._fit_critics(th.cat([batch.observations, batch.actions], dim=1), targets, batch.confidence)
         here = _Sample(*(part[:n_rows] for part in sample))
         actor_loss = self._improve_actor(batch.observations, [layer[:, :n_rows] for layer in layers], here, ent_coef)
         if update_target:
-            th._foreach_lerp_(self._target.stacked, self._critic.stacked, self.tau)
+            th._foreach_lerp_(self._target.stacked, self._critic.stacked, self.parts.tau)
         return Losses(ent_coef, ent_coef_loss, critic_loss, actor_loss)
 
     def _update_temperature(self, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """As the general one, with a gradient that stays where it is."""
-        if self.log_ent_coef is None or self._step_temperature is None:
+        if self.parts.log_ent_coef is None or self._step_temperature is None:
             return super()._update_temperature(log_prob)
-        ent_coef = self.log_ent_coef.exp()
-        gradient = -(log_prob + self.target_entropy).mean()
-        loss = self.log_ent_coef * gradient
+        ent_coef = self.parts.log_ent_coef.exp()
+        gradient = -(log_prob + self.parts.target_entropy).mean()
+        loss = self.parts.log_ent_coef * gradient
         self._temperature_gradient.copy_(gradient)
         self._step_temperature()
         return ent_coef, loss

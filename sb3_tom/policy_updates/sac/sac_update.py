@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import torch as th
 import torch.nn.functional as F
-from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.checks.untouched import no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
+from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sampling import sample_squashed
 from sb3_tom.policy_updates.steps import constant, temperature_step
@@ -33,26 +33,14 @@ class SACUpdate:
     """
     Binds the parts of an agent that a gradient step changes.
 
-    :param policy: actor, critics, targets and their optimisers
-    :param log_ent_coef: logarithm of the temperature, or None if it is fixed
-    :param ent_coef_optimizer: its optimiser, or None
-    :param ent_coef: the fixed temperature; unused if it is learned
-    :param target_entropy: entropy that the temperature aims at
-    :param gamma: discount factor
-    :param tau: step of the targets
+    :param parts: as the contract has them
     """
 
-    policy: SACPolicy
-    log_ent_coef: th.Tensor | None
-    ent_coef_optimizer: th.optim.Optimizer | None
-    ent_coef: th.Tensor | None
-    target_entropy: float
-    gamma: float
-    tau: float
+    parts: PolicyParts
 
     def __post_init__(self) -> None:
-        self._critic_parameters: list[th.Tensor] = [*self.policy.critic.parameters()]
-        self._target_parameters: list[th.Tensor] = [*self.policy.critic_target.parameters()]
+        self._critic_parameters: list[th.Tensor] = [*self.parts.policy.critic.parameters()]
+        self._target_parameters: list[th.Tensor] = [*self.parts.policy.critic_target.parameters()]
 
     def __call__(self, batch: Batch, noise: th.Tensor, update_target: bool) -> Losses:
         """
@@ -63,38 +51,36 @@ class SACUpdate:
         :param update_target: whether the targets move
         :return: the losses
         """
-        actions, log_prob = sample_squashed(self.policy.actor, batch.observations, noise[0])
+        actions, log_prob = sample_squashed(self.parts.policy.actor, batch.observations, noise[0])
         ent_coef, ent_coef_loss = self._update_temperature(log_prob)
         critic_loss = self._update_critics(batch, noise[1], ent_coef)
         actor_loss = self._update_actor(batch.observations, actions, log_prob, ent_coef)
         if update_target:
             with th.no_grad():
-                th._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
+                th._foreach_lerp_(self._target_parameters, self._critic_parameters, self.parts.tau)
         return Losses(ent_coef, ent_coef_loss, critic_loss, actor_loss)
 
     def _update_temperature(self, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Returns the temperature before the step, as SB3 uses it, and its loss."""
-        if self.log_ent_coef is None or self.ent_coef_optimizer is None:
-            assert self.ent_coef is not None
-            return self.ent_coef, th.zeros_like(self.ent_coef)
-        if not (no_mode_is_on() and has_plain_temperature(self.log_ent_coef, self.ent_coef_optimizer)):
-            return temperature_step(self.log_ent_coef, self.ent_coef_optimizer, log_prob, self.target_entropy)
+        learned, optimizer = self.parts.log_ent_coef, self.parts.ent_coef_optimizer
+        if learned is None or optimizer is None or not (no_mode_is_on() and has_plain_temperature(self.parts)):
+            return temperature_step(self.parts, log_prob)
         with th.no_grad():
-            ent_coef = self.log_ent_coef.exp()
-            gradient = -(log_prob + self.target_entropy).mean()
-            loss = self.log_ent_coef * gradient
-            self.log_ent_coef.grad = gradient.expand_as(self.log_ent_coef).clone()
-        self.ent_coef_optimizer.step()
+            ent_coef = learned.exp()
+            gradient = -(log_prob + self.parts.target_entropy).mean()
+            loss = learned * gradient
+            learned.grad = gradient.expand_as(learned).clone()
+        optimizer.step()
         return ent_coef, loss
 
     def _update_critics(self, batch: Batch, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
         """Half the summed squared error of the critics to the soft target."""
-        policy = self.policy
+        policy = self.parts.policy
         with th.no_grad():
             next_actions, next_log_prob = sample_squashed(policy.actor, batch.next_observations, noise)
             next_values = th.cat(policy.critic_target(batch.next_observations, next_actions), dim=1).amin(dim=1, keepdim=True)
             next_values = next_values - ent_coef * next_log_prob
-            targets = batch.rewards + (1.0 - batch.terminated) * self.gamma * next_values
+            targets = batch.rewards + (1.0 - batch.terminated) * self.parts.gamma * next_values
         values = policy.critic(batch.observations, batch.actions)
         errors = (squared_error(value, targets, batch.confidence) for value in values)
         loss = 0.5 * sum(errors, start=th.zeros_like(ent_coef).squeeze())
@@ -107,7 +93,7 @@ class SACUpdate:
         self, observations: th.Tensor, actions: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor
     ) -> th.Tensor:
         """Entropy-regularised value of the actor's own actions; the critics are constants here."""
-        policy = self.policy
+        policy = self.parts.policy
         with constant(policy.critic):
             values = th.cat(policy.critic(observations, actions), dim=1).amin(dim=1, keepdim=True)
         loss = (ent_coef * log_prob - values).mean()
@@ -117,16 +103,15 @@ class SACUpdate:
         return loss.detach()
 
 
-def has_plain_temperature(log_ent_coef: th.Tensor | None, optimizer: th.optim.Optimizer | None) -> bool:
+def has_plain_temperature(parts: PolicyParts) -> bool:
     """
     Whether nothing but its optimiser sees the gradient of the temperature.
 
-    :param log_ent_coef: its logarithm, or None if it is fixed
-    :param optimizer: its optimiser, or None
+    :param parts: with a learned temperature or a fixed one
     """
-    if log_ent_coef is None or optimizer is None:
+    if parts.log_ent_coef is None or parts.ent_coef_optimizer is None:
         return True
-    return tensors_are_untouched([log_ent_coef]) and optimizer_is_untouched(optimizer)
+    return tensors_are_untouched([parts.log_ent_coef]) and optimizer_is_untouched(parts.ent_coef_optimizer)
 
 
 def squared_error(values: th.Tensor, targets: th.Tensor, confidence: th.Tensor | None) -> th.Tensor:

@@ -71,17 +71,9 @@ class SACPolicyUpdate(PolicyUpdate):
 
     def _make_update(self, parts: PolicyParts) -> SACUpdate | GraphedUpdate:
         """The fastest update that is right for the policy and its device."""
-        plain = has_plain_networks(parts.policy) and has_plain_temperature(parts.log_ent_coef, parts.ent_coef_optimizer)
+        plain = has_plain_networks(parts.policy) and has_plain_temperature(parts)
         kind = PlainSACUpdate if plain else SACUpdate
-        update = kind(
-            parts.policy,
-            parts.log_ent_coef,
-            parts.ent_coef_optimizer,
-            parts.ent_coef,
-            parts.target_entropy,
-            parts.gamma,
-            parts.tau,
-        )
+        update = kind(parts)
         if not records(parts.policy.device) or not isinstance(update, PlainSACUpdate):
             return update
         known = self._graphed if isinstance(self._graphed, GraphedUpdate) else None

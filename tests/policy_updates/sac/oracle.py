@@ -6,6 +6,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
+from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.policy_updates.steps import fuse
@@ -61,15 +62,7 @@ def run_sb3(agent: SAC, batches: list[Batch], noise: th.Tensor, monkeypatch: pyt
 def make_update(agent: SAC, kind: type[SACUpdate]) -> SACUpdate:
     for optimizer in (agent.actor.optimizer, agent.critic.optimizer, agent.ent_coef_optimizer):
         fuse(optimizer)
-    return kind(
-        agent.policy,
-        agent.log_ent_coef,
-        agent.ent_coef_optimizer,
-        None if agent.ent_coef_optimizer else agent.ent_coef_tensor,
-        agent.target_entropy,
-        agent.gamma,
-        agent.tau,
-    )
+    return kind(PolicyParts.of(agent))
 
 
 def run_fast(agent: SAC, batches: list[Batch], noise: th.Tensor, kind: type[SACUpdate], per_train: int = 1000) -> None:

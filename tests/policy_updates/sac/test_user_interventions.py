@@ -16,6 +16,7 @@ from torch.optim import optimizer as optimizer_registry
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.policy_updates.sac.plain_update import has_plain_networks
 from sb3_tom.policy_updates.sac.sac_update import has_plain_temperature
 from sb3_tom.policy_updates.steps import is_supported
@@ -195,7 +196,7 @@ def test_modes_without_calls_take_the_general_update(mode: Callable[[], Abstract
 def test_without_an_intervention_nothing_is_slower() -> None:
     agent = small_agent(dynamics="linear").learn(60)
     assert is_supported(agent.policy) and has_plain_networks(agent.policy)
-    assert has_plain_temperature(agent.log_ent_coef, agent.ent_coef_optimizer)
+    assert has_plain_temperature(PolicyParts.of(agent))
 
 
 def test_clipping_by_a_patched_step_holds() -> None:
