@@ -118,9 +118,11 @@ class PolicyUpdate(Plug):
     :cvar defaults: values of the agent's arguments, by name, that hold where the user gave none (None). A subclass names those
         that are others for it; the rest are MBPO's (arXiv:1906.08253)
     :cvar largest_ratio: ``update_to_data_ratio`` above which a warning says that this is not what the update is made for
+    :cvar climbs_rewards: whether gradients flow through rewards: a ``reward_fn`` then has to be differentiable
     """
 
     largest_ratio: ClassVar[float | None] = None
+    climbs_rewards: ClassVar[bool] = False
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "ent_coef": "auto",

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -138,7 +139,7 @@ def check_sac_arguments(agent: Any) -> None:
         raise ValueError(f"tensorboard_log={agent.tensorboard_log!r} is not allowed; allowed: a folder's name or None")
     _check_action_noise(agent.action_noise, agent._sizes[1])
     _check_episodes(agent.train_freq, agent.n_envs)
-    _check_reward_fn(agent.reward_fn, agent._sizes[0], agent._sizes[1], agent.device)
+    _check_reward_fn(agent.reward_fn, agent._sizes, agent.device, agent.plugs.by_part["policy_update"].climbs_rewards)
     check_vec_normalize(agent.env)
 
 
@@ -152,21 +153,29 @@ def _check_action_noise(noise: Any, n_actions: int) -> None:
         raise ValueError(f"action_noise={noise!r} is not allowed: its mean has {size} entries; allowed: {n_actions}")
 
 
-def _check_reward_fn(reward_fn: Any, observation_dim: int, action_dim: int, device: th.device) -> None:
-    """Call the function once on zeros."""
+def _check_reward_fn(reward_fn: Any, sizes: tuple[int, int], device: th.device, is_climbed: bool) -> None:
+    """Call the function once on zeros, which have a gradient if the policy climbs the function's slope."""
     if reward_fn is None:
         return
     allowed = "None or a function (observations [B, O], actions [B, A] in [-1, 1], next_observations [B, O]) -> rewards [B, 1]"
     if not callable(reward_fn):
         raise ValueError(f"reward_fn={reward_fn!r} is not allowed; allowed: {allowed}")
-    observations, actions = th.zeros(2, observation_dim, device=device), th.zeros(2, action_dim, device=device)
+    observations, actions, after = (
+        th.zeros(2, size, device=device, requires_grad=is_climbed).clone() for size in (*sizes, sizes[0])
+    )
     try:
-        rewards = reward_fn(observations, actions, observations)
+        rewards = reward_fn(observations, actions, after)
     except Exception as error:
         raise ValueError(f"reward_fn={reward_fn!r} failed on two rows of zeros: {error!r}; allowed: {allowed}") from error
     if not isinstance(rewards, th.Tensor) or rewards.shape != (2, 1) or not rewards.is_floating_point():
         came = f"a {rewards.dtype} tensor of shape {tuple(rewards.shape)}" if isinstance(rewards, th.Tensor) else repr(rewards)
         raise ValueError(f"reward_fn={reward_fn!r} returned {came} for two rows; allowed: {allowed}, of float")
+    if is_climbed and not rewards.requires_grad:
+        warnings.warn(
+            f"reward_fn={reward_fn!r} has no gradient: the policy feels it through the critics only; write it in torch "
+            "operations on its arguments, without detach, no_grad or numpy",
+            stacklevel=2,
+        )
 
 
 def _check_episodes(train_freq: Any, n_envs: int) -> None:

@@ -22,6 +22,9 @@ from sb3_tom.zoo.samplers import BUDGET
 PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
 """Arguments that hold those of plugs."""
 
+NAMING = ("weighter", "policy_update")
+"""Plugs that the zoo's name of an algorithm stands for."""
+
 
 def _place(manager: Any) -> str:
     """Where the hyperparameters come from, for messages."""
@@ -115,26 +118,27 @@ def load_pretrained_agent(
 ) -> Any:
     """
     A checkpoint is resumed. Of a zip that ``save`` wrote, plugs come from the file, with their arguments, as the policy's do:
-    those of the YAML file may not fit its networks. Refuse ``--algo mbpo_tom -i FILE`` where the file holds the weighter of
-    another algorithm.
+    those of the YAML file may not fit its networks. Refuse ``--algo mbpo_tom -i FILE`` where the file holds the weighter or
+    the policy update of another algorithm.
     """
     if is_archive(manager.trained_agent):
         return load_checkpoint(manager, algorithm, hyperparams, env)
     asked = manager.custom_hyperparams or {}
     own = {name: value for name, value in hyperparams.items() if name not in PLUG_KWARGS or name in asked}
     agent = original(manager, own, env)
-    meant = resolve_plug("weighter", AXES["weighter"], algorithm.default_weighter, None)
-    if "weighter" not in hyperparams and type(agent.weighter) is not type(meant):
-        raise ValueError(
-            f"--algo {manager.algo} means weighter={algorithm.default_weighter!r}, but {manager.trained_agent} was saved with "
-            f"{type(agent.weighter).__name__}; allowed: the --algo that it was trained with, or the file's weighter in -params"
-        )
+    for name in NAMING:
+        meant, held = default_of(algorithm, name), agent.plugs.by_part[name]
+        if name not in hyperparams and type(held) is not type(resolve_plug(name, AXES[name], meant, None)):
+            raise ValueError(
+                f"--algo {manager.algo} means {name}={meant!r}, but {manager.trained_agent} was saved with "
+                f"{type(held).__name__}; allowed: the --algo that it was trained with, or the file's {name} in -params"
+            )
     return agent
 
 
 def _warn_of_replaced(manager: Any, algorithm: type[MBPO]) -> None:
     """The zoo lets nested mappings of a trial replace those of the file and of ``-params`` whole."""
-    named_after = [name for name in ("weighter", "policy_update") if default_of(algorithm, name) != AXES[name].default]
+    named_after = [name for name in NAMING if default_of(algorithm, name) != AXES[name].default]
     sampled = {AXES[name].kwargs_argument for name in ("dynamics", *named_after)}
     given = {name: manager._hyperparams[name] for name in sorted(sampled) if manager._hyperparams.get(name)}
     if given:

@@ -15,6 +15,7 @@ import optuna
 import yaml
 
 from sb3_tom import MBPO, MBPOTOM, PMACWeighter, UniformWeighter
+from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
 from sb3_tom.zoo.checks import HyperparameterError
 from tests.checkpoint.equal import assert_equal
 from tests.zoo.small import SMALL, experiment
@@ -97,6 +98,16 @@ def test_continuing_under_another_name_does_not_change_the_weighter_silently(tmp
         experiment(tmp_path, trained_agent=path, hyperparams={**SMALL, "weighter": "pmac"}).setup_experiment()
     confirmed, _ = experiment(tmp_path, trained_agent=path, hyperparams={**SMALL, "weighter": "uniform"}).setup_experiment()
     assert isinstance(confirmed.weighter, UniformWeighter)
+
+
+def test_continuing_under_another_name_does_not_change_the_policy_update_silently(tmp_path: Path) -> None:
+    manager, _ = train(tmp_path, algo="dhmbpo", n_timesteps=10)
+    path = f"{manager.save_path}/Pendulum-v1.zip"
+    with pytest.raises(ValueError, match=r"--algo mbpo means policy_update='sac', but .* was saved with DoubleHorizonUpdate"):
+        experiment(tmp_path, algo="mbpo", trained_agent=path).setup_experiment()
+    named = {**SMALL, "policy_update": "double_horizon"}
+    confirmed, _ = experiment(tmp_path, algo="mbpo", trained_agent=path, hyperparams=named).setup_experiment()
+    assert isinstance(confirmed.policy_update, DoubleHorizonUpdate)
 
 
 def test_arguments_of_plugs_come_from_the_file_that_is_continued(tmp_path: Path) -> None:

@@ -35,15 +35,20 @@ class StandardizedFeatures(BaseFeaturesExtractor):
     std: th.Tensor
 
     @th.no_grad()
-    def fit(self, observations: th.Tensor) -> None:
+    def take(self, mean: th.Tensor, std: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
-        Take mean and standard deviation.
+        Change the scale.
 
-        :param observations: ``[N, O]``; a constant entry gets the scale 1
+        :param mean: ``[O]``
+        :param std: ``[O]``
+        :return: factor and offset ``[O]`` each, from what inputs are from now on to what they were before; 1 and 0 for the
+            first scale. Neither leads beyond :attr:`bound`, where inputs were cut
         """
-        std, mean = th.std_mean(observations.double(), 0, correction=0)
+        factor, offset = (std / self.std).clamp(max=self.bound), ((mean - self.mean) / self.std).clamp(-self.bound, self.bound)
+        is_first = bool((self.mean == 0).all() and (self.std == 1).all())
         self.mean.copy_(mean)
-        self.std.copy_(th.where(varies(std, observations.abs().amax(0)), std, 1.0))
+        self.std.copy_(std)
+        return (th.ones_like(factor), th.zeros_like(offset)) if is_first else (factor, offset)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """In unit scale, ``[B, O]``."""
@@ -125,11 +130,36 @@ class DoubleHorizonPolicy(SACPolicy):
         return LayerNormCritics(**kwargs).to(self.device)
 
 
-def feature_scales(policy: SACPolicy) -> list[StandardizedFeatures]:
+@th.no_grad()
+def rescale(policy: SACPolicy, observations: th.Tensor) -> None:
     """
-    Where a policy keeps the scale of its inputs.
+    Give :class:`StandardizedFeatures` mean and standard deviation of all real observations. The first layers change so that
+    trained networks go on saying what they said: otherwise actor and critics would jump with each model phase.
 
-    :param policy: any; SB3's own has none
+    :param policy: any; one without such features stays as it is
+    :param observations: ``[N, O]``; a constant entry gets the scale 1
     """
-    networks = (policy.actor, policy.critic, policy.critic_target)
-    return [one.features_extractor for one in networks if isinstance(one.features_extractor, StandardizedFeatures)]
+    std, mean = th.std_mean(observations.double(), 0, correction=0)
+    std = th.where(varies(std, observations.abs().amax(0)), std, 1.0)
+    for network in (policy.actor, policy.critic, policy.critic_target):
+        features = network.features_extractor
+        if not isinstance(features, StandardizedFeatures):
+            continue
+        factor, offset = features.take(mean.to(features.mean), std.to(features.std))
+        for weight, bias in _first_layers(network):
+            rows = weight[..., : len(factor), :]
+            bias.add_((offset @ rows).view_as(bias))
+            rows.mul_(factor.unsqueeze(-1))
+
+
+def _first_layers(network: nn.Module) -> list[tuple[th.Tensor, th.Tensor]]:
+    """Weights ``[..., inputs, outputs]``, the observation first, and biases of the layers that take the features."""
+    if isinstance(network, LayerNormCritics):
+        layer: Any = network.layers[0]
+        return [(layer.weight, layer.bias)]
+    parts: Any = network
+    if isinstance(network, ContinuousCritic):
+        towers = [list(tower) for tower in parts.q_networks]
+    else:
+        towers = [list(parts.latent_pi)] if len(parts.latent_pi) else [[parts.mu], [parts.log_std]]
+    return [(tower[0].weight.T, tower[0].bias) for tower in towers]

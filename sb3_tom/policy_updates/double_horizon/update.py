@@ -17,7 +17,7 @@ from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts,
 from sb3_tom.contracts.types import Batch, Transitions
 from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
-from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, feature_scales
+from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, rescale
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
 from sb3_tom.policy_updates.steps import begin, constant, is_supported, temperature, temperature_step
 
@@ -48,6 +48,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
     }
 
     largest_ratio = 4.0
+    climbs_rewards = True
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -69,11 +70,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
         """Scales of inputs and values, then steps of the critics alone; see :meth:`PolicyUpdate.end_phase`."""
-        scales = feature_scales(parts.policy)
-        for one in scales[:1]:
-            one.fit(batches.units.observations(data.observations))
-        for one in scales[1:]:
-            one.load_state_dict(scales[0].state_dict())
+        rescale(parts.policy, batches.units.observations(data.observations))
         self._set_critic_scale(parts, data, batches)
         if self.settings.critic_warmup:
             begin(parts)

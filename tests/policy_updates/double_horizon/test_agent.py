@@ -1,5 +1,6 @@
 """DHMBPO as an agent: its defaults, files, envs, offline training, and that it learns."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,23 @@ def test_it_learns_the_inverted_pendulum(tmp_path: Path) -> None:
     curve = LearningCurveCallback("InvertedPendulum-v5", tmp_path / "curve.csv", 250, reward_threshold=950.0)
     DHMBPO("MlpPolicy", "InvertedPendulum-v5", learning_starts=500, seed=0, device="cpu").learn(2_500, callback=curve)
     assert curve.solved_step is not None
+
+
+def test_a_reward_that_cannot_be_climbed_is_named() -> None:
+    """At construction, not in the first path; SAC's update does not climb it."""
+
+    def through_numpy(observations: th.Tensor, actions: th.Tensor, after: th.Tensor) -> th.Tensor:
+        return th.from_numpy(after.numpy()[:, :1])
+
+    def sparse(observations: th.Tensor, actions: th.Tensor, after: th.Tensor) -> th.Tensor:
+        return (after[:, :1] > 0).float()
+
+    with pytest.raises(ValueError, match=r"reward_fn=.*through_numpy.* failed on two rows of zeros: RuntimeError"):
+        DHMBPO("MlpPolicy", "Pendulum-v1", reward_fn=through_numpy, **TINY)
+    with pytest.warns(UserWarning, match=r"reward_fn=.*sparse.* has no gradient"):
+        DHMBPO("MlpPolicy", "Pendulum-v1", reward_fn=sparse, **TINY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DHMBPO("MlpPolicy", "Pendulum-v1", reward_fn=lambda observations, actions, after: -after[:, :1].square(), **TINY)
+        for reward_fn in (through_numpy, sparse):
+            MBPO("MlpPolicy", "Pendulum-v1", reward_fn=reward_fn, device="cpu")
