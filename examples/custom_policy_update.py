@@ -9,6 +9,7 @@ from sb3_tom.checks.validation import check_integer
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts
 from sb3_tom.imagination.differentiable import differentiable_rollout
 from sb3_tom.policy_updates.sac.update import SACPolicyUpdate
+from sb3_tom.policy_updates.steps import clip_gradients
 
 
 class PathwiseSAC(SACPolicyUpdate):
@@ -56,6 +57,7 @@ class PathwiseSAC(SACPolicyUpdate):
         # Of the actor alone: the graph reaches the critics and the model too
         for parameter, gradient in zip(parameters, th.autograd.grad(-value, parameters), strict=True):
             parameter.grad = gradient
+        clip_gradients(parts, parts.policy.actor.optimizer)  # where the user asks for max_grad_norm
         parts.policy.actor.optimizer.step()
         return value.detach()
 

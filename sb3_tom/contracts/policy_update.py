@@ -28,6 +28,8 @@ class PolicyParts(NamedTuple):
     :param tau: step of the target critics towards the critics
     :param target_update_interval: gradient steps between two steps of the target critics
     :param batch_size: rows of a minibatch, where nobody asks for another number
+    :param max_grad_norm: what the norm of the actor's gradient, and that of the critics', is scaled down to before a step
+        (``clip_gradients`` of :mod:`sb3_tom.policy_updates.steps` does it); None: they stay
     """
 
     policy: SACPolicy
@@ -39,6 +41,7 @@ class PolicyParts(NamedTuple):
     tau: float
     target_update_interval: int
     batch_size: int = 256
+    max_grad_norm: float | None = None
 
     @classmethod
     def of(cls, agent: SAC) -> "PolicyParts":
@@ -49,7 +52,8 @@ class PolicyParts(NamedTuple):
         """
         fixed = None if agent.ent_coef_optimizer else agent.ent_coef_tensor
         numbers = (float(agent.target_entropy), agent.gamma, agent.tau, agent.target_update_interval, agent.batch_size)
-        return cls(agent.policy, agent.log_ent_coef, agent.ent_coef_optimizer, fixed, *numbers)
+        clipped = getattr(agent, "max_grad_norm", None)  # SB3's SAC has none
+        return cls(agent.policy, agent.log_ent_coef, agent.ent_coef_optimizer, fixed, *numbers, clipped)
 
     @property
     def optimizers(self) -> list[th.optim.Optimizer]:

@@ -145,9 +145,15 @@ class WeightedReplayBuffer(ReplayBuffer):
         """To be called after rows were written otherwise than by :meth:`add`: copies on other devices are made anew."""
         _RESIDENT.pop(self, None)
 
-    def row_weights(self) -> th.Tensor:
-        """Weights of all stored rows, ``[N]``."""
-        return self._view(self.weights)
+    def row_weights(self, weighted: bool = True) -> th.Tensor:
+        """
+        Weights of all stored rows.
+
+        :param weighted: False counts all rows the same
+        :return: ``[N]``
+        """
+        weights = self._view(self.weights)
+        return weights if weighted else th.ones_like(weights)
 
     def set_row_weights(self, weights: th.Tensor) -> None:
         """

@@ -112,6 +112,8 @@ def check_arguments(agent: Any) -> None:
     check_number("model_retain_epochs", agent.model_retain_epochs, 0.0, 1e6, low_open=True)
     ratio_schedule(agent.real_ratio)
     check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0, 1e4)
+    if agent.max_grad_norm is not None:
+        check_number("max_grad_norm", agent.max_grad_norm, 0.0, low_open=True)
     _warn_of_ratio(agent.plugs.made["policy_update"].largest_ratio, agent.update_to_data_ratio)
     check_choice("weighting", agent.weighting, WEIGHTING)
     check_bool("weight_model_fit", agent.weight_model_fit)

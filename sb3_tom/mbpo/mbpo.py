@@ -75,6 +75,7 @@ class MBPO(SACHooks):
     :param weight_model_fit: whether the model is fitted by the weights
     :param weight_rollout_starts: whether imagined rollouts start from rows drawn by the weights too
     :param update_to_data_ratio: gradient steps per real transition (None: SAC's are 20)
+    :param max_grad_norm: norm to which the gradients of actor and of critics are each clipped; None: they are not
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -141,6 +142,7 @@ class MBPO(SACHooks):
         weight_model_fit: bool = True,
         weight_rollout_starts: bool = True,
         update_to_data_ratio: float | None = None,
+        max_grad_norm: float | None = None,
         _init_setup_model: bool = True,
     ) -> None:
         check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device)
@@ -154,6 +156,7 @@ class MBPO(SACHooks):
         self.rollout_batch_size: Any = rollout_batch_size
         self.real_ratio: Any = real_ratio
         self.update_to_data_ratio: Any = update_to_data_ratio
+        self.max_grad_norm = max_grad_norm
         self.rollout_freq = rollout_freq
         self.model_train_freq = model_train_freq
         self.model_retain_epochs: Any = model_retain_epochs
@@ -217,7 +220,7 @@ class MBPO(SACHooks):
 
         :return: figures of the fit
         """
-        weights = self._weights(self.weight_model_fit)
+        weights = self.replay_buffer.row_weights(self.weight_model_fit)
         figures = fit_world(self._world, self.replay_buffer, self._new_transitions, weights, self.weighting, self._context())
         self.policy_version = self.replay_buffer.next_version()
         self._new_transitions = 0
@@ -235,7 +238,7 @@ class MBPO(SACHooks):
         length = rollout_schedule(self.rollout_schedule)(self._env_steps)
         window = Window(self.model_retain_epochs * EPOCH, (self.model_train_freq, self.rollout_freq))
         wanted = Rollouts(length, self.rollout_batch_size, self._env_steps, window, self.imagined_capacity)
-        weights = self._weights(self.weight_rollout_starts)
+        weights = self.replay_buffer.row_weights(self.weight_rollout_starts)
         figures = imagine_rollouts(self._world, self.replay_buffer, weights, self.imagined, wanted, self._context())
         self._record("rollout_model", figures)
         return figures
@@ -267,10 +270,6 @@ class MBPO(SACHooks):
         parts, data, context = PolicyParts.of(self), self.replay_buffer.transitions(), self._context()
         self.weighter.end_phase(data, context)
         self._log("train", self.policy_update.end_phase(parts, data, self._batches(context), self._world, context))
-
-    def _weights(self, weighted: bool) -> th.Tensor:
-        weights = self.replay_buffer.row_weights()
-        return weights if weighted else th.ones_like(weights)
 
     @property
     def _world(self) -> World:

@@ -58,6 +58,35 @@ def fuse(optimizer: th.optim.Optimizer | None) -> None:
             counters_to_device(optimizer)
 
 
+def clip_gradients(parts: PolicyParts, optimizer: th.optim.Optimizer) -> None:
+    """
+    Scale the gradients of an optimiser's parameters down to ``max_grad_norm``, if their norm over all of them is above.
+    No host read, so that it may be recorded.
+
+    :param parts: that hold the limit, or None
+    :param optimizer: that is to step next
+    """
+    if parts.max_grad_norm is not None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, parts.max_grad_norm)
+
+
+@contextmanager
+def clipping(parts: PolicyParts) -> Iterator[None]:
+    """
+    In the block each step of actor and critics clips their gradients first, whoever makes it.
+
+    :param parts: see :func:`clip_gradients`
+    """
+    optimizers = [parts.policy.actor.optimizer, parts.policy.critic.optimizer] if parts.max_grad_norm is not None else []
+    hooks = [one.register_step_pre_hook(lambda stepped, *_: clip_gradients(parts, stepped)) for one in optimizers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def temperature(parts: PolicyParts) -> th.Tensor:
     """
     The entropy coefficient, learned or fixed, as a constant.

@@ -126,6 +126,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "weight_model_fit": st.booleans(),
     "weight_rollout_starts": st.booleans(),
     "update_to_data_ratio": numbers(0.0, 0.3),
+    "max_grad_norm": st.none() | numbers(0.0, 10.0),
 }
 """Values of each public argument, of which most are valid and all small enough to train; junk is mixed in for all."""
 

@@ -20,7 +20,6 @@ class DoubleHorizonSettings:
     :param critic_scale: what the critics' networks are multiplied with; "auto": mean absolute reward of the real rows at the
         first fit / (1 - gamma), at least 1. Set once, and saved
     :param critic_warmup: steps of the critics alone after each fit: the model has changed under their values
-    :param max_grad_norm: the actor's gradient is scaled down to this norm; None: never
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -30,7 +29,6 @@ class DoubleHorizonSettings:
     n_target_critics: int = 2
     critic_scale: float | str = "auto"
     critic_warmup: int = 25
-    max_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("horizon", 0), ("n_target_critics", 1), ("critic_warmup", 0)):
@@ -39,5 +37,3 @@ class DoubleHorizonSettings:
         check_choice("target_reduction", self.target_reduction, REDUCTIONS)
         if not (isinstance(self.critic_scale, str) and self.critic_scale == "auto"):
             check_number("critic_scale", self.critic_scale, 0.0, low_open=True)
-        if self.max_grad_norm is not None:
-            check_number("max_grad_norm", self.max_grad_norm, 0.0, low_open=True)

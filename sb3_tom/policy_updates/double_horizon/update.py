@@ -19,7 +19,7 @@ from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, rescale
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
-from sb3_tom.policy_updates.steps import begin, constant, is_supported, temperature, temperature_step
+from sb3_tom.policy_updates.steps import begin, clip_gradients, constant, is_supported, temperature, temperature_step
 
 Figures = dict[str, th.Tensor]
 """Scalars on the device, by name."""
@@ -137,6 +137,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         loss = (errors if batch.confidence is None else batch.confidence * errors).mean(1).sum()
         policy.critic.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        clip_gradients(parts, policy.critic.optimizer)
         policy.critic.optimizer.step()
         return {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
 
@@ -150,9 +151,8 @@ class DoubleHorizonUpdate(PolicyUpdate):
             loss = -path_value(path, last, parts.gamma, temperature(parts), first_entropy=True).mean()
             policy.actor.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-        parameters = [parameter for parameter in policy.actor.parameters() if parameter.grad is not None]
-        limit = th.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        norm = nn.utils.get_total_norm([p.grad for p in policy.actor.parameters() if p.grad is not None])
+        clip_gradients(parts, policy.actor.optimizer)
         policy.actor.optimizer.step()
         return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
 

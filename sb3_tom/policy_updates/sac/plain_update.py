@@ -25,6 +25,7 @@ from sb3_tom.policy_updates.sac.direct_adam import DirectAdam, stepper
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
 from sb3_tom.policy_updates.sac.stacked_mlp import StackedMLP
 from sb3_tom.policy_updates.sampling import LOG_SQRT_TWO_PI, SQUASH_EPSILON
+from sb3_tom.policy_updates.steps import clip_gradients
 
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
@@ -127,6 +128,7 @@ class PlainSACUpdate(SACUpdate):
             self.parts.gamma,
             self.parts.tau,
             self.parts.target_entropy,
+            self.parts.max_grad_norm,
             None if self.parts.ent_coef is None else self.parts.ent_coef.data_ptr(),
         )
         return *numbers, *(step.constants for step in steppers), *(tensor.data_ptr() for tensor in tensors)
@@ -170,6 +172,7 @@ class PlainSACUpdate(SACUpdate):
         errors = layers[-1] - targets
         slopes = errors if confidence is None else confidence * errors
         self._critic.backward(layers, slopes / targets.shape[0])
+        clip_gradients(self.parts, self.parts.policy.critic.optimizer)
         self._step_critics()
         return 0.5 * (slopes * errors).sum() / targets.shape[0]
 
@@ -191,6 +194,7 @@ class PlainSACUpdate(SACUpdate):
         by_mean = by_action * sample.slope
         by_log_std = (by_mean * sample.shift - share).masked_fill_(sample.bounded, 0.0)
         self._actor.backward(layers, th.cat([by_mean, by_log_std], dim=1).unsqueeze(0))
+        clip_gradients(self.parts, self.parts.policy.actor.optimizer)
         self._step_actor()
         return (ent_coef * sample.log_prob - values[0]).mean()
 
