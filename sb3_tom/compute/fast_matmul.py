@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import torch as th
 
@@ -24,15 +25,29 @@ def _is_amd() -> bool:
     return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text(encoding="utf-8", errors="ignore")
 
 
-@contextmanager
-def _onednn() -> Iterator[None]:
-    matmul = th.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
+class _Permission:
+    """The setting belongs to the process: of blocks that overlap in threads the first in sets it, the last out restores it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._n_inside = 0
+        self._before = ""
+
+    def __enter__(self) -> None:
+        matmul = th.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        with self._lock:
+            if self._n_inside == 0:
+                self._before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+            self._n_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                th.backends.mkldnn.matmul.fp32_precision = self._before  # type: ignore[attr-defined]
+
+
+_ONEDNN = _Permission()
 
 
 @cache
@@ -49,7 +64,7 @@ def onednn_is_exact() -> bool:
     left, right = (th.randn(2, 256, 256, generator=generator) for _ in range(2))
     for one, other in ((left, right), (left[0], right[0]), (left[0].t(), right[0].t())):
         exact = one.double() @ other.double()
-        with _onednn():
+        with _ONEDNN:
             error = (one @ other - exact).norm() / exact.norm()
         if float(error) > FLOAT32_ERROR:
             return False
@@ -62,5 +77,5 @@ def fast_matmul() -> Iterator[None]:
     if not onednn_is_exact():
         yield
         return
-    with _onednn():
+    with _ONEDNN:
         yield

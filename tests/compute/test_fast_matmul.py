@@ -1,5 +1,6 @@
 """The faster library must give float32's accuracy, leave the user's setting alone, and never be trusted untested."""
 
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +28,50 @@ def test_the_setting_is_restored_also_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="inside"), fast_matmul():
         raise RuntimeError("inside")
     assert th.backends.mkldnn.matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize("first_out", [0, 1], ids=["first in, first out", "first in, last out"])
+def test_two_agents_in_threads_leave_the_setting_as_it_was(first_out: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks overlap; while one of them is left the setting holds."""
+    monkeypatch.setattr(module, "onednn_is_exact", lambda: True)
+    setting = SimpleNamespace(fp32_precision="ieee")
+    monkeypatch.setattr(th.backends, "mkldnn", SimpleNamespace(matmul=setting))
+    entered, leave = ([Event(), Event()] for _ in range(2))
+
+    def agent(number: int) -> None:
+        with fast_matmul():
+            entered[number].set()
+            leave[number].wait(30)
+
+    threads = [Thread(target=agent, args=(number,)) for number in range(2)]
+    for thread, inside in zip(threads, entered, strict=True):
+        thread.start()
+        assert inside.wait(30)
+    seen = [setting.fp32_precision]
+    for number in (first_out, 1 - first_out):
+        leave[number].set()
+        threads[number].join(30)
+        seen.append(setting.fp32_precision)
+    assert seen == ["bf16", "bf16", "ieee"]
+
+
+def test_many_threads_leave_the_setting_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "onednn_is_exact", lambda: True)
+    setting = SimpleNamespace(fp32_precision="none")
+    monkeypatch.setattr(th.backends, "mkldnn", SimpleNamespace(matmul=setting))
+    seen = set()
+
+    def work() -> None:
+        for _ in range(300):
+            with fast_matmul(), fast_matmul():
+                seen.add(setting.fp32_precision)
+
+    threads = [Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert seen == {"bf16"} and setting.fp32_precision == "none"
 
 
 def test_another_processor_keeps_pytorchs_choice(monkeypatch: pytest.MonkeyPatch) -> None:
