@@ -1,9 +1,11 @@
 """Checks of arguments. Each raises one ValueError that names the argument, what came and what is allowed."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 LARGEST_INTEGER = 2**63 - 1
 """What a tensor of integers can hold."""
@@ -84,14 +86,15 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int = LAR
 
 def check_bool(name: str, value: Any) -> bool:
     """
-    True or False.
+    True or False, also numpy's.
 
     :param name: the argument's name
     :param value: what came
+    :return: the value as bool
     """
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={value!r} is not allowed; allowed: True or False")
-    return value
+    return bool(value)
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
@@ -120,3 +123,22 @@ def check_integers(name: str, value: Any, low: int = 1, least: int = 0) -> tuple
     if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) < least:
         raise ValueError(f"{name}={value!r} is not allowed; allowed: a list of at least {least} integers of at least {low}")
     return tuple(check_integer(f"{name}[{index}]", entry, low) for index, entry in enumerate(value))
+
+
+def plain(value: Any) -> Any:
+    """
+    Arguments as Python's own values, so that files can hold them and SB3 takes them: what other packages have in the place of
+    lists, dictionaries (OmegaConf's ``ListConfig`` and ``DictConfig``) and scalars (numpy's).
+
+    :param value: whatever was given; what is none of these stays the same object
+    :return: it, containers as new ones
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if type(value) is tuple:
+        return tuple(plain(entry) for entry in value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview | tuple):
+        return [plain(entry) for entry in value]
+    return value

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_tom.checkpoint.callback_state import walk
-from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_number
+from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_number, plain
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.dynamics.fitting import WEIGHTING
 from sb3_tom.imagination.schedules import ratio_schedule, rollout_schedule
@@ -101,6 +101,8 @@ def check_arguments(agent: Any) -> None:
         raise ValueError(f"env=None is not allowed; allowed: {ENVS}")
     check_spaces(agent.observation_space, agent.action_space)
     check_sac_numbers(agent)
+    for name in ("real_ratio", "rollout_schedule"):
+        setattr(agent, name, plain(getattr(agent, name)))
     for name, low in (
         ("rollout_batch_size", 1),
         ("model_train_freq", 1),
@@ -116,8 +118,8 @@ def check_arguments(agent: Any) -> None:
         check_number("max_grad_norm", agent.max_grad_norm, 0.0, low_open=True)
     _warn_of_ratio(agent.plugs.made["policy_update"].largest_ratio, agent.update_to_data_ratio)
     check_choice("weighting", agent.weighting, WEIGHTING)
-    check_bool("weight_model_fit", agent.weight_model_fit)
-    check_bool("weight_rollout_starts", agent.weight_rollout_starts)
+    for name in ("weight_model_fit", "weight_rollout_starts"):
+        setattr(agent, name, check_bool(name, getattr(agent, name)))
     rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
     check_sac_arguments(agent)

@@ -31,7 +31,7 @@ from sb3_tom.mbpo.health import Situation
 from sb3_tom.mbpo.hooks import SACHooks
 from sb3_tom.mbpo.model_phase import Rollouts, fit_world, imagine_rollouts, weigh_rows
 from sb3_tom.mbpo.plugs import specs_of
-from sb3_tom.mbpo.sac_arguments import SAC_ARGUMENTS, check_before_sac
+from sb3_tom.mbpo.sac_arguments import check_before_sac, sac_arguments
 from sb3_tom.mbpo.update_counter import UpdateCounter
 
 
@@ -148,7 +148,7 @@ class MBPO(SACHooks):
         check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device)
         given = dict(locals())
         made: Any = checked_env(env, verbose)  # None while loading, as in SB3
-        super().__init__(env=made, _init_setup_model=False, **{name: given[name] for name in SAC_ARGUMENTS})
+        super().__init__(env=made, _init_setup_model=False, **sac_arguments(given))
         self._plug_specs = specs_of(given, type(self))
         self.reward_fn = reward_fn
         # Any: None becomes the policy update's default

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_tom.checks.validation import plain
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.plug import Plug
@@ -74,7 +75,7 @@ def merged(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
             _check_same_class(argument, axis, specs[argument], (value, kwargs))
         if isinstance(value, Plug) or axis.any_class_on_load or axis.kwargs_argument in requested:
             specs[argument] = (value, kwargs)
-    return specs
+    return {argument: (value, plain(kwargs)) for argument, (value, kwargs) in specs.items()}
 
 
 def _check_same_class(argument: str, axis: Axis, saved: Spec, wanted: Spec) -> None:

@@ -14,14 +14,23 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolicy
 from stable_baselines3.sac.sac import SAC
 
-from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer, check_number
+from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer, check_number, plain
 from sb3_tom.data.units import check_vec_normalize
 
 SAC_ARGUMENTS = tuple(name for name in inspect.signature(SAC).parameters if name not in ("env", "_init_setup_model"))
-"""Arguments that MBPO hands on to SAC as they come."""
+"""Arguments that MBPO hands on to SAC."""
 
 LARGEST_ENTROPY = 1e6
 """Bound of ``ent_coef`` and ``target_entropy``, far beyond any use: larger ones overflow float32 in a few products."""
+
+
+def sac_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What SAC's constructor gets.
+
+    :param given: arguments of MBPO's, by name
+    """
+    return {name: plain(given[name]) for name in SAC_ARGUMENTS}
 
 
 def check_before_sac(
@@ -77,7 +86,7 @@ def check_sac_numbers(agent: Any) -> None:
     if agent.seed is not None:
         agent.seed = check_integer("seed", agent.seed, 0, 2**32 - 1)
     _check_entropy(agent)
-    agent.train_freq = _train_freq(agent.train_freq)
+    agent.train_freq = _train_freq(plain(agent.train_freq))
 
 
 def _check_entropy(agent: Any) -> None:
@@ -131,7 +140,7 @@ def check_sac_arguments(agent: Any) -> None:
     :param agent: that is being set up
     :raises ValueError: naming the argument, what came and what is allowed
     """
-    check_bool("use_sde_at_warmup", agent.use_sde_at_warmup)
+    agent.use_sde_at_warmup = check_bool("use_sde_at_warmup", agent.use_sde_at_warmup)
     agent._stats_window_size = check_integer("stats_window_size", agent._stats_window_size, 1)
     if isinstance(agent.tensorboard_log, os.PathLike):
         agent.tensorboard_log = os.fspath(agent.tensorboard_log)

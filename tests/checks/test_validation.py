@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_integers, check_number
+from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_integers, check_number, plain
 
 NO_NUMBERS = ["3e-4", "1", True, False, None, [1.0], (1.0,), {}, 1j, math.nan, math.inf, -math.inf, np.array([1.0]), np.True_]
 NO_INTEGERS = [*NO_NUMBERS, 1.5, "7", np.float64(2.5)]
@@ -74,7 +74,9 @@ def test_integer_refuses_other_types(value: Any) -> None:
 def test_bool() -> None:
     assert check_bool("flag", True) is True
     assert check_bool("flag", False) is False
-    for value in (0, 1, "True", None, np.True_):
+    assert check_bool("flag", np.True_) is True
+    assert check_bool("flag", np.False_) is False
+    for value in (0, 1, "True", None, np.int64(1), np.array(True)):
         refuses(lambda value=value: check_bool("flag", value), f"flag={value!r}", "True or False")
 
 
@@ -98,3 +100,21 @@ def test_integers_refuses() -> None:
     refuses(lambda: check_integers("hidden_sizes", [], least=1), "hidden_sizes=[]", "at least 1 integers")
     refuses(lambda: check_integers("hidden_sizes", [200, 0]), "hidden_sizes[1]=0", "at least 1")
     refuses(lambda: check_integers("hidden_sizes", [200, "200"]), "hidden_sizes[1]='200'")
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3) | st.binary(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3) | st.tuples(inner),
+    max_leaves=8,
+)
+
+
+@given(TREES)
+def test_plain_values_stay_what_they_are(value: Any) -> None:
+    assert plain(value) == value and type(plain(value)) is type(value)
+
+
+def test_plain_leaves_other_objects_alone() -> None:
+    array, kind = np.ones(2), np.float32
+    found = plain({"a": array, "b": (kind, range(2)), "c": [check_bool]})
+    assert found["a"] is array and found["b"] == (kind, [0, 1]) and found["c"][0] is check_bool

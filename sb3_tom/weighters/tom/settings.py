@@ -91,7 +91,7 @@ class TOMSettings:
 
     def __post_init__(self) -> None:
         for name in _FLAGS:
-            check_bool(name, getattr(self, name))
+            self._replace(name, check_bool(name, getattr(self, name)))
         for name in _COUNTS:
             self._replace(name, check_integer(name, getattr(self, name), 1))
         for name, limits in _NUMBERS.items():
