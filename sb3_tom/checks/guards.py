@@ -1,9 +1,10 @@
 """
 Values that training cannot go on with. A number is usable if it is finite and its square does not overflow float32: losses are
-squares, so that a larger one only delays the NaN and hides where it came from.
+squares, so that a larger one only delays the NaN and hides where it came from. The critics' loss is such a square, in the
+units of the rewards, and may be as large as usable rewards make it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,13 @@ import torch as th
 
 LIMIT = 1e18
 """Largest usable absolute value: its square, summed over tens of entries, is below float32's 3.4e38."""
+
+
+LARGEST_SQUARE = 1e38
+"""Largest usable mean of squares, summed over up to a hundred critics."""
+
+OF_CRITICS = "critic_loss"
+"""The name that SB3 gives the critics' loss."""
 
 
 class DivergenceError(ValueError):
@@ -21,14 +29,15 @@ class DivergenceError(ValueError):
     """
 
 
-def magnitude(tensors: Iterable[th.Tensor]) -> th.Tensor:
+def magnitude(tensors: Iterable[th.Tensor], order: float = 2.0) -> th.Tensor:
     """
-    The largest Euclidean norm of the tensors, as a scalar on their device: one kernel, no host read. NaN if an entry is NaN.
+    The largest norm of the tensors, as a scalar on their device: one kernel, no host read. NaN if an entry is NaN.
 
     :param tensors: float tensors on one device
+    :param order: 2.0 for Euclidean norms, infinity for the largest absolute entry
     :return: scalar; the tensors are usable if it is at most :data:`LIMIT`
     """
-    norms = th._foreach_norm([tensor.detach() for tensor in tensors], 2.0)
+    norms = th._foreach_norm([tensor.detach() for tensor in tensors], order)
     return th.stack([norm.float() for norm in norms]).max()
 
 
@@ -42,6 +51,24 @@ def check_magnitudes(what: dict[str, float]) -> None:
     for name, value in what.items():
         if not abs(value) <= LIMIT:
             raise DivergenceError(f"{name} {_describe(value)}")
+
+
+def check_losses(figures: Mapping[str, float], title: Callable[[str], str] = str) -> None:
+    """
+    Refuse losses and errors that training cannot go on with. The critics' loss may be a square of usable rewards.
+
+    :param figures: by their names in the log; those that are neither loss nor error are not looked at
+    :param title: from such a name to what a message calls it
+    :raises DivergenceError: naming the first that is not usable
+    """
+    for name, value in figures.items():
+        if not name.endswith(("loss", "error")):
+            continue
+        if name != OF_CRITICS:
+            check_magnitudes({title(name): value})
+        elif not abs(value) <= LARGEST_SQUARE:
+            allowed = f"finite numbers of at most {LARGEST_SQUARE:g}"
+            raise DivergenceError(f"{title(name)} is {value:g}; allowed: {allowed}")
 
 
 def check_rows(what: str, values: np.ndarray, first_env: int = 0) -> None:

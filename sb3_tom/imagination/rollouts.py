@@ -48,16 +48,16 @@ def branched_rollouts(
             imagined.add(stored, alive.squeeze(1), judged.confidence(batch, alive))
             alive_steps += alive.sum()
             returns[-1] += stored.rewards * alive
-            largest_state = th.maximum(largest_state, magnitude([batch.next_observations]))
-            largest_reward = th.maximum(largest_reward, magnitude([stored.rewards]))
+            largest_state = th.maximum(largest_state, magnitude([batch.next_observations], th.inf))
+            largest_reward = th.maximum(largest_reward, magnitude([stored.rewards], th.inf))
             ends += (stored.terminated * alive).sum()
             alive = alive & (batch.terminated == 0)
             observations = th.where(alive, batch.next_observations, observations)
     model = type(world.model).__name__
     check_magnitudes(
         {
-            f"the norm of the next observations that {model} predicts": float(largest_state),
-            f"the norm of the imagined rewards ({model if world.reward_fn is None else 'reward_fn'})": float(largest_reward),
+            f"the largest entry of the next observations that {model} predicts": float(largest_state),
+            f"the largest imagined reward ({model if world.reward_fn is None else 'reward_fn'})": float(largest_reward),
         }
     )
     low, high = th.quantile(th.cat(returns)[:_RETURNS], th.tensor([0.05, 0.95], device=alive_steps.device)).tolist()

@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.checkpoint.checkpointer import Checkpointer
-from sb3_tom.checks.guards import check_magnitudes
+from sb3_tom.checks.guards import check_losses
 from sb3_tom.compute.fast_matmul import fast_matmul
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
@@ -288,7 +288,7 @@ class MBPO(SACHooks):
 
     def _record(self, group: str, figures: Mapping[str, float]) -> None:
         """Check losses and errors, log, and judge the health of what they describe."""
-        check_magnitudes({f"{group}/{name}": value for name, value in figures.items() if name.endswith(("loss", "error"))})
+        check_losses(figures, f"{group}/{{}}".format)
         self._log(group, figures)
         units, written = policy_units(self._vec_normalize_env, self.device), self._plug_specs["termination_fn"][0]
         known = (self.replay_buffer, self.termination, written, self.reward_fn, self.gamma, self._sizes[1], units)

@@ -2,9 +2,12 @@
 
 import torch as th
 
-from sb3_tom.checks.guards import check_magnitudes
+from sb3_tom.checks.guards import check_losses, check_magnitudes
 from sb3_tom.checks.policies import network_sizes
 from sb3_tom.contracts.policy_update import PolicyParts
+
+TITLES = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
+"""Losses that every update has, in the order in which they are looked at."""
 
 
 def checked_figures(figures: dict[str, th.Tensor], before: dict[str, th.Tensor], parts: PolicyParts) -> dict[str, float]:
@@ -23,7 +26,6 @@ def checked_figures(figures: dict[str, th.Tensor], before: dict[str, th.Tensor],
         dict(zip(group, part.tolist(), strict=True)) for group, part in zip(groups, values, strict=True)
     )
     check_magnitudes(sizes_before)
-    titles = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
-    check_magnitudes({title: read[name] for name, title in titles.items()})
+    check_losses({name: read[name] for name in TITLES}, TITLES.__getitem__)
     check_magnitudes(sizes_after)
     return {name: value for name, value in read.items() if name != "ent_coef_loss" or parts.ent_coef_optimizer is not None}

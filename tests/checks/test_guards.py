@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_tom.checks.guards import LIMIT, Backup, DivergenceError, check_magnitudes, check_rows, magnitude
+from sb3_tom.checks.guards import LIMIT, Backup, DivergenceError, check_losses, check_magnitudes, check_rows, magnitude
 from sb3_tom.weighters.tom.footprint import Footprint
 from tests.weighters.small import transitions
 
@@ -45,6 +45,26 @@ def test_one_bad_entry_shows_in_the_magnitude(bad: float, place: int) -> None:
     tensors[1].view(-1)[place] = bad
     with pytest.raises(DivergenceError, match=r"^the critic is (nan|inf|1e\+30)"):
         check_magnitudes({"a": 0.0, "the critic": float(magnitude(tensors))})
+
+
+def test_losses_are_judged_by_what_they_are() -> None:
+    """The critics' loss is a square of values; no other figure may be that large, and what is no loss is not looked at."""
+    check_losses({"critic_loss": 0.99 * LIMIT**2, "actor_loss": -LIMIT, "epochs": np.inf})
+    for name, bad in (("actor_loss", 1e20), ("validation_error", 1e20), ("dual_loss", np.nan), ("critic_loss", 1.1e38)):
+        with pytest.raises(DivergenceError, match=rf"^train/{name} is .*; allowed: finite numbers of at most 1e\+"):
+            check_losses({"epochs": 1.0, name: bad}, "train/{}".format)
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(DivergenceError, match=r"^critic_loss is -?(nan|inf)"):
+            check_losses({"critic_loss": bad})
+
+
+def test_the_largest_entry_is_not_the_norm() -> None:
+    tensors = [th.full((1000, 3), 0.5 * LIMIT), th.zeros(2)]
+    check_magnitudes({"an entry": float(magnitude(tensors, th.inf))})
+    for bad in BAD:
+        tensors[0][7, 1] = bad
+        with pytest.raises(DivergenceError):
+            check_magnitudes({"an entry": float(magnitude(tensors, th.inf))})
 
 
 def test_a_backup_restores_weights_buffers_and_optimisers() -> None:
