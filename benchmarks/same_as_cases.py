@@ -177,15 +177,15 @@ def changed_env(record: Record, folder: Path) -> None:
 
 def diverged(record: Record, folder: Path) -> None:
     """A policy that diverges: the error, the state that the agent goes back to, and training on from it."""
-    reward = Breaking()
-    agent = make_agent(reward_fn=reward)
+    rate = Breaking()
+    agent = make_agent(learning_rate=rate)
     record.watch(agent)
     try:
         agent.learn(STEPS, _Dumps())
     except sb3_tom.DivergenceError as error:  # younger than the other names: only this case needs it
         record.note("error", str(error))
     record.note_agent(agent, "put_back")
-    reward.amount = -1.0
+    rate.later = 3e-4
     learned(record, agent, 200, reset_num_timesteps=False)
 
 

@@ -1,7 +1,7 @@
 """
 Values that training cannot go on with. A number is usable if it is finite and its square does not overflow float32: losses are
 squares, so that a larger one only delays the NaN and hides where it came from. The critics' loss is such a square, in the
-units of the rewards, and may be as large as usable rewards make it.
+units of the rewards, and may be as large as usable rewards make it (:mod:`sb3_tom.mbpo.health` looks at these).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

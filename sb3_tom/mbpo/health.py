@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 
+from sb3_tom.checks.guards import LARGEST_SQUARE, LIMIT, OF_CRITICS, DivergenceError
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction, Transitions
@@ -78,6 +79,7 @@ class Health:
         :param figures: what the verb logs
         :param now: what they are judged by
         :return: figures for the log, under ``health/``
+        :raises DivergenceError: if the critics' loss is beyond what the rewards explain
         """
         judges = {
             "weighter": self._weights,
@@ -180,6 +182,8 @@ class Health:
 
     def _critics(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """Mean value of the policy relative to what the largest reward seen could sum up to."""
+        if figures.get(OF_CRITICS, 0.0) > LIMIT:  # rewards that came since the last fit count too
+            _check_square(figures[OF_CRITICS], _largest_reward(now))
         if now.gamma >= 1.0 or not {"actor_loss", "ent_coef"} <= figures.keys() or self._reward_bound == 0.0:
             return {}  # an update that is not SAC's may mean something else by its losses
         entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * now.n_actions
@@ -193,6 +197,14 @@ class Health:
             )
             self._warn("critic_to_bound", ratio, 1.0, now, text)
         return {"critic_to_bound": ratio}
+
+
+def _check_square(loss: float, largest_reward: float) -> None:
+    """The critics' loss in units of the squared rewards, as far as these are above 1."""
+    limit = min(LIMIT * max(1.0, largest_reward) ** 2, LARGEST_SQUARE)
+    if loss > limit:
+        allowed = f"at most {limit:g}, with rewards of at most {largest_reward:g}"
+        raise DivergenceError(f"the critic's loss is {loss:g}; allowed: {allowed}")
 
 
 def _largest_reward(now: Situation) -> float:

@@ -82,8 +82,19 @@ def test_normalised_rewards() -> None:
     assert small_agent(env, dynamics="linear").learn(80)._n_updates > 0
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e12])
+def test_a_loss_that_the_rewards_do_not_explain_is_refused(scale: float) -> None:
+    """Critics that are wrong by 1e12 are so where rewards are about 1, and not yet where they are that large."""
+    agent = small_agent(Rich(scale), dynamics="linear").learn(60)
+    with th.no_grad():
+        agent.critic.q_networks[0][-1].bias += 1e12
+    if scale > 1.0:
+        agent.learn(20, reset_num_timesteps=False)
+        return
+    with pytest.raises(DivergenceError, match=r"^the critic's loss is .*e\+2[34]; allowed: at most 1e\+18, with rewards"):
+        agent.learn(20, reset_num_timesteps=False)
+
+
 def test_larger_ones_are_refused_where_they_come_from() -> None:
-    with pytest.raises(
-        DivergenceError, match=r"^the reward of env 0 is -.*e\+1[89]; allowed: finite numbers of at most 1e\+18"
-    ):
+    with pytest.raises(DivergenceError, match=r"^the reward of env 0 is -.*e\+1[89]; allowed: finite numbers of at most"):
         small_agent(Rich(30 * LIMIT), dynamics="linear").learn(60)
