@@ -29,8 +29,8 @@ SMALL: dict[str, Any] = {
     "update_to_data_ratio": 1.0,
     "device": "cpu",
 }
-TESTED_ELSEWHERE = {"resume"}
-"""By tests/checkpoint/test_guide.py."""
+TESTED_ELSEWHERE = {"resume", "plain_sac"}
+"""By tests/checkpoint/test_guide.py and tests/examples/test_plain_sac.py."""
 
 
 class SmallMBPO(sb3_tom.MBPO):
