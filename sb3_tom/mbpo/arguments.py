@@ -16,6 +16,7 @@ from sb3_tom.checkpoint.callback_state import walk
 from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_number, plain
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.dynamics.fitting import WEIGHTING
+from sb3_tom.envs.simulators import warn_of_wrong_physics
 from sb3_tom.imagination.schedules import ratio_schedule, rollout_schedule
 from sb3_tom.mbpo.sac_arguments import check_sac_arguments, check_sac_numbers
 
@@ -142,6 +143,18 @@ def _check_refused(agent: Any) -> None:
     if buffer_class is not None and not (is_class and issubclass(buffer_class, WeightedReplayBuffer)):
         name = buffer_class.__name__ if is_class and issubclass(buffer_class, ReplayBuffer) else repr(buffer_class)
         raise ValueError(f"replay_buffer_class={name} is not allowed; allowed: None or a subclass of WeightedReplayBuffer")
+
+
+def check_envs_of_learn(env: VecEnv | None, callback: BaseCallback) -> None:
+    """
+    Look at the environments that a call of ``learn`` uses.
+
+    :param env: the agent's; a warning where its physics are known to be wrong
+    :param callback: what ``learn`` made of the user's
+    :raises ValueError: naming a callback that evaluates on the agent's environments
+    """
+    warn_of_wrong_physics(env)
+    check_eval_envs(env, callback)
 
 
 def check_eval_envs(env: VecEnv | None, callback: BaseCallback) -> None:

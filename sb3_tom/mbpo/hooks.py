@@ -27,7 +27,7 @@ from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import check_vec_normalize, keep_raw_terminals
 from sb3_tom.envs.copied import copied
-from sb3_tom.mbpo.arguments import check_arguments, check_eval_envs
+from sb3_tom.mbpo.arguments import check_arguments, check_envs_of_learn
 from sb3_tom.mbpo.guard import Guard, check_transitions
 from sb3_tom.mbpo.health import Health
 from sb3_tom.mbpo.loading import explained_load_errors, refuse_other_files
@@ -200,7 +200,7 @@ class SACHooks(SAC):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         with self.guard.collection(self):
             result = super()._setup_learn(*args, **kwargs)
-            check_eval_envs(self.env, result[1])
+            check_envs_of_learn(self.env, result[1])
             check_rows("the first observation", self._last_obs)  # type: ignore[arg-type]
         self.remaining_time.begin(self.num_timesteps)
         return result
