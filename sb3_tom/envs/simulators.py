@@ -33,7 +33,7 @@ def warn_of_wrong_physics(env: VecEnv | None) -> None:
         _warned.add(WRONG_RELEASE)
         warnings.warn(
             f"mujoco=={WRONG_RELEASE} computes a wrong Hessian in its Newton solver for models of {LARGE} degrees of freedom "
-            "and more, and the env has such a model: its physics may be wrong; use another release of mujoco, or another solver",
+            "and more, and the env has such a model: its physics may be wrong; use another release, or another solver",
             stacklevel=2,
         )
 
