@@ -19,7 +19,7 @@ from sb3_tom import old_names
 from sb3_tom.checkpoint.checkpointer import Checkpointer, resumed
 from sb3_tom.checks.guards import check_rows
 from sb3_tom.checks.validation import check_integer
-from sb3_tom.compute.streams import stream_seed
+from sb3_tom.compute.streams import own_generator
 from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.data.adoption import adopted
@@ -127,8 +127,7 @@ class SACHooks(SAC):
     def set_random_seed(self, seed: int | None = None) -> None:
         """SB3's, and the generator of everything that is imagined, drawn or fitted."""
         super().set_random_seed(seed)
-        self.generator = th.Generator(device=self.device)
-        self.generator.manual_seed(stream_seed(int(th.randint(2**62, (1,))) if seed is None else seed))
+        self.generator = own_generator(seed, self.device)
 
     @property
     def _sizes(self) -> tuple[int, int]:  # of an observation and of an action
@@ -201,7 +200,8 @@ class SACHooks(SAC):
         with self.guard.collection(self):
             result = super()._setup_learn(*args, **kwargs)
             check_envs_of_learn(self.env, result[1])
-            check_rows("the first observation", self._last_obs)  # type: ignore[arg-type]
+            self._last_obs = np.array(self._last_obs)  # vectorised envs may write all they return into one array
+            check_rows("the first observation", self._last_obs)
         self.remaining_time.begin(self.num_timesteps)
         return result
 
@@ -225,7 +225,7 @@ class SACHooks(SAC):
     ) -> None:
         check_transitions(buffer_action, reward, new_obs, dones, infos)
         self.guard.check_ends(self, new_obs, dones, infos)
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        super()._store_transition(replay_buffer, buffer_action, np.array(new_obs), reward, dones, infos)
 
     def _on_step(self) -> None:
         for name in ("_env_steps", "_new_transitions", "_since_phase", "_since_rollouts"):
