@@ -137,7 +137,7 @@ def read_evaluations(path: Path) -> Content:
 
     :param path: the file
     """
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         steps = [int(step) for step in arrays["timesteps"]]
         means = {"return_mean": arrays["results"].mean(1), "episode_length_mean": arrays["ep_lengths"].mean(1)}
     return Content({name: dict(zip(steps, values.tolist(), strict=True)) for name, values in means.items()}, [])

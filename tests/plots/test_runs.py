@@ -1,6 +1,9 @@
 """Which files belong to which run, and what they hold."""
 
+import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +118,28 @@ def test_a_run_that_went_on_in_another_folder_is_one_run(tmp_path: Path) -> None
     assert [run.seed for run in read_runs(tmp_path)] == ["2", "3"]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+class Bomb:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_no_pickle_in_evaluations_is_opened(tmp_path: Path) -> None:
+    ones = np.ones((1, 2))
+    np.savez(tmp_path / "evaluations.npz", timesteps=np.array([Bomb(tmp_path / "mark")]), results=ones, ep_lengths=ones)
+    with pytest.raises(ValueError, match=r"evaluations\.npz cannot be read as evaluations\.npz"):
+        read_runs(tmp_path)
+    assert not (tmp_path / "mark").exists()
+
+
+PICKLED = pickle.dumps({"timesteps": [1]})
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", PICKLED])
 def test_a_spoiled_file_of_evaluations_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "evaluations.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"evaluations\.npz cannot be read as evaluations\.npz"):
