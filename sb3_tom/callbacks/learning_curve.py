@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import unwrap_vec_normalize
 from sb3_tom.callbacks.evaluation import Every, check_eval_env, evaluate, make_eval_env
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.callbacks.tables import RunTable
+from sb3_tom.checkpoint.fits import NUMBER, check_form
 from sb3_tom.checks.validation import check_integer
 
 CURVE_COLUMNS = (
@@ -27,6 +28,13 @@ CURVE_COLUMNS = (
     "seconds",
 )
 """Columns of a learning curve after the labels task, method and seed."""
+
+
+STATE: dict[str, Any] = {
+    **{"rows": int, "cumulative_max": NUMBER, "seconds": NUMBER, "evaluations_due": int},
+    "last_mean_return": (*NUMBER, type(None)),
+}
+"""Types of what a checkpoint keeps."""
 
 
 class LearningCurveCallback(BaseCallback):
@@ -104,7 +112,9 @@ class LearningCurveCallback(BaseCallback):
         Go on from a checkpoint; rows that were written after it are dropped.
 
         :param state: from :meth:`state_dict`
+        :raises ValueError: if it is something else
         """
+        check_form(state, STATE, f"the state of {type(self).__qualname__}")
         self.table.keep(state["rows"])
         self._cumulative_max = state["cumulative_max"]
         self._start_time = time.monotonic() - state["seconds"]

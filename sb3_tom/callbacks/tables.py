@@ -7,6 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sb3_tom.checks.validation import check_integer
+
 
 class RunTable:
     """
@@ -63,7 +65,9 @@ class RunTable:
         Drop what was written after a checkpoint.
 
         :param n_rows: rows that stay
+        :raises ValueError: if it is no number of rows
         """
+        n_rows = check_integer("rows", n_rows, 0)
         self.rows = self.rows[:n_rows]
         self._rewrite()
 

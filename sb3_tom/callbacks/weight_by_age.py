@@ -9,6 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.callbacks.tables import RunTable
+from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.data.diagnostics import equal_bins
 from sb3_tom.data.weights import effective_sample_size
@@ -58,7 +59,9 @@ class WeightByAgeCallback(BaseCallback):
         Go on from a checkpoint; rows that were written after it are dropped.
 
         :param state: from :meth:`state_dict`
+        :raises ValueError: if it is something else
         """
+        check_form(state, {"rows": int, "policy_version": int}, f"the state of {type(self).__qualname__}")
         self.table.keep(state["rows"])
         self._policy_version = state["policy_version"]
 

@@ -12,22 +12,29 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from sb3_tom.checkpoint.agent_fits import check_alignments, check_attributes, check_parameters, check_variables
 from sb3_tom.checkpoint.alignment import align, alignments
 from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.codec import is_plain
-from sb3_tom.checkpoint.replay_state import replay_state, restore_replay
+from sb3_tom.checkpoint.fits import check_form, check_names
+from sb3_tom.checkpoint.replay_state import check_replay, replay_state, restore_replay
 from sb3_tom.old_names import upgrade_state
 
 State = dict[str, Any]
+
+_FORM: dict[str, type] = {
+    **dict.fromkeys(("parameters", "variables", "replay_buffer", "objects", "attributes"), dict),
+    "alignments": list,
+}
 
 ALIASES = ("batch_norm_stats", "batch_norm_stats_target")
 """SB3's lists of tensors that belong to the critics."""
 
 HANDLED = (
     *("env", "_vec_normalize_env", "_logger", "_custom_logger", "generator", "start_time", "_plug_specs"),
-    *("plugs", "guard", "checkpointer"),
+    *("plugs", "guard", "checkpointer", "termination_rule"),
 )
-"""Attributes that are saved elsewhere, or are not the run's."""
+"""Attributes that are saved elsewhere, or are not the run's: the termination rule is the env's."""
 
 
 def agent_state(agent: Any) -> State:
@@ -87,6 +94,32 @@ def _is_rebuilt(value: Any) -> bool:
     return isinstance(value, made) or callable(value)
 
 
+def check_agent(agent: Any, state: State) -> None:
+    """
+    Whether a state fits an agent; nothing of it changes.
+
+    :param agent: constructed as the run's was
+    :param state: from :func:`agent_state`, or its outline; an old one is brought up to date
+    :raises ValueError: naming what does not
+    """
+    check_form(state, _FORM, "the agent's state")
+    if hasattr(agent, "_env_steps"):  # an agent of this package
+        upgrade_state(state)
+    for name in HANDLED:  # of older files
+        state["attributes"].pop(name, None)
+    check_parameters(agent, state["parameters"])
+    check_alignments(state["alignments"])
+    check_variables(agent, state["variables"])
+    check_replay(agent.replay_buffer, state["replay_buffer"])
+    own = dict(_own_attributes(agent))
+    objects = {name for name, value in own.items() if _keeps_state(value)}
+    check_names("the object", state["objects"], objects)
+    for name, value in state["objects"].items():
+        check_form(value, {}, name)
+    data = {name for name, value in own.items() if name not in objects and is_plain(value)}
+    check_attributes(agent, state["attributes"], data)
+
+
 def restore_agent(agent: Any, state: State) -> None:
     """
     The inverse of :func:`agent_state`, into an agent that was constructed with the same arguments.
@@ -95,7 +128,7 @@ def restore_agent(agent: Any, state: State) -> None:
     :param state: from :func:`agent_state`
     :raises ValueError: if something of the state does not fit the agent
     """
-    upgrade_state(state)
+    check_agent(agent, state)
     try:
         agent.set_parameters(state["parameters"], exact_match=True, device=agent.device)
     except (RuntimeError, ValueError, KeyError) as error:

@@ -16,18 +16,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sb3_tom.checkpoint.codec import Encoder, decode
+from sb3_tom.checkpoint.codec import Encoder
+from sb3_tom.checkpoint.reading import DIGEST_LENGTH, FORMAT, MAGIC, OPEN_DIGEST, TREE, is_archive, read_archive
 
-MAGIC = "sb3_tom_checkpoint"
-"""Name of the first member; its content is the version of the format."""
+__all__ = ["is_archive", "make_durable", "read_archive", "write_archive"]
 
-FORMAT = b"1"
-_TREE = "state.json"
-_DIGEST_LENGTH = 64
-_OPEN_DIGEST = b"0" * _DIGEST_LENGTH
-"""Stands for the digest in the zip's comment, the last bytes of the file, while the digest is computed."""
-
-_CHUNK = 1 << 22
 _SAMPLE = 1 << 15
 
 
@@ -64,7 +57,7 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durabl
     try:
         with partial.open("wb") as file:
             digest = _write_members(file, encoder.arrays, tree)
-            file.seek(-_DIGEST_LENGTH, os.SEEK_END)
+            file.seek(-DIGEST_LENGTH, os.SEEK_END)
             file.write(digest.encode())
             file.flush()
             if durable:
@@ -98,8 +91,8 @@ def _write_members(file: BinaryIO, arrays: Mapping[str, np.ndarray], tree: str) 
             info.compress_type = zipfile.ZIP_DEFLATED if _is_repetitive(array) else zipfile.ZIP_STORED
             with archive.open(info, "w", force_zip64=True) as member:
                 _write_array(member, array)
-        archive.writestr(_TREE, tree, zipfile.ZIP_DEFLATED)
-        archive.comment = _OPEN_DIGEST
+        archive.writestr(TREE, tree, zipfile.ZIP_DEFLATED)
+        archive.comment = OPEN_DIGEST
     return hashing.digest.hexdigest()
 
 
@@ -126,73 +119,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_archive(path: str | os.PathLike[str]) -> bool:
-    """
-    Whether a file begins as a checkpoint does, whole or damaged.
-
-    :param path: any path
-    """
-    target = Path(path)
-    if not target.is_file():
-        return False
-    with target.open("rb") as file:
-        start = file.read(30 + len(MAGIC))
-    return start.startswith(b"PK\x03\x04") and start[30:] == MAGIC.encode()
-
-
-def read_archive(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """
-    Read a checkpoint that :func:`write_archive` wrote.
-
-    :param path: the file
-    :return: the state
-    :raises ValueError: naming the file and what is wrong: it does not exist, is no checkpoint, is cut off or damaged
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"path={os.fspath(path)!r} is not allowed: there is no such file; allowed: a checkpoint of sb3_tom")
-    if not is_archive(path):
-        raise _unusable(path, "it is not a checkpoint of sb3_tom, or its first bytes are damaged")
-    with Path(path).open("rb") as file:
-        if not _is_whole(file):
-            raise _unusable(path, "it is cut off or damaged: its checksum does not fit its content")
-        try:
-            return _read_members(file)
-        except (KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise _unusable(path, f"its content is of another version of sb3_tom: {error}") from error
-
-
-def _unusable(path: str | os.PathLike[str], what: str) -> ValueError:
-    return ValueError(f"{os.fspath(path)} is not usable as a checkpoint: {what}")
-
-
-def _is_whole(file: BinaryIO) -> bool:
-    """Whether the digest in the last bytes is that of all bytes."""
-    remaining = file.seek(0, os.SEEK_END) - _DIGEST_LENGTH
-    file.seek(0)
-    digest = hashlib.sha256()
-    while remaining > 0 and (block := file.read(min(_CHUNK, remaining))):
-        digest.update(block)
-        remaining -= len(block)
-    digest.update(_OPEN_DIGEST)
-    return file.read() == digest.hexdigest().encode()
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as member:
-        array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
-    return array
-
-
-def _read_members(file: BinaryIO) -> dict[str, Any]:
-    with zipfile.ZipFile(file) as archive:
-        version = archive.read(MAGIC)
-        if version != FORMAT:
-            raise ValueError(f"format {version!r}; this version reads {FORMAT!r}")
-        names = [name for name in archive.namelist() if name.endswith(".npy")]
-        arrays = {name.removesuffix(".npy"): _read_array(archive, name) for name in names}
-        state = decode(json.loads(archive.read(_TREE)), arrays)
-    if not isinstance(state, dict):
-        raise ValueError("its state is not a dictionary")
-    return state

@@ -1,11 +1,16 @@
 """What an agent was constructed with, as plain values: to check a checkpoint against an agent, or to make one of it."""
 
 import inspect
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from itertools import pairwise
 from typing import Any
 
 from stable_baselines3.common.type_aliases import TrainFreq
 
+from sb3_tom.checkpoint.codec import shown
+from sb3_tom.checks.validation import check_integer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 NOT_KEPT = frozenset({"env", "device", "_init_setup_model"})
@@ -14,8 +19,16 @@ NOT_KEPT = frozenset({"env", "device", "_init_setup_model"})
 SEED = "seed"
 """Has done its work when a run goes on: its random streams are restored. The agent takes over the run's."""
 
-FREE = frozenset({SEED, "verbose", "tensorboard_log", "stats_window_size"})
+LOGS = "tensorboard_log"
+"""Where this process writes: a file says where its own did, for a warning, and no more."""
+
+FREE = frozenset({SEED, "verbose", LOGS, "stats_window_size"})
 """Arguments that may be others in an agent that goes on with a run."""
+
+_NO_PLACE = re.compile(r"[^:/\\]*")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_SIZES = re.compile(r"n_.*|.*(arch|sizes)")
+"""Names of arguments whose numbers are numbers of parameters of the file too."""
 
 
 def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
@@ -23,8 +36,8 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
     Arguments that made an agent.
 
     :param agent: an MBPO
-    :return: those that are None, booleans, numbers, strings, and lists and dictionaries of these; names of the others, which
-        nobody can make from a file without running code
+    :return: those that are None, booleans, numbers, words, and lists and dictionaries of these; names of the others, which
+        nobody can make from a file without running code, or that name places in a machine
     """
     plain: dict[str, Any] = {}
     others: list[str] = []
@@ -39,6 +52,16 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
     return plain, others
 
 
+def checked_seed(value: Any) -> int | None:
+    """
+    The seed of a file.
+
+    :param value: from there
+    :raises ValueError: if it is none
+    """
+    return None if value is None else check_integer(SEED, value, 0, 2**32 - 1)
+
+
 def different_arguments(saved: Mapping[str, Any], agent: Any) -> list[str]:
     """
     In words, the arguments of an agent that are not those of a saved one.
@@ -48,7 +71,65 @@ def different_arguments(saved: Mapping[str, Any], agent: Any) -> list[str]:
     """
     own, _ = constructor_arguments(agent)
     names = [name for name in saved if name in own and name not in FREE and own[name] != saved[name]]
-    return [f"{name}={own[name]!r} (the run has {saved[name]!r})" for name in names]
+    return [f"{name}={own[name]!r} (the run has {shown(saved[name])})" for name in names]
+
+
+def arguments_of_file(
+    cls: type, saved: Mapping[str, Any], given: Collection[str], others: Collection[str], elements: int
+) -> dict[str, Any]:
+    """
+    The arguments of a file that an agent may be made with: read with the filter that they were written with, so that a file
+    can name no code, no place in a machine, and no network that is larger than what it holds itself.
+
+    :param cls: class of the agent
+    :param saved: from the file, which anybody may have written
+    :param given: names of arguments that the caller gives: they hold, whatever the file says
+    :param others: names of arguments that are no plain values, as the file says
+    :param elements: numbers in the file
+    :return: those that the caller does not give
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    missing = [name for name in others if name not in given]
+    if missing:
+        names = ", ".join(map(str, missing))
+        raise ValueError(f"resume needs {names}: a checkpoint holds no code; allowed: what the run was constructed with")
+    for name, value in saved.items():
+        if name not in _parameters(cls) or name in NOT_KEPT:
+            raise ValueError(f"the argument {shown(name)}={shown(value)} is none that a checkpoint of {cls.__name__} holds")
+        if name not in given and name != LOGS and not _is_json(value):
+            raise ValueError(
+                f"{name}={shown(value)} is not allowed in a checkpoint, which holds no code and no places of a machine; "
+                f"allowed: resume(..., {name}=what the run was constructed with)"
+            )
+        if name not in given:
+            _check_sizes(name, value, elements)
+    if saved.get(LOGS) is not None and LOGS not in given:
+        warnings.warn(
+            f"The run logged to TensorBoard, to {shown(saved[LOGS])}; a checkpoint does not say where this process writes: "
+            f"resume(..., {LOGS}=...) goes on there, {LOGS}=None without a log and without this warning.",
+            stacklevel=4,
+        )
+    return {name: value for name, value in saved.items() if name not in given and name != LOGS}
+
+
+def _parameters(cls: Any) -> set[str]:
+    parameters = inspect.signature(cls.__init__).parameters
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name, parameter in parameters.items() if parameter.kind in named} - {"self"}
+
+
+def _check_sizes(name: str, value: Any, elements: int, is_size: bool = False) -> None:
+    """A layer of N units, or N members, have at least N parameters; two layers have the product."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_sizes(f"{name}[{key!r}]", entry, elements, is_size or bool(_SIZES.fullmatch(key)))
+        return
+    sizes = [size for size in (value if isinstance(value, list | tuple) else [value]) if type(size) is int]
+    if is_size and max([*sizes, *(one * other for one, other in pairwise(sizes))], default=0) > elements:
+        raise ValueError(
+            f"{name}={shown(value)} is more than the {elements} numbers in the checkpoint; "
+            "allowed: to give it again, resume(..., argument=...), if the run was constructed with it"
+        )
 
 
 def _has(agent: Any, name: str) -> bool:
@@ -81,8 +162,8 @@ def _is_json(value: Any) -> bool:
         return all(type(key) is str and _is_json(entry) for key, entry in value.items())
     if isinstance(value, list | tuple):
         return all(_is_json(entry) for entry in value)
-    if type(value) is str:
-        return ":" not in value  # "package.module:name" would be imported
+    if type(value) is str:  # "package.module:Name" would be imported, "folder/name" may be opened
+        return bool(_NO_PLACE.fullmatch(value)) and not _DOTTED.fullmatch(value)
     return value is None or type(value) in (bool, int, float)
 
 

@@ -10,13 +10,20 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from sb3_tom.checkpoint.codec import is_plain
+from sb3_tom.checkpoint.codec import is_plain, shown
+from sb3_tom.checkpoint.fits import check_form, data_of, fits, outline_of
+from sb3_tom.checks.validation import check_integer
 
 _RUNNING_STATISTICS = ("RunningMeanStd",)
 """Classes, of SB3 and of Gymnasium, whose objects are their plain attributes and nothing else."""
 
 _CLOCKS = ("t_start",)
 """Attributes that hold the ``time.time()`` at which something began: what is kept is how long ago that was."""
+
+_BITS: dict[str, type[np.random.BitGenerator]] = {
+    kind.__name__: kind
+    for kind in (np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64)
+}
 
 GENERATOR = "random generator"
 """The key under which the state of a numpy generator is kept."""
@@ -41,13 +48,21 @@ def restore_generator(generator: np.random.Generator, state: dict[str, Any]) -> 
     :raises ValueError: if the state names no kind of numpy's
     """
     bits = state[GENERATOR]["bit_generator"]
+    if not isinstance(bits, str) or bits not in _BITS:
+        raise ValueError(f"{shown(bits)} is not a bit generator of numpy")
     if generator.bit_generator.state["bit_generator"] != bits:
-        kind = getattr(np.random, bits, None) if isinstance(bits, str) else None
-        if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
-            raise ValueError(f"{bits!r} is not a bit generator of numpy")
-        generator = np.random.Generator(kind())
+        generator = np.random.Generator(_BITS[bits]())
+    _check_position(state[GENERATOR])
     generator.bit_generator.state = state[GENERATOR]
     return generator
+
+
+def _check_position(state: dict[str, Any]) -> None:
+    """Of kinds that go through a block of numbers: numpy reads wherever it is told to."""
+    if "pos" in state["state"]:
+        check_integer("the position of a random generator", state["state"]["pos"], 0, len(state["state"]["key"]))
+    if "buffer_pos" in state:
+        check_integer("the position of a random generator", state["buffer_pos"], 0, len(state["buffer"]))
 
 
 def attributes_state(owner: Any, skip: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
@@ -81,26 +96,55 @@ def _is_stateless(value: Any) -> bool:
     return isinstance(value, spaces.Space | EnvSpec | type) or inspect.isroutine(value) or inspect.ismodule(value)
 
 
-def restore_attributes(owner: Any, state: dict[str, Any]) -> None:
+def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] = ()) -> None:
     """
-    The inverse of :func:`attributes_state`. Arrays of equal shape are written in place: others may look at them.
+    The inverse of :func:`attributes_state`. Arrays of equal shape are written in place: others may look at them. Only data
+    take the place of data: what the object has otherwise, methods above all, stays. So do names of files and folders that it
+    was told when it was made.
 
     :param owner: an object of the same class
     :param state: what was saved of the other
+    :param skip: names that were left out
+    :raises ValueError: naming what does not fit; nothing has changed then
     """
-    for name, value in state.items():
-        current = getattr(owner, name, None)
-        if isinstance(value, dict) and GENERATOR in value:
-            old = current if isinstance(current, np.random.Generator) else np.random.default_rng()
-            setattr(owner, name, restore_generator(old, value))
-        elif type(current).__name__ in _RUNNING_STATISTICS:
-            restore_attributes(current, value)
-        elif name in _CLOCKS and isinstance(value, float):
-            setattr(owner, name, time.time() - value)
-        elif isinstance(value, np.ndarray) and _fits(current, value):
-            current[...] = value  # type: ignore[index]
-        else:
-            setattr(owner, name, value)
+    check_form(state, {}, f"the state of {type(owner).__qualname__}")
+    kept = {name: value for name, value in state.items() if name not in skip}
+    currents = {name: data_of(owner, name) for name in kept}
+    for name, value in kept.items():
+        if not _is_of_kind(value, currents[name]):
+            raise ValueError(f"the attribute {name} of {type(owner).__qualname__} is {outline_of(value)}, which does not fit")
+    for name, value in kept.items():
+        if not _is_told_place(owner, name, currents[name]):
+            _restore(owner, name, value, currents[name])
+
+
+def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
+    if isinstance(value, dict) and GENERATOR in value:
+        old = current if isinstance(current, np.random.Generator) else np.random.default_rng()
+        setattr(owner, name, restore_generator(old, value))
+    elif type(current).__name__ in _RUNNING_STATISTICS:
+        restore_attributes(current, value)
+    elif name in _CLOCKS and isinstance(value, float):
+        setattr(owner, name, time.time() - value)
+    elif isinstance(value, np.ndarray) and _fits(current, value):
+        current[...] = value
+    else:
+        setattr(owner, name, value)
+
+
+def _is_of_kind(value: Any, current: Any) -> bool:
+    """A generator for a generator, statistics for statistics, data for data."""
+    if isinstance(value, dict) and GENERATOR in value:
+        return current is None or isinstance(current, np.random.Generator)
+    if isinstance(current, np.random.Generator):
+        return False
+    return isinstance(value, dict) if type(current).__name__ in _RUNNING_STATISTICS else fits(value, current)
+
+
+def _is_told_place(owner: Any, name: str, current: Any) -> bool:
+    """Whether an attribute is a path that a parameter of the constructor is, or has been made to."""
+    is_path = isinstance(current, str) and ("/" in current or "\\" in current)
+    return is_path and name.lstrip("_") in argument_names(type(owner))
 
 
 def _fits(current: Any, value: np.ndarray) -> bool:

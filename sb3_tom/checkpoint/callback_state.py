@@ -7,7 +7,9 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Conve
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.checkpoint.attributes import argument_names, attributes_state, restore_attributes
+from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.checkpoint.vec_env_state import restore_vec_env, vec_env_state
+from sb3_tom.checks.validation import check_integer
 
 State = dict[str, Any]
 
@@ -54,9 +56,13 @@ def callbacks_state(callback: BaseCallback) -> State:
 def _own_state(callback: BaseCallback) -> State:
     if hasattr(callback, "state_dict"):
         return {"state_dict": callback.state_dict()}
-    skipped = _CONTEXT | argument_names(type(callback)) | {name for name in vars(callback) if name in ("callbacks", "pbar")}
+    skipped = _skipped(callback)
     envs = {name: vec_env_state(value) for name, value in vars(callback).items() if isinstance(value, VecEnv)}
     return {"attributes": attributes_state(callback, skipped | set(envs))[0], "envs": envs}
+
+
+def _skipped(callback: BaseCallback) -> frozenset[str]:
+    return _CONTEXT | argument_names(type(callback)) | {"callbacks", "pbar"}
 
 
 def restore_callbacks(callback: BaseCallback, state: State) -> list[str]:
@@ -72,16 +78,17 @@ def restore_callbacks(callback: BaseCallback, state: State) -> list[str]:
         if name not in state:
             strangers += [] if isinstance(one, CallbackList | ConvertCallback) else [type(one).__qualname__]
             continue
-        one.n_calls = state[name]["n_calls"]
+        one.n_calls = check_integer("n_calls", state[name]["n_calls"], 0)
         _restore_own(one, state[name]["own"])
     return strangers
 
 
 def _restore_own(callback: Any, own: State) -> None:
-    if "state_dict" in own:
+    if hasattr(callback, "state_dict"):
+        check_form(own["state_dict"], {}, f"the state of {type(callback).__qualname__}")
         callback.load_state_dict(own["state_dict"])
         return
-    restore_attributes(callback, own["attributes"])
+    restore_attributes(callback, own["attributes"], _skipped(callback))
     for name, saved in own["envs"].items():
-        if isinstance(getattr(callback, name, None), VecEnv):
-            restore_vec_env(getattr(callback, name), saved)
+        if isinstance(vars(callback).get(name), VecEnv):
+            restore_vec_env(vars(callback)[name], saved)

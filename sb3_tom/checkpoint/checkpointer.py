@@ -9,12 +9,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
-from sb3_tom.checkpoint.agent_state import restore_agent
+from sb3_tom.checkpoint.agent_state import check_agent, restore_agent
 from sb3_tom.checkpoint.archive import write_archive
-from sb3_tom.checkpoint.arguments import SEED, different_arguments
+from sb3_tom.checkpoint.arguments import SEED, arguments_of_file, checked_seed, different_arguments
 from sb3_tom.checkpoint.callback_state import walk
-from sb3_tom.checkpoint.files import read_checkpoint
-from sb3_tom.checkpoint.run_state import moment_of, restore_moment, run_state
+from sb3_tom.checkpoint.files import open_checkpoint
+from sb3_tom.checkpoint.fits import explained
+from sb3_tom.checkpoint.reading import Archive
+from sb3_tom.checkpoint.replay_state import check_room
+from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, restore_moment, run_state
 
 A = TypeVar("A", bound=OffPolicyAlgorithm)
 
@@ -71,24 +74,30 @@ class Checkpointer:
         :param path: the file, or the folder of a :class:`ResumeCallback`
         :raises ValueError: naming the file and what is wrong with it, or the arguments that differ
         """
-        file, state = read_checkpoint(path)
-        different = different_arguments(state["arguments"], agent)
-        if different:
-            raise ValueError(f"{file} is of an agent with other arguments: {', '.join(different)}")
-        self.take_over(agent, state, file)
+        with open_checkpoint(path) as archive:
+            state = outline_of_run(archive)
+            different = different_arguments(state["arguments"], agent)
+            if different:
+                raise ValueError(f"{archive.path} is of an agent with other arguments: {', '.join(different)}")
+            self.take_over(agent, archive)
 
-    def take_over(self, agent: OffPolicyAlgorithm, state: dict[str, Any], file: str) -> None:
+    def take_over(self, agent: OffPolicyAlgorithm, archive: Archive) -> None:
         """
-        Go on with a run from its state.
+        Go on with a run from its state. What does not fit is refused before its numbers are read and the agent changes.
 
         :param agent: constructed as the run's was
-        :param state: of the run
-        :param file: that it was read from
+        :param archive: the open checkpoint
+        :raises ValueError: naming the file and what does not fit
         """
-        self.last = file
-        restore_agent(agent, state["agent"])
-        agent.seed = state["arguments"].get(SEED, agent.seed)
-        self._resumption = moment_of(state)
+        with explained(archive.path):
+            check_agent(agent, outline_of_run(archive)["agent"])
+            check_room(archive.inflated, agent.replay_buffer)  # type: ignore[arg-type]
+        state = archive.load()
+        with explained(archive.path):
+            restore_agent(agent, state["agent"])
+            agent.seed = checked_seed(state["arguments"].get(SEED, agent.seed))
+            self._resumption = moment_of(state)
+        self.last = archive.path
 
     @contextmanager
     def learning(
@@ -107,13 +116,15 @@ class Checkpointer:
         if state is not None and state["in_learn"]:
             total_timesteps, reset_num_timesteps = _remaining_steps(agent, total_timesteps), False
         elif state is not None:
-            restore_moment(agent, state, None)
+            with explained(self.last):
+                restore_moment(agent, state, None)
             self._resumption = None
         self._in_learn = True
         try:
             yield total_timesteps, reset_num_timesteps
             if self._resumption is not None:  # nothing was left to do
-                restore_moment(agent, self._resumption, None)
+                with explained(self.last):
+                    restore_moment(agent, self._resumption, None)
         finally:
             self._in_learn, self._callback, self._resumption = False, None, None
 
@@ -125,7 +136,8 @@ class Checkpointer:
         :param callback: what ``learn`` made of the user's
         """
         if self._resumption is not None:
-            restore_moment(agent, self._resumption, callback)
+            with explained(self.last):
+                restore_moment(agent, self._resumption, callback)
             self._resumption = None
         self._callback = callback
         for one in walk(callback):
@@ -165,12 +177,10 @@ def resumed(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, argum
     :param arguments: of the constructor, in place of the run's or because the file cannot hold them
     :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
     """
-    file, state = read_checkpoint(path)
-    missing = [name for name in state["other_arguments"] if name not in arguments]
-    if missing:
-        raise ValueError(
-            f"resume needs {', '.join(missing)}: a checkpoint holds no code; allowed: what the run was constructed with"
-        )
-    agent: Any = cls(**{"env": env, **state["arguments"], **arguments})
-    agent.checkpointer.take_over(agent, state, file)
+    with open_checkpoint(path) as archive:
+        state = outline_of_run(archive)
+        with explained(archive.path):
+            own = arguments_of_file(cls, state["arguments"], arguments, state["other_arguments"], archive.elements)
+            agent: Any = cls(**{**own, **arguments, "env": env})
+        agent.checkpointer.take_over(agent, archive)
     return agent

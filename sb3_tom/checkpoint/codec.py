@@ -1,7 +1,9 @@
 """From nested Python values to a JSON tree with arrays apart, and back. Nothing in it can name code."""
 
+import re
+import reprlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,15 @@ import torch as th
 KIND = "!"
 """The key that marks a JSON object as something else than a dictionary with strings as keys."""
 
-_NUMERIC = "biufc"
+NUMERIC = "biufc"
 """Kinds of numpy dtypes that are numbers."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
+
+_SCALAR = re.compile(r"[<>|=][biuf]\d{1,2}")
+"""What numpy calls the types of those numbers that an encoder writes into the tree."""
 
 
 class Encoder:
@@ -39,7 +48,7 @@ class Encoder:
             return self._mapping(value, path)
         if isinstance(value, list | tuple | deque):
             return self._sequence(value, path)
-        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in _NUMERIC:
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in NUMERIC:
             return self._numbers(value, path)
         if isinstance(value, th.Tensor):
             return self._tensor(value, path)
@@ -77,6 +86,15 @@ class Encoder:
         return name
 
 
+def shown(value: Any) -> str:
+    """
+    A value of a file for a message: it may be of any length.
+
+    :param value: plain
+    """
+    return _SHORT.repr(value)
+
+
 def is_plain(value: Any) -> bool:
     """
     Whether an :class:`Encoder` can hold a value.
@@ -90,33 +108,42 @@ def is_plain(value: Any) -> bool:
     return True
 
 
-def decode(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def decode(tree: Any, take: Callable[[str], np.ndarray]) -> Any:
     """
     The inverse of :class:`Encoder`. Tensors come to the CPU.
 
     :param tree: what the encoder returned, also after a way through JSON
-    :param arrays: its arrays
+    :param take: from the name of an array to it; called once for each
     :raises KeyError: if an array is missing or a kind is unknown
+    :raises ValueError: if a number is of no kind that an encoder writes
     """
     if isinstance(tree, list):
-        return [decode(entry, arrays) for entry in tree]
+        return [decode(entry, take) for entry in tree]
     if not isinstance(tree, dict):
         return tree
     if KIND not in tree:
-        return {key: decode(entry, arrays) for key, entry in tree.items()}
-    return _KINDS[tree[KIND]](tree, arrays)
+        return {key: decode(entry, take) for key, entry in tree.items()}
+    return _KINDS[tree[KIND]](tree, take)
 
 
-def _decode_tensor(tree: Any, arrays: Mapping[str, np.ndarray]) -> th.Tensor:
-    numbers = th.from_numpy(arrays[tree["name"]])
+def _decode_tensor(tree: Any, take: Callable[[str], np.ndarray]) -> th.Tensor:
+    numbers = th.from_numpy(take(tree["name"]))
     return numbers.view(th.bfloat16) if tree["dtype"] == "bfloat16" else numbers
 
 
+def _decode_scalar(tree: Any, take: Callable[[str], np.ndarray]) -> Any:
+    """Of numbers only: numpy has kinds of scalars that are objects, or take as much memory as their name says."""
+    dtype, value = tree["dtype"], tree["value"]
+    if not isinstance(dtype, str) or not _SCALAR.fullmatch(dtype) or type(value) not in (bool, int, float):
+        raise ValueError(f"{shown(value)} of the kind {shown(dtype)} is no number")
+    return np.dtype(dtype).type(value)
+
+
 _KINDS: dict[str, Any] = {
-    "dict": lambda tree, arrays: {decode(key, arrays): decode(entry, arrays) for key, entry in tree["items"]},
-    "tuple": lambda tree, arrays: tuple(decode(entry, arrays) for entry in tree["items"]),
-    "deque": lambda tree, arrays: deque((decode(entry, arrays) for entry in tree["items"]), maxlen=tree["maxlen"]),
-    "scalar": lambda tree, arrays: np.dtype(tree["dtype"]).type(tree["value"]),
-    "array": lambda tree, arrays: arrays[tree["name"]],
+    "dict": lambda tree, take: {decode(key, take): decode(entry, take) for key, entry in tree["items"]},
+    "tuple": lambda tree, take: tuple(decode(entry, take) for entry in tree["items"]),
+    "deque": lambda tree, take: deque((decode(entry, take) for entry in tree["items"]), maxlen=tree["maxlen"]),
+    "scalar": _decode_scalar,
+    "array": lambda tree, take: take(tree["name"]),
     "tensor": _decode_tensor,
 }

@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from sb3_tom.checkpoint.attributes import attributes_state, generator_state, restore_attributes
+from sb3_tom.checkpoint.fits import check_array, check_form
 from sb3_tom.envs.copied import CopiedObservations
 
 State = dict[str, Any]
@@ -67,18 +68,24 @@ def _save_mujoco(env: Any) -> State:
 
 
 def _mujoco_arrays(data: Any) -> dict[str, np.ndarray]:
-    """All arrays of numbers of ``mjData``, not copied."""
+    """
+    All arrays of real numbers of ``mjData``, not copied. Those of whole numbers are places in its memory, which MuJoCo trusts:
+    each step makes them anew, and none comes from a file.
+    """
     values = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith("_"))
-    return {name: value for name, value in values if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"}
+    return {name: value for name, value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
 
 
 def _restore_mujoco(env: Any, state: State) -> None:
     import mujoco
 
-    mujoco.mj_setState(env.model, env.data, state["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    check_form(state, {"integration": np.ndarray, "derived": dict}, "the state of MuJoCo")
+    check_array("the state of MuJoCo", state["integration"], (mujoco.mj_stateSize(env.model, kind),), "f")
+    mujoco.mj_setState(env.model, env.data, state["integration"], kind)
     for name, value in _mujoco_arrays(env.data).items():
         saved = state["derived"].get(name)
-        if saved is not None and saved.shape == value.shape:
+        if isinstance(saved, np.ndarray) and saved.shape == value.shape and saved.dtype == value.dtype:
             value[...] = saved
 
 
@@ -124,6 +131,10 @@ def _adapter(env: gym.Env[Any, Any]) -> EnvAdapter | None:
     return next((adapter for adapter in found if adapter is not None), None)
 
 
+def _handled(adapter: EnvAdapter | None) -> tuple[str, ...]:
+    return () if adapter is None else adapter.handled
+
+
 def env_state(env: gym.Env[Any, Any]) -> State:
     """
     State of an environment and its wrappers.
@@ -137,7 +148,7 @@ def env_state(env: gym.Env[Any, Any]) -> State:
     while True:
         env = _below_copies(env)
         is_base = env is base
-        skip = (*_SKIPPED, *(adapter.handled if adapter is not None and is_base else ()))
+        skip = (*_SKIPPED, *(_handled(adapter) if is_base else ()))
         state, unknown = attributes_state(env, skip)
         if unknown:
             return _at_boundary(base, f"{_key(type(env))} has attributes that a checkpoint cannot hold: {unknown}")
@@ -170,6 +181,7 @@ def restore_env(env: gym.Env[Any, Any], state: State) -> None:
     :raises ValueError: if it has other wrappers or is of another class
     """
     base = env.unwrapped
+    adapter = _adapter(base)
     if "boundary" in state:
         if state["generator"] is not None:
             restore_attributes(base, {"_np_random": state["generator"]})
@@ -178,12 +190,12 @@ def restore_env(env: gym.Env[Any, Any], state: State) -> None:
         env = _below_copies(env)
         if layer["class"] != _key(type(env)):
             raise ValueError(
-                f"env has the layer {_key(type(env))} where the run had {layer['class']}; "
+                f"env has the layer {_key(type(env))} where the run had {layer['class']!s:.200}; "
                 "allowed: the same env with the same wrappers in the same order"
             )
-        restore_attributes(env, layer["state"])
+        restore_attributes(env, layer["state"], (*_SKIPPED, *(_handled(adapter) if env is base else ())))
         if isinstance(env, gym.Wrapper):
             env = env.env
-    adapter = _adapter(base)
-    assert adapter is not None  # the base is of the class that was saved
+    if adapter is None:
+        raise ValueError(f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env), and the run's had one")
     adapter.restore(base, state["inner"])

@@ -3,10 +3,11 @@
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-from sb3_tom.checkpoint.archive import read_archive
+from sb3_tom.checkpoint.reading import Archive, open_archive
 
 _NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 
@@ -55,27 +56,32 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+@contextmanager
+def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """
-    Read a checkpoint, or the newest usable one of a folder; damaged newer ones are named in a warning.
+    Open a checkpoint, or the newest usable one of a folder; damaged newer ones are named in a warning.
 
     :param path: file or folder
-    :return: the file that was read, and the state
+    :return: the open file
     :raises ValueError: naming the file and what is wrong with it, or the folder if none in it is usable
     """
-    if not Path(path).is_dir():
-        return os.fspath(path), read_archive(path)
+    with ExitStack() as stack:
+        is_folder = Path(path).is_dir()
+        yield _newest_usable(path, stack) if is_folder else stack.enter_context(open_archive(path))
+
+
+def _newest_usable(folder: str | os.PathLike[str], stack: ExitStack) -> Archive:
     problems: list[str] = []
-    for file in reversed(list_checkpoints(path).values()):
+    for file in reversed(list_checkpoints(folder).values()):
         try:
-            state = read_archive(file)
+            archive = stack.enter_context(open_archive(file))
         except ValueError as error:
             problems.append(str(error))
             continue
         if problems:
             warnings.warn(f"{'; '.join(problems)}. An older one is used: {file}", stacklevel=2)
-        return str(file), state
+        return archive
     problem = "; ".join(problems) or "there is no checkpoint in it"
     raise ValueError(
-        f"path={os.fspath(path)!r} is not allowed: {problem}; allowed: a folder of a ResumeCallback, or a file of it"
+        f"path={os.fspath(folder)!r} is not allowed: {problem}; allowed: a folder of a ResumeCallback, or a file of it"
     )

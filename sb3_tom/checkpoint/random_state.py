@@ -8,6 +8,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_tom.checkpoint.attributes import generator_state, restore_generator
+from sb3_tom.checks.validation import check_integer
 
 State = dict[str, Any]
 
@@ -37,6 +38,7 @@ def restore_random(agent: Any, state: State) -> None:
     :param agent: its streams and the global ones change
     :param state: from :func:`random_state`
     """
+    check_integer("the position of numpy's stream", state["numpy"][2], 0, len(state["numpy"][1]))  # numpy trusts it
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     th.set_rng_state(state["torch"])

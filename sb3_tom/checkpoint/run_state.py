@@ -17,14 +17,23 @@ from sb3_tom.checkpoint.agent_state import agent_state
 from sb3_tom.checkpoint.arguments import constructor_arguments
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.callback_state import callbacks_state, restore_callbacks
-from sb3_tom.checkpoint.codec import is_plain
+from sb3_tom.checkpoint.codec import is_plain, shown
+from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names, explained
 from sb3_tom.checkpoint.random_state import random_state, restore_random
+from sb3_tom.checkpoint.reading import Archive
 from sb3_tom.checkpoint.vec_env_state import boundary_reasons, restore_vec_env, vec_env_state
+from sb3_tom.checks.validation import check_number
 
 State = dict[str, Any]
 
 MOMENT = ("_last_obs", "_last_original_obs", "_last_episode_starts", "_num_timesteps_at_start")
 """Attributes of the agent that the beginning of ``learn`` changes."""
+
+EPISODES = ("ep_info_buffer", "ep_success_buffer")
+"""Attributes that SB3 makes together, in the first ``learn``."""
+
+WITHIN = ("_last_obs", "_last_episode_starts", *EPISODES)
+"""Attributes that are there once ``learn`` has begun."""
 
 LOG = ("name_to_value", "name_to_count", "name_to_excluded")
 """What SB3's logger has collected since its last line."""
@@ -54,13 +63,37 @@ def run_state(agent: Any, callback: BaseCallback | None) -> State:
     }
 
 
+_FORM: dict[str, Any] = {
+    **{"class": str, "arguments": dict, "other_arguments": list, "agent": dict, "env": dict, "noise": list},
+    **{"seconds": (int, float), "log": dict, "in_learn": bool, "callbacks": dict, "random": dict},
+}
+
+
+def outline_of_run(archive: Archive) -> State:
+    """
+    The outline of a run's state.
+
+    :param archive: the open checkpoint
+    :raises ValueError: naming the file, if it holds something else
+    """
+    with explained(archive.path):
+        state = archive.outline()
+        check_form(state, _FORM, "the run")
+    return state
+
+
 def moment_of(state: State) -> State:
     """
     The small part of a run's state that :func:`restore_moment` needs.
 
     :param state: from :func:`run_state`
+    :raises ValueError: if it was saved within ``learn`` and does not know where the run was
     """
     attributes = {name: state["agent"]["attributes"][name] for name in MOMENT}
+    if state["in_learn"] and any(state["agent"]["attributes"][name] is None for name in WITHIN):
+        raise ValueError(f"it was saved within learn, but holds no last observation: one of {WITHIN} is None")
+    if len({state["agent"]["attributes"][name] is None for name in EPISODES}) > 1:
+        raise ValueError(f"it holds only one of {EPISODES}")
     parts = ("env", "noise", "seconds", "log", "in_learn", "callbacks", "random")
     return {"attributes": attributes, **{name: state[name] for name in parts}}
 
@@ -74,12 +107,12 @@ def restore_moment(agent: Any, state: State, callback: BaseCallback | None) -> N
     :param callback: what ``learn`` made of the user's; None before ``learn``
     :raises ValueError: if the env is not made as the run's was
     """
-    for name, value in state["attributes"].items():
+    for name, value in state["attributes"].items():  # that restore_agent has checked
         setattr(agent, name, value)
     _restore_env(agent, state["env"])
     _restore_noise(agent, state["noise"])
     if callback is not None:
-        agent.start_time = time.time_ns() - int(state["seconds"] * 1e9)
+        agent.start_time = time.time_ns() - int(check_number("seconds", state["seconds"], 0.0, 1e12) * 1e9)
         _restore_log(agent, state["log"])
         strangers = restore_callbacks(callback, state["callbacks"])
         if strangers:
@@ -114,7 +147,7 @@ def _restore_noise(agent: Any, states: list[State]) -> None:
     if len(states) != len(_noises(noise)):
         raise ValueError(f"action_noise={noise!r} is not allowed; allowed: the run's, which had {len(states)} parts")
     for one, state in zip(_noises(noise), states, strict=True):
-        restore_attributes(one, state)
+        restore_attributes(one, state, ("noises",))
 
 
 def _noises(noise: ActionNoise | None) -> list[ActionNoise]:
@@ -128,6 +161,11 @@ def _log_state(agent: Any) -> State:
 
 
 def _restore_log(agent: Any, state: State) -> None:
+    check_names("the log's", state, LOG)
+    for name, values in state.items():
+        check_form(values, {}, name)
+        if not all(isinstance(key, str) and isinstance(value, (*NUMBERS, str, tuple)) for key, value in values.items()):
+            raise ValueError(f"{name} holds {shown(values)}; allowed: numbers and texts")
     for name, values in state.items():
         current = getattr(agent.logger, name)
         current.clear()

@@ -9,11 +9,21 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.env_state import State, env_state, restore_env
+from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.envs.workers import ask
 
 _SKIPPED = (
     *("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer"),
-    *("actions", "buf_infos", "reset_infos", "_obs", "_actions"),  # made anew by the next step, before anybody reads them
+    *(
+        "actions",
+        "buf_infos",
+        "buf_obs",
+        "buf_dones",
+        "buf_rews",
+        "reset_infos",
+        "_obs",
+        "_actions",
+    ),  # made anew by the next step, before anybody reads them
     *("waiting", "closed", "remotes", "work_remotes", "processes"),
     "step_wait",  # of units.keep_raw_terminals, without a state
 )
@@ -95,16 +105,17 @@ def restore_vec_env(env: VecEnv, state: State) -> Any:
     :raises ValueError: if it is not made as the other one was
     """
     layers = _layers(env)
+    check_form(state, {"layers": list, "envs": list}, "the env's state")
     names = [type(layer).__qualname__ for layer in layers]
     saved = [layer["class"] for layer in state["layers"]]
     if names != saved or env.num_envs != len(state["envs"]):
         raise ValueError(
             f"env={_nested(names)} with {env.num_envs} envs is not allowed; "
-            f"allowed: as the run had it, {_nested(saved)} with {len(state['envs'])} envs"
+            f"allowed: as the run had it, {_nested(saved):.200} with {len(state['envs'])} envs"
         )
     env.reset()  # what environments create in their first reset must be there
     for layer, saved_layer in zip(layers, state["layers"], strict=True):
-        restore_attributes(layer, saved_layer["state"])
+        restore_attributes(layer, saved_layer["state"], _SKIPPED)
     for index, one in enumerate(state["envs"]):
         _restore_one(layers[-1], index, one)
     return env.reset() if boundary_reasons(state) else None

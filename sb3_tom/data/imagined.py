@@ -4,6 +4,7 @@ from typing import Any
 
 import torch as th
 
+from sb3_tom.checks.validation import check_bool, check_integer
 from sb3_tom.contracts.types import Transitions
 
 
@@ -85,12 +86,18 @@ class ImaginedBuffer:
         Take over the rows of a checkpoint.
 
         :param state: from :meth:`state_dict`
+        :raises ValueError: if its rows are of another width, or more than its capacity, or the place is outside of it
         """
-        self.capacity, self._position, self.size = state["capacity"], state["position"], len(state["rows"])
+        rows, width = state["rows"], self._rows.shape[1]
+        if not isinstance(rows, th.Tensor) or rows.shape[1:] != (width,) or not rows.is_floating_point():
+            raise ValueError(f"imagined rows are not of width {width}")
+        capacity = check_integer("capacity", state["capacity"], len(rows))
+        position = check_integer("position", state["position"], 0, max(capacity - 1, 0))
+        made_at = [check_integer("made_at", step, 0) for step in state.get("made_at", [])]
+        is_due = check_bool("is_due", state.get("is_due", len(rows) == 0))  # older checkpoints do not say
+        self.capacity, self._position, self.size, self.is_due, self.made_at = capacity, position, len(rows), is_due, made_at
         self._rows = th.empty((self.capacity, self._rows.shape[1]), device=self._rows.device)
-        self._rows[: self.size] = state["rows"]
-        self.is_due = state.get("is_due", self.size == 0)  # older checkpoints do not say
-        self.made_at = list(state.get("made_at", []))
+        self._rows[: self.size] = rows
 
     def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:
         """

@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 
 from sb3_tom.checks.guards import LARGEST_SQUARE, LIMIT, OF_CRITICS, DivergenceError
+from sb3_tom.checks.validation import check_number
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction, Transitions
@@ -68,8 +69,11 @@ class Health:
         Take over what was warned about.
 
         :param state: from :meth:`state_dict`
+        :raises ValueError: if it is something else
         """
-        self.warned, self._reward_bound = set(state["warned"]), state["reward_bound"]
+        if not isinstance(state["warned"], list) or not all(isinstance(sign, str) for sign in state["warned"]):
+            raise ValueError("what was warned about is no list of names")
+        self.warned, self._reward_bound = set(state["warned"]), check_number("reward_bound", state["reward_bound"], 0.0)
 
     def judge(self, group: str, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """

@@ -118,8 +118,8 @@ class SACHooks(SAC):
 
         :param path: the file, or the folder of a :class:`ResumeCallback`
         :param env: the env, made as the run's was
-        :param arguments: those of the constructor that are not plain values (functions, classes, instances, import paths), as
-            they were; and any that shall be others from now on
+        :param arguments: those of the constructor that are not plain values (functions, classes, instances, import paths and
+            paths of files), as they were; ``tensorboard_log``; and any that shall be others from now on
         :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
         """
         return resumed(cls, path, env, arguments)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from sb3_tom.checks.validation import check_integer, check_number
+
 
 class RemainingTime:
     """
@@ -48,9 +50,13 @@ class RemainingTime:
         Go on as if the time between saving and loading had not passed.
 
         :param state: from :meth:`state_dict`
+        :raises ValueError: if it is something else
         """
         first = state["first"]
-        self._first = None if first is None else (self._seconds() - first[0], first[1])
+        if first is not None:
+            seconds, done = first
+            first = (self._seconds() - check_number("seconds", seconds), check_integer("env steps", done, 0))
+        self._first = first
 
     def __call__(self, done: int, total: float) -> str:
         """

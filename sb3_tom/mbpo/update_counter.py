@@ -5,6 +5,8 @@ from typing import Any
 
 import torch as th
 
+from sb3_tom.checks.validation import check_integer, check_number
+
 
 def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
     """
@@ -72,6 +74,10 @@ class UpdateCounter:
         Go on counting.
 
         :param state: from :meth:`state_dict`
+        :raises ValueError: if it counts something else
         """
         for name, value in state.items():
-            setattr(self, name, value)
+            if name not in asdict(self):
+                raise ValueError(f"the update counter has no {name!r}; allowed: {sorted(asdict(self))}")
+            checked = check_number(name, value, -1.0, 1.0) if name == "owed_updates" else check_integer(name, value, 0)
+            setattr(self, name, checked)

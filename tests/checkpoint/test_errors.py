@@ -12,6 +12,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO, MBPOTOM, UniformWeighter
 from sb3_tom.checkpoint import ResumeCallback
+from sb3_tom.checkpoint.arguments import _is_json
 from tests.checkpoint.runs import checkpoints, make_agent
 
 
@@ -61,6 +62,38 @@ def test_arguments_that_are_code_must_come_again(tmp_path: Path) -> None:
         MBPO.resume(tmp_path / "file.zip", "Pendulum-v1")
     resumed = MBPO.resume(tmp_path / "file.zip", "Pendulum-v1", learning_rate=rate, weighter=UniformWeighter(), gamma=0.5)
     assert (resumed.lr_schedule(0.5), resumed.gamma, resumed.batch_size) == (5e-4, 0.5, 32)
+
+
+@pytest.mark.parametrize("text", ["a.b:C", "torch.optim.Adam", "folder/name", "/etc/passwd", "C:\\\\name", "..\\\\name"])
+def test_names_of_code_and_places_must_come_again(text: str) -> None:
+    assert not _is_json({"preset": [text]})
+
+
+@pytest.mark.parametrize("text", ["tom", "MlpPolicy", "auto_0.1", "0.1", "official", "", "v1.0", "two words."])
+def test_words_are_kept(text: str) -> None:
+    assert _is_json({"preset": [text]})
+
+
+def test_an_import_path_must_come_again(tmp_path: Path) -> None:
+    path = "sb3_tom.weighters.uniform:UniformWeighter"
+    make_agent(weighter=path).save_checkpoint(tmp_path / "file.zip")
+    with pytest.raises(ValueError, match=r"file\.zip .*resume needs weighter: a checkpoint holds no code"):
+        MBPO.resume(tmp_path / "file.zip", "Pendulum-v1")
+    assert MBPO.resume(tmp_path / "file.zip", "Pendulum-v1", weighter=path).plug_arguments()["weighter"] == path
+
+
+class Remembering(MBPO):
+    """Makes an attribute when it steps, which the constructor does not."""
+
+    def _on_step(self) -> None:
+        self.stepped = True
+        super()._on_step()
+
+
+def test_an_attribute_that_a_new_agent_does_not_have_is_named(tmp_path: Path) -> None:
+    Remembering("MlpPolicy", "Pendulum-v1", buffer_size=100).learn(3, callback=ResumeCallback(tmp_path))
+    with pytest.raises(ValueError, match=r"checkpoint_3_steps\.zip .*the attribute 'stepped' is none that a new agent has"):
+        Remembering.resume(tmp_path, "Pendulum-v1")
 
 
 def test_a_subclass_keeps_its_weighter(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""What a value of a file has to be, to take the place of one that an object has. A file names data, never anything else."""
+
+import inspect
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_tom.checkpoint.codec import is_plain, shown
+from sb3_tom.checkpoint.reading import MALFORMED
+
+_NOTHING = object()
+
+NUMBERS = (bool, int, float, np.number, np.bool_)
+"""Types of single numbers."""
+
+_FLAGS = (bool, np.bool_)
+
+NUMBER = (int, float)
+"""Types of the numbers of Python's own."""
+
+_GROUPS: tuple[tuple[type, ...], ...] = (
+    (*NUMBERS, np.ndarray, th.Tensor),
+    (list, tuple, deque, np.ndarray),
+    (str,),
+    (dict,),
+)
+"""Types that attributes change between: a number that becomes an array, a tuple that becomes a list."""
+
+
+def fits(value: Any, current: Any) -> bool:
+    """
+    Whether a value is data of the kind that an attribute has; None is of any kind.
+
+    :param value: of the file
+    :param current: what there is
+    """
+    if value is None or current is None:
+        return True
+    if isinstance(current, _FLAGS) and isinstance(value, NUMBERS):
+        return isinstance(value, _FLAGS)
+    return any(isinstance(value, group) and isinstance(current, group) for group in _GROUPS)
+
+
+def check_form(state: Any, form: Mapping[str, type | tuple[type, ...]], place: str) -> None:
+    """
+    Whether a dictionary of a file has the entries that it should, of their types; further ones belong to nobody.
+
+    :param state: the dictionary
+    :param form: types by key
+    :param place: what the dictionary is, for the message
+    :raises ValueError: naming the entry
+    """
+    if not isinstance(state, dict):
+        raise ValueError(f"{place} is {shown(state)}; allowed: a dictionary")
+    for key, kind in form.items():
+        if not isinstance(state[key], kind) or (isinstance(state[key], bool) and kind is not bool):
+            raise ValueError(f"{place} has {key}={shown(state[key])}, which no checkpoint has")
+
+
+def check_array(place: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
+    """
+    Whether a value is an array of a shape and a kind of numbers.
+
+    :param place: what it is, for the message
+    :param value: of the file
+    :param shape: that it has to have
+    :param kinds: of numpy's types, such as "f"
+    :raises ValueError: naming the place
+    """
+    if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype.kind not in kinds:
+        raise ValueError(f"{place} is {outline_of(value)}; allowed: an array of shape {shape}")
+
+
+def outline_of(value: Any) -> str:
+    """
+    What a value is, for messages: shape and type of arrays and tensors, whose numbers may not be read yet.
+
+    :param value: plain
+    """
+    if isinstance(value, np.ndarray | th.Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return shown(value)
+
+
+def check_names(place: str, names: Any, known: Collection[str]) -> None:
+    """
+    Whether a file names only what there is.
+
+    :param place: what is named, for the message
+    :param names: of the file
+    :param known: what there is
+    :raises ValueError: with the first name that is not known
+    """
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{place} {shown(name)} is none that a new agent has; allowed: {sorted(known)}")
+
+
+def data_of(owner: Any, name: Any) -> Any:
+    """
+    The data that an object has under a name, None if it may have some there: what else it has, such as a method, or an object
+    that nobody saves, belongs to no file.
+
+    :param owner: any object
+    :param name: of the attribute, from a file
+    :raises ValueError: if the name belongs to something else
+    """
+    place = f"the attribute {shown(name)} of {type(owner).__qualname__}"
+    if not isinstance(name, str) or not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
+        raise ValueError(f"{place} has a name that no checkpoint holds")
+    current = vars(owner).get(name, _NOTHING)
+    if current is _NOTHING:
+        current = inspect.getattr_static(type(owner), name, None)
+    if not is_plain(current) and not _is_counted(current):
+        raise ValueError(f"{place} is a {type(current).__qualname__}, which no checkpoint holds")
+    return current
+
+
+def _is_counted(value: Any) -> bool:
+    """What :mod:`sb3_tom.checkpoint.attributes` saves beside plain values."""
+    return isinstance(value, np.random.Generator) or type(value).__name__ == "RunningMeanStd"
+
+
+@contextmanager
+def explained(file: str | None) -> Iterator[None]:
+    """
+    One error for all that does not fit, with the file that it came from.
+
+    :param file: its name
+    :raises ValueError: naming the file and what is wrong
+    """
+    try:
+        yield
+    except MALFORMED as error:
+        if isinstance(error, th.OutOfMemoryError):
+            raise
+        what = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{file} cannot be gone on with: {what}") from error
