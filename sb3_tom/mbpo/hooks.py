@@ -149,7 +149,7 @@ class SACHooks(SAC):
         self.replay_buffer.policy_version = self.policy_version
         vars(self).update(self.plugs.by_part)
         self.plugs.check(self.replay_buffer, self.gamma, self.reward_fn, PolicyParts.of(self))
-        self.termination_rule = self.plugs.build(*self._sizes, self.device, self.env, self.termination_rule)
+        self.termination_rule = self.plugs.build(*self._sizes, self.device, self.env, self.termination_rule, self.verbose)
         self.imagined = ImaginedBuffer(0, *self._sizes, self.device, self.plugs.by_part["confidence"] is not None)
 
     def plug_arguments(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class SACHooks(SAC):
         super().set_env(env, force_reset)
         self.guard.forget_ends()
         keep_raw_terminals(self.env)
-        rule = current_rule(self.env, self.termination_rule) if self.termination.wants_rule else None
+        rule = current_rule(self.env, self.termination_rule, self.verbose) if self.termination.wants_rule else None
         if rule != self.termination_rule:
             self.termination_rule = rule
             self.termination.set_rule(rule)

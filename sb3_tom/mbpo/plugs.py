@@ -128,7 +128,13 @@ class Plugs:
         update.check(parts, self.by_part["confidence"] is not None)
 
     def build(
-        self, observation_dim: int, action_dim: int, device: th.device, env: VecEnv | None, saved_rule: dict[str, Any] | None
+        self,
+        observation_dim: int,
+        action_dim: int,
+        device: th.device,
+        env: VecEnv | None,
+        saved_rule: dict[str, Any] | None,
+        verbose: int = 0,
     ) -> dict[str, Any] | None:
         """
         Build all plugs. Those that came as instances belong to the agent from then on.
@@ -138,6 +144,7 @@ class Plugs:
         :param device: of the agent
         :param env: the training environments, None if the agent was loaded without
         :param saved_rule: termination rule to go on with then
+        :param verbose: the agent's; from 1 on it is printed which termination rule there is
         :return: the termination rule that is in use, None if the termination wants none, or none is known
         :raises ValueError: if the termination cannot be used
         """
@@ -145,7 +152,7 @@ class Plugs:
             plug.build(observation_dim, action_dim)
             plug.to(device)
         termination = cast(Termination, self.by_part["termination"])
-        rule = current_rule(env, saved_rule) if termination.wants_rule else None
+        rule = current_rule(env, saved_rule, verbose) if termination.wants_rule else None
         if termination.wants_rule:
             termination.set_rule(rule)
         termination.check(*(th.zeros(2, size, device=device) for size in (observation_dim, action_dim)))

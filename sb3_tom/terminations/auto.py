@@ -91,7 +91,8 @@ class AutoTermination(Termination):
         warnings.warn(
             f"The termination rule {rule} says that a real transition {'goes on' if ended else 'terminates'}, but it "
             f"{'terminated' if ended else 'went on'} (row {row} of {batch.size}, next observation "
-            f"{batch.next_observations[row].tolist()}). From now on a learned termination is used.",
+            f"{batch.next_observations[row].tolist()}). From now on a learned termination is used. It may be "
+            "that a wrapper ends episodes in a way of its own; a time limit has to be returned as truncated.",
             stacklevel=2,
         )
 

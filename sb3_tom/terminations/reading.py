@@ -3,77 +3,52 @@ Reading the termination rule from a vectorised environment, also one that runs i
 of wrappers themselves (:mod:`sb3_tom.envs.workers`).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
 import gymnasium as gym
-from gymnasium import wrappers
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    SubprocVecEnv,
-    VecCheckNan,
-    VecEnv,
-    VecMonitor,
-    VecNormalize,
-    VecVideoRecorder,
-)
+import numpy as np
+from gymnasium import spaces, wrappers
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-from sb3_tom.envs.copied import CopiedObservations
 from sb3_tom.envs.workers import ask
 from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule, check_rule
 
-_HARMLESS_STEPS: frozenset[Callable[..., Any]] = frozenset(
-    wrapper.step
-    for wrapper in (
-        gym.Wrapper,
-        gym.ActionWrapper,
-        wrappers.TimeLimit,
-        wrappers.OrderEnforcing,
-        wrappers.PassiveEnvChecker,
-        wrappers.RecordEpisodeStatistics,
-        wrappers.RecordVideo,
-        wrappers.HumanRendering,
-        wrappers.RenderCollection,
-        Monitor,
-        CopiedObservations,
-    )
-)
-"""The ``step`` methods that pass on the observation, the reward and the termination of the inner environment."""
+_SAME_NUMBERS = (wrappers.DtypeObservation, wrappers.FlattenObservation)
+"""Observation wrappers that change no number of a vector of floats."""
 
-_TIME_LIMITS = {("gymnasium.wrappers.common", "TimeLimit.step"), ("rl_zoo3.gym_patches", "PatchedTimeLimit.step")}
-"""Time limits by name: the RL Zoo replaces Gymnasium's class when it is imported, before or after this module."""
-
-_HARMLESS_VECTOR_STEPS: frozenset[Callable[..., Any]] = frozenset(
-    wrapper.step_wait
-    for wrapper in (
-        DummyVecEnv,
-        SubprocVecEnv,
-        VecMonitor,
-        VecCheckNan,
-        VecVideoRecorder,
-        VecNormalize,  # SB3 stores what the env returned, not what this makes of it
-    )
-)
+_OTHER_NUMBERS = (gym.ObservationWrapper, wrappers.MaxAndSkipObservation)
+"""Wrappers that say so: they are there to change observations."""
 
 _DECIDING = frozenset({"step", "_get_obs", "is_healthy", "terminated", "state_vector"})
 """Attributes of an environment that the rule depends on; a subclass that overrides one is another environment."""
 
 
-def _may_change(wrapper: Any) -> bool:
-    """Whether a wrapper may change what ``step`` returns."""
-    return not _is_harmless(type(wrapper).step) or "step" in vars(wrapper)
+def _changes_observations(wrapper: Any) -> bool:
+    """
+    Whether a wrapper hands on other observations than it gets. One whose ``step`` may do anything, but whose observation space
+    is the inner one's, is believed not to: the rule is compared with every real transition anyway.
+    """
+    inner, outer = wrapper.env.observation_space, wrapper.observation_space
+    if isinstance(wrapper, _OTHER_NUMBERS) and type(wrapper) not in _SAME_NUMBERS:
+        return True
+    return not _same_space(inner, outer)
+
+
+def _same_space(inner: spaces.Space[Any], outer: spaces.Space[Any]) -> bool:
+    """Whether both are vectors of floats within the same bounds, to float32's precision or better."""
+    if not (isinstance(inner, spaces.Box) and isinstance(outer, spaces.Box) and inner.shape == outer.shape):
+        return False
+    if any(space.dtype.kind != "f" or space.dtype.itemsize < 4 for space in (inner, outer)):
+        return False
+    first, second = (np.stack([space.low, space.high]).astype(np.float32) for space in (inner, outer))
+    return np.array_equal(first, second)
 
 
 def _holds(env_class: str, wrapper: Any) -> bool:
     """Whether this key of :data:`KNOWN_ENVS` is inside."""
     return _known_class(wrapper.unwrapped) == env_class
-
-
-def _is_harmless(step: Callable[..., Any]) -> bool:
-    return step in _HARMLESS_STEPS or (step.__module__, step.__qualname__) in _TIME_LIMITS
 
 
 def _known_class(unwrapped: gym.Env[Any, Any]) -> str | None:
@@ -91,36 +66,62 @@ def _known_class(unwrapped: gym.Env[Any, Any]) -> str | None:
 
 def read_rule(env: VecEnv) -> Rule | None:
     """
-    Read the termination rule of the environments, with the thresholds of these instances.
+    Read the termination rule of the environments, with the thresholds of these instances. Wrappers hide it only if they change
+    observations; one that changes terminations is found out by :meth:`AutoTermination.observe`.
 
     :param env: any vectorised environment
-    :return: the rule; None if an environment is not known, a wrapper may change what it returns, or the environments differ
+    :return: the rule; None if an environment is not known, a wrapper changes observations, or the environments differ
     """
-    if env.num_envs == 0 or not _is_transparent(env) or any(ask(env, _may_change)):
-        return None
+    return find_rule(env)[0]
+
+
+def find_rule(env: VecEnv) -> tuple[Rule | None, str]:
+    """
+    The rule of :func:`read_rule`, and why there is none.
+
+    :param env: any vectorised environment
+    """
+    if env.num_envs == 0 or not _is_transparent(env):
+        return None, f"{type(env).__name__} may change observations"
+    if any(ask(env, _changes_observations)):
+        return None, "a wrapper changes observations"
     env_class = _common_class(env)
     if env_class is None:
-        return None
+        return None, "no rule is known of such environments"
     observation_dim = int(cast(tuple[int, ...], env.observation_space.shape)[0])
     rules = [build_rule(env_class, partial(_read, env, index), observation_dim) for index in range(env.num_envs)]
-    return rules[0] if all(rule == rules[0] for rule in rules) else None
+    if any(rule != rules[0] for rule in rules):
+        return None, "the environments have different ones"
+    return rules[0], "" if rules[0] else "no rule is known of this model"
 
 
-def current_rule(env: VecEnv | None, saved: Rule | None) -> Rule | None:
+def current_rule(env: VecEnv | None, saved: Rule | None, verbose: int = 0) -> Rule | None:
     """
     The rule for a termination that wants one.
 
     :param env: the training environments, None if the agent was loaded without
     :param saved: the rule to go on with then
+    :param verbose: from 1 on it is printed which rule there is, or why there is none
     :raises ValueError: if what was saved is no rule
     """
-    return check_rule(saved) if env is None else read_rule(env)
+    if env is None:
+        return check_rule(saved)
+    rule, reason = find_rule(env)
+    if verbose >= 1 and rule is None:
+        print(f"Imagined episodes end by a learned termination: {reason}")
+    elif verbose >= 1:
+        print(f"Imagined episodes end by the env's own rule, until a real transition contradicts it: {rule}")
+    return rule
 
 
 def _is_transparent(env: VecEnv) -> bool:
-    while isinstance(env, VecEnvWrapper) and type(env).step_wait in _HARMLESS_VECTOR_STEPS:
+    """Whether the vectorised environment hands on what its environments observe, as SB3 stores it."""
+    while isinstance(env, VecEnvWrapper):
+        # SB3 stores what the env returned, not what VecNormalize makes of it
+        if not isinstance(env, VecNormalize) and not _same_space(env.venv.observation_space, env.observation_space):
+            return False
         env = env.venv
-    return type(env).step_wait in _HARMLESS_VECTOR_STEPS
+    return type(env).step_wait in (DummyVecEnv.step_wait, SubprocVecEnv.step_wait)
 
 
 def _common_class(env: VecEnv) -> str | None:

@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium import wrappers
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 from stable_baselines3.common.monitor import Monitor
@@ -17,6 +16,7 @@ from stable_baselines3.common.vec_env import (
     SubprocVecEnv,
     VecCheckNan,
     VecEnv,
+    VecEnvWrapper,
     VecFrameStack,
     VecMonitor,
     VecNormalize,
@@ -57,7 +57,7 @@ class Resetting(gym.Wrapper):
 
 
 class Custom(gym.Wrapper):
-    """A wrapper whose ``step`` could do anything."""
+    """A wrapper whose ``step`` could do anything, and does nothing."""
 
     def step(self, action: np.ndarray) -> Any:
         return self.env.step(action)
@@ -71,6 +71,15 @@ class ScaledReward(gym.RewardWrapper):
 class Shifted(gym.ObservationWrapper):
     def observation(self, observation: Any) -> Any:
         return observation + 1.0
+
+
+class DoubledRewards(VecEnvWrapper):
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        return observations, 2.0 * rewards, dones, infos
 
 
 class OddVecEnv(DummyVecEnv):
@@ -88,50 +97,10 @@ def hopper(wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] = lambda env: 
     return lambda: wrap(gym.make("Hopper-v5", **kwargs))
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda env: env,
-        Monitor,
-        Resetting,
-        wrappers.RecordEpisodeStatistics,
-        wrappers.ClipAction,
-        lambda env: wrappers.RescaleAction(env, -2.0, 2.0),
-        lambda env: wrappers.TimeLimit(Monitor(env), 7),
-    ],
-    ids=["made", "monitor", "reset-only", "statistics", "clip-action", "rescale-action", "time-limit"],
-)
-def test_harmless_wrappers_keep_the_rule(wrap: Any) -> None:
-    rule = read_rule(DummyVecEnv([hopper(wrap)]))
-    assert rule is not None and rule["env"] == HOPPER
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        Custom,
-        ScaledReward,
-        Shifted,
-        lambda env: wrappers.TransformObservation(env, lambda observation: observation, None),
-        lambda env: wrappers.TransformReward(env, lambda reward: reward),
-        lambda env: wrappers.FrameStackObservation(env, 2),
-        wrappers.FlattenObservation,
-        wrappers.TimeAwareObservation,
-        wrappers.NormalizeObservation,
-        wrappers.NormalizeReward,
-        lambda env: wrappers.DelayObservation(env, 1),
-        wrappers.Autoreset,
-        lambda env: Monitor(Resetting(Custom(env))),
-    ],
-)
-def test_wrappers_that_may_change_what_a_step_returns_hide_the_rule(wrap: Any) -> None:
-    assert read_rule(DummyVecEnv([hopper(wrap)])) is None
-
-
-def test_a_step_patched_on_an_instance_hides_the_rule() -> None:
+def test_a_step_patched_on_an_instance_is_another_env_or_a_wrapper_like_others() -> None:
     made = hopper()()
-    made.step = lambda action: (np.zeros(11), 0.0, False, False, {})
-    assert read_rule(DummyVecEnv([lambda: made])) is None
+    made.step = made.env.step
+    assert read_rule(DummyVecEnv([lambda: made])) is not None
     inner = hopper()()
     inner.unwrapped.step = lambda action: (np.zeros(11), 0.0, False, False, {})
     assert read_rule(DummyVecEnv([lambda: inner])) is None
@@ -146,8 +115,9 @@ def test_a_step_patched_on_an_instance_hides_the_rule() -> None:
         (VecNormalize, True),  # the buffer holds what was inside of it
         (lambda env: VecMonitor(VecNormalize(env)), True),
         (lambda env: VecFrameStack(env, 2), False),
+        (DoubledRewards, True),
     ],
-    ids=["monitor", "check-nan", "both", "normalize", "normalize-inside", "frame-stack"],
+    ids=["monitor", "check-nan", "both", "normalize", "normalize-inside", "frame-stack", "rewards"],
 )
 def test_vector_wrappers(wrap: Callable[[VecEnv], VecEnv], known: bool) -> None:
     assert (read_rule(wrap(DummyVecEnv([hopper(Monitor)]))) is not None) == known
@@ -189,7 +159,7 @@ def test_environments_that_differ_have_no_common_rule() -> None:
     same = DummyVecEnv([hopper(), hopper(Monitor)])
     assert read_rule(same) is not None
     assert read_rule(DummyVecEnv([hopper(), hopper(healthy_z_range=(0.8, 2.0))])) is None
-    assert read_rule(DummyVecEnv([hopper(), hopper(Custom)])) is None
+    assert read_rule(DummyVecEnv([hopper(), hopper(Shifted)])) is None
     assert read_rule(DummyVecEnv([hopper(), hopper(terminate_when_unhealthy=False)])) is None
 
 
@@ -214,7 +184,7 @@ def test_workers_answer_like_this_process_and_stay_alive(start_method: str | Non
 
 
 def test_workers_find_a_wrapper_that_hides_the_rule() -> None:
-    env = SubprocVecEnv([hopper(), hopper(ScaledReward)], start_method="fork")
+    env = SubprocVecEnv([hopper(), hopper(Shifted)], start_method="fork")
     try:
         assert read_rule(env) is None
     finally:
