@@ -41,6 +41,10 @@ class Termination(Plug):
         :raises ValueError: if the termination cannot be used
         """
 
+    def advice(self) -> str:
+        """What helps where it disagrees with real transitions, for a warning; of a user's function by default."""
+        return "it is stale or of another env; correct it, or use termination_fn='auto' or 'learned'"
+
     def fit(self, data: Transitions, context: Context) -> dict[str, float] | None:
         """
         Learn from the real ``terminated`` flags; nothing by default.

@@ -15,6 +15,7 @@ from sb3_tom.contracts.types import RewardFunction, Transitions
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import PolicyUnits
 from sb3_tom.imagination.world import known_rewards
+from sb3_tom.mbpo.causes import LARGE, largest_entry, time_limit
 
 LEAST_EFFECTIVE_ROWS = 100.0
 """Fewer rows than these do not identify a model of a few dimensions."""
@@ -59,10 +60,11 @@ class Health:
     def __init__(self) -> None:
         self.warned: set[str] = set()
         self._reward_bound = 0.0
+        self._out_of_scale = ""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"warned": sorted(self.warned), "reward_bound": self._reward_bound}
+        return {"warned": sorted(self.warned), "reward_bound": self._reward_bound, "out_of_scale": self._out_of_scale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
@@ -74,6 +76,8 @@ class Health:
         if not isinstance(state["warned"], list) or not all(isinstance(sign, str) for sign in state["warned"]):
             raise ValueError("what was warned about is no list of names")
         self.warned, self._reward_bound = set(state["warned"]), check_number("reward_bound", state["reward_bound"], 0.0)
+        self.warned, self._reward_bound = set(state["warned"]), state["reward_bound"]
+        self._out_of_scale = state.get("out_of_scale", "")  # older checkpoints do not say
 
     def judge(self, group: str, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """
@@ -116,22 +120,49 @@ class Health:
         self.warned.add(sign)
         warnings.warn(f"health/{sign}={value:.3g} (limit {limit:g}) at env step {now.env_step}: {text}", stacklevel=2)
 
+    def _advice(self, usual: str) -> str:
+        """What helps. Where numbers are out of scale nothing else does."""
+        return self._out_of_scale or usual
+
+    def _scale(self, now: Situation, largest_reward: float) -> dict[str, float]:
+        """Numbers that are out of scale come first: they are behind whatever else is wrong then."""
+        largest = largest_entry(now.buffer.transitions().observations, now.units)
+        self._out_of_scale = ""
+        if largest_reward > LARGE:
+            self._out_of_scale = "first scale the rewards (health/largest_reward)"
+            text = "rewards are out of scale: divide them in a wrapper (gymnasium.wrappers.TransformReward, VecNormalize)"
+            self._warn("largest_reward", largest_reward, LARGE, now, text)
+        if largest.size > LARGE:
+            entry = f"entry {largest.entry} of the observations"
+            self._out_of_scale = f"first see to {entry} (health/largest_observation)"
+            text = (
+                f"{entry} runs from {largest.low:.10g} to {largest.high:.10g}, where float32 and networks do not see it "
+                "change; leave it out if it is a clock or a counter, else shift and scale it in a wrapper"
+            )
+            self._warn("largest_observation", largest.size, LARGE, now, text)
+        return {"largest_observation": largest.size, "largest_reward": largest_reward}
+
+    @th.no_grad()
     def _weights(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
+        scale = self._scale(now, float(now.units.rewards(now.buffer.transitions().rewards.abs().max())))
         rows = now.buffer.n_transitions
         effective = figures["effective_sample_size"] * rows
         if effective < LEAST_EFFECTIVE_ROWS <= rows / 10:
-            advice = "a larger ess_floor or uniform_mix or a smaller max_weight in weighter_kwargs, with PMAC a larger alpha"
-            text = f"the weights reduce {rows} rows to the worth of {effective:.0f}, too few to fit a model to; use {advice}"
+            text = f"the weights reduce {rows} rows to the worth of {effective:.0f}, too few to fit a model to; "
+            text += self._advice(
+                "use a larger ess_floor or uniform_mix or a smaller max_weight in weighter_kwargs, with PMAC a larger alpha"
+            )
             self._warn("effective_rows", effective, LEAST_EFFECTIVE_ROWS, now, text)
-        return {"effective_rows": effective}
+        return {**scale, "effective_rows": effective}
 
     @th.no_grad()
     def _model(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """What is known, not learned, on the newest rows: the termination rule and a ``reward_fn``."""
         self._reward_bound = _largest_reward(now)
         buffer = now.buffer
-        batch = buffer.transitions().rows(buffer.newest_rows(min(NEWEST, buffer.n_of_rule)))
-        signs = self._termination(batch, now)
+        rows = buffer.newest_rows(min(NEWEST, buffer.n_of_rule))
+        batch = buffer.transitions().rows(rows)
+        signs = self._scale(now, self._reward_bound) | self._termination(rows, batch, now)
         return signs if now.reward_fn is None or batch.size == 0 else signs | self._reward_fn(now.reward_fn, batch, now)
 
     def _reward_fn(self, reward_fn: RewardFunction, batch: Transitions, now: Situation) -> dict[str, float]:
@@ -147,17 +178,18 @@ class Health:
             self._warn("reward_fn_mismatch", mismatch, 0.5, now, text)
         return {"reward_fn_mismatch": mismatch}
 
-    def _termination(self, batch: Transitions, now: Situation) -> dict[str, float]:
+    def _termination(self, rows: th.Tensor, batch: Transitions, now: Situation) -> dict[str, float]:
         """Share of mistakes among the rows that terminated or were said to."""
         said = now.termination(batch.observations, batch.actions, batch.next_observations)
         real = batch.terminated > 0.5
         wrong, either = th.stack(((said != real).sum(), (said | real).sum())).tolist()
         mismatch = wrong / max(either, 1)
-        if wrong >= LEAST_MISTAKES and mismatch > 0.5:
+        if wrong >= LEAST_MISTAKES and mismatch > 0.5 and "termination_mismatch" not in self.warned:
+            limit = time_limit(now.buffer, rows[(real & ~said).reshape(-1)].cpu().numpy())
+            advice = now.termination.advice() if limit is None else _limit_advice(*limit)
             text = (
                 f"of the newest {batch.size} transitions {either} terminated or should have, by termination_fn="
-                f"{now.termination_fn!r}, and on {wrong} of them they disagree: the rule is stale or of another env; "
-                "use termination_fn='auto', 'learned' or the env's own rule"
+                f"{now.termination_fn!r}, and on {wrong} of them they disagree: {advice}"
             )
             self._warn("termination_mismatch", mismatch, 0.5, now, text)
         return {"termination_mismatch": mismatch}
@@ -178,8 +210,8 @@ class Health:
             imagined = f"{figures['return_low']:.3g} to {figures['return_high']:.3g}"
             text = (
                 f"nine of ten imagined returns over {figures['scheduled_length']:g} steps are {imagined}, all real ones "
-                f"{low:.3g} to {high:.3g}: the policy exploits the "
-                "model; use a shorter rollout_schedule, a larger real_ratio or more members in dynamics_kwargs"
+                f"{low:.3g} to {high:.3g}: the policy exploits the model; "
+                + self._advice("use a shorter rollout_schedule, a larger real_ratio or more members in dynamics_kwargs")
             )
             self._warn("imagined_return_excess", excess, 0.5, now, text)
         return {"imagined_return_excess": excess}
@@ -196,8 +228,8 @@ class Health:
         if ratio > 1.0:
             text = (
                 f"the critics' mean value is about {-figures['actor_loss']:.3g}, but rewards up to {self._reward_bound:.3g} "
-                f"and the entropy bonus sum up to {bound:.3g} with gamma={now.gamma:g}: the critics diverge; use a smaller "
-                "learning_rate, tau or update_to_data_ratio, or a larger real_ratio"
+                f"and the entropy bonus sum up to {bound:.3g} with gamma={now.gamma:g}: the critics diverge; "
+                + self._advice("use a smaller learning_rate, tau or update_to_data_ratio, or a larger real_ratio")
             )
             self._warn("critic_to_bound", ratio, 1.0, now, text)
         return {"critic_to_bound": ratio}
@@ -209,6 +241,11 @@ def _check_square(loss: float, largest_reward: float) -> None:
     if loss > limit:
         allowed = f"at most {limit:g}, with rewards of at most {largest_reward:g}"
         raise DivergenceError(f"the critic's loss is {loss:g}; allowed: {allowed}")
+def _limit_advice(n_limits: int, n_steps: int) -> str:
+    return (
+        f"{n_limits} ended an episode of exactly {n_steps} steps, and none is longer. That is a time limit, which is not seen "
+        "in observations: the env has to return it as truncated, not as terminated (gymnasium.wrappers.TimeLimit does)"
+    )
 
 
 def _largest_reward(now: Situation) -> float:

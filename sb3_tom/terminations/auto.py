@@ -62,6 +62,12 @@ class AutoTermination(Termination):
         result: th.Tensor = self.head(observations, actions, next_observations)
         return result
 
+    def advice(self) -> str:
+        """See :meth:`Termination.advice`."""
+        if not self._uses_rule:
+            return self.head.advice()
+        return "it is the env's own rule, whose thresholds observations do not always show; use termination_fn='learned'"
+
     def fit(self, data: Transitions, context: Context) -> dict[str, float]:
         """Check the rule on rows that were not observed (a loaded buffer), or train the head if that is in use."""
         self.observe(data)

@@ -100,6 +100,13 @@ class LearnedTermination(Termination):
         logits: th.Tensor = self.other_layers(self.first_layer((features - self.mean) / self.scale))
         return logits
 
+    def advice(self) -> str:
+        """See :meth:`Termination.advice`."""
+        return (
+            "it was learned, and these observations and actions do not show yet what ends an episode; add that to the "
+            "observations, or give a function if you know it (termination_fn)"
+        )
+
     def fit(self, data: Transitions, context: Context) -> dict[str, float]:
         """
         Train a fixed number of steps. Two host reads: whether there are terminal rows, and the figures.

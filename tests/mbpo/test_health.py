@@ -27,6 +27,7 @@ def test_a_sound_run_is_quiet_and_logs_all_signs() -> None:
         agent = small_agent(Corridor(limit=200), rollout_schedule=3, **TINY)
         agent.learn(120, log_interval=None)
     signs = {"effective_rows", "termination_mismatch", "imagined_return_excess", "critic_to_bound"}
+    signs |= {"largest_observation", "largest_reward"}
     found = {name.partition("/")[2]: value for name, value in logged(agent).items() if name.startswith("health/")}
     assert set(found) == signs
     assert found["effective_rows"] == pytest.approx(101.0)  # uniform weights: all rows of the last phase
