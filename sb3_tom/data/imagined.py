@@ -6,6 +6,7 @@ import torch as th
 
 from sb3_tom.checks.validation import check_bool, check_integer
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.growing import GrowingRows, rotate
 
 
 class ImaginedBuffer:
@@ -30,7 +31,7 @@ class ImaginedBuffer:
         self.capacity = capacity
         self.with_confidence = with_confidence
         self._widths = (observation_dim, action_dim, observation_dim, 1, 1, *(1,) * with_confidence)
-        self._rows = th.empty((capacity, sum(self._widths)), device=device)
+        self._memory = GrowingRows(capacity, sum(self._widths), device)
         self._position = 0
         self.size = 0
         self.is_due = True
@@ -38,19 +39,35 @@ class ImaginedBuffer:
         self.made_at: list[int] = []
         """Env steps at which what is kept was imagined, the newest last."""
 
+    @staticmethod
+    def row_bytes(observation_dim: int, action_dim: int, with_confidence: bool = False) -> int:
+        """
+        Bytes of a row.
+
+        :param observation_dim: size O of an observation
+        :param action_dim: size A of an action
+        :param with_confidence: whether it has one
+        """
+        return 4 * (2 * observation_dim + action_dim + 2 + with_confidence)
+
+    @property
+    def _rows(self) -> th.Tensor:
+        return self._memory.tensor
+
     def resize(self, capacity: int) -> None:
         """
-        Change the capacity, keeping the newest rows.
+        Change the capacity, keeping the newest rows, in the order of their age. They are never held twice.
 
         :param capacity: rows that it keeps from now on
         """
         if capacity == self.capacity:
             return
-        order = (self._position - self.size + th.arange(self.size, device=self._rows.device)) % self.capacity
-        kept = self._rows[order[-capacity:]]
-        self._rows = th.empty((capacity, self._rows.shape[1]), device=self._rows.device)
-        self._rows[: kept.shape[0]] = kept
-        self.capacity, self.size, self._position = capacity, kept.shape[0], kept.shape[0] % capacity
+        kept = min(self.size, capacity)
+        if self.size:
+            oldest = self._position - kept  # of those that are kept
+            rotate(self._rows[: self.size], oldest % self.size)
+        self._memory.resize(capacity)
+        self.capacity, self.size, self._position = capacity, kept, kept % capacity
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -70,8 +87,9 @@ class ImaginedBuffer:
             fields.append(th.ones_like(batch.rewards) if confidence is None else confidence)
         rows = th.cat(fields, dim=-1)[keep][-self.capacity :]
         head = min(rows.shape[0], self.capacity - self._position)
-        self._rows[self._position : self._position + head] = rows[:head]
-        self._rows[: rows.shape[0] - head] = rows[head:]
+        ring = self._rows
+        ring[self._position : self._position + head] = rows[:head]
+        ring[: rows.shape[0] - head] = rows[head:]
         self._position = (self._position + rows.shape[0]) % self.capacity
         self.size = min(self.size + rows.shape[0], self.capacity)
 
@@ -96,7 +114,8 @@ class ImaginedBuffer:
         made_at = [check_integer("made_at", step, 0) for step in state.get("made_at", [])]
         is_due = check_bool("is_due", state.get("is_due", len(rows) == 0))  # older checkpoints do not say
         self.capacity, self._position, self.size, self.is_due, self.made_at = capacity, position, len(rows), is_due, made_at
-        self._rows = th.empty((self.capacity, self._rows.shape[1]), device=self._rows.device)
+        self._memory.resize(0)  # before the new rows take theirs
+        self._memory.resize(capacity)
         self._rows[: self.size] = rows
 
     def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:

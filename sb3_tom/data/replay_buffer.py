@@ -104,6 +104,18 @@ class WeightedReplayBuffer(ReplayBuffer):
         self._expected_observations = self.next_observations[row].copy()
         self._expected_observations[self.dones[row] > 0] = np.nan  # equal to nothing: the next one is a start
 
+    @staticmethod
+    def row_bytes(observation_dim: int, action_dim: int) -> tuple[int, int]:
+        """
+        Bytes of a stored transition in the arrays, and in the copy on another device.
+
+        :param observation_dim: size O of an observation
+        :param action_dim: size A of an action
+        """
+        columns = 2 * observation_dim + action_dim
+        # rewards, dones, timeouts, terminated, weights, of which three are copied; versions are int64
+        return 4 * (columns + 5) + 8, 4 * (columns + 3) + 8
+
     @property
     def n_transitions(self) -> int:
         """Number of stored transitions, all envs together."""

@@ -48,7 +48,7 @@ class ResidentRows:
             copy[first:last].copy_(th.from_numpy(array[first:last]))
 
     def _grow(self, n_rows: int) -> None:
-        grown = [copy.new_empty(n_rows, *copy.shape[1:]) for copy in self._copies]
-        for new, old in zip(grown, self._copies, strict=True):
-            new[: len(old)] = old
-        self._copies = grown
+        for index, old in enumerate(self._copies):  # one after the other: not all of them are held twice
+            grown = old.new_empty(n_rows, *old.shape[1:])
+            grown[: len(old)] = old
+            self._copies[index] = grown

@@ -1,6 +1,8 @@
 """Checks of every argument: by the constructor, and once more on load. MBPO's own are checked here, SAC's beside."""
 
+import math
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +20,7 @@ from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.dynamics.fitting import WEIGHTING
 from sb3_tom.envs.simulators import warn_of_wrong_physics
 from sb3_tom.imagination.schedules import ratio_schedule, rollout_schedule
+from sb3_tom.mbpo.memory import warn_of_memory
 from sb3_tom.mbpo.sac_arguments import check_sac_arguments, check_sac_numbers
 
 ENVS = "the id of a registered environment, a Gymnasium environment, or a VecEnv of Stable-Baselines3"
@@ -25,6 +28,10 @@ ENVS = "the id of a registered environment, a Gymnasium environment, or a VecEnv
 
 OPTIONAL = ("imagined_capacity", "rollout_freq")
 """Numbers that may be None."""
+
+
+FEWEST_PIXELS = 256
+"""Of an image."""
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
@@ -38,12 +45,34 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
         or len(observation_space.shape) != 1
         or observation_space.dtype.kind != "f"
     ):
+        if any(_is_image(part) for part in _parts(observation_space)):
+            raise ValueError(
+                f"observation_space={observation_space} is not allowed: images are not supported, nor are their pixels as a "
+                "vector, each of which the model would predict; allowed: a Box of shape (n,) and a float type, such as "
+                "positions and velocities, or features of an encoder that is already trained (gymnasium.ObservationWrapper)"
+            )
         raise ValueError(
             f"observation_space={observation_space} is not allowed: a dynamics model predicts vectors; "
             "allowed: a Box of shape (n,) and a float type (gymnasium.wrappers.FlattenObservation makes a vector, and "
             "DtypeObservation(env, numpy.float32) floats)"
         )
     _check_action_space(action_space)
+
+
+def _parts(space: Any) -> Iterator[Any]:
+    """The space, and those in it."""
+    yield space
+    inner = getattr(space, "spaces", ())
+    for part in inner.values() if isinstance(inner, Mapping) else inner:
+        yield from _parts(part)
+
+
+def _is_image(space: Any) -> bool:
+    """Many bytes, or as many numbers in the shape of a picture."""
+    if not isinstance(space, spaces.Box) or math.prod(space.shape) < FEWEST_PIXELS:
+        return False
+    flat = len(space.shape) == 2 and min(space.shape) >= FEWEST_PIXELS**0.5
+    return space.dtype == np.uint8 or len(space.shape) > 2 or flat
 
 
 def _check_action_space(action_space: spaces.Space[Any]) -> None:
@@ -124,6 +153,7 @@ def check_arguments(agent: Any) -> None:
     rollout_schedule(agent.rollout_schedule)
     _check_refused(agent)
     check_sac_arguments(agent)
+    warn_of_memory(agent)
 
 
 def _warn_of_ratio(largest: float | None, ratio: float) -> None:

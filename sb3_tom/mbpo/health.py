@@ -76,8 +76,10 @@ class Health:
         if not isinstance(state["warned"], list) or not all(isinstance(sign, str) for sign in state["warned"]):
             raise ValueError("what was warned about is no list of names")
         self.warned, self._reward_bound = set(state["warned"]), check_number("reward_bound", state["reward_bound"], 0.0)
-        self.warned, self._reward_bound = set(state["warned"]), state["reward_bound"]
-        self._out_of_scale = state.get("out_of_scale", "")  # older checkpoints do not say
+        advice = state.get("out_of_scale", "")  # older checkpoints do not say
+        if not isinstance(advice, str):
+            raise ValueError("the advice about numbers out of scale is no text")
+        self._out_of_scale = advice
 
     def judge(self, group: str, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """
@@ -241,6 +243,8 @@ def _check_square(loss: float, largest_reward: float) -> None:
     if loss > limit:
         allowed = f"at most {limit:g}, with rewards of at most {largest_reward:g}"
         raise DivergenceError(f"the critic's loss is {loss:g}; allowed: {allowed}")
+
+
 def _limit_advice(n_limits: int, n_steps: int) -> str:
     return (
         f"{n_limits} ended an episode of exactly {n_steps} steps, and none is longer. That is a time limit, which is not seen "

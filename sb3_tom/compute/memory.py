@@ -1,0 +1,36 @@
+"""How much memory there is."""
+
+import os
+from pathlib import Path
+
+import torch as th
+
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says how much a container may have, of the second and of the first version."""
+
+
+def total_memory(device: th.device) -> int | None:
+    """
+    Bytes of memory of a device, free or not; of the CPU those of the machine or, if they are fewer, of the container.
+
+    :param device: "cpu" or "cuda"
+    :return: None if nobody says
+    """
+    if device.type == "cuda":
+        try:
+            return int(th.cuda.get_device_properties(device).total_memory)
+        except (AssertionError, RuntimeError):  # no driver
+            return None
+    limits = [int(text) for text in map(_read, CONTAINER_LIMITS) if text.isdigit()]
+    try:
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        pass
+    return min(limits, default=None)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,99 @@
+"""A matrix whose number of rows changes, and which is never in memory twice."""
+
+import mmap
+
+import numpy as np
+import torch as th
+
+CHUNK = 2**22
+"""Numbers that are copied at a time while rows change their places: 16 MB."""
+
+
+_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+"""Not to be shared with the processes of a ``SubprocVecEnv``; Windows knows nothing else."""
+
+
+class GrowingRows:
+    """
+    A float32 matrix on a device. On the CPU its memory is a mapping, which Linux extends or moves without a copy; that of
+    another device goes over the host. (``numpy.ndarray.resize`` copies, and PyTorch has nothing of the kind.)
+
+    :param n_rows: rows at first, of any content
+    :param width: of a row
+    :param device: where it lives
+    """
+
+    def __init__(self, n_rows: int, width: int, device: th.device | str) -> None:
+        self._device = th.device(device)
+        self._here = self._device.type == "cpu"
+        self._shape = (n_rows, width)
+        self._map = self._new_map() if self._here else None
+        self._elsewhere = None if self._here else th.empty(self._shape, device=self._device)
+
+    @property
+    def tensor(self) -> th.Tensor:
+        """The rows ``[n_rows, width]``, not copied."""
+        if self._elsewhere is not None:
+            return self._elsewhere
+        if 0 in self._shape or self._map is None:
+            return th.empty(self._shape)
+        # A memoryview, which th.frombuffer would not keep, forbids the mapping to move under the tensor
+        return th.from_numpy(np.asarray(memoryview(self._map)).view(np.float32).reshape(self._shape))
+
+    def resize(self, n_rows: int) -> None:
+        """
+        Change the number of rows; the first ones stay, new ones have any content.
+
+        :param n_rows: from now on
+        """
+        before, self._shape = self._shape, (n_rows, self._shape[1])
+        if self._map is None:
+            kept = self.tensor[:n_rows].cpu()
+            self._elsewhere = None  # before there is another one
+            resized = th.empty(self._shape, device=self._device)
+            resized[: kept.shape[0]] = kept
+            self._elsewhere = resized
+            return
+        try:
+            self._map.resize(self._n_bytes)
+        except (BufferError, SystemError, OSError):  # somebody still looks at it, or the system cannot
+            old, self._map = self._map, self._new_map()
+            n_kept = min(n_rows, before[0]) * before[1] * 4
+            memoryview(self._map)[:n_kept] = memoryview(old)[:n_kept]
+
+    @property
+    def _n_bytes(self) -> int:
+        return max(4 * self._shape[0] * self._shape[1], 1)  # no mapping is empty
+
+    def _new_map(self) -> mmap.mmap:
+        return mmap.mmap(-1, self._n_bytes, **_PRIVATE)
+
+    def __getstate__(self) -> th.Tensor:
+        return self.tensor.clone()  # a mapping can be neither copied nor pickled
+
+    def __setstate__(self, rows: th.Tensor) -> None:
+        GrowingRows.__init__(self, rows.shape[0], rows.shape[1], rows.device)
+        self.tensor.copy_(rows)
+
+
+def rotate(rows: th.Tensor, first: int) -> None:
+    """
+    Bring row ``first`` to the front and those before it to the end, in place: three reversals.
+
+    :param rows: ``[N, width]``
+    :param first: in [0, N)
+    """
+    if first:
+        for part in (rows[:first], rows[first:], rows):
+            _reverse(part)
+
+
+def _reverse(rows: th.Tensor) -> None:
+    low, high = 0, rows.shape[0]
+    most = max(CHUNK // rows.shape[1], 1)
+    while high - low > 1:
+        n_rows = min(most, (high - low) // 2)
+        front = rows[low : low + n_rows].flip(0)
+        rows[low : low + n_rows] = rows[high - n_rows : high].flip(0)
+        rows[high - n_rows : high] = front
+        low, high = low + n_rows, high - n_rows

@@ -1,0 +1,85 @@
+"""The memory that rows will take: known when an agent is made, and not only when it is gone."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import torch as th
+
+from sb3_tom.compute.memory import total_memory
+from sb3_tom.data.imagined import ImaginedBuffer
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.imagination.schedules import EPOCH, Window, rollout_schedule
+
+SHARE = 0.25
+"""Of the memory of a machine or of a device: if rows take more, there is a warning. Several runs share a machine."""
+
+UNKNOWN = 16 * 10**9
+"""Bytes that a machine is taken to have if it does not say."""
+
+
+class Rows(NamedTuple):
+    """
+    Bytes of the rows of a run, once its buffers are full and its rollouts at their longest.
+
+    :param imagined: ring of imagined transitions, on the agent's device
+    :param replay: replay buffer, on the host
+    :param resident: its copy on another device than the CPU
+    """
+
+    imagined: int
+    replay: int
+    resident: int
+
+
+def memory_of_rows(agent: Any) -> Rows:
+    """
+    What the arguments ask for; of the imagined an upper bound, where ``rollout_freq`` and ``model_train_freq`` coincide.
+
+    :param agent: an MBPO whose arguments are checked
+    """
+    sizes = (agent.observation_space.shape[0], agent.action_space.shape[0])
+    schedule = rollout_schedule(agent.rollout_schedule)
+    window = Window(agent.model_retain_epochs * EPOCH, (agent.model_train_freq, agent.rollout_freq))
+    imagined = window.most * agent.rollout_batch_size * max(schedule.start_length, schedule.end_length)
+    if agent.imagined_capacity is not None:
+        imagined = min(imagined, agent.imagined_capacity)
+    real = max(agent.buffer_size // agent.n_envs, 1) * agent.n_envs
+    on_host, on_device = WeightedReplayBuffer.row_bytes(*sizes)
+    return Rows(
+        imagined * ImaginedBuffer.row_bytes(*sizes, "confidence" in agent.plugs.made),
+        real * on_host,
+        0 if agent.device.type == "cpu" else real * on_device,
+    )
+
+
+def warn_of_memory(agent: Any) -> None:
+    """
+    One warning if the rows will take more than :data:`SHARE` of the memory that there is.
+
+    :param agent: an MBPO whose arguments are checked
+    """
+    rows = memory_of_rows(agent)
+    elsewhere = agent.device.type != "cpu"
+    here = rows.replay + (0 if elsewhere else rows.imagined)
+    needs = [(here, th.device("cpu"), "this machine")]
+    if elsewhere:
+        needs.append((rows.imagined + rows.resident, agent.device, f"{agent.device}"))
+    for needed, device, name in needs:
+        there = total_memory(device) or UNKNOWN
+        if needed > SHARE * there:
+            warnings.warn(_text(agent, rows, f"{_gb(needed)} of the {_gb(there)} GB of {name}"), stacklevel=2)
+            return
+
+
+def _text(agent: Any, rows: Rows, needed: str) -> str:
+    return (
+        f"transitions of {agent.observation_space.shape[0]} observed numbers will take {needed}: imagined ones "
+        f"{_gb(rows.imagined)} GB once rollouts are at their longest (rollout_batch_size={agent.rollout_batch_size}, "
+        f"imagined_capacity={agent.imagined_capacity}), real ones {_gb(rows.replay + rows.resident)} GB once the replay "
+        f"buffer is full (buffer_size={agent.buffer_size}); use a smaller rollout_batch_size, an imagined_capacity, a smaller "
+        "buffer_size, or an observation of fewer numbers"
+    )
+
+
+def _gb(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.2g}"
