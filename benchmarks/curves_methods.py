@@ -34,7 +34,7 @@ class Method:
     def yaml_file(self) -> str:
         """Name of the file below ``hyperparams`` that has the settings, or the warm-up and the environment's."""
         family = "dhmbpo" if self.agent == DHMBPO else "mbpo"
-        return f"{family}.yml" if self.weighter == "uniform" else f"{family}_{self.weighter}.yml"
+        return f"{family}_{self.weighter}.yml" if self.weighter in ("pmac", "tom") else f"{family}.yml"
 
     def settings(self, task: "Task") -> dict[str, Any]:
         """What the YAML file does not have."""
@@ -147,10 +147,18 @@ TOM_PARTS = {
     "recent250": tom(recent_size=250),
     "recent2000": tom(recent_size=2000),
     "starts": Method(weighter="tom", changes={"weight_rollout_starts": False}),
-    "ratio": Method(weighter="tom", changes={"weighter": "sb3_tom.weighters.tom.ratio:RatioWeighter"}),
+    "ratio": Method(weighter="tom", changes={"weighter": "ratio"}),
     "survive": Method(weighter="tom", survive=True),
 }
 """TOM with a part changed."""
+
+RIVALS: dict[str, dict[str, Any]] = {
+    "recency": {"weighter": "recency"},
+    # PMER draws by error for the model's fit only
+    "error": {"weighter": "error", "changes": {"weight_rollout_starts": False}},
+    "ratio": {"weighter": "ratio"},
+}
+"""Weighters that cost less than TOM, at their defaults."""
 
 METHODS = {
     "sac": Method("stable_baselines3:SAC"),
@@ -160,6 +168,8 @@ METHODS = {
     "mbpo_tom": tom(),
     "dhmbpo": Method(DHMBPO),
     "dhmbpo_tom": Method(DHMBPO, weighter="tom"),
+    **{f"mbpo_{name}": Method(**settings) for name, settings in RIVALS.items()},
+    **{f"dhmbpo_{name}": Method(DHMBPO, **settings) for name, settings in RIVALS.items()},
     "mbpo_tom_chi2_sharp": tom(**CHI2_SHARP),
     "mbpo_tom_official": tom(preset="official"),
 }

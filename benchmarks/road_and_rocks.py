@@ -29,7 +29,7 @@ from sb3_tom.data.weights import effective_sample_size
 from sb3_tom.envs import ROAD_AND_ROCKS
 from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward
 
-RATIO = "sb3_tom.weighters.tom.ratio:RatioWeighter"
+RATIO = "ratio"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform", {}),
     "ratio": (RATIO, {}),

@@ -9,6 +9,8 @@ from sb3_tom import LinearDynamics, MixtureDensityNetwork, PMACWeighter, Probabi
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.dynamics.fitting import FitSettings
 from sb3_tom.terminations.learned import LearnedTermination
+from sb3_tom.weighters.error import ErrorWeighter
+from sb3_tom.weighters.recency import RecencyWeighter
 from sb3_tom.weighters.tom.ratio import RatioWeighter
 from sb3_tom.weighters.tom.settings import TOMSettings
 from tests.mbpo.test_fuzz import JUNK_VALUES
@@ -17,6 +19,8 @@ SETTINGS = {
     TOMWeighter: TOMSettings,
     RatioWeighter: TOMSettings,
     PMACWeighter: None,
+    RecencyWeighter: None,
+    ErrorWeighter: None,
     ProbabilisticEnsemble: FitSettings,
     MixtureDensityNetwork: FitSettings,
     LinearDynamics: None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch as th
 
@@ -25,6 +25,10 @@ class FrozenPolicy(Protocol):
 class ReadableModel(Protocol):
     """The verbs of :class:`~sb3_tom.contracts.dynamics.DynamicsModel` that change nothing."""
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the model was ever fitted."""
+
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Any:
         """Predict with every member, in normalised units."""
 
@@ -42,6 +46,20 @@ class ReadableModel(Protocol):
 
     def target_scales(self) -> th.Tensor:
         """The unit of each target ``[D]``."""
+
+
+class Arrival(NamedTuple):
+    """
+    When the rows of the replay buffer came. It is a ring: a full one is overwritten from its oldest row on.
+
+    :param n_rows: number N of its rows
+    :param oldest: number of the row that has been there for longest
+    :param n_stored: transitions ever stored, those that were overwritten included
+    """
+
+    n_rows: int
+    oldest: int
+    n_stored: int
 
 
 def _absent(*_: Any) -> NoReturn:
@@ -68,6 +86,7 @@ class Context:
     :param log_prob: ``log_prob(observations [B, O], actions [B, A]) -> [B, 1]`` of given actions in [-1, 1]
     :param snapshot: makes a copy of the policy that training does not change
     :param model: the dynamics model, to read; None in a context without an agent
+    :param arrival: of the rows of the replay buffer; None: the rows came in their order
     """
 
     policy: PolicyFunction
@@ -83,6 +102,19 @@ class Context:
     log_prob: Callable[[th.Tensor, th.Tensor], th.Tensor] = _absent
     snapshot: Callable[[], FrozenPolicy] = _absent
     model: ReadableModel | None = None
+    arrival: Arrival | None = None
+
+    def arrivals(self, data: Transitions) -> th.Tensor:
+        """
+        Which row came when, also where the ring has closed. What a row's number is here stays its own as long as it is stored.
+
+        :param data: the N rows of the replay buffer; others count as new ones in their order
+        :return: ``[N]`` int64, transitions that were stored before each; those of one env step alternate between the envs
+        """
+        rows = th.arange(data.size, device=data.device)
+        if self.arrival is None or self.arrival.n_rows != data.size:
+            return rows
+        return self.arrival.n_stored - data.size + (rows - self.arrival.oldest) % data.size
 
     def sample_actions(self, observations: th.Tensor, n_actions: int) -> th.Tensor:
         """

@@ -36,6 +36,14 @@ class DynamicsModel(Plug):
     per model phase and :meth:`sample` many times in between.
     """
 
+    @property
+    def is_fitted(self) -> bool:
+        """
+        Whether it was ever fitted. By default it was if its optimisers have stepped; a model without any, or whose optimisers
+        have no moments, overrides this.
+        """
+        return all(optimizer.state for optimizer in self.optimizers().values())
+
     def check_objective(self, objective: "ModelObjective") -> None:
         """
         Refuse an objective that this model cannot be fitted with.

@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_tom.checks.episode_ends import RAW_TERMINAL
 from sb3_tom.checks.validation import check_integer
+from sb3_tom.contracts.context import Arrival
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.resident import ResidentRows
 
@@ -126,6 +127,12 @@ class WeightedReplayBuffer(ReplayBuffer):
         """Transitions that there is room for, all envs together: SB3 rounds ``buffer_size`` down to a multiple of them."""
         return self.buffer_size * self.n_envs
 
+    @property
+    def arrival(self) -> Arrival:
+        """When the rows came; all numbers count the transitions of all envs."""
+        oldest = self.pos if self.full else 0
+        return Arrival(self.n_transitions, oldest * self.n_envs, self._n_added * self.n_envs)
+
     def _view(self, array: np.ndarray) -> th.Tensor:
         """The filled part of ``[buffer_size, n_envs, ...]`` as ``[N, ...]``, without a copy on the CPU."""
         flat = array[: self.size()].reshape(self.n_transitions, *array.shape[2:])
@@ -235,7 +242,7 @@ class WeightedReplayBuffer(ReplayBuffer):
         for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
             getattr(copy, name)[: buffer.size()] = getattr(buffer, name)[: buffer.size()]
         copy.terminated[:] = copy.dones * (1.0 - copy.timeouts)
-        copy.pos, copy.full = buffer.pos, buffer.full
+        copy.pos, copy.full, copy._n_added = buffer.pos, buffer.full, buffer.size()
         copy._find_starts()
         return copy
 

@@ -56,6 +56,11 @@ class LinearDynamics(DynamicsModel):
         self.intercept = nn.Parameter(th.zeros(n_targets))
         self.log_var = nn.Parameter(th.zeros(n_targets))
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether data have given the normaliser its ranges; see :attr:`DynamicsModel.is_fitted`."""
+        return bool(th.isfinite(self.normalizer.low).all())
+
     def check_objective(self, objective: ModelObjective) -> None:
         """Only the likelihood has a closed form: refuse any other loss or way to minimise it."""
         if not objective.is_likelihood:

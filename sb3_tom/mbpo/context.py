@@ -11,6 +11,7 @@ from stable_baselines3.sac.sac import SAC
 from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import PolicyFunction
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import PolicyUnits, policy_units
 from sb3_tom.policy_updates.sampling import log_prob_of, sample_squashed, sample_state_dependent
 
@@ -95,6 +96,11 @@ class _ModelView:
         self.sample_members = model.sample_members
         self.targets = model.targets
         self.target_scales = model.target_scales
+        self._is_fitted = lambda: model.is_fitted
+
+    @property
+    def is_fitted(self) -> bool:
+        return self._is_fitted()
 
 
 def make_context(
@@ -125,6 +131,7 @@ def make_context(
     def target_values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         return units.values(th.cat(agent.critic_target(units.observations(observations), actions), dim=1).t())
 
+    buffer = agent.replay_buffer
     return Context(
         policy=policy or view,
         values=values,
@@ -132,10 +139,11 @@ def make_context(
         policy_version=policy_version,
         generator=generator,
         action_sampler=view.sample_actions if policy is None and view.is_known else None,
-        n_envs=1 if agent.replay_buffer is None else agent.replay_buffer.n_envs,
+        n_envs=1 if buffer is None else buffer.n_envs,
         target_values=target_values,
         ent_coef=units.values(_ent_coef(agent)),
         model=readable,
+        arrival=buffer.arrival if isinstance(buffer, WeightedReplayBuffer) else None,
         **(known if policy is None else {}),
     )
 

@@ -31,6 +31,10 @@ def job(method: str, task: str = "Hopper-v5", **changes: Any) -> Job:
     ("mbpo_tom", "mbpo_tom", "tom"),
     ("mbpo_tom_sharp", "mbpo_tom", "tom"),
     ("mbpo_survive", "mbpo", "uniform"),
+    ("mbpo_recency", "mbpo", "recency"),
+    ("mbpo_error", "mbpo", "error"),
+    ("mbpo_ratio", "mbpo", "ratio"),
+    ("dhmbpo_recency", "dhmbpo", "recency"),
 ])  # fmt: skip
 def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: str) -> None:
     entry = yaml.safe_load((ROOT / "hyperparams" / f"{file}.yml").read_text())["Walker2d-v5"]
@@ -39,9 +43,8 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
     expected = {name: value for name, value in entry.items() if name not in ("policy", "n_timesteps")}
     assert {name: kwargs[name] for name in expected} == expected
     changed = set(kwargs) - set(expected)
-    assert changed == {"mbpo_tom_sharp": {"weighter_kwargs"}, "mbpo_survive": {"objective", "objective_kwargs"}}.get(
-        method, set()
-    )
+    parts = {"mbpo_tom_sharp": {"weighter_kwargs"}, "mbpo_survive": {"objective", "objective_kwargs"}}
+    assert changed == (parts | {"mbpo_error": {"weight_rollout_starts"}}).get(method, set())
 
 
 @pytest.mark.parametrize("method", [*METHODS, *VARIANTS])

@@ -11,7 +11,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_tom import DHMBPO, DHMBPOTOM, MBPO, MBPOTOM
 from sb3_tom.callbacks.labels import run_labels
-from sb3_tom.weighters.tom.ratio import RatioWeighter
 
 
 class Still(gym.Env[np.ndarray, np.ndarray]):
@@ -65,7 +64,9 @@ def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> Non
         (MBPOTOM, {}, "mbpo_tom"),
         (DHMBPOTOM, {}, "dhmbpo_tom"),
         (DHMBPO, {}, "dhmbpo"),
-        (MBPO, {"weighter": RatioWeighter}, "mbpo_ratio"),
+        (MBPO, {"weighter": "ratio"}, "mbpo_ratio"),
+        (MBPO, {"weighter": "recency"}, "mbpo_recency"),
+        (DHMBPO, {"weighter": "error"}, "dhmbpo_error"),
         (SAC, {}, "sac"),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
@@ -100,6 +101,32 @@ def test_newest_rows_are_the_last_ones(n_rows: int, n_envs: int, seed: int) -> N
     rows = [row for step in steps[-10:] for row in step][-n_rows:]
     found = buffer.transitions().observations[buffer.newest_rows(n_rows)]
     np.testing.assert_array_equal(found.numpy(), np.array([row["observation"] for row in rows], np.float32))
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_steps=st.lists(st.integers(1, 15), min_size=1, max_size=4), n_envs=st.integers(1, 3), capacity=st.integers(3, 30))
+def test_when_rows_came_against_a_list(n_steps: list[int], n_envs: int, capacity: int) -> None:
+    """Each row keeps its number, which a list counts, until it is overwritten; other data are numbered as they come."""
+    buffer = WeightedReplayBuffer(capacity, OBSERVATION_SPACE, ACTION_SPACE, "cpu", n_envs)
+    came: list[dict] = []
+    for seed, part in enumerate(n_steps):
+        came += [row for step in fill(buffer, part, seed) for row in step]
+        data, context = buffer.transitions(), Context(None, None, 0.9, 0, None, n_envs=n_envs, arrival=buffer.arrival)
+        numbers = context.arrivals(data).tolist()
+        assert sorted(numbers) == list(range(len(came) - data.size, len(came)))
+        expected = np.array([came[number]["next"] for number in numbers], np.float32)
+        np.testing.assert_array_equal(data.next_observations.numpy(), expected)
+        some = data.rows(th.arange(data.size - 1))
+        assert context.arrivals(some).tolist() == list(range(data.size - 1))
+
+
+def test_rows_of_a_plain_buffer_come_before_those_of_the_agent() -> None:
+    plain = ReplayBuffer(6, OBSERVATION_SPACE, ACTION_SPACE, "cpu", 1)
+    fill(plain, 8, 0)
+    buffer = WeightedReplayBuffer.from_replay_buffer(plain)
+    assert buffer.arrival == (6, 2, 6)
+    fill(buffer, 1, 1)
+    assert buffer.arrival == (6, 3, 7)
 
 
 def test_an_overwritten_row_has_weight_one() -> None:

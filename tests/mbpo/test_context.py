@@ -1,5 +1,6 @@
 """What plugs may ask of the agent beside samples and values: given actions, mean actions, a frozen policy, the model."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +9,10 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_tom import MBPO
 from sb3_tom.contracts.context import Context
 from sb3_tom.mbpo.context import make_context
-from tests.mbpo.small import small_agent
+from tests.mbpo.small import SMALL_MODELS, small_agent
 from tests.policy_updates.sac.test_policy_update import OwnPolicy
 
 
@@ -83,6 +85,29 @@ def test_the_model_is_there_to_read() -> None:
     assert th.equal(model.targets(rows), agent.dynamics.targets(rows))
     for verb in ("fit", "parameters", "load_state_dict", "requires_grad_", "to"):
         assert not hasattr(model, verb), verb
+
+
+@pytest.mark.parametrize("dynamics", SMALL_MODELS)
+def test_a_model_says_whether_it_was_fitted(dynamics: str, tmp_path: Path) -> None:
+    agent = small_agent(dynamics=dynamics).learn(40)
+    context = agent._context()
+    assert context.model.is_fitted is False
+    agent.save(tmp_path / "unfitted")
+    agent.fit_model()
+    assert context.model.is_fitted is True
+    agent.save(tmp_path / "fitted")
+    for name in ("fitted", "unfitted"):
+        assert MBPO.load(tmp_path / name, "Pendulum-v1")._context().model.is_fitted is (name == "fitted")
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_rows_are_numbered_as_they_came(n_envs: int) -> None:
+    agent = small_agent(make_vec_env("Pendulum-v1", n_envs), buffer_size=30, learning_starts=100).learn(48)
+    data, context = agent.replay_buffer.transitions(), agent._context()
+    numbers = context.arrivals(data)
+    assert numbers.sort().values.tolist() == list(range(18, 48))
+    oldest_first = agent.replay_buffer.newest_rows(30)
+    assert numbers[oldest_first].tolist() == list(range(18, 48))
 
 
 def test_what_is_not_there_says_so() -> None:

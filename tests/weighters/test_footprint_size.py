@@ -11,7 +11,6 @@ from sb3_tom import MBPO, MBPOTOM, Context, Transitions, Weighter
 from tests.mbpo.small import SMALL_WEIGHTERS, small_agent
 from tests.mbpo.test_mbpo import Corridor
 
-RATIO = "sb3_tom.weighters.tom.ratio:RatioWeighter"
 TINY: dict[str, Any] = {"rollout_batch_size": 20, "dynamics": "linear", "policy_kwargs": {"net_arch": [8]}}
 
 
@@ -20,7 +19,7 @@ def agent_with(weighter: Any, env: Any = None, **kwargs: Any) -> MBPO:
     return small_agent(env or Corridor(), weighter, **{**TINY, "weighter_kwargs": settings, **kwargs})
 
 
-@pytest.mark.parametrize("weighter", ["tom", RATIO])
+@pytest.mark.parametrize("weighter", ["tom", "ratio"])
 def test_the_agents_own_footprint_is_used_once_it_is_full(weighter: str) -> None:
     agent = agent_with(weighter).learn(39)
     assert th.equal(agent.fit_weights(), th.ones(39))
@@ -28,7 +27,7 @@ def test_the_agents_own_footprint_is_used_once_it_is_full(weighter: str) -> None
     assert agent.fit_weights().std() > 0
 
 
-@pytest.mark.parametrize("weighter", ["tom", RATIO])
+@pytest.mark.parametrize("weighter", ["tom", "ratio"])
 @pytest.mark.parametrize("n_rows", [1, 7, 29])
 def test_a_given_footprint_is_used_whatever_its_size(weighter: str, n_rows: int) -> None:
     agent = agent_with(weighter).learn(30)
@@ -49,7 +48,7 @@ def test_a_footprint_without_rows_is_refused(weighter: str) -> None:
 ROOM = r"recent_size=%d is not allowed with buffer_size=%d.*: (%s) waits .*; allowed: .* at most %d, or a buffer_size"
 
 
-@pytest.mark.parametrize("weighter", ["tom", RATIO])
+@pytest.mark.parametrize("weighter", ["tom", "ratio"])
 def test_a_buffer_without_room_for_the_footprint_is_refused(weighter: str) -> None:
     with pytest.raises(ValueError, match=ROOM % (40, 39, "TOMWeighter|RatioWeighter", 39)):
         agent_with(weighter, buffer_size=39)

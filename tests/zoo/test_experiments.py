@@ -58,6 +58,28 @@ def test_train_with_checkpoints_then_continue(tmp_path: Path) -> None:
     assert loaded._n_updates > agent._n_updates and loaded.policy_version > agent.policy_version
 
 
+@pytest.mark.parametrize("algo", ["mbpo", "dhmbpo"])
+@pytest.mark.parametrize("weighter", ["recency", "error", "ratio"])
+def test_every_short_name_is_a_value_of_weighter(algo: str, weighter: str, tmp_path: Path) -> None:
+    manager = experiment(tmp_path, algo, hyperparams={}, n_timesteps=0)
+    manager.config = str(tmp_path / "mine.yml")
+    entry = {**SMALL, "policy": "MlpPolicy", "n_timesteps": 60, "weighter": weighter}
+    if weighter == "ratio":
+        entry["weighter_kwargs"] = {"recent_size": 30, "discriminator_steps": 3}
+    Path(manager.config).write_text(yaml.safe_dump({"Pendulum-v1": _plain(entry)}))
+    agent, _ = manager.setup_experiment()
+    manager.learn(agent)
+    assert (type(agent.weighter).__name__, agent.num_timesteps) == (f"{weighter.capitalize()}Weighter", 60)
+    assert float(agent.replay_buffer.row_weights().std()) > 0.0
+
+
+def _plain(value: Any) -> Any:
+    """Lists for tuples: what YAML can say."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
 def test_a_checkpoint_of_the_zoo_is_resumed(tmp_path: Path) -> None:
     """``-i checkpoint_N_steps.zip`` with the same arguments (another seed is of no consequence) ends as the first run did."""
     kwargs = {"algo": "mbpo_pmac", "hyperparams": {**SMALL, "n_envs": 2}, "save_freq": 40, "n_timesteps": 90, "seed": 1}

@@ -47,7 +47,7 @@ def test_a_footprint_of_any_size_is_learned_from() -> None:
 
 
 def test_by_its_path() -> None:
-    agent = MBPO("MlpPolicy", "Pendulum-v1", weighter="sb3_tom.weighters.tom.ratio:RatioWeighter", buffer_size=1000)
+    agent = MBPO("MlpPolicy", "Pendulum-v1", weighter="ratio", buffer_size=1000)
     assert isinstance(agent.weighter, RatioWeighter)
     assert agent.weighter.max_weight == 10.0
 
