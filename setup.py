@@ -87,7 +87,7 @@ setup(
     ],
     extras_require={
         "extra": ["tqdm", "rich", "tensorboard>=2.9.1"],
-        "plots": ["matplotlib>=3.8", "arch>=7.2", "scipy>=1.13", "tensorboard>=2.9.1"],
+        "plots": ["matplotlib>=3.8", "scipy>=1.13", "tensorboard>=2.9.1"],
         "zoo": ["rl_zoo3>=2.9.2,<3.0", "requests", "pandas<3", "tensorboard>=2.9.1", "moviepy>=1.0", "pygame-ce>=2.1.3"],
         "tests": [
             "pytest>=8",

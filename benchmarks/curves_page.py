@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from curves_methods import METHODS, TASKS
-from marked_page import write_between
+from marked_page import over_seeds, write_between
 from matplotlib.figure import Figure
 
 from sb3_tom.callbacks.tables import read_table, write_table
@@ -76,49 +76,64 @@ def page_text(rows: Rows) -> str:
     """The generated part of the page, a function of the table alone."""
     parts = []
     for task, task_rows in grouped(main_rows(rows), lambda row: row["task"]).items():
-        parts += [
-            f"\n### {task}\n",
-            "| method | seeds | env steps | return there | mean up to there | best | s / 1,000 steps |",
-        ]
-        parts += ["|---|---|---|---|---|---|---|"]
-        for method, method_rows in grouped(task_rows, lambda row: row["method"]).items():
-            parts += [method_line(method, runs) for runs in by_length(task, method_rows)]
-        parts += [
-            f"\n{line}"
-            for line in (solved_line(task, task_rows), window_line(task, task_rows), late_line(task, task_rows))
-            if line
-        ]
+        parts += [f"\n### {task}"]
+        for end in ends(task, task_rows):
+            parts += [f"\nAt {end:,} env steps:\n", *table_at(task_rows, end)]
+        lines = [line(task, task_rows) for line in (solved_line, window_line, late_line)]
+        parts += [f"\n{line}" for line in (*lines, commit_line(task_rows)) if line]
         parts += [f"\n![learning curves of {task}]({task}/learning_curves.png)"]
     return "\n".join([*parts, "\n"])
 
 
-def by_length(task: str, rows: Rows) -> list[Rows]:
-    """All runs of a method, and apart from them those that are longer; where runs end at a threshold, length says nothing."""
-    seeds = list(grouped(rows, lambda row: row["seed"]).values())
-    shortest = min(int(run[-1]["env_step"]) for run in seeds)
-    longer = sorted({int(run[-1]["env_step"]) for run in seeds if run[-1]["finished"] == "True"} - {shortest})
+def ends(task: str, rows: Rows) -> list[int]:
+    """
+    The env steps at which methods are compared: the last that all finished runs have, and later ones at which runs of at least
+    two methods end. Where runs end at a threshold, length says nothing.
+    """
+    runs = grouped([row for row in rows if row["finished"] == "True"], lambda row: (row["method"], row["seed"]))
+    steps = {run: {int(row["env_step"]) for row in evaluations} for run, evaluations in runs.items()}
+    shared = set.intersection(*steps.values()) if steps else set()
+    first = [max(shared)] if shared else []
     if TASKS[task].reward_threshold is not None:
-        longer = []
-    return [[row for run in seeds if int(run[-1]["env_step"]) >= length for row in run] for length in (shortest, *longer)]
+        return first
+    later = {max(found) for found in steps.values()} - shared
+    return first + sorted(end for end in later if len({method for (method, _), found in steps.items() if end in found}) > 1)
 
 
-def method_line(method: str, rows: Rows) -> str:
+def table_at(rows: Rows, end: int) -> list[str]:
+    """A line per method that has an evaluation at an env step; nothing in it comes from further ones."""
+    lines = ["| method | seeds | return | mean up to there | s / 1,000 steps |", "|---|---|---|---|---|"]
+    for method, method_rows in grouped(rows, lambda row: row["method"]).items():
+        seeds = list(grouped(method_rows, lambda row: row["seed"]).values())
+        runs = [[row for row in run if int(row["env_step"]) <= end] for run in seeds]
+        runs = [run for run in runs if run and int(run[-1]["env_step"]) == end]
+        lines += [method_line(method, runs, end)] if runs else []
+    return lines
+
+
+def method_line(method: str, runs: list[Rows], end: int) -> str:
     """
-    One line: inter-quartile means over seeds (95 % bootstrap interval) at the last env step that all seeds have, and of the
-    mean over each seed's evaluations up to there; nothing in it comes from further env steps.
+    One line: means over seeds of the return at an env step, and of the mean over each seed's evaluations up to there.
+
+    :param method: name
+    :param runs: evaluations of each seed up to that step
+    :param end: the step
     """
-    seeds, summary = grouped(rows, lambda row: row["seed"]), summarize(curves_of(rows))
-    if not len(summary.steps):
-        return f"| `{method}` | {len(seeds)} | no common step | - | - | - | - |"
-    last = int(summary.steps[-1])
-    upto = [row for row in rows if int(row["env_step"]) <= last]
-    means = summarize([{last: float(np.mean([*curve.values()]))} for curve in curves_of(upto)])
-    best = max(float(row["return_mean"]) for row in upto)
-    pace = np.mean([1000 * float(row["seconds"]) / last for row in upto if int(row["env_step"]) == last])
-    unfinished = sum(run[-1]["finished"] == "False" for run in seeds.values())
-    count = f"{len(seeds)}" + (f" ({unfinished} interrupted)" if unfinished else "")
-    figures = " | ".join(_interval(*(float(values[-1]) for values in part[1:])) for part in (summary, means))
-    return f"| `{method}` | {count} | {last:,} | {figures} | {best:.1f} | {pace:.0f} |"
+    last = [float(run[-1]["return_mean"]) for run in runs]
+    means = [float(np.mean([float(row["return_mean"]) for row in run])) for run in runs]
+    pace = np.mean([1000 * float(run[-1]["seconds"]) / end for run in runs])
+    unfinished = sum(run[-1]["finished"] == "False" for run in runs)
+    count = f"{len(runs)}" + (f" ({unfinished} interrupted)" if unfinished else "")
+    return f"| `{method}` | {count} | {over_seeds(last)} | {over_seeds(means)} | {pace:.0f} |"
+
+
+def commit_line(rows: Rows) -> str:
+    """Which code the figures are of."""
+    texts = []
+    for method, method_rows in grouped(rows, lambda row: row["method"]).items():
+        commits = dict.fromkeys(row["commit"][:7] for row in method_rows)
+        texts.append(f"`{method}` {', '.join(commits)}")
+    return f"Commits: {'; '.join(texts)}."
 
 
 def first_at_least(curve: Curve, value: float) -> int | None:
@@ -176,10 +191,6 @@ def late_line(task: str, rows: Rows) -> str:
         f"Runs beyond {WINDOW[1]:,} env steps: mean of the evaluations after {WINDOW[1]:,} steps, mean of the last five: "
         f"{'; '.join(texts)}."
     )
-
-
-def _interval(center: float, low: float, high: float) -> str:
-    return f"{center:.1f}" if np.isnan(low) else f"{center:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def draw_task(task: str, rows: Rows, published: Rows, path: Path) -> None:

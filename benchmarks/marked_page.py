@@ -1,7 +1,12 @@
-"""What benchmarks with a page share: a page that is written by hand but for the part between two marks, and two commands."""
+"""What benchmarks with a page share: one that is written by hand but for the part between two marks, two commands, figures."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+
+from sb3_tom.plots.statistics import mean_interval
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 
@@ -31,3 +36,15 @@ def run_and_page(description: str | None) -> tuple[argparse.ArgumentParser, argp
     for name in ("run", "page"):
         commands.add_parser(name).add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     return parser, commands.choices["run"]
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """
+    What stands in a table for several seeds: the mean and its interval; of too few seeds for one, the mean and their values.
+
+    :param values: one per seed
+    """
+    center, low, high = mean_interval(np.array(values))
+    if not np.isnan(low):
+        return f"{center:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{center:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else "")

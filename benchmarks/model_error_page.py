@@ -33,8 +33,8 @@ LABEL = "error of the next observation (standard deviations)"
 def plot_model_error(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
     """
     Two panels per task: the local (solid) and global (dashed) one-step error over env steps, and the compounding error over
-    its horizon at the last env step that all runs of the task have. Of several seeds the inter-quartile mean is drawn, with
-    its bootstrap interval of 95 %.
+    its horizon at the last env step that all runs of the task have. Of several seeds the mean is drawn, of seven or more
+    with its interval of 95 %.
 
     :param paths: files of :class:`sb3_tom.callbacks.model_error.ModelErrorCallback`, one per run
     :param out: the PNG to write; what is drawn goes into ``<name>_summary.csv`` beside it
@@ -77,7 +77,7 @@ def _draw(axes: Axes, labels: tuple[str, str, str], curves: Sequence[Curve], col
     summary = summarize(curves)
     seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
     axes.plot(summary.steps, summary.center, color=color, linestyle=style, label=f"{labels[1]}, {labels[2]} ({seeds})")
-    if len(curves) > 1:
+    if summary.has_interval:
         axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
     names = dict(zip(("task", "method", "kind"), labels, strict=True)) | {"seeds": len(curves)}
     return [

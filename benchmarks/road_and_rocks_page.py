@@ -1,13 +1,14 @@
 """Tables, pictures and the page of ``benchmarks/road_and_rocks.py``, from the CSV files of its runs."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marked_page import over_seeds
 from matplotlib.figure import Figure
 
 from sb3_tom.callbacks.tables import read_table, write_table
+from sb3_tom.plots.statistics import mean_interval
 
 Rows = list[dict[str, str]]
 N_LAST = 3
@@ -70,18 +71,6 @@ def is_part(path: Path) -> bool:
     return path.stem.endswith(("_figures", "_map"))
 
 
-def interval(values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean) -> tuple[float, float, float]:
-    """A statistic over seeds and its 95 % bootstrap interval (percentiles of 10,000 resamples)."""
-    resamples = np.random.default_rng(0).choice(values, (10_000, len(values)))
-    low, high = np.percentile(statistic(resamples, axis=1), (2.5, 97.5))
-    return float(statistic(values)), float(low), float(high)
-
-
-def show(values: np.ndarray) -> str:
-    """Mean over seeds and its interval."""
-    return "{:.1f} [{:.1f}, {:.1f}]".format(*interval(values))
-
-
 def by_seed(rows: Rows, data: str, method: str, column: str) -> np.ndarray:
     """Values ``[seeds, rows of a run]`` in the order of the table."""
     runs: dict[str, list[float]] = {}
@@ -125,15 +114,15 @@ def section(curves: Rows, figures: Rows, data: str) -> str:
     methods = unique(curves, "method", data=data)
     finals = {method: final_returns(curves, data, method) for method in methods}
     for method in methods:
-        versus = show(finals[method] - finals[BARE]) if method != BARE and BARE in finals else "-"
+        versus = over_seeds(finals[method] - finals[BARE]) if method != BARE and BARE in finals else "-"
         success = by_seed(curves, data, method, "success_rate")[:, -N_LAST:].mean()
         road, rocks, ess, gain = (
             by_seed(figures, data, method, name)[:, 0] for name in ("road_weight", "rocks_weight", "ess", "gain_x")
         )
         ratio = f"{road.mean() / rocks.mean():.1f} | {(road / rocks).min():.1f}"
         lines.append(
-            f"| `{method}` | {len(road)} | {show(finals[method])} | {versus} | {success:.0%} | {ratio} | {ess.mean():.2f} "
-            f"| {gain.mean():.3f} |"
+            f"| `{method}` | {len(road)} | {over_seeds(finals[method])} | {versus} | {success:.0%} | {ratio} "
+            f"| {ess.mean():.2f} | {gain.mean():.3f} |"
         )
     return "\n".join([*lines, ""])
 
@@ -148,7 +137,7 @@ def draw_curves(curves: Rows, path: Path) -> None:
             if not len(values):
                 continue
             updates = sorted({int(row["env_step"]) for row in curves})
-            mean, low, high = np.array([interval(column) for column in values.T]).T
+            mean, low, high = mean_interval(values)
             axes.plot(updates, mean, color=f"C{index}", label=f"{method} ({len(values)} seeds)")
             axes.fill_between(updates, low, high, color=f"C{index}", alpha=0.2, linewidth=0)
         axes.set(title=data, xlabel="policy updates", ylabel="return (mean, 95 % interval over seeds)")

@@ -17,9 +17,10 @@ from sb3_tom.plots.ages import draw_weight_by_age, plot_weight_by_age
 from sb3_tom.plots.curves import QUANTITIES, draw_curves, plot_learning_curves
 from sb3_tom.plots.readers import Phase
 from sb3_tom.plots.runs import Run, read_runs
-from sb3_tom.plots.statistics import Summary, interquartile_mean, summarize
+from sb3_tom.plots.statistics import LEAST_SEEDS, Summary, interquartile_mean, mean_interval, summarize
 
 __all__ = [
+    "LEAST_SEEDS",
     "QUANTITIES",
     "Phase",
     "Run",
@@ -27,6 +28,7 @@ __all__ = [
     "draw_curves",
     "draw_weight_by_age",
     "interquartile_mean",
+    "mean_interval",
     "plot_learning_curves",
     "plot_weight_by_age",
     "read_runs",

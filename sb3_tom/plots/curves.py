@@ -1,4 +1,4 @@
-"""Curves: a panel per task, a colour per method, the inter-quartile mean over seeds and its interval."""
+"""Curves: a panel per task, a colour per method, the mean over seeds and its interval."""
 
 import os
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def plot_learning_curves(
 
 def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = "return_mean") -> Path:
     """
-    A thin line per seed; over several seeds the inter-quartile mean (thick) and its bootstrap interval of 95 %. Returns are
+    A thin line per seed; over several seeds the mean (thick), of seven or more with its interval of 95 %. Returns are
     neither smoothed nor carried forward: they are summarised where all seeds of the method have an evaluation.
 
     :param runs: what :func:`sb3_tom.plots.read_runs` returned
@@ -93,7 +93,7 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
 
 def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str) -> None:
     """
-    A thin line per seed, inter-quartile mean and interval of one method. Where seeds go on beyond what all of them share,
+    A thin line per seed, mean and interval of one method. Where seeds go on beyond what all of them share,
     there is no mean: their lines are stronger there.
 
     :param axes: one panel
@@ -110,8 +110,10 @@ def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], sum
         beyond = [step for step in curve if not len(summary.steps) or step >= summary.steps[-1]]
         if len(beyond) > 1:
             axes.plot(beyond, [curve[step] for step in beyond], color=color, alpha=0.8, linewidth=1.2)
-    axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=f"{method} (IQM of {len(curves)} seeds, 95 %)")
-    axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
+    label = f"{method} (mean of {len(curves)} seeds{', 95 %' if summary.has_interval else ''})"
+    axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=label)
+    if summary.has_interval:
+        axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
 
 
 def _table(labels: dict[str, Any], quantity: Quantity, n_seeds: int, summary: Summary) -> list[dict[str, Any]]:
@@ -120,7 +122,7 @@ def _table(labels: dict[str, Any], quantity: Quantity, n_seeds: int, summary: Su
             **labels,
             quantity.over.replace(" ", "_"): int(step),
             "seeds": n_seeds,
-            "iqm": float(center),
+            "mean": float(center),
             "low": float(low),
             "high": float(high),
         }

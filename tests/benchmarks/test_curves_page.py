@@ -11,6 +11,7 @@ import curves_jobs
 import curves_page
 import pytest
 from curves_jobs import is_finished
+from marked_page import over_seeds
 
 from sb3_tom.callbacks.tables import read_table
 
@@ -36,35 +37,47 @@ def test_table_holds_every_evaluation_and_where_it_came_from(tmp_path: Path) -> 
     ]
     assert {(row["commit"], row["versions"]) for row in rows} == {("abc", "torch 2")}
     text = curves_page.page_text(rows)
-    assert "| `mbpo_tom` | 1 (1 interrupted) | 2,000 | 5.0 | 3.0 | 5.0 |" in text
+    assert "| `mbpo_tom` | 1 (1 interrupted) | 1.0 | 1.0 | 0 |" in text, "compared where the finished run ended"
+    assert "Commits: `sac` abc; `mbpo_tom` abc." in text and "best" not in text
 
 
-def test_intervals_of_seeds() -> None:
-    rows = [
-        {"task": "t", "method": "m", "seed": str(seed), "env_step": str(step), "return_mean": str(value), "seconds": "1"}
-        | {"finished": "True"}
-        for seed, values in enumerate([(1.0, 3.0), (2.0, 5.0), (3.0, 100.0), (0.0, 4.0)])
-        for step, value in zip((10, 20), values, strict=True)
-    ]
-    line = curves_page.method_line("m", rows)
-    assert line.startswith("| `m` | 4 | 20 | 4.5 ["), "middle two of 3, 4, 5, 100"
-    longer = {**rows[1], "env_step": "30", "return_mean": "700", "seconds": "1000"}
-    assert curves_page.method_line("m", [*rows[:2], longer, *rows[2:]]) == line, "one seed goes further: that counts nowhere"
-
-
-def test_longer_runs_have_a_line_of_their_own() -> None:
-    ends = {"0": (10, True), "1": (30, True), "2": (20, False), "3": (40, True)}
-    rows = [
-        {"task": "Hopper-v5", "method": "m", "seed": seed, "env_step": str(step), "return_mean": "1", "seconds": "1"}
-        | {"finished": str(finished)}
-        for seed, (end, finished) in ends.items()
+def runs(ends: dict[tuple[str, str], tuple[int, bool]], value: float = 1.0) -> list[dict[str, str]]:
+    """Evaluations every 10 env steps, by method and seed."""
+    return [
+        {"task": "Hopper-v5", "method": method, "seed": seed, "env_step": str(step), "return_mean": str(value * step)}
+        | {"finished": str(finished), "seconds": str(2 * step), "commit": "abcdefghij"}
+        for (method, seed), (end, finished) in ends.items()
         for step in range(10, end + 1, 10)
     ]
-    groups = curves_page.by_length("Hopper-v5", rows)
-    assert [sorted({row["seed"] for row in group}) for group in groups] == [["0", "1", "2", "3"], ["1", "3"], ["3"]]
-    lines = [curves_page.method_line("m", group) for group in groups]
-    assert [line.split(" | ")[1:3] for line in lines] == [["4 (1 interrupted)", "10"], ["2", "30"], ["1", "40"]]
-    assert len(curves_page.by_length("InvertedPendulum-v5", rows)) == 1, "runs end where they are solved"
+
+
+def test_methods_are_compared_at_the_same_env_steps() -> None:
+    """All at the last step that all finished runs have; at later ones where at least two methods have a run."""
+    ends = {("a", "0"): (20, True), ("a", "1"): (40, True), ("b", "0"): (50, True), ("b", "1"): (40, False)}
+    rows = runs(ends | {("c", "0"): (10, False)})
+    assert curves_page.ends("Hopper-v5", rows) == [20, 40], "50 has one method, and 10 is an interrupted run's"
+    assert curves_page.ends("InvertedPendulum-v5", rows) == [20], "runs end where they are solved"
+    assert curves_page.table_at(rows, 20)[2:] == [
+        "| `a` | 2 | 20.0 (20.0, 20.0) | 15.0 (15.0, 15.0) | 2000 |",
+        "| `b` | 2 (1 interrupted) | 20.0 (20.0, 20.0) | 15.0 (15.0, 15.0) | 2000 |",
+    ]
+    assert curves_page.table_at(rows, 40)[2:] == [
+        "| `a` | 1 | 40.0 | 25.0 | 2000 |",
+        "| `b` | 2 (1 interrupted) | 40.0 (40.0, 40.0) | 25.0 (25.0, 25.0) | 2000 |",
+    ]
+
+
+def test_one_estimator_whatever_the_number_of_seeds() -> None:
+    """The mean, also of four seeds beside two; values of the seeds where they are too few for an interval."""
+    assert over_seeds([3.0]) == "3.0"
+    assert over_seeds([3.0, 5.0, 100.0, 4.0]) == "28.0 (3.0, 5.0, 100.0, 4.0)"
+    assert over_seeds([0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]) == "6.0 [2.0, 10.0]"
+
+
+def test_what_comes_later_changes_no_line() -> None:
+    rows = runs({("a", "0"): (20, True), ("a", "1"): (20, True)})
+    longer = rows + runs({("a", "2"): (60, True)}, value=700.0)[2:]
+    assert curves_page.table_at(longer, 20) == curves_page.table_at(rows, 20)
 
 
 def test_what_the_runs_beyond_the_first_steps_of_hopper_do() -> None:
@@ -126,7 +139,7 @@ def test_ablations_are_a_table_of_their_own(tmp_path: Path) -> None:
     ]
     curves_ablations.draw(curves_ablations.ablation_runs(rows), tmp_path / "ablations.png")
     assert len(read_table(tmp_path / "ablations_summary.csv")) == 5
-    assert "mbpo_tom_mask" not in curves_page.page_text([row | {"seconds": "1"} for row in rows])
+    assert "mbpo_tom_mask" not in curves_page.page_text([row | {"seconds": "1", "commit": "abc"} for row in rows])
     assert "Nothing" in curves_ablations.page_text([])
 
 

@@ -95,14 +95,6 @@ def test_tables_keep_the_methods_that_have_no_runs_here(tmp_path: Path) -> None:
         assert len(found) == 3 * n_rows
 
 
-def test_intervals() -> None:
-    values = np.arange(10.0)
-    mean, low, high = page.interval(values)
-    assert mean == 4.5
-    half = 1.96 * values.std() / 10**0.5
-    assert (low, high) == pytest.approx((4.5 - half, 4.5 + half), abs=0.1)
-
-
 def test_page_agrees_with_its_tables() -> None:
     """`python benchmarks/road_and_rocks.py page` has been run since the tables changed."""
     curves, figures = (read_table(RESULTS / "road_and_rocks" / f"{name}.csv") for name in ("curves", "figures"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("arch", reason="arch is not installed: pip install 'sb3_tom[plots]'")
+pytest.importorskip("scipy", reason="scipy is not installed: pip install 'sb3_tom[plots]'")
 
 from sb3_tom import plots
 from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
@@ -35,19 +35,32 @@ def test_seeds_and_their_summary(tmp_path: Path, figures: list[Any]) -> None:
     out = plots.plot_learning_curves(files, tmp_path / "new" / "curves.png")
     assert out.read_bytes().startswith(b"\x89PNG")
     first, second = figures[0].axes
-    assert lines(first) == {"mbpo (IQM of 2 seeds, 95 %)": [(10, 2.0), (20, 6.0)], "sac (1 seed)": [(10, 2.0), (20, 2.0)]}
+    assert lines(first) == {"mbpo (mean of 2 seeds)": [(10, 2.0), (20, 6.0)], "sac (1 seed)": [(10, 2.0), (20, 2.0)]}
     assert lines(second) == {"sac (1 seed)": [(10, 9.0)]}
     seeds = [list(line.get_ydata()) for line in first.lines if line.get_label().startswith("_")]
     assert seeds == [[1.0, 5.0, 3.0], [5.0, 3.0], [3.0, 7.0]], "where one seed goes on alone, its line is drawn again"
     assert (first.get_title(), first.get_ylabel()) == ("t", "mean return of an evaluation")
     rows = table(tmp_path / "new" / "curves_summary.csv")
     assert [tuple(row.values()) for row in rows] == [
-        ("t", "mbpo", "10", "2", "2", "1", "3"),  # two seeds: a quarter of all resamples holds one of them only
-        ("t", "mbpo", "20", "2", "6", "5", "7"),
+        ("t", "mbpo", "10", "2", "2", "nan", "nan"),
+        ("t", "mbpo", "20", "2", "6", "nan", "nan"),
         ("t", "sac", "10", "1", "2", "nan", "nan"),
         ("t", "sac", "20", "1", "2", "nan", "nan"),
         ("u", "sac", "10", "1", "9", "nan", "nan"),
     ]
+
+
+def test_seven_seeds_have_an_interval(tmp_path: Path, figures: list[Any]) -> None:
+    for n_seeds in (6, 7):
+        files = [curve_file(tmp_path / f"{seed}.csv", "mbpo", seed, {10: 2.0 * seed, 20: 1.0}) for seed in range(n_seeds)]
+        plots.plot_learning_curves(files, tmp_path / f"{n_seeds}.png")
+        label = {6: "mbpo (mean of 6 seeds)", 7: "mbpo (mean of 7 seeds, 95 %)"}[n_seeds]
+        assert lines(figures[-1].axes[0]) == {label: [(10, n_seeds - 1.0), (20, 1.0)]}
+        assert len(figures[-1].axes[0].collections) == (n_seeds == 7), "the band"
+    first, second = table(tmp_path / "7_summary.csv")
+    half = 2.446912 * (112 / 6) ** 0.5 / 7**0.5  # Student's quantile of six degrees of freedom; the variance of 0, 2, ..., 12
+    assert (float(first["low"]), float(first["high"])) == pytest.approx((6.0 - half, 6.0 + half), rel=1e-4)
+    assert (second["low"], second["high"]) == ("1", "1")
 
 
 def test_the_maximum_has_its_name(tmp_path: Path, figures: list[Any]) -> None:
