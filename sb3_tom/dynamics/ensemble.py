@@ -16,6 +16,7 @@ from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds, draw, log_density
+from sb3_tom.dynamics.moving_units import Move, move_network
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 
 MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
@@ -183,6 +184,14 @@ class ProbabilisticEnsemble(DynamicsModel):
         """See :meth:`DynamicsModel.target_scales`."""
         return self.normalizer.target_std
 
+    def _move(self, move: Move) -> None:
+        """Stay the same function in units that have moved."""
+        outputs = move.target_scale, move.target_shift
+        if not self.homoscedastic:
+            ones = th.ones_like(move.target_scale)
+            outputs = th.cat([outputs[0], ones]), th.cat([outputs[1], move.log_variance_shift])
+        move_network(self.layers, self.bounds, move, outputs, self.optimizer)
+
     def fit(
         self,
         data: Transitions,
@@ -192,7 +201,9 @@ class ProbabilisticEnsemble(DynamicsModel):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Warm-started fit of all members, then choice of the elites; see :meth:`DynamicsModel.fit`."""
-        self.normalizer.fit(data)
+        move = self.normalizer.fit(data)
+        if move is not None:
+            self._move(move)
         set_options(self.optimizer, self.learning_rate, self._decays())
         factors = [*[1.0] * len(self.layers), NOISE_RATE if self.homoscedastic else 1.0]
         set_learning_rate(self.optimizer, self.learning_rate, factors)

@@ -15,6 +15,7 @@ from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.weights import WeightedDraw
+from sb3_tom.dynamics.holdout import split_rows
 
 WEIGHTING = ("sample", "loss")
 """Rows drawn in proportion to their weights, or drawn uniformly with the weight as a factor of the loss."""
@@ -36,8 +37,8 @@ class FitSettings:
         ``max_epochs``
     :param patience: epochs in a row without an improvement of any member after which the fit stops
     :param improvement: relative decrease of a member's held-out error that counts as one (MBPO: 1 %)
-    :param holdout_ratio: share of the rows that is held out
-    :param max_holdout: upper bound of held-out rows
+    :param holdout_ratio: share of the rows that is held out, of each row with this probability and in each fit the same ones
+    :param max_holdout: upper bound of held-out rows, on average
     :raises ValueError: naming the setting, what came and what is allowed
     """
 
@@ -107,15 +108,6 @@ class _BestMembers:
             return
         for kept, parameter in zip(self._kept, self._parameters, strict=True):
             parameter.copy_(kept)
-
-
-def _split(data: Transitions, settings: FitSettings, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
-    """Random row numbers to train on and to hold out; too few rows to hold any out serve both purposes."""
-    order = th.randperm(data.size, generator=generator, device=data.device)
-    n_held = min(int(settings.holdout_ratio * data.size), settings.max_holdout)
-    if n_held == 0:
-        return order, order
-    return order[n_held:], order[:n_held]
 
 
 class _HeldOut:
@@ -190,7 +182,7 @@ def fit_by_gradient(
     :return: best held-out error per member ``[E]``; figures for the log
     :raises DivergenceError: if a step has overflowed; the model is then not usable
     """
-    train_rows, held_rows = _split(data, settings, context.generator)
+    train_rows, held_rows = split_rows(context.arrivals(data), settings.holdout_ratio, settings.max_holdout)
     train_weights = weights[train_rows]
     if not bool(train_weights.sum() > 0):  # all of the weight fell into the held-out rows
         train_rows, train_weights = held_rows, weights[held_rows]

@@ -59,6 +59,15 @@ class SoftBounds(nn.Module):
         log_var = high - F.softplus(high - log_var)
         return low + F.softplus(log_var - low)
 
+    def shift(self, amount: th.Tensor) -> None:
+        """
+        Move the bounds, so that log-variances that move as far are bounded as before.
+
+        :param amount: ``[D]``
+        """
+        self.high.add_(amount)
+        self.low.add_(amount)
+
     def penalty(self) -> th.Tensor:
         """Draws the bounds together, on average over members; the factor 0.01 is that of the MBPO authors' code."""
         n_members = self.high.shape[0] if self.high.dim() > 1 else 1
@@ -91,6 +100,15 @@ class ConstantNoise(nn.Module):
         log_var = self.log_var if members is None else self.log_var[members]
         # Not a clamp, below which no gradient would ever bring it back
         return (self.LEAST + F.softplus(log_var - self.LEAST)).expand_as(mean)
+
+    def shift(self, amount: th.Tensor) -> None:
+        """
+        Move the log-variances, down to a tenth above the least.
+
+        :param amount: ``[D]``
+        """
+        above = (F.softplus(self.log_var - self.LEAST) + amount).clamp(min=0.1)
+        self.log_var.copy_(self.LEAST + above + th.log(-th.expm1(-above)))  # the inverse of softplus
 
     def penalty(self) -> th.Tensor:
         """Nothing: there are no bounds to draw together."""

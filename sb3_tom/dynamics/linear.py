@@ -58,8 +58,8 @@ class LinearDynamics(DynamicsModel):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether data have given the normaliser its ranges; see :attr:`DynamicsModel.is_fitted`."""
-        return bool(th.isfinite(self.normalizer.low).all())
+        """Whether data have given the normaliser its units; see :attr:`DynamicsModel.is_fitted`."""
+        return self.normalizer.is_fitted
 
     def check_objective(self, objective: ModelObjective) -> None:
         """Only the likelihood has a closed form: refuse any other loss or way to minimise it."""

@@ -25,6 +25,7 @@ from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
+from sb3_tom.dynamics.moving_units import Move, move_network
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 
 
@@ -153,6 +154,13 @@ class MixtureDensityNetwork(DynamicsModel):
         """See :meth:`DynamicsModel.target_scales`."""
         return self.normalizer.target_std
 
+    def _move(self, move: Move) -> None:
+        """Stay the same function in units that have moved: those of each component do."""
+        ones, n = th.ones_like(move.target_scale), self.n_components
+        scale = th.cat([ones.new_ones(n), move.target_scale.repeat(n), ones.repeat(n)])
+        shift = th.cat([ones.new_zeros(n), move.target_shift.repeat(n), move.log_variance_shift.repeat(n)])
+        move_network(self.layers, self.bounds, move, (scale, shift), self.optimizer)
+
     def fit(
         self,
         data: Transitions,
@@ -162,7 +170,9 @@ class MixtureDensityNetwork(DynamicsModel):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Warm-started fit; see :meth:`DynamicsModel.fit`."""
-        self.normalizer.fit(data)
+        move = self.normalizer.fit(data)
+        if move is not None:
+            self._move(move)
         set_options(self.optimizer, self.learning_rate, (self.weight_decay, 0.0))
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures

@@ -5,6 +5,7 @@ from torch import nn
 
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.scales import varies
+from sb3_tom.dynamics.moving_units import Move
 
 PREDICT = ("delta", "next")
 """What a model's state targets may be: the change of the observation, or the next observation itself."""
@@ -39,6 +40,20 @@ def _one_for_zero(std: th.Tensor) -> th.Tensor:
     return th.where(std > 0, std, 1.0)
 
 
+def _move(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -> Move:
+    """From means and standard deviations of inputs and of targets, before and now."""
+    (input_mean, input_std, target_mean, target_std), unit = old, _one_for_zero(new[3])
+    # Of an input that had no unit the weights are as they were drawn: they are meant for the new one
+    reads = th.where(was_constant, new[1], input_std)
+    varies_now = new[3] > 0  # what does not is predicted exactly, whatever the network says
+    return Move(
+        new[1] / reads,
+        (new[0] - input_mean) / reads,
+        th.where(varies_now, target_std / unit, 1.0),
+        th.where(varies_now, (target_mean - new[2]) / unit, 0.0),
+    )
+
+
 class Normalizer(nn.Module):
     """
     Standardises inputs (observation, action) and targets (reward, then next state) per dimension. Reward and state targets
@@ -71,12 +86,21 @@ class Normalizer(nn.Module):
     low: th.Tensor
     high: th.Tensor
 
-    def fit(self, data: Transitions) -> None:
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has taken its units from data: no data have all of those that it begins with."""
+        begun_with = zip(self._scales(), (0.0, 1.0, 0.0, 1.0), strict=True)
+        return not all(bool((part == value).all()) for part, value in begun_with)
+
+    def fit(self, data: Transitions) -> Move | None:
         """
         Take scales and ranges from the data, unweighted, so that they move slowly from phase to phase.
 
         :param data: N rows, terminal ones included
+        :return: how the units have moved; None the first time
         """
+        known, old = self.is_fitted, self._scales()
+        was_constant = self._constant_inputs()
         inputs = th.cat([data.observations, data.actions], dim=-1)
         outcomes = th.cat([data.rewards, data.next_observations], dim=-1)
         input_mean, input_std = _mean_and_std(inputs, inputs.abs().amax(0))
@@ -90,6 +114,18 @@ class Normalizer(nn.Module):
             strict=True,
         ):
             buffer.copy_(value)
+        return _move(old, self._scales(), was_constant) if known else None
+
+    def _scales(self) -> list[th.Tensor]:
+        return [part.double() for part in (self.input_mean, self.input_std, self.target_mean, self.target_std)]
+
+    def _constant_inputs(self) -> th.Tensor:
+        """Which inputs have had no unit ``[O + A]``: observations that never varied, which no weight was learned for."""
+        constant = self.input_std == 1.0
+        n_observed = self.low.numel() - 1
+        constant[:n_observed] &= self.low[1:] == self.high[1:]
+        constant[n_observed:] = False
+        return constant
 
     def inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """

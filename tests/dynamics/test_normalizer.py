@@ -7,7 +7,7 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
-from sb3_tom.dynamics.normalizer import Normalizer
+from sb3_tom.dynamics.normalizer import CLAMP_MARGINS, Normalizer
 from sb3_tom.dynamics.smooth import SmoothEnsemble
 from tests.dynamics.cases import FACTORIES, built, draw, fit, make_data
 
@@ -91,3 +91,14 @@ def test_another_clamp_is_refused_by_name(kind: str, clamp: object) -> None:
     }
     with pytest.raises(ValueError, match=r"clamp=.* is not allowed; allowed: 'range', 'margin' or None"):
         classes[kind](clamp=clamp)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("clamp", [*CLAMP_MARGINS])
+def test_it_knows_whether_it_was_fitted(clamp: str | None) -> None:
+    normalizer, linear = Normalizer(3, 2, "delta", clamp), LinearDynamics(clamp=clamp)
+    linear.build(3, 2)
+    assert not normalizer.is_fitted and not linear.is_fitted
+    assert normalizer.fit(make_data(50)) is None
+    fit(linear, make_data(50))
+    assert normalizer.is_fitted and linear.is_fitted
+    assert normalizer.fit(make_data(60)) is not None

@@ -7,6 +7,7 @@ import torch as th
 
 from sb3_tom import Context, DynamicsModel, Transitions
 from sb3_tom.contracts.types import Batch
+from sb3_tom.dynamics.holdout import split_rows
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.objectives.survive import SurviveBonusObjective
 from tests.dynamics.cases import built, make_context, make_data
@@ -50,7 +51,8 @@ def test_its_own_error_stops_the_fit_and_chooses_the_elites() -> None:
     assert figures["epochs"] == 4.0 and objective.looks == 4
     assert sorted(model.elites.tolist()) == [1.0, 2.0]
     assert figures["validation_error"] == pytest.approx((0.2 + 0.9) / 2)
-    assert len(objective.numbers) == 60  # a fifth of the rows are held out
+    data, held = make_data(N_ROWS), split_rows(th.arange(N_ROWS), 0.2, 5000)[1]
+    assert objective.numbers == data.rewards[held].flatten().tolist(), "the rows that are held out"
 
 
 def test_the_best_state_is_the_one_of_its_best_error() -> None:
