@@ -40,17 +40,25 @@ def _one_for_zero(std: th.Tensor) -> th.Tensor:
     return th.where(std > 0, std, 1.0)
 
 
+LARGEST_MOVE = 10.0
+"""
+Factor, and number of old units, by which units move at most under a network that is to stay the same function. An entry that
+begins to vary leaves all that was trained on: the same function would answer with weights, or a certainty, beyond use.
+"""
+
+
 def _move(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -> Move:
     """From means and standard deviations of inputs and of targets, before and now."""
     (input_mean, input_std, target_mean, target_std), unit = old, _one_for_zero(new[3])
     # Of an input that had no unit the weights are as they were drawn: they are meant for the new one
     reads = th.where(was_constant, new[1], input_std)
     varies_now = new[3] > 0  # what does not is predicted exactly, whatever the network says
+    narrower = th.where(target_std > 0, (target_std / unit).clamp(1.0 / LARGEST_MOVE, LARGEST_MOVE), 0.0)
     return Move(
-        new[1] / reads,
-        (new[0] - input_mean) / reads,
-        th.where(varies_now, target_std / unit, 1.0),
-        th.where(varies_now, (target_mean - new[2]) / unit, 0.0),
+        (new[1] / reads).clamp(max=LARGEST_MOVE),
+        ((new[0] - input_mean) / reads).clamp(-LARGEST_MOVE, LARGEST_MOVE),
+        th.where(varies_now, narrower, 1.0),
+        th.where(varies_now, ((target_mean - new[2]) / unit).clamp(-LARGEST_MOVE, LARGEST_MOVE), 0.0),
     )
 
 

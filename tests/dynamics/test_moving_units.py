@@ -59,6 +59,26 @@ def networks() -> list[str]:
 
 
 @pytest.mark.parametrize("name", networks())
+def test_what_hardly_varied_before_does_not_blow_a_network_up(name: str) -> None:
+    """A sensor that only hummed: the same function would answer its first signal with weights, and a certainty, of 1e6."""
+    still = make_data(400)
+    hum = 1e-6 * th.tensor([0.0, 0.0, 1.0])
+
+    def humming(states: th.Tensor) -> th.Tensor:
+        return states * th.tensor([1.0, 1.0, 0.0]) + hum * states / states.std(0)
+
+    quiet = still._replace(observations=humming(still.observations), next_observations=humming(still.next_observations))
+    model = fitted(name, quiet)
+    weight, (_, log_var) = model.layers[0].weight.clone(), model(quiet.observations, quiet.actions)
+    move_units(model, still)
+    assert float((model.layers[0].weight / weight).abs().max()) <= 10.01
+    moved = model(still.observations, still.actions)[1]
+    assert float(moved.min() - log_var.min()) > -20.0
+    fit(model, still)
+    assert bool(th.isfinite(model(still.observations, still.actions)[0]).all())
+
+
+@pytest.mark.parametrize("name", networks())
 def test_predictions_stay_what_they_were(name: str) -> None:
     data = make_data(400)
     model, other = fitted(name, data), elsewhere(make_data(300, seed=5))
