@@ -3,11 +3,11 @@ Optimisation of the dual problem of TOM (Ma et al. 2023, arXiv:2305.12663, Eq. 1
 
 A constant in Q acts with the small factor 1 - gamma, so that gradient descent would need very long to find it: it is kept
 apart, :math:`Q = q_\theta + \mathrm{shift} / (1 - \gamma)`, and the best shift is solved for before and after the descent.
+As gamma goes to 1 the shift stays, as the multiplier of :math:`\sum d = 1`, and of Eq. 16 else only :math:`E_D f_*(y)`.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import torch as th
 from torch import nn
@@ -19,6 +19,7 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.weighters.tom import functional
 from sb3_tom.weighters.tom.holdout import BestState, hold_out
 from sb3_tom.weighters.tom.networks import Standardizer, mlp, reinitialize
+from sb3_tom.weighters.tom.pools import Pool, draws, ends
 from sb3_tom.weighters.tom.settings import TOMSettings
 
 _START_PAIRS = 4096
@@ -34,24 +35,6 @@ _HEAD_SCALE = 0.01
 
 RowFunction = Callable[[Transitions], th.Tensor]
 """``[B]`` values of B rows."""
-
-
-class Pool(NamedTuple):
-    """
-    M rows, ready for the descent.
-
-    :param inputs: ``[M, 1 + k, O + A]``: (s, a), then k times (s', a') with actions a' of the policy
-    :param log_ratio: ``[M]``
-    :param terminated: ``[M]``
-    """
-
-    inputs: th.Tensor
-    log_ratio: th.Tensor
-    terminated: th.Tensor
-
-    def split(self, n_rows: int) -> "list[Pool]":
-        """All rows in their order, in pieces of ``n_rows``."""
-        return [Pool(*parts) for parts in zip(*(part.split(n_rows) for part in self), strict=True)]
 
 
 class FlowDual(nn.Module):
@@ -151,7 +134,7 @@ class FlowDual(nn.Module):
             self.standardizer.fit(th.cat([data.observations, data.actions], dim=-1))
         starts = self._start_inputs(start_observations, context)
         fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator, context.n_envs)
-        best = BestState(self, self._objective(data.rows(held), log_ratio, starts, context)) if len(held) else None
+        best = self._best_state(data.rows(held), log_ratio, starts, context) if len(held) else None
         loss = th.zeros((), device=data.device)
         with descent(optimizer, partial(self._loss, gamma), "fit of TOM's dual", data.device) as descend:
             for step, batch in enumerate(self._minibatches(data.rows(fitted), log_ratio, starts, context)):
@@ -173,27 +156,25 @@ class FlowDual(nn.Module):
         for number, (pool, rows) in enumerate(self._pools(data, log_ratio, context)):
             if settings.mass_shift and number == 0:
                 self._solve_shift(pool, starts, self.settings.discount(context.gamma))
-            start_rows = self._draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
+            start_rows = draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
             for chosen, chosen_starts in zip(rows, start_rows, strict=True):
                 yield starts[chosen_starts], *(part[chosen] for part in pool)
 
-    def _objective(
-        self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context
-    ) -> Callable[[], th.Tensor]:
-        """Eq. 16 on given rows as a function of the present network, with the shift that is best for them."""
+    def _best_state(self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context) -> BestState:
+        """Remembers the parameters with the least Eq. 16 on some of these rows, each with the shift that is best for it."""
         rows = th.randint(data.size, (_HELD_OUT,), generator=context.generator, device=data.device)
         pool = self._pool(data if data.size <= _HELD_OUT else data.rows(rows), log_ratio, context)
         gamma = self.settings.discount(context.gamma)
-        mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
+        mass = functional.mass_coefficients(pool.ended, gamma, self.settings.terminal)
 
         @th.no_grad()
-        def objective() -> th.Tensor:
-            start_value = self(starts).mean()
-            y = self._residuals(pool, self(pool.inputs), start_value, gamma)
+        def objective(scale: float = 1.0) -> th.Tensor:
+            start_value = scale * self(starts).mean()
+            y = self._residuals(pool, scale * self(pool.inputs), start_value, gamma)
             shift = functional.best_shift(y, mass, self.divergence.derivative) if self.settings.mass_shift else self.shift
             return functional.dual_loss(y - shift * mass, start_value, gamma, self._conjugate_mean, shift)
 
-        return objective
+        return BestState(self, objective, {"dual_ratio_held_out": objective(0.0)})
 
     @th.no_grad()
     def weights(self, data: Transitions, log_ratio: RowFunction, context: Context) -> th.Tensor:
@@ -208,7 +189,7 @@ class FlowDual(nn.Module):
         gamma = self.settings.discount(context.gamma)
         y = th.cat([self._chunk_residuals(part, log_ratio, context, gamma) for part in data.split(self._at_once)]).double()
         if self.settings.mass_shift:
-            mass = functional.mass_coefficients(data.terminated.squeeze(-1).double(), gamma, self.settings.terminal)
+            mass = functional.mass_coefficients(ends(data, self.settings).double(), gamma, self.settings.terminal)
             y = y - functional.best_shift(y, mass, self.divergence.derivative) * mass
         return self.divergence.derivative(y)
 
@@ -221,7 +202,7 @@ class FlowDual(nn.Module):
         """Begin the descent at the best shift of the present network."""
         start_value = self(starts).mean()
         y = th.cat([self._residuals(part, self(part.inputs), start_value, gamma) for part in pool.split(self._at_once)])
-        mass = functional.mass_coefficients(pool.terminated, gamma, self.settings.terminal)
+        mass = functional.mass_coefficients(pool.ended, gamma, self.settings.terminal)
         self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
 
     def _pools(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Iterator[tuple[Pool, th.Tensor]]:
@@ -237,14 +218,7 @@ class FlowDual(nn.Module):
             return
         if data.size > size:
             data = data.rows(th.randint(data.size, (size,), generator=generator, device=data.device))
-        yield self._pool(data, log_ratio, context), self._draws(data.size, steps, batch, generator)
-
-    @staticmethod
-    def _draws(n_rows: int, steps: int, batch: int, generator: th.Generator) -> th.Tensor:
-        """Row numbers ``[steps, B]``; a batch that could hold all rows holds each once."""
-        if batch >= n_rows:
-            return th.arange(n_rows, device=generator.device).expand(steps, n_rows)
-        return th.randint(n_rows, (steps, batch), generator=generator, device=generator.device)
+        yield self._pool(data, log_ratio, context), draws(data.size, steps, batch, generator)
 
     @th.no_grad()
     def _pool(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
@@ -255,7 +229,7 @@ class FlowDual(nn.Module):
     def _pool_part(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
         next_inputs = self._policy_inputs(data.next_observations, self.settings.n_actions, context)
         own_inputs = self.inputs(data.observations, data.actions).unsqueeze(1)
-        return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), data.terminated.squeeze(-1))
+        return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), ends(data, self.settings))
 
     @th.no_grad()
     def _start_inputs(self, start_observations: th.Tensor, context: Context) -> th.Tensor:
@@ -273,7 +247,7 @@ class FlowDual(nn.Module):
     def _residuals(self, pool: Pool, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
         """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the pool's inputs."""
         next_value, terminal = values[:, 1:].mean(1), self.settings.terminal
-        return functional.residual(pool.log_ratio, values[:, 0], next_value, start_value, pool.terminated, gamma, terminal)
+        return functional.residual(pool.log_ratio, values[:, 0], next_value, start_value, pool.ended, gamma, terminal)
 
     def _conjugate_mean(self, y: th.Tensor) -> th.Tensor:
         """Estimate of E_D f_*(y), or what the released code has in its place."""
@@ -288,5 +262,5 @@ class FlowDual(nn.Module):
         y = self._residuals(batch, values.view(batch.inputs.shape[:2]), start_value, gamma)
         if not self.settings.mass_shift:
             return functional.dual_loss(y, start_value, gamma, self._conjugate_mean)
-        mass = functional.mass_coefficients(batch.terminated, gamma, self.settings.terminal)
+        mass = functional.mass_coefficients(batch.ended, gamma, self.settings.terminal)
         return functional.dual_loss(y - self.shift * mass, start_value, gamma, self._conjugate_mean, self.shift)

@@ -24,8 +24,9 @@ The problem solved is Eq. 16 of the paper, the dual of
 
 (With the two divergences of Eq. 15 as printed, and f of KL, the optimum would be proportional to sqrt(d^pi d^D).)
 
-What follows a termination is a choice. ``"restart"``: the start of the next episode, so that flow is conserved and the weights
-have mean 1. ``"mask"``: nothing, so that mass leaks: ``E_D[w (1 - gamma (1 - terminated))] = 1 - gamma``.
+What follows the end of an episode is a choice. ``"restart"``: the start of the next one, so that flow is conserved and the
+weights have mean 1, also undiscounted (gamma = 1). ``"mask"``: nothing, so that mass leaks:
+``E_D[w (1 - gamma (1 - ended))] = 1 - gamma``.
 """
 
 import math
@@ -35,7 +36,7 @@ from typing import NamedTuple
 import torch as th
 
 TERMINAL = ("restart", "mask")
-"""What follows a termination."""
+"""What follows the end of an episode."""
 
 
 class Divergence(NamedTuple):
@@ -105,7 +106,7 @@ def residual(
     q: th.Tensor,
     v_next: th.Tensor,
     v_start: th.Tensor,
-    terminated: th.Tensor,
+    ended: th.Tensor,
     gamma: float,
     terminal: str,
 ) -> th.Tensor:
@@ -116,28 +117,28 @@ def residual(
     :param q: ``[B]``
     :param v_next: ``[B]``
     :param v_start: scalar
-    :param terminated: ``[B]``, 1.0 where the episode ended in a terminal state
+    :param ended: ``[B]``, 1.0 where an episode ended: in a terminal state, or where the next state has no row in the data
     :param gamma: discount
     :param terminal: one of :data:`TERMINAL`
     :return: ``y [B]``
     """
     after_end = v_start if terminal == "restart" else th.zeros_like(v_start)
-    return r + gamma * th.where(terminated > 0, after_end, v_next) - q
+    return r + gamma * th.where(ended > 0, after_end, v_next) - q
 
 
-def mass_coefficients(terminated: th.Tensor, gamma: float, terminal: str) -> th.Tensor:
+def mass_coefficients(ended: th.Tensor, gamma: float, terminal: str) -> th.Tensor:
     """
     How y falls when a constant ``shift / (1 - gamma)`` is added to Q. The optimal constant makes ``E_D[w mass] = 1``: the mass
     identity of either terminal mode.
 
-    :param terminated: ``[B]``
+    :param ended: ``[B]``
     :param gamma: discount; below 1 for "mask"
     :param terminal: one of :data:`TERMINAL`
     :return: ``mass [B]``, at least 1
     """
     if terminal == "restart":
-        return th.ones_like(terminated)
-    return (1.0 - gamma * (1.0 - terminated)) / (1.0 - gamma)
+        return th.ones_like(ended)
+    return (1.0 - gamma * (1.0 - ended)) / (1.0 - gamma)
 
 
 def dual_loss(

@@ -34,9 +34,13 @@ class BestState:
 
     :param module: its parameters
     :param objective: a scalar, called now and at each offer
+    :param beside: figures that :meth:`restore` returns beside the best
     """
 
-    def __init__(self, module: nn.Module, objective: Callable[[], th.Tensor]) -> None:
+    def __init__(
+        self, module: nn.Module, objective: Callable[[], th.Tensor], beside: dict[str, th.Tensor] | None = None
+    ) -> None:
+        self._beside = beside or {}
         self._parameters = list(module.parameters())
         self._objective = objective
         self._best = th.full_like(self._parameters[0].flatten()[0], th.inf)
@@ -59,4 +63,4 @@ class BestState:
         """Put the best parameters back; what they reached, and at which step."""
         for copy, parameter in zip(self._copies, self._parameters, strict=True):
             parameter.copy_(copy)
-        return {"dual_loss_held_out": self._best, "dual_best_step": self._step}
+        return {"dual_loss_held_out": self._best, "dual_best_step": self._step} | self._beside

@@ -22,20 +22,22 @@ discriminator_batch_size      256         256         rows of each class per ste
 discriminator_learning_rate   0.001       0.0003      Adam's
 q_arch                        (128, 128)  (256, 256)  units of the hidden ReLU layers
 q_persistent                  False       True        Q and its optimiser go on from the previous phase
-q_steps                       1000        1000        gradient steps per model phase
-q_batch_size                  256         256         rows per step
+q_steps                       400         1000        gradient steps per model phase
+q_batch_size                  128         256         rows per step
 start_batch_size              64          256         pairs of start state and action per step
-q_learning_rate               0.0003      0.0003      Adam's
+q_learning_rate               0.001       0.0003      Adam's
 q_holdout_ratio               0.2         0.0         share of rows that decide at which step Q is kept
 q_weight_decay                0.0         0.0001      L2 coefficient
 anneal                        True        False       both learning rates fall linearly to 0 within a phase
-n_actions                     4           1           actions of the policy averaged at a next state
+n_actions                     16          1           actions of the policy averaged at a next state
 pool_size                     20000       None        rows whose actions are drawn once per phase; None: fresh draws
 terminal                      "restart"   "mask"      what follows a termination: the next start, or nothing
+restart_truncated             True        False       with "restart": the next start follows a time-out too
 corrected_conjugate           True        False       loss and weights use the same conjugate (chi2: clamped; KL: exp)
 mass_shift                    True        False       Q has a free constant, solved for: the mass identity holds
 nonnegative                   False       False       Q >= 0 as in Prop. 1; voids the mass identity
-occupancy_gamma               None        0.99        discount of the occupancies; None: the agent's
+occupancy_gamma               None        0.99        discount of the flow; None: 1 with "restart", else the agent's
+average_next                  True        False       weights are averaged over s', so that they do not tilt the law of s'
 recent_size                   1000        1000        newest rows as the footprint; until then weights are 1
 max_weight                    10.0        10.0        cut of weights, in units of their mean before it; None: no cut
 uniform_mix                   0.0         0.0         share of uniform weights mixed in
@@ -70,20 +72,22 @@ class TOMSettings:
     discriminator_learning_rate: float = 1e-3
     q_arch: tuple[int, ...] = (128, 128)
     q_persistent: bool = False
-    q_steps: int = 1000
-    q_batch_size: int = 256
+    q_steps: int = 400
+    q_batch_size: int = 128
     start_batch_size: int = 64
-    q_learning_rate: float = 3e-4
+    q_learning_rate: float = 1e-3
     q_holdout_ratio: float = 0.2
     q_weight_decay: float = 0.0
     anneal: bool = True
-    n_actions: int = 4
+    n_actions: int = 16
     pool_size: int | None = 20_000
     terminal: str = "restart"
+    restart_truncated: bool = True
     corrected_conjugate: bool = True
     mass_shift: bool = True
     nonnegative: bool = False
     occupancy_gamma: float | None = None
+    average_next: bool = True
     recent_size: int = 1000
     max_weight: float | None = 10.0
     uniform_mix: float = 0.0
@@ -109,12 +113,14 @@ class TOMSettings:
 
     def discount(self, gamma: float) -> float:
         """
-        Discount of the occupancies.
+        Discount of the flow. The footprint is visited undiscounted, so the flow has to be, too: with another clock the weights
+        of one stationary policy depend on the time in an episode.
 
         :param gamma: the agent's
         :raises ValueError: if mass that leaks at terminations would leave none in the long run
         """
-        chosen = gamma if self.occupancy_gamma is None else self.occupancy_gamma
+        own_clock = 1.0 if self.terminal == "restart" else gamma
+        chosen = own_clock if self.occupancy_gamma is None else self.occupancy_gamma
         if self.terminal == "mask" and chosen >= 1.0:
             raise ValueError(f"gamma={chosen!r} is not allowed with terminal='mask'; give an occupancy_gamma in [0, 1)")
         return chosen
@@ -140,6 +146,8 @@ _FLAGS = (
     "corrected_conjugate",
     "mass_shift",
     "nonnegative",
+    "restart_truncated",
+    "average_next",
 )
 _COUNTS = (
     "discriminator_steps",
@@ -181,13 +189,18 @@ PRESETS = {
         ratio_bound=None,
         q_arch=(256, 256),
         q_persistent=True,
+        q_steps=1000,
+        q_batch_size=256,
         start_batch_size=256,
+        q_learning_rate=3e-4,
         q_holdout_ratio=0.0,
         q_weight_decay=1e-4,
         anneal=False,
         n_actions=1,
         pool_size=None,
         terminal="mask",
+        restart_truncated=False,
+        average_next=False,
         corrected_conjugate=False,
         mass_shift=False,
         occupancy_gamma=0.99,

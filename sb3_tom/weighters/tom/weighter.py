@@ -9,6 +9,7 @@ import torch as th
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.contracts.weighter import Weighter
+from sb3_tom.weighters.tom.averaging import average_next
 from sb3_tom.weighters.tom.discriminator import TransitionDiscriminator
 from sb3_tom.weighters.tom.dual import FlowDual
 from sb3_tom.weighters.tom.footprint import Footprint
@@ -26,12 +27,14 @@ class TOMWeighter(Weighter):
        .. math::
            (1 - \gamma) E_{\mu_0, \pi} Q(s,a) + E_D f_*(y), \qquad y = R(s,a,s') + \gamma E_\pi Q(s',a') - Q(s,a).
 
-    3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL.
+    3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL. Of these
+       the mean over s' is taken, by a regression on (s, a) (:mod:`sb3_tom.weighters.tom.averaging`).
 
-    The flow constraint behind Q corrects a log-ratio that fits no policy in the environment. Until the replay buffer holds
-    ``recent_size`` rows the agent's weights are 1, unless it is given a footprint, which may be of any size. They are 1 too
-    should the descent diverge, on which the agent stops, and, with a warning, should all be 0, which only the chi2 of
-    ``mass_shift=False`` (official) can come to.
+    The footprint is not discounted, and neither is the flow: by default gamma is 1 here, and the end of an episode, by a
+    termination or a time limit, leads to the start of the next one. The flow constraint behind Q corrects a log-ratio that
+    fits no policy in the environment. Until the replay buffer holds ``recent_size`` rows the agent's weights are 1, unless it
+    is given a footprint, which may be of any size. They are 1 too should the descent diverge, on which the agent stops, and,
+    with a warning, should all be 0, which only the chi2 of ``mass_shift=False`` (official) can come to.
 
     :param divergence: "kl" or "chi2" (the paper's experiments); None: the preset's
     :param preset: "default" (corrected, and the choices that did best) or "official" (the choices of the released code)
@@ -120,11 +123,27 @@ class TOMWeighter(Weighter):
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, float64, by Eq. 17; see :meth:`Weighter.weights`."""
         if bool(self.ready):
-            weights = self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context)
+            weights = self._averaged(data, context) if self.settings.average_next else self._of_rows(data, context)
             if bool((weights != 0).any()):
                 return weights
             warnings.warn("TOM's weights are 0 for all rows: they count alike in this model phase", stacklevel=2)
         return th.ones(data.size, dtype=th.float64, device=data.device)
+
+    def _of_rows(self, data: Transitions, context: Context) -> th.Tensor:
+        return self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context)
+
+    def _averaged(self, data: Transitions, context: Context) -> th.Tensor:
+        """Eq. 17 for as many rows as a pool has, cut as the agent would, and its mean over s' for all."""
+        rows = th.arange(data.size, device=data.device)
+        if self.settings.pool_size is not None and data.size > self.settings.pool_size:
+            rows = th.randint(data.size, (self.settings.pool_size,), generator=context.generator, device=data.device)
+        weights = self._of_rows(data.rows(rows), context)
+        total = weights.sum()
+        if not bool(th.isfinite(total) & (total > 0)):
+            return total.expand(data.size)  # what comes after says that they are all 0, or not finite
+        if self.max_weight is not None:
+            weights = weights.clamp(max=self.max_weight * float(weights.mean()))
+        return average_next(weights, rows, data, context)
 
     def _diverged(self) -> th.Tensor:
         """1.0 if a parameter is not finite, as raw inputs of a large scale can cause."""

@@ -17,9 +17,10 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class FiniteMDP:
     """
-    S states, of which the last is terminal, and A actions.
+    S states, of which the last is terminal, and A actions. A transition has an outcome: k < S is the next state k, k >= S the
+    next state k - S where a time limit cuts the episode.
 
-    :param transition: ``[S, A, S]``; rows of the terminal state are not used
+    :param transition: ``[S, A, K]``, K = S without time limits, else 2 S; rows of the terminal state are not used
     :param start: ``[S]``, zero at the terminal state
     :param policy: ``[S, A]``, the policy whose occupancy is wanted
     :param gamma: discount
@@ -38,39 +39,53 @@ class FiniteMDP:
     def n_actions(self) -> int:
         return int(self.policy.shape[1])
 
+    def arrivals(self, terminal: str) -> Array:
+        """``[K, S]``: the states that the flow goes on at after each outcome, by their probabilities."""
+        kinds = np.arange(self.transition.shape[2])
+        restarts = kinds >= self.n_states - (terminal == "restart")
+        goes_on = np.eye(self.n_states)[kinds % self.n_states] * (kinds < self.n_states - 1)[:, None]
+        return np.where(restarts[:, None], self.start, goes_on)
+
     def occupancy(self, policy: Array, terminal: str) -> Array:
-        """``d(s, a, s') [S, A, S]`` of a policy, from the flow equation as a linear system."""
+        """``d(s, a, outcome) [S, A, K]`` of a policy, from the flow equation as a linear system."""
         alive = np.arange(self.n_states) < self.n_states - 1
         pairs = (policy * alive[:, None]).reshape(-1, 1)  # pi(a|s) of the pair (s, a)
         state = np.repeat(np.eye(self.n_states), self.n_actions, axis=0)  # pair -> its state
-        flow = self.transition.reshape(-1, self.n_states) * alive  # pair -> next state
-        if terminal == "restart":
-            flow = flow + np.outer(self.transition.reshape(-1, self.n_states)[:, -1], self.start)
+        flow = self.transition.reshape(len(pairs), -1) @ self.arrivals(terminal)  # pair -> next state
         matrix = np.eye(len(pairs)) - self.gamma * pairs * (state @ flow.T)
-        visits = np.linalg.solve(matrix, (1 - self.gamma) * pairs[:, 0] * (state @ self.start))
+        offset = (1 - self.gamma) * pairs[:, 0] * (state @ self.start)
+        if terminal == "restart":  # undiscounted, the flow equation alone leaves the scale open
+            matrix, offset = np.vstack([matrix, np.ones(len(pairs))]), np.append(offset, 1.0)
+        visits = np.linalg.lstsq(matrix, offset, rcond=None)[0]
         return visits.reshape(self.n_states, self.n_actions, 1) * self.transition
 
     def flow_constraints(self, rows: Array, terminal: str) -> tuple[Array, Array]:
-        """``A d = b`` for d on the transitions ``rows [n, 3]`` of (s, a, s'): one equation per pair of a living state."""
+        """
+        ``A d = b`` for d on the transitions ``rows [n, 3]`` of (s, a, outcome): one equation per pair of a living state, of
+        which, undiscounted, one follows from the others and makes room for ``sum d = 1``.
+        """
         living, n_actions = self.n_states - 1, self.n_actions
         matrix = np.zeros((living * n_actions, len(rows)))
         for column, (s, a, following) in enumerate(rows):
             matrix[s * n_actions + a, column] += 1.0
-            arrival = np.eye(self.n_states)[following] if following < living else self.start * (terminal == "restart")
+            arrival = self.arrivals(terminal)[following]
             matrix[:, column] -= self.gamma * (arrival[:living, None] * self.policy[:living]).ravel()
-        return matrix, (1 - self.gamma) * (self.start[:living, None] * self.policy[:living]).ravel()
+        offset = (1 - self.gamma) * (self.start[:living, None] * self.policy[:living]).ravel()
+        if self.gamma == 1.0:
+            matrix[-1], offset[-1] = 1.0, 1.0
+        return matrix, offset
 
     def rows_of(self, counts: Array) -> Array:
-        """Transitions ``[n, 3]``: each (s, a, s') as often as ``counts [S, A, S]`` says."""
+        """Transitions ``[n, 3]``: each (s, a, outcome) as often as ``counts [S, A, K]`` says."""
         return np.repeat(np.argwhere(counts > 0), counts[counts > 0], axis=0)
 
     def transitions(self, rows: Array) -> Transitions:
         """One-hot states and actions of ``rows [n, 3]``."""
         states, actions = th.eye(self.n_states), th.eye(self.n_actions)
-        s, a, following = th.as_tensor(rows.T)
-        zeros = th.zeros(len(rows), 1)
-        ended = (following == self.n_states - 1).float().unsqueeze(1)
-        return Transitions(states[s], actions[a], states[following], zeros, ended, th.zeros(len(rows), dtype=th.long))
+        s, a, outcome = th.as_tensor(rows.T)
+        zeros, versions = th.zeros(len(rows), 1), th.zeros(len(rows), dtype=th.long)
+        ended, cut = ((outcome == self.n_states - 1).float()[:, None], (outcome >= self.n_states).float()[:, None])
+        return Transitions(states[s], actions[a], states[outcome % self.n_states], zeros, ended, versions, cut)
 
     def context(self, seed: int = 0) -> Context:
         """
@@ -99,8 +114,13 @@ class FiniteMDP:
         return th.eye(self.n_states)[np.searchsorted(self.start.cumsum(), points)]
 
 
-def random_mdp(seed: int, n_states: int = 5, n_actions: int = 2, gamma: float = 0.9, branching: int = 3) -> FiniteMDP:
-    """Stochastic, with terminations: ``branching`` possible next states per pair, and another policy for each seed."""
+def random_mdp(
+    seed: int, n_states: int = 5, n_actions: int = 2, gamma: float = 0.9, branching: int = 3, cut: float = 0.0
+) -> FiniteMDP:
+    """
+    Stochastic, with terminations: ``branching`` possible next states per pair, and another policy for each seed. A time limit
+    cuts the episode after a share ``cut`` of the transitions that end in a living state.
+    """
     rng = np.random.default_rng(seed)
     transition = np.zeros((n_states, n_actions, n_states))
     for s in range(n_states - 1):
@@ -111,6 +131,9 @@ def random_mdp(seed: int, n_states: int = 5, n_actions: int = 2, gamma: float = 
     start = np.round(start * 256) / 256  # so that 256 start rows have exactly these frequencies
     start[np.argmax(start)] += 1.0 - start.sum()
     policy = rng.dirichlet(np.full(n_actions, 0.7), n_states)
+    if cut > 0.0:
+        cuts = cut * transition * (np.arange(n_states) < n_states - 1)
+        transition = np.concatenate([transition - cuts, cuts], axis=2)
     return FiniteMDP(transition, start, policy, gamma)
 
 

@@ -56,6 +56,7 @@ def test_weights_of_a_long_descent_do_not_fall_on_a_few_rows(divergence: str) ->
             q_learning_rate=3e-3,
             q_holdout_ratio=ratio,
             max_weight=None,
+            average_next=False,
             gradient_penalty=0.0,  # it pulls R's slope to 1 where there is nothing to tell
         )
         tom.fit(data, newest(data, 60), data.observations[:5], context())

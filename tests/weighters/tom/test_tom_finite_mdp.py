@@ -1,5 +1,7 @@
 """TOM against exact solutions on random finite MDPs: stochastic, with terminations, one-hot states and actions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch as th
@@ -9,7 +11,14 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.weighters.tom.weighter import TOMWeighter
 from tests.weighters.tom.finite_mdp import Problem, chi2_optimum, collected, every_transition, random_mdp
 
-CAREFUL = {"q_arch": (32,), "q_steps": 400, "q_learning_rate": 2e-2, "n_actions": 48, "start_batch_size": 128}
+CAREFUL: dict[str, Any] = {
+    "q_arch": (32,),
+    "q_steps": 400,
+    "q_batch_size": 256,
+    "q_learning_rate": 2e-2,
+    "n_actions": 48,
+    "start_batch_size": 128,
+}
 """Full batches, and enough actions that their sampling does not hide an error of the method."""
 SHARP = {"buffer_label": 0.0, "gradient_penalty": 0.0}
 """A discriminator without label and gradient penalty."""
@@ -19,13 +28,15 @@ class GivenRatio(TOMWeighter):
     """TOM with R from a table instead of from a discriminator."""
 
     def __init__(self, problem: Problem, log_ratio: np.ndarray, **arguments: object) -> None:
-        super().__init__(discriminator=False, recent_size=1, terminal=problem.terminal, **{**CAREFUL, **arguments})
+        clock: dict[str, Any] = {"terminal": problem.terminal, "occupancy_gamma": problem.mdp.gamma, "average_next": False}
+        super().__init__(discriminator=False, recent_size=1, **{**CAREFUL, **clock, **arguments})
         shape = problem.mdp.transition.shape
         self.table = th.zeros(shape)
         self.table[tuple(problem.support.T)] = th.as_tensor(log_ratio, dtype=th.float32)
 
     def log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
-        return self.table[data.observations.argmax(1), data.actions.argmax(1), data.next_observations.argmax(1)]
+        outcomes = data.next_observations.argmax(1) + data.truncated.squeeze(1).long() * data.observations.shape[1]
+        return self.table[data.observations.argmax(1), data.actions.argmax(1), outcomes]
 
 
 def weigh(tom: TOMWeighter, problem: Problem) -> th.Tensor:
@@ -79,6 +90,29 @@ def test_wrong_ratio(seed: int, terminal: str, divergence: str) -> None:
     assert np.abs(bare / bare.sum() * exact.sum() - exact).sum() > 0.2 * exact.sum()
 
 
+def flow_violation(problem: Problem, weights: th.Tensor) -> float:
+    """L1 norm of what the weighted data lack or have too much at each (s, a)."""
+    matrix, offset = problem.mdp.flow_constraints(problem.support, problem.terminal)
+    return float(np.abs(matrix @ problem.weighted(weights) - offset).sum())
+
+
+@pytest.mark.parametrize("divergence", ["chi2", "kl"])
+@pytest.mark.parametrize("seed", range(3))
+def test_undiscounted_with_time_limits(seed: int, divergence: str) -> None:
+    """By default the flow is undiscounted and goes on at the start after a time-out; a wrong log-ratio is corrected."""
+    problem = every_transition(random_mdp(seed, gamma=1.0, cut=0.3), seed)
+    log_ratio = np.log(problem.occupancy / problem.reference)
+    log_ratio = log_ratio + 0.5 * np.random.default_rng(seed).normal(size=len(log_ratio))
+    exact = problem.optimum(log_ratio, divergence)
+    weights = weigh(GivenRatio(problem, log_ratio, divergence=divergence, occupancy_gamma=None), problem)
+    bare = th.as_tensor(np.exp(log_ratio))[th.as_tensor(np.unique(problem.rows, axis=0, return_inverse=True)[1].ravel())]
+    bare = bare / bare.mean()
+    assert distance(problem, weights, exact) <= 0.03
+    assert flow_violation(problem, weights) <= 0.03 < 0.1 < flow_violation(problem, bare)
+    goes_on = weigh(GivenRatio(problem, log_ratio, divergence=divergence, restart_truncated=False), problem)
+    assert distance(problem, goes_on, exact) > 0.06, "a time-out that is not an end has another optimum"
+
+
 @pytest.mark.parametrize("mass_shift", [True, False])
 @pytest.mark.parametrize("divergence", ["chi2", "kl"])
 @pytest.mark.parametrize("terminal", ["restart", "mask"])
@@ -94,7 +128,7 @@ def test_mass_identities(terminal: str, divergence: str, mass_shift: bool) -> No
 
 def errors(seed: int, **arguments: object) -> tuple[float, float, float]:
     """Distance to the exact solution of TOM with its discriminator, of the bare ratio, and of uniform weights."""
-    problem = collected(random_mdp(seed, n_states=8, n_actions=3), seed)
+    problem = collected(random_mdp(seed, n_states=8, n_actions=3, gamma=1.0), seed)
     tom = TOMWeighter(**arguments)
     exact = problem.optimum(np.log(problem.occupancy / problem.reference), tom.settings.divergence)
     weights = weigh(tom, problem)

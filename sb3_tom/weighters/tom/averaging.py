@@ -1,0 +1,137 @@
+r"""
+Weights that do not depend on the next state.
+
+Rows drawn by a weight w(s, a, s') have the law :math:`P(s'|s,a)\, w(s,a,s') / E[w|s,a]` instead of P. Weights of (s, a)
+alone leave it as it is, so w is replaced by its mean :math:`\bar w(s,a) = E_D[w | s, a]`: a Poisson regression with the log of
+:math:`\bar w` from a network, cross-fitted, because a network that saw the weight of a row also saw the noise in its s'.
+"""
+
+import itertools
+from typing import cast
+
+import torch as th
+from torch import nn
+
+from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
+from sb3_tom.compute.ensemble_linear import EnsembleLinear
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.weighters.tom.holdout import BLOCK, BestState
+from sb3_tom.weighters.tom.networks import Standardizer
+
+_FOLDS = 4
+_WIDTHS = (64, 64)
+_STEPS = 400
+_BATCH = 256
+_LEARNING_RATE = 2e-3
+_LOOK = 50
+"""Steps between two looks at the rows that a network does not see."""
+_STEEPEST = 20.0
+"""Bound of the log-weights: exp of it is a float32 with room for sums."""
+
+
+class _Regression(nn.Module):
+    """A network per fold, ``[F, B, D]`` to ``[F, B]``, and the loss of a minibatch."""
+
+    def __init__(self, n_inputs: int) -> None:
+        super().__init__()
+        sizes = itertools.pairwise((n_inputs, *_WIDTHS, 1))
+        self.layers = nn.ModuleList(EnsembleLinear(_FOLDS, fan_in, fan_out) for fan_in, fan_out in sizes)
+
+    def _linear(self) -> list[EnsembleLinear]:
+        return [cast(EnsembleLinear, layer) for layer in self.layers]
+
+    @th.no_grad()
+    def reset(self, generator: th.Generator) -> None:
+        """Draw anew; the last layer begins at 0: all weights are alike."""
+        for layer in self._linear():
+            layer.weight.normal_(0.0, layer.weight.shape[1] ** -0.5, generator=generator)
+            layer.bias.zero_()
+        layer.weight.zero_()
+
+    def forward(self, inputs: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
+        *hidden, last = self._linear()
+        for layer in hidden:
+            inputs = nn.functional.silu(layer(inputs, members))
+        values: th.Tensor = last(inputs, members).squeeze(-1)
+        return values.clamp(max=_STEEPEST)
+
+    def loss(self, inputs: th.Tensor, weights: th.Tensor) -> th.Tensor:
+        """Negative log-likelihood of Poisson's distribution, least at the mean: inputs ``[F, B, D]``, weights ``[F, B]``."""
+        values = self(inputs)
+        return (values.exp() - weights * values).mean(1).sum()
+
+    @th.no_grad()
+    def of_fold(self, number: int, inputs: th.Tensor) -> th.Tensor:
+        """Log-weights ``[B]`` of the rows ``[B, D]`` of a fold by the network that did not see it."""
+        member = th.tensor([number], device=inputs.device)
+        parts = [self(part.unsqueeze(0), member).squeeze(0) for part in inputs.split(rows_at_once(inputs.device))]
+        return th.cat(parts)
+
+
+def folds_of(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Tensor:
+    """
+    Folds of whole blocks of neighbours.
+
+    :param n_rows: number N of rows, in the order of collection
+    :param generator: source of randomness
+    :param n_envs: environments whose rows alternate
+    :return: fold of each row, int64 ``[N]``
+    """
+    rows = th.arange(n_rows, device=generator.device)
+    block = max(1, min(BLOCK, n_rows // (4 * _FOLDS * n_envs)))  # few rows: shorter blocks, so that no fold is empty
+    blocks = rows // n_envs // block * n_envs + rows % n_envs
+    n_blocks = n_envs * -(-n_rows // (block * n_envs))
+    return (th.randperm(n_blocks, generator=generator, device=generator.device) % _FOLDS)[blocks]
+
+
+def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context: Context) -> th.Tensor:
+    """
+    The mean of weights over s', as a function of (s, a).
+
+    :param weights: ``[M]``, non-negative, of some rows
+    :param rows: their numbers ``[M]`` in the data
+    :param data: N rows, in the order of collection
+    :param context: its generator and ``n_envs`` are read
+    :return: ``[N]``, float64, positive with mean 1: of all rows; ones of fewer rows than there are folds
+    """
+    folds = folds_of(data.size, context.generator, context.n_envs)
+    own = folds[rows]
+    if int(th.bincount(own, minlength=_FOLDS).amin()) == 0:
+        return th.ones(data.size, dtype=th.float64, device=data.device)
+    columns = th.cat([data.observations, data.actions], dim=-1)
+    with th.device("meta"):  # made without torch's own random numbers
+        regression, scale = _Regression(columns.shape[1]), Standardizer(columns.shape[1])
+    regression.to_empty(device=data.device).reset(context.generator)
+    scale.to_empty(device=data.device).fit(columns[rows])
+    _fit(regression, scale(columns[rows]), (weights / weights.mean()).float(), own, context.generator)
+    result = th.empty(data.size, dtype=th.float64, device=data.device)
+    for number in range(_FOLDS):
+        mine = folds == number
+        result[mine] = regression.of_fold(number, scale(columns[mine])).double().exp()
+    return result / result.mean()
+
+
+def _fit(regression: _Regression, inputs: th.Tensor, weights: th.Tensor, folds: th.Tensor, generator: th.Generator) -> None:
+    """Descend until the networks stop getting better on the rows that they do not see."""
+    theirs = [th.nonzero(folds != number).squeeze(1) for number in range(_FOLDS)]
+    own = [th.nonzero(folds == number).squeeze(1) for number in range(_FOLDS)]
+    shape = (_STEPS, _BATCH)
+    drawn = [th.randint(len(rows), shape, generator=generator, device=inputs.device) for rows in theirs]
+    batches = th.stack([rows[numbers] for rows, numbers in zip(theirs, drawn, strict=True)], dim=1)
+
+    @th.no_grad()
+    def unseen() -> th.Tensor:
+        values = th.cat([regression.of_fold(number, inputs[mine]) for number, mine in enumerate(own)])
+        return (values.exp() - weights[th.cat(own)] * values).mean()
+
+    optimizer = th.optim.Adam(regression.parameters(), lr=_LEARNING_RATE, fused=True)
+    best = BestState(regression, unseen)
+    with descent(optimizer, regression.loss, "mean of the weights over s'", inputs.device) as descend:
+        for step, chosen in enumerate(batches):
+            set_learning_rate(optimizer, _LEARNING_RATE * (1.0 - step / _STEPS))
+            descend(inputs[chosen], weights[chosen])
+            if (step + 1) % _LOOK == 0:
+                best.offer(step + 1)
+    best.restore()

@@ -1,0 +1,56 @@
+"""Rows that are ready for the descent of TOM's dual, and which of them a step takes."""
+
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.weighters.tom.settings import TOMSettings
+
+
+class Pool(NamedTuple):
+    """
+    M rows, ready for the descent.
+
+    :param inputs: ``[M, 1 + k, O + A]``: (s, a), then k times (s', a') with actions a' of the policy
+    :param log_ratio: ``[M]``
+    :param ended: ``[M]``, 1.0 where the flow does not go on at s'
+    """
+
+    inputs: th.Tensor
+    log_ratio: th.Tensor
+    ended: th.Tensor
+
+    def split(self, n_rows: int) -> "list[Pool]":
+        """All rows in their order, in pieces of ``n_rows``."""
+        return [Pool(*parts) for parts in zip(*(part.split(n_rows) for part in self), strict=True)]
+
+
+def ends(data: Transitions, settings: TOMSettings) -> th.Tensor:
+    """
+    Where the flow does not go on at s'. A time-out cuts an episode before its next state has a row: nothing holds Q there,
+    and it would take the weight of all that leads there.
+
+    :param data: B rows
+    :param settings: ``terminal`` and ``restart_truncated`` are read
+    :return: ``[B]``, 1.0 there
+    """
+    ended = data.terminated
+    if settings.terminal == "restart" and settings.restart_truncated:
+        ended = th.maximum(ended, data.truncated)
+    return ended.squeeze(-1)
+
+
+def draws(n_rows: int, steps: int, batch: int, generator: th.Generator) -> th.Tensor:
+    """
+    Row numbers of minibatches; a batch that could hold all rows holds each once.
+
+    :param n_rows: rows to draw from
+    :param steps: minibatches
+    :param batch: rows of each, B
+    :param generator: source of randomness
+    :return: ``[steps, B]``
+    """
+    if batch >= n_rows:
+        return th.arange(n_rows, device=generator.device).expand(steps, n_rows)
+    return th.randint(n_rows, (steps, batch), generator=generator, device=generator.device)
