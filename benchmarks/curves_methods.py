@@ -102,6 +102,7 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
         "separate_encoders": True,
         "train_encoders": False,
         "delta_input": False,
+        "folds": 1,
         "buffer_label": 0.1,
         "gradient_penalty": 10.0,
         "discriminator_weight_decay": 0.0,

@@ -6,22 +6,34 @@ With the label 1 for ``recent``, :math:`\epsilon` for the buffer, and equally ma
 .. math::
     R(s,a,s') = \log \frac{p + \epsilon q}{(1 - \epsilon) q}, \qquad p = d^\pi,\; q = d^D,
 
-which is :math:`\log(p / q)` for :math:`\epsilon = 0`. The gradient penalty, which pulls R's slope to 1, limits it further.
+which is :math:`\log(p / q)` for :math:`\epsilon = 0`. A gradient penalty, which pulls R's slope to 1, would limit it further.
+
+On the rows that it was fitted to a network remembers which were recent. So there are K of them (``folds``), the rows are dealt
+out to K folds, and the R of a row comes from the network that has seen neither that row nor the others of its fold. The rows
+that a network has not seen say when to stop, and on the logits of them all two numbers are fitted, slope and offset of R
+(:mod:`sb3_tom.weighters.tom.calibration`): logits that say nothing about unseen rows give R = 0.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch as th
-import torch.nn.functional as F
 from torch import nn
 
+from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.weighters.tom.networks import Encoders, Standardizer, mlp, reinitialize
+from sb3_tom.weighters.tom.calibration import cross_entropies
+from sb3_tom.weighters.tom.crossfit import LOOK, LOOKED_AT, HeldOut, Part
+from sb3_tom.weighters.tom.folds import NumberedRows, OtherFolds, block_length, blocks_of, folds_of, grouped, places
+from sb3_tom.weighters.tom.networks import Encoders, Standardizer, linear_of, mlp, reinitialize
 from sb3_tom.weighters.tom.settings import TOMSettings
 
 _STEPS_AT_ONCE = 100
 """Steps whose rows are gathered at once: as many as fit the memory also with long observations."""
+
+_PER_BLOCK = 4
+"""Parts of a block that count as independent evidence for the slope."""
 
 
 class TransitionDiscriminator(nn.Module):
@@ -38,13 +50,32 @@ class TransitionDiscriminator(nn.Module):
         self.settings = settings
         sizes = (observation_dim, action_dim, observation_dim)
         self.standardizer = Standardizer(sum(sizes))
+        linear = linear_of(settings.folds)
         width, *hidden = settings.discriminator_arch
         if settings.separate_encoders:
-            self.encoder: nn.Module = Encoders(sizes, width)
+            self.encoder: nn.Module = Encoders(sizes, width, linear)
             width *= len(sizes)
         else:
-            self.encoder = mlp((sum(sizes), width), nn.Tanh)
-        self.head = nn.Sequential(mlp((width, *hidden), nn.Tanh), nn.Linear((width, *hidden)[-1], 1))
+            self.encoder = mlp((sum(sizes), width), nn.Tanh, linear)
+        self.head = nn.Sequential(mlp((width, *hidden), nn.Tanh, linear), linear((width, *hidden)[-1], 1))
+        if settings.folds > 1:
+            self.register_buffer("calibration", th.tensor([1.0, 0.0]))
+            self.register_buffer("blocks", th.ones(2))
+
+    calibration: th.Tensor
+    """Slope and offset of R."""
+    blocks: th.Tensor
+    """Steps of a block, and environments whose rows alternate: what decides on the fold of a row."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A single network, as before there were folds, takes the place of each of several."""
+        own = self.state_dict()
+        for name, value in own.items() if self.settings.folds > 1 else ():
+            saved = state_dict.setdefault(prefix + name, value)
+            if value.dim() == 3 and saved.dim() < 3:
+                single = saved.T if saved.dim() == 2 else saved.unsqueeze(0)
+                state_dict[prefix + name] = single.expand(len(value), *single.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def optimizer(self) -> th.optim.Optimizer:
         """Adam over the layers that are learned: all, or those after the encoders."""
@@ -72,8 +103,8 @@ class TransitionDiscriminator(nn.Module):
         """
         Logits of the class ``recent``.
 
-        :param features: ``[B, 2 O + A]``
-        :return: logits ``[B]``
+        :param features: ``[B, 2 O + A]``; with K folds ``[K, B, 2 O + A]``, each network's own
+        :return: logits ``[B]`` or ``[K, B]``
         """
         return self.head(self.encoder(features)).squeeze(-1)
 
@@ -82,12 +113,31 @@ class TransitionDiscriminator(nn.Module):
         """
         The estimate of log d^pi / d^D.
 
-        :param data: B rows
+        :param data: B rows. With folds each :class:`~sb3_tom.weighters.tom.folds.NumberedRows` has its R from the network that
+            has not seen it, and rows without numbers, which are taken for new ones, from the mean logit of all networks
         :return: R ``[B]``, bounded
         """
-        logits: th.Tensor = self(self.features(data))
+        if self.settings.folds > 1:
+            parts = [self._unseen(part) for part in data.split(rows_at_once(data.device))]
+            slope, offset = self.calibration
+            logits = slope * th.cat(parts) + offset
+        else:
+            logits = self(self.features(data))
         bound = self.settings.ratio_bound
         return logits if bound is None else logits.clamp(-bound, bound)
+
+    def _unseen(self, data: Transitions) -> th.Tensor:
+        """Logits ``[B]`` of networks that have not seen the rows."""
+        features = self.features(data)
+        if not isinstance(data, NumberedRows):
+            logits: th.Tensor = self(features.expand(self.settings.folds, *features.shape))
+            return logits.mean(0)
+        groups = grouped(self._folds(data.numbers), self.settings.folds)
+        logits = self(features[groups.rows])
+        return th.empty_like(features[:, 0]).index_copy(0, groups.rows[groups.valid], logits[groups.valid])
+
+    def _folds(self, numbers: th.Tensor) -> th.Tensor:
+        return folds_of(numbers, self.blocks[0], self.blocks[1], self.settings.folds)
 
     def fit(
         self,
@@ -95,6 +145,7 @@ class TransitionDiscriminator(nn.Module):
         recent: Transitions,
         optimizer: th.optim.Optimizer,
         generator: th.Generator,
+        n_envs: int = 1,
     ) -> dict[str, th.Tensor]:
         """
         Start anew and learn.
@@ -103,6 +154,7 @@ class TransitionDiscriminator(nn.Module):
         :param recent: footprint of the current policy
         :param optimizer: from :meth:`optimizer`
         :param generator: source of randomness
+        :param n_envs: environments whose rows alternate in the data
         :return: figures for the log, scalars on the device
         """
         settings = self.settings
@@ -111,13 +163,76 @@ class TransitionDiscriminator(nn.Module):
         set_options(optimizer, settings.discriminator_learning_rate, (settings.discriminator_weight_decay,))
         if settings.standardize:
             self.standardizer.fit(self._columns(data))
-        loss = th.zeros((), device=data.device)
-        with descent(optimizer, self._loss, "fit of TOM's discriminator", data.device) as descend:
-            for step, batch in enumerate(self._batches(data, recent, generator)):
+        if settings.folds > 1:
+            return self._fit_folds(data, recent, optimizer, generator, n_envs)
+        loss, _ = self._descend(optimizer, self._batches(data, recent, generator))
+        return {"discriminator_loss": loss}
+
+    def _fit_folds(
+        self, data: Transitions, recent: Transitions, optimizer: th.optim.Optimizer, generator: th.Generator, n_envs: int
+    ) -> dict[str, th.Tensor]:
+        """Each network on the rows of the other folds, as long as it gets better on those of its own."""
+        n_folds = self.settings.folds
+        self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds), n_envs]))
+        near, found = ((self.blocks[0] / _PER_BLOCK).clamp(min=1.0), self.blocks[1]), places(recent, data)
+        numbers = th.where(found >= 0, found, th.arange(recent.size, device=data.device))
+        folds = self._folds(numbers)
+        with th.no_grad():
+            features = self.features(recent)
+            looked_at = th.randperm(data.size, generator=generator, device=data.device)[:LOOKED_AT]
+            theirs = Part.of(self.features(data.rows(looked_at)), blocks_of(looked_at, *near), self._folds(looked_at), n_folds)
+        held_out = HeldOut(
+            self, Part.of(features, blocks_of(numbers, *near), folds, n_folds), theirs, self.settings.buffer_label
+        )
+        loss, n_steps = self._descend(optimizer, self._fold_batches(data, features, folds, generator), held_out)
+        held_out_loss, found_calibration = held_out.restore(), held_out.calibration()
+        self.calibration.copy_(th.stack(found_calibration[:2]))
+        return {
+            "discriminator_loss": loss / n_folds,
+            "discriminator_loss_held_out": th.full_like(loss, held_out_loss),
+            "discriminator_calibrated_loss": found_calibration.cross_entropy.float(),
+            "discriminator_slope": self.calibration[0].clone(),
+            "discriminator_offset": self.calibration[1].clone(),
+            "discriminator_steps": th.full_like(loss, n_steps),
+            "log_ratio_recent": found_calibration.recent.float(),
+        }
+
+    def _descend(
+        self, optimizer: th.optim.Optimizer, batches: Iterator[tuple[th.Tensor, ...]], held_out: HeldOut | None = None
+    ) -> tuple[th.Tensor, int]:
+        """Steps on the batches until there are no more or the held-out rows say so; the last loss, and how many there were."""
+        settings, n_steps = self.settings, 0
+        loss = th.zeros((), device=self.standardizer.mean.device)
+        with descent(optimizer, self._loss, "fit of TOM's discriminator", loss.device) as descend:
+            for step, batch in enumerate(batches):
                 remaining = 1.0 - step / settings.discriminator_steps if settings.anneal else 1.0
                 set_learning_rate(optimizer, settings.discriminator_learning_rate * remaining)
-                loss = descend(*batch)
-        return {"discriminator_loss": loss}
+                loss, n_steps = descend(*batch), step + 1
+                is_look = n_steps % LOOK == 0 or n_steps == settings.discriminator_steps
+                if held_out is not None and is_look and not held_out.look():
+                    break
+        return loss, n_steps
+
+    def _fold_batches(
+        self, data: Transitions, recent: th.Tensor, folds: th.Tensor, generator: th.Generator
+    ) -> Iterator[tuple[th.Tensor, ...]]:
+        """What :meth:`_loss` takes at each step: for each network as many rows of either class, none of its own fold."""
+        n_folds, batch_size = self.settings.folds, self.settings.discriminator_batch_size
+        n_steps = self.settings.discriminator_steps
+        ours = OtherFolds(folds, n_folds)
+        theirs = OtherFolds(self._folds(th.arange(data.size, device=data.device)), n_folds)
+        for start in range(0, n_steps, LOOK):
+            drawn = min(LOOK, n_steps - start), batch_size, generator
+            with th.no_grad():
+                rows = recent[ours.draw(*drawn)], self.features(data.rows(theirs.draw(*drawn)))
+            for pair in zip(*rows, strict=True):
+                yield *pair, *self._places((n_folds, batch_size, 1), generator)
+
+    def _places(self, shape: tuple[int, ...], generator: th.Generator) -> tuple[th.Tensor, ...]:
+        """Where between the classes to look at the gradient, if at all."""
+        if self.settings.gradient_penalty == 0:
+            return ()
+        return (th.rand(shape, generator=generator, device=generator.device),)
 
     def _batches(self, data: Transitions, recent: Transitions, generator: th.Generator) -> Iterator[tuple[th.Tensor, ...]]:
         """What :meth:`_loss` takes at each step: features of equally many rows of ``recent`` and of the buffer."""
@@ -129,23 +244,22 @@ class TransitionDiscriminator(nn.Module):
             with th.no_grad():
                 buffer = self.features(data.rows(theirs))
             for pair in zip(footprint[ours], buffer, strict=True):
-                if self.settings.gradient_penalty > 0:
-                    yield *pair, th.rand(shape[1], 1, generator=generator, device=data.device)
-                else:
-                    yield pair
+                yield *pair, *self._places((shape[1], 1), generator)
 
     def _loss(self, ours: th.Tensor, theirs: th.Tensor, place: th.Tensor | None = None) -> th.Tensor:
-        """Binary cross-entropy, summed over the classes, plus the gradient penalty at ``place [B, 1]`` between the classes."""
-        logits_ours, logits_theirs = self(th.cat([ours, theirs])).chunk(2)
-        label = self.settings.buffer_label
-        # softplus(-x) is the cross-entropy of the label 1, softplus(x) that of the label 0
-        loss = F.softplus(-logits_ours).mean() + (F.softplus(logits_theirs) - label * logits_theirs).mean()
+        """
+        Binary cross-entropy, summed over the classes and the networks, plus the gradient penalty at ``place [..., B, 1]``
+        between the classes.
+        """
+        logits_ours, logits_theirs = self(th.cat([ours, theirs], dim=-2)).chunk(2, dim=-1)
+        ours_loss, theirs_loss = cross_entropies(logits_ours, logits_theirs, self.settings.buffer_label)
+        loss = ours_loss.mean(-1) + theirs_loss.mean(-1)
         if place is None:
-            return loss
-        return loss + self.settings.gradient_penalty * self._gradient_penalty(ours, theirs, place)
+            return loss.sum()
+        return (loss + self.settings.gradient_penalty * self._gradient_penalty(ours, theirs, place)).sum()
 
     def _gradient_penalty(self, ours: th.Tensor, theirs: th.Tensor, place: th.Tensor) -> th.Tensor:
         """Mean square of (norm of the input gradient - 1) at points between the classes (WGAN-GP, arXiv:1704.00028)."""
         between = (place * ours + (1.0 - place) * theirs).requires_grad_()
         (gradient,) = th.autograd.grad(self(between).sum(), between, create_graph=True)
-        return (gradient.norm(2, dim=1) - 1.0).square().mean()
+        return (gradient.norm(2, dim=-1) - 1.0).square().mean(-1)

@@ -1,24 +1,39 @@
 """Small networks that exist from `build` on and are re-initialised in place, so that optimisers keep their parameters."""
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch as th
 from torch import nn
 
+from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.data.scales import varies
 
+Linear = Callable[[int, int], nn.Module]
+"""Makes a linear layer of the size of its input and of its output."""
 
-def mlp(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
+
+def linear_of(n_members: int) -> Linear:
+    """
+    Linear layers of one network, or of several in one tensor.
+
+    :param n_members: number K of networks
+    """
+    return nn.Linear if n_members == 1 else functools.partial(EnsembleLinear, n_members)
+
+
+def mlp(sizes: Sequence[int], activation: type[nn.Module], linear: Linear = nn.Linear) -> nn.Sequential:
     """
     Linear layers with an activation after each.
 
     :param sizes: sizes of input and layers; a single size gives the identity
     :param activation: class of the activation
+    :param linear: makes the layers
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
-        layers += [nn.Linear(fan_in, fan_out), activation()]
+        layers += [linear(fan_in, fan_out), activation()]
     return nn.Sequential(*layers)
 
 
@@ -33,6 +48,10 @@ def reinitialize(module: nn.Module, generator: th.Generator) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, EnsembleLinear):
+            for weight in layer.weight:
+                nn.init.xavier_uniform_(weight, generator=generator)
             nn.init.zeros_(layer.bias)
 
 
@@ -85,12 +104,13 @@ class Encoders(nn.Module):
 
     :param sizes: sizes of the parts
     :param width: units of each layer
+    :param linear: makes the layers
     """
 
-    def __init__(self, sizes: Sequence[int], width: int) -> None:
+    def __init__(self, sizes: Sequence[int], width: int, linear: Linear = nn.Linear) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
-        self.layers = nn.ModuleList(nn.Linear(size, width) for size in sizes)
+        self.layers = nn.ModuleList(linear(size, width) for size in sizes)
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """

@@ -8,6 +8,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.weighters.tom.discriminator import TransitionDiscriminator
+from sb3_tom.weighters.tom.folds import NumberedRows
 from sb3_tom.weighters.tom.settings import tom_settings
 
 
@@ -52,11 +53,11 @@ class RatioWeighter(Weighter):
     ) -> dict[str, float]:
         """Learn R; see :meth:`Weighter.fit`."""
         self.ready.fill_(1.0)
-        figures = self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator)
+        figures = self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator, context.n_envs)
         return {name: float(value) for name, value in figures.items()}
 
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, float64; see :meth:`Weighter.weights`."""
         if not bool(self.ready):
             return th.ones(data.size, dtype=th.float64, device=data.device)
-        return self.discriminator.log_ratio(data).double().exp()
+        return self.discriminator.log_ratio(NumberedRows.of(data)).double().exp()

@@ -13,11 +13,12 @@ separate_encoders             False       True        the first layer treats s, 
 train_encoders                True        False       learn the first layer too (the released optimiser omits it)
 delta_input                   True        False       feed s' - s instead of s'
 standardize                   True        False       standardise the inputs of both networks on the buffer
-buffer_label                  0.1         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
-gradient_penalty              10.0        10.0        coefficient of (norm of R's input gradient - 1)^2
-discriminator_weight_decay    0.001       0.0         L2 coefficient
+folds                         5           1           networks, each blind to the rows that it weighs; 1: R where it was fitted
+buffer_label                  0.0         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
+gradient_penalty              0.0         10.0        coefficient of (norm of R's input gradient - 1)^2
+discriminator_weight_decay    0.01        0.0         L2 coefficient
 ratio_bound                   5.0         None        R is clamped to [-bound, bound]; None: it is not
-discriminator_steps           400         400         gradient steps per model phase
+discriminator_steps           400         400         gradient steps per model phase; with folds at most, held-out rows decide
 discriminator_batch_size      256         256         rows of each class per step
 discriminator_learning_rate   0.001       0.0003      Adam's
 q_arch                        (128, 128)  (256, 256)  units of the hidden ReLU layers
@@ -63,9 +64,10 @@ class TOMSettings:
     train_encoders: bool = True
     delta_input: bool = True
     standardize: bool = True
-    buffer_label: float = 0.1
-    gradient_penalty: float = 10.0
-    discriminator_weight_decay: float = 1e-3
+    folds: int = 5
+    buffer_label: float = 0.0
+    gradient_penalty: float = 0.0
+    discriminator_weight_decay: float = 1e-2
     ratio_bound: float | None = 5.0
     discriminator_steps: int = 400
     discriminator_batch_size: int = 256
@@ -150,6 +152,7 @@ _FLAGS = (
     "average_next",
 )
 _COUNTS = (
+    "folds",
     "discriminator_steps",
     "discriminator_batch_size",
     "q_steps",
@@ -184,6 +187,9 @@ PRESETS = {
         train_encoders=False,
         delta_input=False,
         standardize=False,
+        folds=1,
+        buffer_label=0.1,
+        gradient_penalty=10.0,
         discriminator_weight_decay=0.0,
         discriminator_learning_rate=3e-4,
         ratio_bound=None,

@@ -12,6 +12,7 @@ from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.weighters.tom.averaging import average_next
 from sb3_tom.weighters.tom.discriminator import TransitionDiscriminator
 from sb3_tom.weighters.tom.dual import FlowDual
+from sb3_tom.weighters.tom.folds import NumberedRows
 from sb3_tom.weighters.tom.footprint import Footprint
 from sb3_tom.weighters.tom.settings import tom_settings
 
@@ -84,8 +85,9 @@ class TOMWeighter(Weighter):
         def log_ratio(rows: Transitions) -> th.Tensor:
             return self.log_ratio(rows, context)
 
-        figures |= self.dual.fit(data, log_ratio, start_observations, self.dual_optimizer, context)
-        figures["log_ratio_recent"] = log_ratio(recent).mean()
+        figures |= self.dual.fit(NumberedRows.of(data), log_ratio, start_observations, self.dual_optimizer, context)
+        if "log_ratio_recent" not in figures:
+            figures["log_ratio_recent"] = log_ratio(recent).mean()
         figures["diverged"] = self._diverged()
         values = dict(zip(figures, th.stack(list(figures.values())).tolist(), strict=True))
         if values["diverged"]:
@@ -104,7 +106,7 @@ class TOMWeighter(Weighter):
         :return: figures for the log, scalars on the device
         """
         if self.settings.discriminator:
-            return self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator)
+            return self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator, context.n_envs)
         self.footprint.remember(recent)
         return {}
 
@@ -123,7 +125,8 @@ class TOMWeighter(Weighter):
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, float64, by Eq. 17; see :meth:`Weighter.weights`."""
         if bool(self.ready):
-            weights = self._averaged(data, context) if self.settings.average_next else self._of_rows(data, context)
+            numbered = NumberedRows.of(data)
+            weights = self._averaged(numbered, context) if self.settings.average_next else self._of_rows(numbered, context)
             if bool((weights != 0).any()):
                 return weights
             warnings.warn("TOM's weights are 0 for all rows: they count alike in this model phase", stacklevel=2)

@@ -118,6 +118,7 @@ def test_logit_of_a_discriminator(label: float) -> None:
     plain = {"actions": th.zeros(1000, 2), "next_observations": th.zeros(1000, 3)}
     data, recent = data._replace(**plain), recent._replace(**plain)
     tom = built(
+        folds=1,  # of these two trajectories a fold is no sample
         buffer_label=label,
         delta_input=False,
         discriminator_weight_decay=0.0,
@@ -142,7 +143,8 @@ def test_gradient_penalty() -> None:
 
 
 def test_ratio_is_bounded() -> None:
-    tom, data = built(ratio_bound=0.01), transitions(200)
+    tom, data = built(ratio_bound=0.01, discriminator_steps=100), transitions(200)
+    data = data._replace(observations=data.observations + (th.arange(200) >= 150).float().unsqueeze(1))
     tom.fit(data, newest(data), data.observations[:5], context())
     assert float(tom.log_ratio(data, context()).abs().max()) == pytest.approx(0.01)
 

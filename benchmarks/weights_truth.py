@@ -1,0 +1,175 @@
+"""
+Weights against known answers: what a weighter says where the true weights are known.
+
+    python benchmarks/weights_truth.py run
+    python benchmarks/weights_truth.py page
+
+Nulls: 10,000 rows of one policy, so that the newest 1,000 weigh 1 like all others; and their power, the same with the newest
+1,000 by another policy. Ratios by formula: a linear system with Gaussian noise. ``run`` may be stopped and started again: it
+skips the rows that ``docs/results/weights_truth.csv`` has. ``page`` writes the tables of ``docs/results/weights_truth.md``.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import checkout  # noqa: F401
+import numpy as np
+import torch as th
+from marked_page import run_and_page, write_between
+from weights_truth_data import N_RECENT, Known, linear_system, rollout
+
+from sb3_tom import Context
+from sb3_tom.callbacks.tables import read_table, write_table
+from sb3_tom.data.weights import usable_weights
+from sb3_tom.plots.drawing import grouped
+from sb3_tom.weighters.tom.ratio import RatioWeighter
+
+BEFORE = {"folds": 1, "buffer_label": 0.1, "gradient_penalty": 10.0, "discriminator_weight_decay": 1e-3}
+"""The discriminator that was the default before it was cross-fitted."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "before": BEFORE,
+    "before_sharp": BEFORE | {"buffer_label": 0.0, "gradient_penalty": 0.0},
+    "default": {},
+    "default_label": {"buffer_label": 0.1},
+    "default_penalty": {"gradient_penalty": 10.0},
+    "default_two_folds": {"folds": 2},
+}
+TASKS = ("Humanoid-v5", "Hopper-v5", "HalfCheetah-v5")
+SIZES = {4: 2, 17: 6, 45: 17}
+DATA: dict[str, Callable[[int], Known]] = {
+    **{f"{task}, one policy": partial(rollout, task) for task in TASKS},
+    "HalfCheetah-v5, one policy, episodes of 100 steps": partial(rollout, "HalfCheetah-v5", max_episode_steps=100),
+    **{f"{task}, mean action + 0.3": partial(rollout, task, shift=0.3) for task in TASKS},
+    **{
+        f"{kind}, {size} dimensions": partial(linear_system, size, n, kind)
+        for kind in ("shift", "gain")
+        for size, n in SIZES.items()
+    },
+}
+COLUMNS = ("data", "variant", "seed", "newest", "ess", "rank", "slope")
+BEGIN, END = "<!-- weights: begin -->", "<!-- weights: end -->"
+
+Rows = list[dict[str, str]]
+
+
+def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, float]:
+    """
+    Usable weights exp(R) of the newest rows as the footprint, and how true they are.
+
+    :param known: data
+    :param seed: of the networks
+    :param arguments: of the weighter
+    :return: ``newest``, the mean weight of the newest rows; ``ess``, the effective sample size as a share; where the true
+        ratio is known, ``rank``, Spearman's correlation of the weights with it, and ``slope``, of log w over its log
+    """
+    data = known.data
+    weighter = RatioWeighter(**arguments)
+    with th.random.fork_rng():
+        th.manual_seed(seed)
+        weighter.build(data.observations.shape[1], data.actions.shape[1])
+    context = Context(_absent, _absent, 0.99, 0, th.Generator().manual_seed(seed))
+    recent = data.rows(th.arange(data.size - N_RECENT, data.size))
+    weighter.fit(data, recent, data.observations[:1], context)
+    weights = usable_weights(weighter.weights(data, context), weighter, data.size).double().numpy()
+    figures = {"newest": weights[-N_RECENT:].mean(), "ess": weights.sum() ** 2 / (weights**2).sum() / data.size}
+    if known.log_ratio is not None:
+        figures["rank"] = 0.0 if np.ptp(weights) == 0 else np.corrcoef(_ranks(weights), _ranks(known.log_ratio))[0, 1]
+        figures["slope"] = np.polyfit(known.log_ratio, np.log(weights), 1)[0]
+    return {name: float(value) for name, value in figures.items()}
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Mean ranks of equal values."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[place]
+
+
+def _absent(*_: th.Tensor) -> Any:
+    raise AssertionError("the ratio needs neither the policy nor the critics")
+
+
+def run(variants: list[str], seeds: list[int], table: Path) -> None:
+    """
+    Measure what the table does not have.
+
+    :param variants: of :data:`VARIANTS`
+    :param seeds: of data and networks
+    :param table: CSV file, rewritten after each fit
+    """
+    rows: Rows = list(read_table(table)) if table.exists() else []
+    known = {(row["data"], row["variant"], row["seed"]) for row in rows}
+    for name, seed, make in ((name, seed, make) for name, make in DATA.items() for seed in seeds):
+        missing = [variant for variant in variants if (name, variant, str(seed)) not in known]
+        data = make(seed) if missing else None
+        for variant in missing:
+            figures = measure(data, seed, VARIANTS[variant])
+            rows.append({column: "" for column in COLUMNS} | {"data": name, "variant": variant, "seed": str(seed)})
+            rows[-1] |= {column: f"{value:.4f}" for column, value in figures.items()}
+            write_table(table, COLUMNS, rows)
+            print(", ".join(f"{column} {value}" for column, value in rows[-1].items()), flush=True)
+
+
+def page_text(rows: Rows) -> str:
+    """Three tables with a line per data and variant: nulls, their power, and known ratios."""
+    nulls = [row for row in rows if "one policy" in row["data"]]
+    powers = [row for row in rows if "mean action" in row["data"]]
+    ratios = [row for row in rows if row["rank"]]
+    lines = ["", "### One policy: the true weights are 1", ""]
+    lines += _table(nulls, ("newest rows: mean", "least", "greatest", "ESS: median"), _null)
+    lines += ["", "### The newest rows by another policy", ""]
+    lines += _table(powers, ("newest rows: median", "least", "ESS: median"), _power)
+    lines += ["", "### Ratios by formula", ""]
+    lines += _table(ratios, ("rank correlation: median", "least", "slope: median", "least", "greatest"), _ratio)
+    return "\n".join([*lines, "\n"])
+
+
+def _table(rows: Rows, head: tuple[str, ...], figures: Callable[[Rows], list[float]]) -> Iterator[str]:
+    yield f"| data | variant | seeds | {' | '.join(head)} |"
+    yield "|---" * (3 + len(head)) + "|"
+    for (data, variant), found in sorted(grouped(rows, lambda row: (row["data"], row["variant"])).items(), key=_order):
+        yield f"| {data} | `{variant}` | {len(found)} | {' | '.join(f'{value:.2f}' for value in figures(found))} |"
+
+
+def _order(item: tuple[tuple[str, str], Rows]) -> tuple[int, int]:
+    (data, variant), _ = item
+    return list(DATA).index(data), list(VARIANTS).index(variant)
+
+
+def _column(rows: Rows, name: str) -> np.ndarray:
+    return np.array([float(row[name]) for row in rows])
+
+
+def _null(rows: Rows) -> list[float]:
+    newest = _column(rows, "newest")
+    return [newest.mean(), newest.min(), newest.max(), float(np.median(_column(rows, "ess")))]
+
+
+def _power(rows: Rows) -> list[float]:
+    newest = _column(rows, "newest")
+    return [float(np.median(newest)), newest.min(), float(np.median(_column(rows, "ess")))]
+
+
+def _ratio(rows: Rows) -> list[float]:
+    rank, slope = _column(rows, "rank"), _column(rows, "slope")
+    return [float(np.median(rank)), rank.min(), float(np.median(slope)), slope.min(), slope.max()]
+
+
+def main() -> int:
+    """Run what the command line asks for; return the exit code."""
+    parser, command = run_and_page(__doc__)
+    command.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    command.add_argument("--seed", type=int, nargs="+", default=list(range(5)))
+    arguments = parser.parse_args()
+    table = arguments.out / "weights_truth.csv"
+    if arguments.command == "run":
+        run(arguments.variant, arguments.seed, table)
+    else:
+        write_between(arguments.out / "weights_truth.md", BEGIN, END, page_text(list(read_table(table))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

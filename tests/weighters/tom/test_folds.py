@@ -1,0 +1,197 @@
+"""Cross-fitting: no row is weighed by a network that has seen it; what is learned is believed as far as held-out rows say."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch as th
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.weighters.tom.calibration import Logits, calibrate
+from sb3_tom.weighters.tom.folds import NumberedRows, OtherFolds, block_length, folds_of, grouped, places
+from sb3_tom.weighters.tom.weighter import TOMWeighter
+from tests.weighters.small import QUICK, built, context, newest, transitions
+
+
+def folds(n_rows: int, block: int, n_envs: int, n_folds: int) -> th.Tensor:
+    return folds_of(th.arange(n_rows), th.tensor(float(block)), th.tensor(float(n_envs)), n_folds)
+
+
+@given(n_steps=st.integers(1, 400), block=st.integers(1, 60), n_envs=st.integers(1, 9), n_folds=st.integers(2, 7))
+def test_neighbours_of_a_trajectory_are_in_the_same_fold(n_steps: int, block: int, n_envs: int, n_folds: int) -> None:
+    dealt = folds(n_steps * n_envs, block, n_envs, n_folds).view(n_steps, n_envs)
+    for start in range(0, n_steps, block):
+        assert (dealt[start : start + block] == dealt[start]).all()
+    assert 0 <= int(dealt.min()) <= int(dealt.max()) < n_folds
+    counts = dealt.flatten().bincount(minlength=n_folds)
+    assert int(counts.max() - counts.min()) <= block * n_envs
+
+
+@pytest.mark.parametrize(("n_recent", "n_envs"), [(1000, 1), (1000, 16), (50, 1), (50, 4), (10, 1)])
+def test_each_fold_has_rows_of_the_newest(n_recent: int, n_envs: int) -> None:
+    newest_ones = folds(4000, block_length(n_recent, 5), n_envs, 5)[-n_recent:]
+    assert set(newest_ones.tolist()) == set(range(5))
+
+
+def test_newest_rows_find_themselves_also_among_equal_ones() -> None:
+    data = transitions(400)
+    data = data.rows(th.arange(400) % 70)  # each row five or six times
+    assert th.equal(places(newest(data, 150), data), th.arange(250, 400))
+
+
+def test_rows_that_the_buffer_lacks_have_no_place() -> None:
+    data = transitions(400, observation_dim=30)  # not all columns are in the key
+    assert (places(transitions(20, observation_dim=30, seed=1), data) == -1).all()
+    order = th.randperm(400)[:50]
+    rows = data.rows(order)
+    assert th.equal(places(rows, data), order)
+    for name in ("observations", "actions", "next_observations"):
+        for column in range(getattr(rows, name).shape[1]):
+            changed = getattr(rows, name).clone()
+            changed[:, column] += 1e-3
+            assert (places(rows._replace(**{name: changed}), data) == -1).all()
+
+
+@given(sizes=st.lists(st.integers(0, 30), min_size=2, max_size=6).filter(lambda sizes: sum(sizes) > 0), seed=st.integers(0, 9))
+def test_draws_are_from_the_other_folds(sizes: list[int], seed: int) -> None:
+    dealt = th.arange(len(sizes)).repeat_interleave(th.tensor(sizes))
+    dealt = dealt[th.randperm(len(dealt), generator=th.Generator().manual_seed(seed))]
+    drawn = OtherFolds(dealt, len(sizes)).draw(3, 200, th.Generator().manual_seed(seed))
+    assert drawn.shape == (3, len(sizes), 200)
+    for fold, rows in enumerate(drawn.unbind(1)):
+        others = (dealt != fold).nonzero().squeeze(1)
+        allowed = others if len(others) else th.arange(len(dealt))
+        assert th.isin(rows, allowed).all()
+        if len(allowed) <= 30:
+            assert set(rows.flatten().tolist()) == set(allowed.tolist()), "each of them is drawn"
+
+
+@given(dealt=st.lists(st.integers(0, 4), min_size=1, max_size=60))
+def test_groups_hold_each_row_once(dealt: list[int]) -> None:
+    groups = grouped(th.tensor(dealt), 5)
+    assert sorted(groups.rows[groups.valid].tolist()) == list(range(len(dealt)))
+    for fold in range(5):
+        assert all(dealt[row] == fold for row in groups.rows[fold][groups.valid[fold]].tolist())
+
+
+def test_rows_keep_their_numbers() -> None:
+    rows = NumberedRows.of(transitions(10)).rows(th.tensor([7, 3, 5]))
+    assert th.equal(rows.numbers, th.tensor([7, 3, 5]))
+    parts = rows.split(2)
+    assert [part.numbers.tolist() for part in parts if isinstance(part, NumberedRows)] == [[7, 3], [5]]
+    assert th.equal(parts[1].observations, transitions(10).observations[5:6])
+
+
+def test_no_network_is_trained_on_rows_that_it_weighs() -> None:
+    """Each row's observation is its number, so that the batches tell which rows they hold."""
+    data = transitions(600, observation_dim=1)._replace(observations=th.arange(600.0).unsqueeze(1))
+    tom = built(observation_dim=1, standardize=False, recent_size=100, discriminator_steps=40)
+    seen: list[th.Tensor] = []
+    loss = tom.discriminator._loss
+
+    def recorded(ours: th.Tensor, theirs: th.Tensor) -> th.Tensor:
+        seen.append(th.cat([ours, theirs], dim=1)[:, :, 0].long())
+        return loss(ours, theirs)
+
+    tom.discriminator._loss = recorded  # type: ignore[method-assign]
+    tom.discriminator.fit(data, newest(data, 100), tom.discriminator_optimizer, th.Generator().manual_seed(0))
+    own = tom.discriminator._folds(th.stack(seen)).unbind(1)
+    assert all(bool((of_network != fold).all()) for fold, of_network in enumerate(own))
+    assert int((th.stack(seen) >= 500).sum()) > 0.5 * th.stack(seen).numel()
+
+
+def test_the_dual_hands_the_numbers_on() -> None:
+    class Watching(TOMWeighter):
+        def log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
+            assert isinstance(data, NumberedRows)
+            asked.append(data.numbers)
+            assert th.equal(data.observations, rows.observations[data.numbers])
+            return super().log_ratio(data, context)
+
+    asked: list[th.Tensor] = []
+    rows = transitions(400)
+    for arguments in ({}, {"pool_size": None}, {"pool_size": 100, "q_holdout_ratio": 0.3}):
+        tom = Watching(**{**QUICK, **arguments})
+        tom.build(3, 2)
+        tom.fit(rows, newest(rows), rows.observations[:5], context())
+        asked.clear()
+        tom.weights(rows, context())
+        assert th.equal(th.cat(asked), th.arange(400))
+
+
+def normal_rows(n_rows: int, shift: float) -> tuple[Logits, Logits]:
+    """Of N(shift, 1) and N(0, 1), whose log-ratio is shift x - shift^2 / 2; each row is a block."""
+    generator = th.Generator().manual_seed(0)
+    ours, theirs = (th.randn(n_rows, generator=generator) + mean for mean in (shift, 0.0))
+    ours, theirs = (shift * x - shift**2 / 2 for x in (ours, theirs))
+    return Logits(ours, th.arange(n_rows)), Logits(theirs, n_rows + th.arange(n_rows))
+
+
+def test_calibration_undoes_a_wrong_slope_and_offset() -> None:
+    ours, theirs = normal_rows(20_000, 1.3)
+    found = calibrate(*(part._replace(values=0.25 * part.values - 3.0) for part in (ours, theirs)))
+    assert float(found.slope) == pytest.approx(4.0, rel=0.05)
+    assert float(found.offset) == pytest.approx(12.0, rel=0.05)
+    assert float(found.recent) == pytest.approx(1.3**2 / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("label", [0.0, 0.1])
+def test_calibration_minimises_the_cross_entropy(label: float) -> None:
+    ours, theirs = normal_rows(2_000, 2.0)
+    found = calibrate(ours, theirs, label)
+
+    def loss(line: np.ndarray) -> float:
+        a, b = (line[0] * part.values.double().numpy() + line[1] for part in (ours, theirs))
+        return float(np.logaddexp(0, -a).mean() + np.logaddexp(0, b).mean() - label * b.mean())
+
+    best = minimize(loss, np.array([1.0, 0.0]))
+    assert float(found.cross_entropy) == pytest.approx(best.fun, abs=1e-4)
+    assert float(found.slope) == pytest.approx(best.x[0], rel=0.05)
+
+
+@pytest.mark.parametrize(("label", "flat"), [(0.0, 0.0), (0.1, math.log(1.1 / 0.9))])
+def test_logits_that_say_nothing_or_the_contrary_give_the_same_ratio_everywhere(label: float, flat: float) -> None:
+    ours, theirs = normal_rows(500, 0.0)
+    noise = [part._replace(values=th.randn(500, generator=th.Generator().manual_seed(8))) for part in (ours, theirs)]
+    swapped = [part._replace(values=-part.values) for part in normal_rows(500, 1.0)]
+    for pair in (noise, swapped):
+        found = calibrate(pair[0], pair[1], label)
+        assert float(found.slope) == 0.0
+        assert float(found.offset) == pytest.approx(flat, abs=1e-6)
+
+
+def test_neighbours_are_no_evidence_of_their_own() -> None:
+    """The same logits fifty times are as little as once."""
+    ours, theirs = normal_rows(12, 1.0)
+    repeated = [Logits(part.values.repeat(50), part.blocks.repeat(50)) for part in (ours, theirs)]
+    alone = [part._replace(blocks=th.arange(600) + 600 * number) for number, part in enumerate(repeated)]
+    assert float(calibrate(*repeated).slope) == pytest.approx(float(calibrate(ours, theirs).slope), abs=1e-3)
+    assert float(calibrate(*alone).slope) > float(calibrate(*repeated).slope)
+
+
+def test_a_single_network_of_before_takes_the_place_of_all() -> None:
+    """Agents that were saved before there were folds load, and have the log-ratio that they had."""
+    data = transitions(400)
+    old = built(folds=1)
+    old.fit(data, newest(data), data.observations[:5], context())
+    saved, optimizer = copy.deepcopy(old.state_dict()), old.discriminator_optimizer.state_dict()
+    new = built()
+    new.load_state_dict(saved)
+    new.discriminator_optimizer.load_state_dict(optimizer)
+    for rows in (data, NumberedRows.of(data)):
+        th.testing.assert_close(new.log_ratio(rows, context()), old.log_ratio(data, context()))
+    assert new.fit(data, newest(data), data.observations[:5], context())["diverged"] == 0.0
+
+
+def test_the_fit_stops_where_held_out_rows_get_no_better() -> None:
+    data = transitions(2000)
+    figures = built(discriminator_steps=400).fit(data, newest(data, 200), data.observations[:5], context())
+    assert figures["discriminator_steps"] < 400, "there is nothing to learn"
+    moved = data._replace(observations=data.observations + (th.arange(2000) >= 1800).float().unsqueeze(1))
+    other = built(discriminator_steps=400).fit(moved, newest(moved, 200), moved.observations[:5], context())
+    assert other["discriminator_calibrated_loss"] < 1.2 < 1.37 < figures["discriminator_calibrated_loss"]
