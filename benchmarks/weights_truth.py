@@ -117,11 +117,11 @@ def page_text(rows: Rows) -> str:
     nulls = [row for row in rows if "one policy" in row["data"]]
     powers = [row for row in rows if "mean action" in row["data"]]
     ratios = [row for row in rows if row["rank"]]
-    lines = ["", "### One policy: the true weights are 1", ""]
+    lines = ["", "## One policy: the true weights are 1", ""]
     lines += _table(nulls, ("newest rows: mean", "least", "greatest", "ESS: median"), _null)
-    lines += ["", "### The newest rows by another policy", ""]
+    lines += ["", "## The newest rows by another policy", ""]
     lines += _table(powers, ("newest rows: median", "least", "ESS: median"), _power)
-    lines += ["", "### Ratios by formula", ""]
+    lines += ["", "## Ratios by formula", ""]
     lines += _table(ratios, ("rank correlation: median", "least", "slope: median", "least", "greatest"), _ratio)
     return "\n".join([*lines, "\n"])
 
