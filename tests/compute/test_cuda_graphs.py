@@ -57,12 +57,18 @@ def test_fit_of_a_model(kind: Any, objective: Any, weighting: str, monkeypatch: 
 
 
 def fitted_tom(arguments: dict[str, Any]) -> list[th.Tensor]:
-    """State and weights after two fits."""
+    """
+    State and weights after two fits. Nothing but rounding decides the constant of an undiscounted Q, and what it does to the
+    last layers' biases: of the dual the weights are compared.
+    """
     th.manual_seed(0)
     data, tom, view = transitions(500), built(**arguments), context()
     for _ in range(2):
         tom.fit(data, newest(data), data.observations[:5], view)
-    return [*tom.state_dict().values(), tom.weights(data, view)]
+    state = tom.state_dict()
+    if tom.settings.discount(view.gamma) == 1.0:
+        state = {name: value for name, value in state.items() if not name.startswith("dual.")}
+    return [*state.values(), tom.weights(data, view)]
 
 
 @pytest.mark.parametrize("arguments", VARIANTS, ids=str)
@@ -70,7 +76,8 @@ def test_fit_of_tom(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) 
     eager = fitted_tom(arguments)
     with taped(monkeypatch) as tape:
         recorded = fitted_tom(arguments)
-    assert tape.recordings == (4 if arguments.get("discriminator", True) else 2)
+    is_averaged = arguments.get("preset") != "official"  # the weights' mean over s' is fitted for the weights
+    assert tape.recordings == (4 if arguments.get("discriminator", True) else 2) + is_averaged
     th.testing.assert_close(recorded, eager, **CLOSE)
 
 

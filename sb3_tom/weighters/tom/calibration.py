@@ -83,7 +83,7 @@ def calibrate(ours: Logits, theirs: Logits, label: float = 0.0) -> Calibration:
 def _newton(values: th.Tensor, weights: th.Tensor, labels: th.Tensor, blocks: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """The slope of a logistic regression on values in unit scale, and its standard error."""
     inputs = th.stack([values, th.ones_like(values)], dim=1)
-    found, pull = values.new_zeros(2), values.new_tensor([_RIDGE, 0.0])
+    found, pull = values.new_zeros(2), th.tensor([_RIDGE, 0.0], dtype=values.dtype, device=values.device)
     for _ in range(_STEPS):
         chance = (inputs @ found).sigmoid()
         scores = inputs * (weights * (chance - labels))[:, None]

@@ -121,7 +121,11 @@ def test_the_dual_hands_the_numbers_on() -> None:
         tom.fit(rows, newest(rows), rows.observations[:5], context())
         asked.clear()
         tom.weights(rows, context())
-        assert th.equal(th.cat(asked), th.arange(400))
+        numbers, n_rows = th.cat(asked), tom.settings.pool_size or 400
+        if n_rows < 400:  # the mean over s' is learned from so many rows
+            assert len(numbers) == n_rows and 0 <= int(numbers.min()) and int(numbers.max()) < 400
+        else:
+            assert th.equal(numbers, th.arange(400))
 
 
 def normal_rows(n_rows: int, shift: float) -> tuple[Logits, Logits]:
