@@ -70,6 +70,15 @@ class DynamicsModel(Plug):
         :return: ``[E, B]``
         """
 
+    def fit_likelihood(self, batch: Transitions) -> th.Tensor:
+        """
+        What a fit climbs in the place of :meth:`log_likelihood`, if that is not the same: one may stress other rows.
+
+        :param batch: fields ``[B, ...]`` or ``[E, B, ...]``
+        :return: ``[E, B]``
+        """
+        return self.log_likelihood(batch)
+
     @abstractmethod
     def validation_error(self, batch: Transitions) -> th.Tensor:
         """

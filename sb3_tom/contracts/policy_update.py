@@ -132,6 +132,7 @@ class PolicyUpdate(Plug):
         "ent_coef": "auto",
         "batch_size": 256,
         "tau": 0.005,
+        "gamma": 0.99,
         "update_to_data_ratio": 20.0,
         "real_ratio": 0.05,
         "rollout_schedule": 1,

@@ -1,4 +1,4 @@
-"""The ensemble whose gradients a policy can climb: smooth, not clamped, with a noise that does not depend on where it is."""
+"""The ensemble whose gradients a policy can climb: smooth, and not clamped."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,9 @@ from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 class SmoothEnsemble(ProbabilisticEnsemble):
     """
     :class:`~sb3_tom.dynamics.ensemble.ProbabilisticEnsemble` with the choices of Double Horizon MBPO (Kubo et al. 2025, TMLR),
-    smaller: four members of three layers, all of which predict, soft layer normalisation, constant noise on the state only,
-    and nothing clamped.
+    smaller: four members of three layers, all of which predict, soft layer normalisation, noise on the state only, and nothing
+    clamped. Its noise depends on where it is, and is learned by a likelihood that gives nothing up as noise
+    (``beta_nll``): the constant one of DHMBPO is as loud where a system is calm as where it falls.
 
     :param n_members: E
     :param n_elites: members that predict; None: all
@@ -25,11 +26,12 @@ class SmoothEnsemble(ProbabilisticEnsemble):
         n_elites: int | None = None,
         net_arch: Sequence[int] = (200, 200, 200),
         learning_rate: float = 1e-3,
-        weight_decay: float = 1e-3,
+        weight_decay: float = 1e-5,
         predict: str = "delta",
         clamp: str | None = None,
         soft_norm: bool = True,
-        homoscedastic: bool = True,
+        homoscedastic: bool = False,
+        beta_nll: float = 0.5,
         reward_noise: bool = False,
         max_epochs: int = 5,
         first_max_epochs: int = 20,
@@ -45,6 +47,7 @@ class SmoothEnsemble(ProbabilisticEnsemble):
             clamp,
             soft_norm,
             homoscedastic,
+            beta_nll,
             reward_noise,
             max_epochs=max_epochs,
             first_max_epochs=first_max_epochs,

@@ -41,7 +41,7 @@ class MBPO(SACHooks):
     weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
 
     :param batch_size: rows of a minibatch of the policy update; None: that of ``policy_update`` (SAC: 256)
-    :param tau: step of the target critics; None: the policy update's (SAC: 0.005), as ``ent_coef`` ("auto")
+    :param tau: step of the target critics; None: the policy update's (SAC: 0.005), as ``gamma`` (0.99), ``ent_coef`` ("auto")
     :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
     :param weighter: "uniform", "pmac", "tom", "ratio", "recency" or "error", a :class:`Weighter` class or instance, or
         ``"package.module:Class"``; None is the class's ``default_weighter``
@@ -95,7 +95,7 @@ class MBPO(SACHooks):
         learning_starts: int = 1000,
         batch_size: int | None = None,
         tau: float | None = None,
-        gamma: float = 0.99,
+        gamma: float | None = None,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = -1,
         action_noise: ActionNoise | None = None,

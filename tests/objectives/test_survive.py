@@ -16,6 +16,8 @@ class Recorder:
     def log_likelihood(self, batch: Transitions) -> th.Tensor:
         return -batch.rewards.squeeze(-1).square()
 
+    fit_likelihood = log_likelihood
+
     def regularization(self) -> th.Tensor:
         return th.zeros(())
 
