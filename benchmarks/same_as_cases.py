@@ -42,6 +42,9 @@ SETTINGS: dict[str, Any] = {
     "seed": 0,
     "device": "cpu",
 }
+SMOOTH = NETWORK | {"n_members": 3}
+DOUBLE: type[MBPO] = getattr(sb3_tom, "DHMBPO", MBPO)
+"""Commits before it fail these cases."""
 STEPS = 500
 """Env steps of most cases: five model phases."""
 DUMP_FREQ = 50
@@ -231,6 +234,9 @@ CASES: dict[str, Case] = {
     "target_interval": trained(target_update_interval=2, tau=0.02, update_to_data_ratio=3.0),
     "gradient_steps": trained(train_freq=4, gradient_steps=3),
     "road_and_rocks": trained("sb3_tom/RoadAndRocks-v0", weighter="tom", weighter_kwargs=TOM),
+    "dhmbpo": trained(HOPPER, kind=DOUBLE, dynamics_kwargs=SMOOTH, rollout_batch_size=50),
+    "dhmbpo_tom": trained(INVERTED, kind=DOUBLE, dynamics_kwargs=SMOOTH, weighter="tom", weighter_kwargs=TOM),
+    "double_horizon": trained(policy_update="double_horizon", max_grad_norm=1.0),
     "saved_and_loaded": saved_and_loaded,
     "from_sac": from_sac,
     "resumed": resumed,
