@@ -16,7 +16,7 @@ CODE := sb3_tom tests examples benchmarks docs setup.py
 .PHONY: help venv demo test pytest expensive zoo docs lint format type commit-checks clean
 
 help:
-	@echo "make demo            set up, train MBPO with TOM weights until InvertedPendulum-v5 is solved; results in runs/demo/"
+	@echo "make demo            set up, train DHMBPO with TOM weights until InvertedPendulum-v5 is solved; results in runs/demo/"
 	@echo "make test            set up, run the test suite"
 	@echo "make expensive       set up, run the long tests that 'make test' leaves out"
 	@echo "make zoo             of those, the ones of the RL Zoo: its commands after both kinds of install, parallel searches"

@@ -1,5 +1,5 @@
 """
-Train MBPO with TOM weights until the inverted pendulum is solved, then look at the result (``make demo``).
+Train DHMBPO with TOM weights until the inverted pendulum is solved, then look at the result (``make demo``).
 
 Leaves the agent, the learning curve and the weight of data by its age (CSV and PNG) in ``runs/demo``.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import gymnasium as gym
 import torch as th
 
-from sb3_tom import MBPO
+from sb3_tom import DHMBPO
 from sb3_tom.callbacks import LearningCurveCallback, WeightByAgeCallback
 from sb3_tom.callbacks.evaluation import evaluate
 from sb3_tom.plots import plot_learning_curves, plot_weight_by_age
@@ -35,18 +35,10 @@ def main() -> int:
 
     th.set_num_threads(1)  # Networks this small gain little from more, and the result is the same on any number of cores.
     print(f"{TASK}: training until the mean return of 10 episodes is {SOLVED:.0f}, at most {arguments.steps:,} env steps")
-    # MBPO's settings for this task (arXiv:1906.08253, released configuration): 500 random steps, 10 updates per env step.
-    agent = MBPO(
-        "MlpPolicy",
-        TASK,
-        weighter="tom",
-        learning_starts=500,
-        update_to_data_ratio=10.0,
-        target_entropy=-0.05,
-        seed=arguments.seed,
-    )
-    curve = LearningCurveCallback(TASK, out / "learning_curve.csv", 250, method="mbpo_tom", reward_threshold=SOLVED, verbose=1)
-    ages = WeightByAgeCallback(out / "weight_by_age.csv", method="mbpo_tom")
+    agent = DHMBPO("MlpPolicy", TASK, weighter="tom", learning_starts=500, seed=arguments.seed)
+    method = "dhmbpo_tom"
+    curve = LearningCurveCallback(TASK, out / "learning_curve.csv", 250, method=method, reward_threshold=SOLVED, verbose=1)
+    ages = WeightByAgeCallback(out / "weight_by_age.csv", method=method)
     start = time.monotonic()
     agent.learn(arguments.steps, callback=[curve, ages], progress_bar=True)
     seconds = time.monotonic() - start
@@ -54,7 +46,7 @@ def main() -> int:
 
     # Ten other episodes, played by the agent as anyone would load it.
     envs = [gym.make(TASK) for _ in range(10)]
-    result = evaluate(MBPO.load(out / "agent"), envs, n_episodes=10, seed=20_000)
+    result = evaluate(DHMBPO.load(out / "agent"), envs, n_episodes=10, seed=20_000)
     plot_learning_curves([curve.csv_path], out / "learning_curve.png")
     if ages.table.rows:
         plot_weight_by_age(ages.csv_path, out / "weight_by_age.png")
