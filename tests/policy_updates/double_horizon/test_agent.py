@@ -30,12 +30,14 @@ def test_dhmbpo_is_the_whole_recipe_and_a_user_keeps_what_he_gave() -> None:
         "rollout_schedule",
         "rollout_batch_size",
         "rollout_freq",
+        "gamma",
     )
-    assert [getattr(agent, name) for name in names] == [128, 0.01, 2.0, 0.0, 20, 256, 10]
+    assert [getattr(agent, name) for name in names] == [128, 0.01, 2.0, 0.0, 20, 256, 10, 0.995]
     assert type(agent.policy) is DoubleHorizonPolicy and agent.ent_coef == "auto_0.1" and agent.dynamics.clamp is None
     assert agent.critic.n_critics == 5 and agent.dynamics.n_members == agent.dynamics.n_elites == 4
     own = MBPO("MlpPolicy", "Pendulum-v1", policy_update="double_horizon", batch_size=64, rollout_schedule=3)
     assert (own.batch_size, own.rollout_schedule, own.tau, own.critic.n_critics) == (64, 3, 0.01, 2)
+    assert MBPO("MlpPolicy", "Pendulum-v1").gamma == 0.99 and DHMBPO("MlpPolicy", "Pendulum-v1", gamma=0.9).gamma == 0.9
     with pytest.warns(UserWarning, match="update_to_data_ratio=20 is more than this policy update is made for") as warned:
         MBPO("MlpPolicy", "Pendulum-v1", policy_update="double_horizon", update_to_data_ratio=20)
     assert len(warned) == 1
@@ -112,6 +114,17 @@ def test_it_learns_the_inverted_pendulum(tmp_path: Path) -> None:
 
     curve = LearningCurveCallback("InvertedPendulum-v5", tmp_path / "curve.csv", 250, reward_threshold=950.0)
     DHMBPO("MlpPolicy", "InvertedPendulum-v5", learning_starts=500, seed=0, device="cpu").learn(2_500, callback=curve)
+    assert curve.solved_step is not None
+
+
+@pytest.mark.expensive
+def test_it_balances_the_double_pendulum(tmp_path: Path) -> None:
+    """Which takes a model that is quiet where the poles stand: with one noise for all places no policy balances in it."""
+    from sb3_tom.callbacks import LearningCurveCallback
+
+    name = "InvertedDoublePendulum-v5"
+    curve = LearningCurveCallback(name, tmp_path / "curve.csv", 500, reward_threshold=8_000.0)
+    DHMBPO("MlpPolicy", name, learning_starts=500, seed=1, device="cpu").learn(5_000, callback=curve)
     assert curve.solved_step is not None
 
 
