@@ -121,6 +121,11 @@ def upgrade_attributes(attributes: dict[str, Any]) -> None:
     attributes["_env_steps"] = max(attributes["_env_steps"], attributes["num_timesteps"])
     if "termination_fn" in attributes:
         attributes["_plug_specs"] = {"termination_fn": (attributes.pop("termination_fn"), None), **attributes["_plug_specs"]}
+    update, kwargs = attributes["_plug_specs"].get("policy_update", (None, None))
+    if kwargs and "max_grad_norm" in kwargs:  # of the double horizon, before the agent had it
+        others = {name: value for name, value in kwargs.items() if name != "max_grad_norm"}
+        attributes["max_grad_norm"] = kwargs["max_grad_norm"]
+        attributes["_plug_specs"] = {**attributes["_plug_specs"], "policy_update": (update, others)}
 
 
 def upgrade_state(state: dict[str, Any]) -> None:

@@ -46,20 +46,33 @@ class GrowingRows:
 
         :param n_rows: from now on
         """
-        before, self._shape = self._shape, (n_rows, self._shape[1])
+        before = self._shape
+        try:
+            self._resize(n_rows, before)
+        except BaseException:  # there is no such memory: the rows are where they were, and can be saved
+            self._shape = before
+            raise
+
+    def _resize(self, n_rows: int, before: tuple[int, int]) -> None:
         if self._map is None:
-            kept = self.tensor[:n_rows].cpu()
+            kept = self.tensor.cpu()
             self._elsewhere = None  # before there is another one
-            resized = th.empty(self._shape, device=self._device)
-            resized[: kept.shape[0]] = kept
-            self._elsewhere = resized
+            try:
+                resized = th.empty((n_rows, before[1]), device=self._device)
+            except RuntimeError:
+                self._elsewhere = kept.to(self._device)
+                raise
+            resized[: len(kept)] = kept[:n_rows]
+            self._shape, self._elsewhere = (n_rows, before[1]), resized
             return
+        self._shape = (n_rows, before[1])
         try:
             self._map.resize(self._n_bytes)
         except (BufferError, SystemError, OSError):  # somebody still looks at it, or the system cannot
-            old, self._map = self._map, self._new_map()
+            new = self._new_map()
             n_kept = min(n_rows, before[0]) * before[1] * 4
-            memoryview(self._map)[:n_kept] = memoryview(old)[:n_kept]
+            memoryview(new)[:n_kept] = memoryview(self._map)[:n_kept]
+            self._map = new
 
     @property
     def _n_bytes(self) -> int:

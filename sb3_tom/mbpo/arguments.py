@@ -131,7 +131,7 @@ def check_arguments(agent: Any) -> None:
         raise ValueError(f"env=None is not allowed; allowed: {ENVS}")
     check_spaces(agent.observation_space, agent.action_space)
     check_sac_numbers(agent)
-    for name in ("real_ratio", "rollout_schedule"):
+    for name in ("real_ratio", "rollout_schedule", "max_grad_norm", "update_to_data_ratio", "model_retain_epochs"):
         setattr(agent, name, plain(getattr(agent, name)))
     for name, low in (
         ("rollout_batch_size", 1),

@@ -42,7 +42,8 @@ def _same_space(inner: spaces.Space[Any], outer: spaces.Space[Any]) -> bool:
         return False
     if any(space.dtype.kind != "f" or space.dtype.itemsize < 4 for space in (inner, outer)):
         return False
-    first, second = (np.stack([space.low, space.high]).astype(np.float32) for space in (inner, outer))
+    with np.errstate(over="ignore"):  # float64's largest bounds are infinite ones
+        first, second = (np.stack([space.low, space.high]).astype(np.float32) for space in (inner, outer))
     return np.array_equal(first, second)
 
 

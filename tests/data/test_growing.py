@@ -60,6 +60,16 @@ def test_a_copy_has_rows_of_its_own(copied: Any) -> None:
     assert th.equal(other.tensor[:5], th.full((5, 3), 7.0))
 
 
+def test_rows_that_do_not_fit_leave_what_there_was() -> None:
+    rows = GrowingRows(3, 2, "cpu")
+    rows.tensor.fill_(7.0)
+    with pytest.raises((OSError, OverflowError, MemoryError, ValueError)):
+        rows.resize(10**15)
+    assert rows.tensor.tolist() == [[7.0, 7.0]] * 3
+    rows.resize(4)
+    assert rows.tensor[:3].tolist() == [[7.0, 7.0]] * 3 and rows.tensor.shape == (4, 2)
+
+
 def test_on_a_device_the_old_rows_are_gone_before_there_are_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a ring in the middle of its round."""
     made: list[Any] = []

@@ -44,7 +44,8 @@ class StandardizedFeatures(BaseFeaturesExtractor):
         :return: factor and offset ``[O]`` each, from what inputs are from now on to what they were before; 1 and 0 for the
             first scale. Neither leads beyond :attr:`bound`, where inputs were cut
         """
-        factor, offset = (std / self.std).clamp(max=self.bound), ((mean - self.mean) / self.std).clamp(-self.bound, self.bound)
+        known = th.where(self.std == 1.0, std, self.std)  # weights of a constant entry are as they were drawn: for any scale
+        factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
         is_first = bool((self.mean == 0).all() and (self.std == 1).all())
         self.mean.copy_(mean)
         self.std.copy_(std)

@@ -71,8 +71,10 @@ class TransitionDiscriminator(nn.Module):
         """A single network, as before there were folds, takes the place of each of several."""
         own = self.state_dict()
         for name, value in own.items() if self.settings.folds > 1 else ():
-            saved = state_dict.setdefault(prefix + name, value)
-            if value.dim() == 3 and saved.dim() < 3:
+            if name in ("calibration", "blocks"):
+                state_dict.setdefault(prefix + name, value)
+            saved = state_dict.get(prefix + name)
+            if saved is not None and value.dim() == 3 and saved.dim() < 3:
                 single = saved.T if saved.dim() == 2 else saved.unsqueeze(0)
                 state_dict[prefix + name] = single.expand(len(value), *single.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)

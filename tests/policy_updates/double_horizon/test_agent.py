@@ -10,6 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import DHMBPO, MBPO
+from sb3_tom.old_names import upgrade_attributes
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, StandardizedFeatures
 from tests.mbpo.small import SMALL_NETWORK
 from tests.mbpo.test_mbpo import Corridor
@@ -146,3 +147,25 @@ def test_a_reward_that_cannot_be_climbed_is_named() -> None:
         DHMBPO("MlpPolicy", "Pendulum-v1", reward_fn=lambda observations, actions, after: -after[:, :1].square(), **TINY)
         for reward_fn in (through_numpy, sparse):
             MBPO("MlpPolicy", "Pendulum-v1", reward_fn=reward_fn, device="cpu")
+
+
+def test_a_file_with_another_kind_of_noise_says_so(tmp_path: Path) -> None:
+    DHMBPO("MlpPolicy", "Pendulum-v1", **{**TINY, "dynamics_kwargs": {"n_members": 2, "homoscedastic": True}}).save(
+        tmp_path / "it"
+    )
+    with pytest.raises(
+        ValueError, match=r"the file's model has another kind of noise; allowed: DHMBPO.load\(path, dynamics_kw"
+    ):
+        DHMBPO.load(tmp_path / "it", dynamics_kwargs={"n_members": 2})
+
+
+def test_the_norm_that_was_a_setting_of_the_double_horizon_is_the_agents(tmp_path: Path) -> None:
+    attributes: dict[str, Any] = {
+        "_env_steps": 0,
+        "num_timesteps": 0,
+        "max_grad_norm": None,
+        "_plug_specs": {"policy_update": ("double_horizon", {"horizon": 3, "max_grad_norm": 1.5}), "weighter": ("tom", None)},
+    }
+    upgrade_attributes(attributes)
+    assert attributes["max_grad_norm"] == 1.5
+    assert attributes["_plug_specs"] == {"policy_update": ("double_horizon", {"horizon": 3}), "weighter": ("tom", None)}

@@ -105,6 +105,17 @@ def test_another_scale_changes_nothing_that_trained_networks_say(policy: Any, kw
         th.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 100.0])
+def test_weights_of_a_constant_entry_are_for_any_unit(unit: float) -> None:
+    """As they were drawn: nothing was learned with them."""
+    agent = make_sac()
+    rescale(agent.policy, starts() * th.tensor([1.0, 1.0, 0.0], dtype=th.float64))
+    before = agent.actor.latent_pi[0].weight[:, 2].clone()
+    third = starts()[:, 2:] / starts()[:, 2].std(correction=0) * unit
+    rescale(agent.policy, th.cat([starts()[:, :2], third], 1))
+    th.testing.assert_close(agent.actor.latent_pi[0].weight[:, 2], before)
+
+
 def test_an_entry_that_begins_to_vary_does_not_blow_weights_up() -> None:
     """Inputs were cut at ten standard deviations: what networks said beyond is not kept."""
     agent = make_sac()
