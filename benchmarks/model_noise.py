@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import checkout  # noqa: F401
 import torch as th
 
 from sb3_tom import DHMBPO, Context, Transitions

@@ -5,7 +5,7 @@ old agents (:func:`upgrade_attributes`, :func:`upgrade_state`). All of this goes
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -122,7 +122,7 @@ def upgrade_attributes(attributes: dict[str, Any]) -> None:
     if "termination_fn" in attributes:
         attributes["_plug_specs"] = {"termination_fn": (attributes.pop("termination_fn"), None), **attributes["_plug_specs"]}
     update, kwargs = attributes["_plug_specs"].get("policy_update", (None, None))
-    if kwargs and "max_grad_norm" in kwargs:  # of the double horizon, before the agent had it
+    if isinstance(kwargs, Mapping) and "max_grad_norm" in kwargs:  # of the double horizon, before the agent had it
         others = {name: value for name, value in kwargs.items() if name != "max_grad_norm"}
         attributes["max_grad_norm"] = kwargs["max_grad_norm"]
         attributes["_plug_specs"] = {**attributes["_plug_specs"], "policy_update": (update, others)}
