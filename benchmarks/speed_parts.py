@@ -8,8 +8,9 @@ import numpy as np
 import torch as th
 from curves_jobs import Job, make_agent
 from stable_baselines3 import SAC
+from without_agent import context_without_agent
 
-from sb3_tom import MBPO, Context, Transitions
+from sb3_tom import MBPO, Transitions
 from sb3_tom.compute.fast_matmul import fast_matmul
 from sb3_tom.dynamics.ensemble import EnsembleLinear, ProbabilisticEnsemble
 from sb3_tom.objectives.likelihood import LikelihoodObjective
@@ -112,7 +113,7 @@ def fit_parts(steps: int, n_members: int, net_arch: tuple[int, ...], batch_size:
 
 def _fit(model: ProbabilisticEnsemble, data: Transitions, weights: th.Tensor, device: str) -> Part:
     generator = th.Generator(device=device).manual_seed(0)
-    context = Context(lambda rows: (rows, rows), lambda rows, actions: rows, 0.99, 0, generator)
+    context = context_without_agent(generator)
 
     def fit() -> None:
         with fast_matmul():

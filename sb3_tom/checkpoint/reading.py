@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch as th
 
 from sb3_tom.checkpoint.codec import NUMERIC, decode
+from sb3_tom.compute.memory import total_memory
 
 MAGIC = "sb3_tom_checkpoint"
 """Name of the first member; its content is the version of the format."""
@@ -190,21 +192,13 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise ValueError(f"{name} is compressed in a way that no checkpoint is")
         if name not in (MAGIC, TREE) and not name.endswith(".npy"):
             raise ValueError(f"{name} belongs to no checkpoint")
-    needed, there = sum(info.file_size for info in members.values()), _memory()
+    needed, there = sum(info.file_size for info in members.values()), total_memory(th.device("cpu")) or sys.maxsize
     if needed > there:
         raise ValueError(f"it needs {needed:.3g} bytes of memory, and this machine has {there:.3g}")
     version = _start(archive, members.pop(MAGIC), 64)
     if version != FORMAT:
         raise ValueError(f"format {version!r}; this version reads {FORMAT!r}")
     return members
-
-
-def _memory() -> int:
-    """Bytes of this machine, where the system tells."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return sys.maxsize
 
 
 def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int) -> bytes:

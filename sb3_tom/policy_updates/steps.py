@@ -58,17 +58,22 @@ def fuse(optimizer: th.optim.Optimizer | None) -> None:
             counters_to_device(optimizer)
 
 
-def clip_gradients(parts: PolicyParts, optimizer: th.optim.Optimizer) -> None:
+def clip_gradients(parts: PolicyParts, optimizer: th.optim.Optimizer, norm: th.Tensor | None = None) -> None:
     """
     Scale the gradients of an optimiser's parameters down to ``max_grad_norm``, if their norm over all of them is above.
     No host read, so that it may be recorded.
 
     :param parts: that hold the limit, or None
     :param optimizer: that is to step next
+    :param norm: of these gradients, where it is known; None: it is taken
     """
-    if parts.max_grad_norm is not None:
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if parts.max_grad_norm is None:
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if norm is None:
         nn.utils.clip_grad_norm_(parameters, parts.max_grad_norm)
+    else:
+        nn.utils.clip_grads_with_norm_(parameters, parts.max_grad_norm, norm)
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def test_what_no_writer_writes_is_refused(case: str, tmp_path: Path) -> None:
 
 def test_more_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_archive(tmp_path / "file.zip", {"a": np.zeros(10**6)})
-    monkeypatch.setattr(reading, "_memory", lambda: 10**6)
+    monkeypatch.setattr(reading, "total_memory", lambda device: 10**6)
     with pytest.raises(ValueError, match=r"it needs 8e\+06 bytes of memory, and this machine has 1e\+06"):
         read_archive(tmp_path / "file.zip")
 

@@ -153,7 +153,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
             policy.actor.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in policy.actor.parameters() if p.grad is not None])
-        clip_gradients(parts, policy.actor.optimizer)
+        clip_gradients(parts, policy.actor.optimizer, norm)
         policy.actor.optimizer.step()
         return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
 

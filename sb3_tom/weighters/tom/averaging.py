@@ -17,6 +17,7 @@ from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.weighters.tom.folds import shuffled_blocks
 from sb3_tom.weighters.tom.holdout import BLOCK, BestState
 from sb3_tom.weighters.tom.networks import Standardizer
 
@@ -70,7 +71,7 @@ class _Regression(nn.Module):
         return th.cat(parts)
 
 
-def folds_of(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Tensor:
+def random_folds(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Tensor:
     """
     Folds of whole blocks of neighbours.
 
@@ -79,11 +80,9 @@ def folds_of(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Tensor
     :param n_envs: environments whose rows alternate
     :return: fold of each row, int64 ``[N]``
     """
-    rows = th.arange(n_rows, device=generator.device)
     block = max(1, min(BLOCK, n_rows // (4 * _FOLDS * n_envs)))  # few rows: shorter blocks, so that no fold is empty
-    blocks = rows // n_envs // block * n_envs + rows % n_envs
-    n_blocks = n_envs * -(-n_rows // (block * n_envs))
-    return (th.randperm(n_blocks, generator=generator, device=generator.device) % _FOLDS)[blocks]
+    blocks, order = shuffled_blocks(n_rows, block, n_envs, generator)
+    return (order % _FOLDS)[blocks]
 
 
 def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context: Context) -> th.Tensor:
@@ -96,7 +95,7 @@ def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context
     :param context: its generator and ``n_envs`` are read
     :return: ``[N]``, float64, positive with mean 1: of all rows; ones of fewer rows than there are folds
     """
-    folds = folds_of(data.size, context.generator, context.n_envs)
+    folds = random_folds(data.size, context.generator, context.n_envs)
     own = folds[rows]
     if int(th.bincount(own, minlength=_FOLDS).amin()) == 0:
         return th.ones(data.size, dtype=th.float64, device=data.device)

@@ -51,7 +51,7 @@ def block_length(n_recent: int, n_folds: int) -> int:
     return max(1, min(BLOCK, n_recent // n_folds))
 
 
-def blocks_of(numbers: th.Tensor, block: th.Tensor, n_envs: th.Tensor) -> th.Tensor:
+def blocks_of(numbers: th.Tensor, block: th.Tensor | int, n_envs: th.Tensor | int) -> th.Tensor:
     """
     The block of each row, by number; arguments as in :func:`folds_of`.
 
@@ -60,8 +60,23 @@ def blocks_of(numbers: th.Tensor, block: th.Tensor, n_envs: th.Tensor) -> th.Ten
     :param n_envs: environments whose rows alternate, a scalar
     :return: int64
     """
-    n_envs, block = n_envs.long(), block.long()
+    n_envs, block = (th.as_tensor(value).long() for value in (n_envs, block))
     return numbers // n_envs // block * n_envs + numbers % n_envs
+
+
+def shuffled_blocks(n_rows: int, block: int, n_envs: int, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+    """
+    The block of each row, and all blocks in a random order.
+
+    :param n_rows: number N of rows, in the order of collection
+    :param block: consecutive steps of an environment that stay together
+    :param n_envs: environments whose rows alternate
+    :param generator: source of randomness
+    :return: int64 ``[N]``, and int64 with as many entries as there may be blocks
+    """
+    n_blocks = n_envs * -(-n_rows // (block * n_envs))
+    blocks = blocks_of(th.arange(n_rows, device=generator.device), block, n_envs)
+    return blocks, th.randperm(n_blocks, generator=generator, device=generator.device)
 
 
 def folds_of(numbers: th.Tensor, block: th.Tensor, n_envs: th.Tensor, n_folds: int) -> th.Tensor:

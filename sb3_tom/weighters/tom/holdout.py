@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch as th
 from torch import nn
 
+from sb3_tom.weighters.tom.folds import shuffled_blocks
+
 BLOCK = 50
 """Consecutive steps of a trajectory that are held out together: neighbours share states."""
 
@@ -19,11 +21,8 @@ def hold_out(n_rows: int, ratio: float, generator: th.Generator, n_envs: int = 1
     :param n_envs: environments whose rows alternate
     :return: numbers of the rows that are fitted, and of those held out (none of too few blocks)
     """
-    rows = th.arange(n_rows, device=generator.device)
-    blocks = rows // n_envs // BLOCK * n_envs + rows % n_envs
-    n_blocks = n_envs * -(-n_rows // (BLOCK * n_envs))
-    chosen = th.randperm(n_blocks, generator=generator, device=generator.device)[: int(ratio * n_blocks)]
-    held = th.isin(blocks, chosen)
+    blocks, order = shuffled_blocks(n_rows, BLOCK, n_envs, generator)
+    held = th.isin(blocks, order[: int(ratio * len(order))])
     return th.nonzero(~held).squeeze(1), th.nonzero(held).squeeze(1)
 
 

@@ -1,5 +1,7 @@
 """SB3's own ``SAC.train`` as the oracle of the fast updates: equal parameters, batches and noise for both."""
 
+from typing import Any
+
 import pytest
 import torch as th
 from stable_baselines3 import SAC
@@ -12,6 +14,14 @@ from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.policy_updates.steps import fuse
 
 BATCH = 32
+
+SMALL: dict[str, Any] = {"policy_kwargs": {"net_arch": [16, 16]}}
+"""Networks with which a hundred steps are quick."""
+
+in_both_precisions = pytest.mark.parametrize(
+    ("dtype", "n_updates", "tolerance"), [(th.float64, 100, 1e-9), (th.float32, 1, 1e-5)], ids=["float64", "float32"]
+)
+"""Many steps where rounding stays small, one step where it does not."""
 
 
 class FixedBatches:

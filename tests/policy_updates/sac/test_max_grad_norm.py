@@ -17,6 +17,8 @@ from sb3_tom.zoo.checks import check_hyperparams
 from tests.compute.tape import taped
 from tests.mbpo.small import small_agent
 from tests.policy_updates.sac.oracle import (
+    SMALL,
+    in_both_precisions,
     largest_relative_error,
     make_batches,
     make_sac,
@@ -27,7 +29,6 @@ from tests.policy_updates.sac.oracle import (
 )
 from tests.policy_updates.sac.test_graphed_update import run_graphed, started
 
-SMALL: dict[str, Any] = {"policy_kwargs": {"net_arch": [16, 16]}}
 SGD: dict[str, Any] = {"policy_kwargs": {"net_arch": [16, 16], "optimizer_class": th.optim.SGD}, "learning_rate": 3e-2}
 
 
@@ -47,9 +48,7 @@ def patch_steps(agent: SAC, limit: float) -> dict[str, list[float]]:
     return norms
 
 
-@pytest.mark.parametrize(
-    ("dtype", "n_updates", "tolerance"), [(th.float64, 100, 1e-9), (th.float32, 1, 1e-5)], ids=["float64", "float32"]
-)
+@in_both_precisions
 @pytest.mark.parametrize("kwargs", [SMALL, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("kind", [SACUpdate, PlainSACUpdate])
 def test_equals_sb3_with_clipping_patched_in(

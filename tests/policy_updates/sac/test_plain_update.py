@@ -13,6 +13,8 @@ from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_ne
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from tests.mbpo.small import small_agent
 from tests.policy_updates.sac.oracle import (
+    SMALL,
+    in_both_precisions,
     largest_relative_error,
     make_batches,
     make_sac,
@@ -22,7 +24,6 @@ from tests.policy_updates.sac.oracle import (
     state,
 )
 
-SMALL: dict[str, Any] = {"policy_kwargs": {"net_arch": [16, 16]}}
 CASES: dict[str, dict[str, Any]] = {
     "default": {"policy_kwargs": {"net_arch": [64, 64]}},
     "fixed temperature": {**SMALL, "ent_coef": 0.2, "target_update_interval": 3},
@@ -36,9 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("dtype", "n_updates", "tolerance"), [(th.float64, 100, 1e-9), (th.float32, 1, 1e-5)], ids=["float64", "float32"]
-)
+@in_both_precisions
 @pytest.mark.parametrize("kwargs", CASES.values(), ids=CASES.keys())
 def test_equals_sb3(
     dtype: th.dtype, n_updates: int, tolerance: float, kwargs: dict[str, Any], monkeypatch: pytest.MonkeyPatch

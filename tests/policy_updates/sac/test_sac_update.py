@@ -10,6 +10,7 @@ from stable_baselines3 import SAC
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.policy_updates.steps import fuse, is_supported
 from tests.policy_updates.sac.oracle import (
+    in_both_precisions,
     largest_relative_error,
     make_batches,
     make_sac,
@@ -20,9 +21,7 @@ from tests.policy_updates.sac.oracle import (
 )
 
 
-@pytest.mark.parametrize(
-    ("dtype", "n_updates", "tolerance"), [(th.float64, 100, 1e-9), (th.float32, 1, 1e-5)], ids=["float64", "float32"]
-)
+@in_both_precisions
 @pytest.mark.parametrize(
     "kwargs",
     [

@@ -5,7 +5,7 @@ import pytest
 import torch as th
 
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.weighters.tom.averaging import average_next, folds_of
+from sb3_tom.weighters.tom.averaging import average_next, random_folds
 from tests.weighters.small import VARIANTS, built, context, fit_and_weigh, transitions
 from tests.weighters.tom.finite_mdp import collected, random_mdp
 from tests.weighters.tom.test_tom_finite_mdp import GivenRatio, weigh
@@ -62,7 +62,7 @@ def test_rows_beyond_the_given_ones_are_weighed_too() -> None:
 
 @pytest.mark.parametrize(("n_rows", "n_envs"), [(1, 1), (3, 1), (40, 1), (999, 4), (5_000, 1)])
 def test_folds_are_blocks_of_neighbours(n_rows: int, n_envs: int) -> None:
-    folds = folds_of(n_rows, th.Generator().manual_seed(0), n_envs)
+    folds = random_folds(n_rows, th.Generator().manual_seed(0), n_envs)
     assert folds.shape == (n_rows,)
     assert set(folds.tolist()) <= set(range(4))
     if n_rows >= 999:
