@@ -32,3 +32,12 @@ def experiment(folder: Path, algo: str = "mbpo_tom", env: str = "Pendulum-v1", *
     settings = {"n_timesteps": 60, "eval_freq": -1, "log_interval": -1, "verbose": 0, "device": "cpu", "env_kwargs": None}
     settings |= {"hyperparams": dict(SMALL), "args": argparse.Namespace()}
     return ExperimentManager(algo=algo, env_id=env, log_folder=str(folder), **{**settings, **kwargs})
+
+
+def train(folder: Path, **kwargs: Any) -> tuple[Any, Any]:
+    """The manager and the agent of an experiment that has been run and saved; arguments as of :func:`experiment`."""
+    manager = experiment(folder, **kwargs)
+    agent, _ = manager.setup_experiment()
+    manager.learn(agent)
+    manager.save_trained_model(agent)
+    return manager, agent
