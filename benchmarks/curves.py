@@ -22,10 +22,17 @@ from typing import Any
 from checkout import ROOT
 from curves_ablations import write_ablations
 from curves_jobs import Job, run_all, run_job
-from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, CLAMPS, METHODS, TASKS, VARIANTS
+from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, CLAMPS, DOUBLE_HORIZON, METHODS, TASKS, VARIANTS
 from curves_page import write_curves, write_page
+from curves_stability import write_stability
 
-GROUPS = {"all": METHODS, "ablations": ABLATIONS, "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS, "clamps": CLAMPS}
+GROUPS = {
+    "all": METHODS,
+    "ablations": ABLATIONS,
+    "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS,
+    "clamps": CLAMPS,
+    "double_horizon": DOUBLE_HORIZON,
+}
 """Names that stand for several methods."""
 
 
@@ -70,6 +77,7 @@ def main() -> int:
             write_curves(arguments.out)
         write_page(arguments.out)
         write_ablations(arguments.out)
+        write_stability(arguments.out)
         return 0
     jobs = make_jobs(arguments)
     if arguments.command == "run":

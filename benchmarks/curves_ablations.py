@@ -1,4 +1,4 @@
-"""What each part of TOM does on the cheap tasks: ``ablations.png`` and a table of ``docs/results/README.md``."""
+"""What parts of TOM and of the double horizon do: ``ablations.png`` and a table of ``docs/results/README.md``."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from marked_page import write_between
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.plots.drawing import grouped, panels, save
 
-REFERENCES = ("mbpo", "mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official")
+REFERENCES = ("mbpo", "mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official", "dhmbpo")
 ORDER = (*REFERENCES, *VARIANTS)
 BEGIN, END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
 

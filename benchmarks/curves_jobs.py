@@ -89,6 +89,8 @@ def make_agent(job: Job) -> Any:
 
 def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
     """What writes the run's tables; the learning curve comes first."""
+    from curves_signs import SignsCallback
+
     from sb3_tom.callbacks.learning_curve import LearningCurveCallback
     from sb3_tom.callbacks.model_error import ModelErrorCallback
     from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
@@ -97,6 +99,8 @@ def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
     threshold, make = TASKS[job.task].reward_threshold, make_env(job)
     path = folder / f"{job.name}.csv"
     callbacks: list[Any] = [LearningCurveCallback(make, path, job.eval_freq, reward_threshold=threshold, verbose=1, **labels)]
+    if job.compared.is_model_based:
+        callbacks.append(SignsCallback(folder / f"{job.name}_signs.csv", job.eval_freq, **labels))
     if job.compared.weighter != "uniform":
         callbacks.append(WeightByAgeCallback(folder / f"{job.name}_weight_by_age.csv", **labels))
     if job.compared.is_model_based and model_error:

@@ -133,6 +133,8 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
 
 SHARP: dict[str, Any] = {"buffer_label": 0.0, "gradient_penalty": 0.0}
 """A discriminator without label and gradient penalty."""
+ONE_NETWORK: dict[str, Any] = {"folds": 1, "discriminator_weight_decay": 1e-3}
+"""The discriminator before it was cross-fitted."""
 CHI2_SHARP: dict[str, Any] = {"divergence": "chi2", **SHARP}
 """With the paper's divergence: the paper's TOM, and the defaults until these runs were compared."""
 
@@ -185,11 +187,30 @@ CLAMPS = {
 }
 """Bounds of what the model may imagine."""
 
+DOUBLE_HORIZON = {
+    f"dhmbpo_{name}": Method(DHMBPO, changes=changes)
+    for name, changes in {
+        "gamma_099": {"gamma": 0.99},
+        "gamma_0998": {"gamma": 0.998},
+        "tau_0005": {"tau": 0.005},
+        "ratio_1": {"update_to_data_ratio": 1, "batch_size": 256},
+        "horizon_3": {"policy_update_kwargs": {"horizon": 3}},
+        "homoscedastic": {"dynamics_kwargs": {"homoscedastic": True, "beta_nll": 0.0}},
+        "beta_0": {"dynamics_kwargs": {"beta_nll": 0.0}},
+        "decay_1e3": {"dynamics_kwargs": {"weight_decay": 1e-3}},
+        "critic_scale_1": {"policy_update_kwargs": {"critic_scale": 1.0}},
+        "2_critics": {"policy_kwargs": {"n_critics": 2}},
+        "actor_min": {"policy_update_kwargs": {"actor_reduction": "min"}},
+        "random_5000": {"learning_starts": 5_000},
+    }.items()
+}
+"""The double horizon with one default changed each."""
+
 ABLATIONS = {
     "mbpo_survive": Method(survive=True),
     "mbpo_tom_chi2": tom(divergence="chi2"),
-    "mbpo_tom_sharp": tom(**SHARP),
-    "mbpo_tom_no_penalty": tom(gradient_penalty=0.0),
+    "mbpo_tom_sharp": tom(**ONE_NETWORK, **SHARP),
+    "mbpo_tom_no_penalty": tom(**ONE_NETWORK, buffer_label=0.1, gradient_penalty=0.0),
     **{f"mbpo_tom_{name}": method for name, method in TOM_PARTS.items()},
 }
 """One part changed each: of TOM, and of uniform weights the bonus."""
@@ -199,4 +220,4 @@ CHI2_SHARP_ABLATIONS = {
     for name, method in {"labels": tom(buffer_label=0.1), **TOM_PARTS}.items()
 }
 """The same parts changed in the earlier defaults."""
-VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS
+VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | DOUBLE_HORIZON

@@ -50,7 +50,7 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
 @pytest.mark.parametrize("method", [*METHODS, *VARIANTS])
 def test_every_method_makes_an_agent_of_its_settings(method: str) -> None:
     agent = curves_jobs.make_agent(job(method, "InvertedDoublePendulum-v5", overrides={"buffer_size": 2000}))
-    assert agent.learning_starts == 500
+    assert agent.learning_starts == (5_000 if method == "dhmbpo_random_5000" else 500)
     if method.startswith("mbpo"):
         assert (agent.update_to_data_ratio, agent.target_entropy) == (20, -0.5)
 

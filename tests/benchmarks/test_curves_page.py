@@ -9,6 +9,7 @@ import curves
 import curves_ablations
 import curves_jobs
 import curves_page
+import curves_stability
 import pytest
 from curves_jobs import is_finished
 from marked_page import over_seeds
@@ -149,6 +150,8 @@ def test_pages_agree_with_the_table() -> None:
     page = (RESULTS / "README.md").read_text()
     generated = page.partition(curves_page.BEGIN + "\n")[2].partition(curves_page.END)[0]
     assert generated == curves_page.page_text(rows)
+    stability = page.partition(curves_stability.BEGIN + "\n")[2].partition(curves_stability.END)[0]
+    assert stability == curves_stability.page_text(rows, RESULTS)
     ablations = page.partition(curves_ablations.BEGIN + "\n")[2].partition(curves_ablations.END)[0]
     assert ablations == curves_ablations.page_text(curves_ablations.ablation_runs(rows))
     for task in {row["task"] for row in rows}:

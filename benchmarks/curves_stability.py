@@ -1,0 +1,78 @@
+"""How often returns collapse, and what the log said before: a table of ``docs/results/README.md``."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from curves_methods import DOUBLE_HORIZON, METHODS
+from curves_page import Rows, curves_of
+from curves_signs import SIGNS
+from marked_page import write_between
+
+from sb3_tom.callbacks.tables import read_table
+from sb3_tom.plots.drawing import grouped
+from sb3_tom.plots.statistics import Curve
+
+BEGIN, END = "<!-- stability: begin -->", "<!-- stability: end -->"
+TASKS_WITH_POSITIVE_RETURNS = ("InvertedDoublePendulum-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+MEMORY = 5
+"""Evaluations that one is compared with."""
+
+
+def collapses(curve: Curve) -> list[int]:
+    """
+    Env steps of the evaluations with less than half of the best of the five before.
+
+    :param curve: evaluations of a run, returns that are not negative
+    """
+    steps, values = list(curve), list(curve.values())
+    return [
+        step
+        for number, (step, value) in enumerate(zip(steps, values, strict=True))
+        if number and value < 0.5 * max(values[max(0, number - MEMORY) : number])
+    ]
+
+
+def page_text(rows: Rows, out: Path) -> str:
+    """The two tables: shares of collapses, and the medians of signs."""
+    lines = ["\n| task | method | runs | evaluations | of them collapses | interrupted runs |", "|---|---|---|---|---|---|"]
+    for task in TASKS_WITH_POSITIVE_RETURNS:
+        found = grouped([row for row in rows if row["task"] == task], lambda row: row["method"])
+        for method in (name for name in (*METHODS, *DOUBLE_HORIZON) if name in found):
+            curves = curves_of(found[method])
+            later, fallen = sum(len(curve) - 1 for curve in curves), sum(len(collapses(curve)) for curve in curves)
+            cut = len({row["seed"] for row in found[method] if row["finished"] == "False"})
+            lines.append(f"| {task} | `{method}` | {len(curves)} | {later} | {fallen} ({fallen / later:.0%}) | {cut} |")
+    return "\n".join([*lines, *signs_lines(rows, out), "\n"])
+
+
+def signs_lines(rows: Rows, out: Path) -> list[str]:
+    """Of the runs that left their signs: medians at the evaluation before a collapse, and before all others."""
+    before: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    for (task, method, seed), run in grouped(rows, lambda row: (row["task"], row["method"], row["seed"])).items():
+        path = out / task / f"{method}_seed{seed}_signs.csv"
+        if task not in TASKS_WITH_POSITIVE_RETURNS or not path.exists():
+            continue
+        fallen, signs = collapses(curves_of(run)[0]), {int(row["env_step"]): row for row in read_table(path)}
+        steps = [int(row["env_step"]) for row in run]
+        for step, following in pairwise(steps):
+            if step in signs:
+                before[following in fallen].append(signs[step])
+    if not before[True]:
+        return []
+    counts = f"median before a collapse ({len(before[True])})", f"before any other evaluation ({len(before[False])})"
+    lines = [f"\n| sign | {counts[0]} | {counts[1]} |", "|---|---|---|"]
+    for sign in SIGNS:
+        values = [[float(row[sign]) for row in before[kind] if row[sign]] for kind in (True, False)]
+        if all(values):
+            lines.append(f"| `{sign}` | {np.median(values[0]):.4g} | {np.median(values[1]):.4g} |")
+    return lines
+
+
+def write_stability(out: Path) -> None:
+    """
+    Write the tables between their marks.
+
+    :param out: folder of ``curves.csv`` and ``README.md``
+    """
+    write_between(out / "README.md", BEGIN, END, page_text(list(read_table(out / "curves.csv")), out))
