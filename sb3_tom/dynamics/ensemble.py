@@ -170,9 +170,13 @@ class ProbabilisticEnsemble(DynamicsModel):
         order = th.randperm(n_rows, generator=generator, device=device)
         dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
         inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
-        mean, log_var = (values.flatten(0, 1)[:n_rows] for values in self._predict(inputs, self.elites.long()))
+        mean, log_var = (values.flatten(0, 1)[:n_rows] for values in self._predict(inputs, self._predicting()))
         drawn = self._draw(mean, log_var, generator)
         return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
+
+    def _predicting(self) -> th.Tensor | None:
+        """Numbers of the members that predict; None for all, whose parameters need not be gathered then."""
+        return None if self.n_elites == self.n_members else self.elites.long()
 
     def _draw(self, mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
         drawn = draw(mean, log_var, generator)
