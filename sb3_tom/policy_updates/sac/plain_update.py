@@ -1,5 +1,5 @@
 r"""
-The gradient step of :class:`~sb3_tom.policy_updates.sac.sac_update.SACUpdate` for SB3's ``MlpPolicy`` as it is by default, its
+The gradient step of :class:`~sb3_tom.policy_updates.sac.sac_update.SACUpdate` for SB3's ``MlpPolicy`` with ReLU or SiLU, its
 backward passes written by hand. With :math:`a = \tanh(\mu + \sigma \epsilon)`, :math:`d = 1 - a^2 + \kappa`, the temperature
 :math:`\alpha` and B rows, the loss :math:`\frac{1}{B} \sum \alpha \log \pi - \min_c Q_c` has the gradients
 
@@ -21,25 +21,26 @@ from torch import nn
 
 from sb3_tom.checks.untouched import module_is_untouched, no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
 from sb3_tom.contracts.types import Batch
+from sb3_tom.policy_updates.sac.activations import ACTIVATIONS, Activation
 from sb3_tom.policy_updates.sac.direct_adam import DirectAdam, stepper
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
-from sb3_tom.policy_updates.sac.stacked_mlp import StackedMLP
+from sb3_tom.policy_updates.sac.stacked_mlp import Pass, StackedMLP
 from sb3_tom.policy_updates.sampling import LOG_SQRT_TWO_PI, SQUASH_EPSILON
 from sb3_tom.policy_updates.steps import clip_gradients
 
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
     """
-    The layers of a network that is nothing but linear layers and ReLUs.
+    The layers of a network that is nothing but linear layers and activations of one kind.
 
     :param network: any module
-    :return: its linear layers if it is a chain of linear layers with a ReLU between any two of them (one may follow the
-        last), otherwise none
+    :return: its linear layers if it is a chain of linear layers with one of :data:`ACTIVATIONS` between any two of them (one
+        may follow the last), otherwise none
     """
     if type(network) is not nn.Sequential:
         return []
-    linear, between = list(network)[::2], list(network)[1::2]
-    plain = all(type(layer) is nn.Linear for layer in linear) and all(type(layer) is nn.ReLU for layer in between)
+    linear, between = list(network)[::2], {type(layer) for layer in list(network)[1::2]}
+    plain = all(type(layer) is nn.Linear for layer in linear) and len(between) <= 1 and between <= ACTIVATIONS.keys()
     return linear if plain else []  # type: ignore[return-value]
 
 
@@ -55,12 +56,12 @@ def has_plain_networks(policy: SACPolicy) -> bool:
     networks = [*critic.q_networks, *target.q_networks]
     critics, trunk = [linear_layers(network) for network in networks], linear_layers(actor.latent_pi)
     heads = [head for head in (actor.mu, actor.log_std) if type(head) is nn.Linear]
-    one_shape = len({tuple(layer.weight.shape for layer in layers) for layers in critics}) == 1
-    # ReLU behind the actor's trunk, none behind the critics
+    forms = {(*map(type, net.children()), *(layer.weight.shape for layer in linear_layers(net))) for net in networks}
+    # An activation behind the actor's trunk, none behind the critics
     lengths = [len(list(network.children())) for network in (actor.latent_pi, *networks)]
     fitting = lengths[0] == 2 * len(trunk) > 0 and all(length % 2 and length > 1 for length in lengths[1:])
     layers = [*trunk, *heads, *(layer for layers in critics for layer in layers)]
-    return one_shape and fitting and len(heads) == 2 and _is_bare(policy, layers)
+    return len(forms) == 1 and fitting and len(heads) == 2 and _is_bare(policy, layers)
 
 
 def _is_bare(policy: SACPolicy, layers: list[nn.Linear]) -> bool:
@@ -76,6 +77,17 @@ def _is_bare(policy: SACPolicy, layers: list[nn.Linear]) -> bool:
     one_kind = len({(parameter.dtype, parameter.device) for parameter in parameters}) == 1
     used = {id(parameter) for layer in layers for parameter in (layer.weight, layer.bias)}
     return one_kind and usual and untouched and len(parameters) == 2 * len(layers) == len(used)
+
+
+def _activation(network: nn.Module) -> Activation:
+    """What is between the layers of a network of :func:`linear_layers`."""
+    return ACTIVATIONS[type(cast(nn.Sequential, network)[1])]
+
+
+def _stacked(networks: list[nn.Module]) -> StackedMLP:
+    """Critics side by side."""
+    layers = [linear_layers(network) for network in networks]
+    return StackedMLP([one[:-1] for one in layers], [one[-1:] for one in layers], _activation(networks[0]))
 
 
 class _Sample(NamedTuple):
@@ -94,15 +106,9 @@ class PlainSACUpdate(SACUpdate):
     def __post_init__(self) -> None:
         super().__post_init__()
         policy, actor = self.parts.policy, self.parts.policy.actor
-        self._actor = StackedMLP(
-            [linear_layers(actor.latent_pi)], [[cast(nn.Linear, actor.mu), cast(nn.Linear, actor.log_std)]]
-        )
-        self._critic, self._target = (
-            StackedMLP([layers[:-1] for layers in networks], [layers[-1:] for layers in networks])
-            for networks in (
-                [linear_layers(network) for network in critics.q_networks] for critics in (policy.critic, policy.critic_target)
-            )
-        )
+        heads = [cast(nn.Linear, actor.mu), cast(nn.Linear, actor.log_std)]
+        self._actor = StackedMLP([linear_layers(actor.latent_pi)], [heads], _activation(actor.latent_pi))
+        self._critic, self._target = (_stacked(critics.q_networks) for critics in (policy.critic, policy.critic_target))
         self._actor.bind_gradients()
         self._critic.bind_gradients()
         optimizers = [actor.optimizer, policy.critic.optimizer]
@@ -122,16 +128,18 @@ class PlainSACUpdate(SACUpdate):
     def signature(self) -> tuple[object, ...]:
         """Equal for two updates that make the same step on the same tensors, whatever the learning rates."""
         steppers = [step for step in self._steppers if isinstance(step, DirectAdam)]
-        networks = [*self._actor.stacked, *self._critic.stacked, *self._target.stacked]
-        tensors = [*networks, *(tensor for step in steppers for tensor in step.tensors)]
-        numbers = (
+        networks = (self._actor, self._critic, self._target)
+        stacked = [tensor for network in networks for tensor in network.stacked]
+        tensors = [*stacked, *(tensor for step in steppers for tensor in step.tensors)]
+        facts = (
+            *(network.activation for network in networks),
             self.parts.gamma,
             self.parts.tau,
             self.parts.target_entropy,
             self.parts.max_grad_norm,
             None if self.parts.ent_coef is None else self.parts.ent_coef.data_ptr(),
         )
-        return *numbers, *(step.constants for step in steppers), *(tensor.data_ptr() for tensor in tensors)
+        return *facts, *(step.constants for step in steppers), *(tensor.data_ptr() for tensor in tensors)
 
     def refresh_learning_rates(self) -> None:
         """Take over the optimisers' learning rates."""
@@ -143,15 +151,15 @@ class PlainSACUpdate(SACUpdate):
     def __call__(self, batch: Batch, noise: th.Tensor, update_target: bool) -> Losses:
         """See :meth:`SACUpdate.__call__`."""
         n_rows = noise.shape[1]
-        layers = self._actor.forward(th.cat([batch.observations, batch.next_observations]))
-        sample = _sample(layers[-1][0], noise.flatten(0, 1))
+        passed = self._actor.forward(th.cat([batch.observations, batch.next_observations]))
+        sample = _sample(passed.outputs[0], noise.flatten(0, 1))
         ent_coef, ent_coef_loss = self._update_temperature(sample.log_prob[:n_rows])
         next_inputs = th.cat([batch.next_observations, sample.actions[n_rows:]], dim=1)
-        next_values = self._target.forward(next_inputs)[-1].amin(0) - ent_coef * sample.log_prob[n_rows:]
+        next_values = self._target.forward(next_inputs).outputs.amin(0) - ent_coef * sample.log_prob[n_rows:]
         targets = batch.rewards + (1.0 - batch.terminated) * self.parts.gamma * next_values
         critic_loss = self._fit_critics(th.cat([batch.observations, batch.actions], dim=1), targets, batch.confidence)
         here = _Sample(*(part[:n_rows] for part in sample))
-        actor_loss = self._improve_actor(batch.observations, [layer[:, :n_rows] for layer in layers], here, ent_coef)
+        actor_loss = self._improve_actor(batch.observations, passed.first_rows(n_rows), here, ent_coef)
         if update_target:
             th._foreach_lerp_(self._target.stacked, self._critic.stacked, self.parts.tau)
         return Losses(ent_coef, ent_coef_loss, critic_loss, actor_loss)
@@ -168,32 +176,30 @@ class PlainSACUpdate(SACUpdate):
         return ent_coef, loss
 
     def _fit_critics(self, inputs: th.Tensor, targets: th.Tensor, confidence: th.Tensor | None) -> th.Tensor:
-        layers = self._critic.forward(inputs)
-        errors = layers[-1] - targets
+        passed = self._critic.forward(inputs)
+        errors = passed.outputs - targets
         slopes = errors if confidence is None else confidence * errors
-        self._critic.backward(layers, slopes / targets.shape[0])
+        self._critic.backward(passed, slopes / targets.shape[0])
         clip_gradients(self.parts, self.parts.policy.critic.optimizer)
         self._step_critics()
         return 0.5 * (slopes * errors).sum() / targets.shape[0]
 
-    def _improve_actor(
-        self, observations: th.Tensor, layers: list[th.Tensor], sample: _Sample, ent_coef: th.Tensor
-    ) -> th.Tensor:
+    def _improve_actor(self, observations: th.Tensor, passed: Pass, sample: _Sample, ent_coef: th.Tensor) -> th.Tensor:
         """
         The actor's step, with gradients by hand.
 
-        :param layers: the actor's, as its forward pass left them
+        :param passed: what its forward pass has left
         """
         n_rows, n_actions = sample.actions.shape
-        critic_layers = self._critic.forward(th.cat([observations, sample.actions], dim=1))
-        values, chosen = critic_layers[-1].min(0, keepdim=True)
-        towards = th.zeros_like(critic_layers[-1]).scatter_(0, chosen, -1.0 / n_rows)
+        valued = self._critic.forward(th.cat([observations, sample.actions], dim=1))
+        values, chosen = valued.outputs.min(0, keepdim=True)
+        towards = th.zeros_like(valued.outputs).scatter_(0, chosen, -1.0 / n_rows)
         share = ent_coef / n_rows
-        by_action = self._critic.input_gradient(critic_layers, towards, n_actions)
+        by_action = self._critic.input_gradient(valued, towards, n_actions)
         by_action += share * 2.0 * sample.actions / (sample.slope + SQUASH_EPSILON)
         by_mean = by_action * sample.slope
         by_log_std = (by_mean * sample.shift - share).masked_fill_(sample.bounded, 0.0)
-        self._actor.backward(layers, th.cat([by_mean, by_log_std], dim=1).unsqueeze(0))
+        self._actor.backward(passed, th.cat([by_mean, by_log_std], dim=1).unsqueeze(0))
         clip_gradients(self.parts, self.parts.policy.actor.optimizer)
         self._step_actor()
         return (ent_coef * sample.log_prob - values[0]).mean()

@@ -1,22 +1,25 @@
 r"""
-Equal ReLU networks side by side, their forward and backward passes written as batched matrix products.
+Equal networks side by side, their forward and backward passes written as batched matrix products.
 
-For the layer :math:`z_l = h_{l-1} W_l^T + b_l`, :math:`h_l = \max(0, z_l)` of each network, with
-:math:`\delta_l = \partial L / \partial z_l`:
+For the layer :math:`z_l = h_{l-1} W_l^T + b_l`, :math:`h_l = f(z_l)` of each network, with an activation :math:`f`
+(``activations.py``) and :math:`\delta_l = \partial L / \partial z_l`:
 
 .. math::
     \frac{\partial L}{\partial W_l} = \delta_l^T h_{l-1}, \quad
     \frac{\partial L}{\partial b_l} = 1^T \delta_l, \quad
-    \delta_{l-1} = (\delta_l W_l) \odot [h_{l-1} > 0].
+    \delta_{l-1} = (\delta_l W_l) \odot f'(z_{l-1}).
 
 The parameters stay those of the modules: each becomes a view of one stacked tensor, so that modules, optimisers and files
 see what they saw before.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch as th
 from torch import nn
+
+from sb3_tom.policy_updates.sac.activations import Activation
 
 
 def stack(parameters: Sequence[nn.Parameter]) -> th.Tensor:
@@ -44,15 +47,42 @@ def _move(parameters: Sequence[nn.Parameter]) -> th.Tensor:
     return stacked
 
 
+class Pass(NamedTuple):
+    """
+    What a forward pass leaves for the backward one.
+
+    :param layers: the inputs and the hidden layers, ``[C, B, width]`` each
+    :param kept: of each hidden layer what the derivative of its activation is known from, ``[C, B, width]``
+    :param outputs: ``[C, B, n_out]``
+    """
+
+    layers: list[th.Tensor]
+    kept: list[th.Tensor]
+    outputs: th.Tensor
+
+    def first_rows(self, n_rows: int) -> "Pass":
+        """
+        As if the inputs had only had the first rows.
+
+        :param n_rows: how many
+        """
+        layers, kept = ([values[:, :n_rows] for values in part] for part in (self.layers, self.kept))
+        return Pass(layers, kept, self.outputs[:, :n_rows])
+
+
 class StackedMLP:
     """
-    C networks of linear layers with ReLU between them, whose last layer may have several heads.
+    C networks of linear layers with an activation between them, whose last layer may have several heads.
 
     :param networks: for each network its layers, the first first; all networks have the same shapes
     :param heads: for each network the linear layers, of one shape, that share the last hidden layer
+    :param activation: behind each hidden layer
     """
 
-    def __init__(self, networks: Sequence[Sequence[nn.Linear]], heads: Sequence[Sequence[nn.Linear]]) -> None:
+    def __init__(
+        self, networks: Sequence[Sequence[nn.Linear]], heads: Sequence[Sequence[nn.Linear]], activation: Activation
+    ) -> None:
+        self.activation = activation
         groups = [*zip(*networks, strict=True), tuple(head for members in heads for head in members)]
         self._parameters = [[layer.weight for layer in group] for group in groups]
         self._parameters += [[layer.bias for layer in group] for group in groups]
@@ -60,7 +90,7 @@ class StackedMLP:
         self.stacked = [stack(group) for group in self._parameters]
         self._weights = [weight.view(n_networks, -1, weight.shape[-1]) for weight in self.stacked[:n_layers]]
         self._biases = [bias.view(n_networks, 1, -1) for bias in self.stacked[n_layers:]]
-        self._hidden: dict[int, list[th.Tensor]] = {}
+        self._memory: dict[int, list[tuple[th.Tensor, th.Tensor]]] = {}
 
     def bind_gradients(self) -> None:
         """Give each parameter a ``grad`` that :meth:`backward` writes into."""
@@ -72,23 +102,29 @@ class StackedMLP:
         self._weight_gradients = [g.view(w.shape) for g, w in zip(gradients, self._weights, strict=False)]
         self._bias_gradients = [g.view(b.shape) for g, b in zip(gradients[n_layers:], self._biases, strict=True)]
 
-    def forward(self, inputs: th.Tensor) -> list[th.Tensor]:
+    def forward(self, inputs: th.Tensor) -> Pass:
         """
         All networks at once.
 
         :param inputs: ``[B, n]``, the same for every network
-        :return: the inputs, the hidden layers ``[C, B, width]`` and the outputs ``[C, B, n_out]``; the hidden layers are
-            overwritten by the next call with as many rows
+        :return: its hidden layers are overwritten by the next call with as many rows
         """
-        n_networks = self._weights[0].shape[0]
-        if inputs.shape[0] not in self._hidden:
-            self._hidden[inputs.shape[0]] = [
-                inputs.new_empty(n_networks, inputs.shape[0], weight.shape[1]) for weight in self._weights[:-1]
-            ]
-        layers = [inputs.expand(n_networks, *inputs.shape)]
-        for weight, bias, hidden in zip(self._weights, self._biases, self._hidden[inputs.shape[0]], strict=False):
-            layers.append(th.baddbmm(bias, layers[-1], weight.mT, out=hidden).relu_())
-        return [*layers, self._outputs(layers[-1])]
+        layers: list[th.Tensor] = [inputs.expand(self._weights[0].shape[0], *inputs.shape)]
+        memory = self._memory_of(inputs)
+        for weight, bias, (kept, hidden) in zip(self._weights, self._biases, memory, strict=False):
+            th.baddbmm(bias, layers[-1], weight.mT, out=kept)
+            layers.append(self.activation.forward(kept, hidden))
+        return Pass(layers, [kept for kept, _ in memory], self._outputs(layers[-1]))
+
+    def _memory_of(self, inputs: th.Tensor) -> list[tuple[th.Tensor, th.Tensor]]:
+        """For so many rows, of each hidden layer: for what its activation keeps, and for what it returns."""
+        n_rows = inputs.shape[0]
+        if n_rows not in self._memory:
+            shapes = [(weight.shape[0], n_rows, weight.shape[1]) for weight in self._weights[:-1]]
+            kept = [inputs.new_empty(shape) for shape in shapes]
+            hidden = [th.empty_like(values) for values in kept] if self.activation.keeps_inputs else kept
+            self._memory[n_rows] = [*zip(kept, hidden, strict=True)]
+        return self._memory[n_rows]
 
     def _outputs(self, hidden: th.Tensor) -> th.Tensor:
         weight, bias = self._weights[-1], self._biases[-1]
@@ -96,38 +132,38 @@ class StackedMLP:
             return th.baddbmm(bias, hidden, weight.mT)
         return (hidden * weight).sum(-1, keepdim=True).add_(bias)  # faster than a product with one column
 
-    def backward(self, layers: Sequence[th.Tensor], delta: th.Tensor) -> None:
+    def backward(self, passed: Pass, delta: th.Tensor) -> None:
         """
         Write the gradients of all parameters.
 
-        :param layers: what :meth:`forward` returned
+        :param passed: what :meth:`forward` returned
         :param delta: gradient of the loss with respect to the outputs, ``[C, B, n_out]``
         """
         for number in reversed(range(len(self._weights))):
-            below = layers[number]
+            below = passed.layers[number]
             if delta.shape[-1] > 1:
                 th.bmm(delta.mT, below, out=self._weight_gradients[number])
             else:
                 th.sum(delta * below, 1, keepdim=True, out=self._weight_gradients[number])
             th.sum(delta, 1, keepdim=True, out=self._bias_gradients[number])
             if number:
-                delta = self._through(number, below, delta)
+                delta = self._through(number, passed, delta)
 
-    def input_gradient(self, layers: Sequence[th.Tensor], delta: th.Tensor, n_columns: int) -> th.Tensor:
+    def input_gradient(self, passed: Pass, delta: th.Tensor, n_columns: int) -> th.Tensor:
         """
         Gradient with respect to the last columns of the inputs, summed over networks; no parameter's gradient changes.
 
-        :param layers: what :meth:`forward` returned
+        :param passed: what :meth:`forward` returned
         :param delta: gradient of the loss with respect to the outputs, ``[C, B, n_out]``
         :param n_columns: how many columns
         :return: ``[B, n_columns]``
         """
         for number in reversed(range(1, len(self._weights))):
-            delta = self._through(number, layers[number], delta)
+            delta = self._through(number, passed, delta)
         return th.bmm(delta, self._weights[0][:, :, -n_columns:]).sum(0)
 
-    def _through(self, number: int, below: th.Tensor, delta: th.Tensor) -> th.Tensor:
-        """From the layer's outputs to those of the layer below."""
+    def _through(self, number: int, passed: Pass, delta: th.Tensor) -> th.Tensor:
+        """From the layer's outputs to those of the layer below, before its activation."""
         weight = self._weights[number]
         delta = th.bmm(delta, weight) if delta.shape[-1] > 1 else delta * weight
-        return th.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+        return self.activation.backward(delta, passed.kept[number - 1])

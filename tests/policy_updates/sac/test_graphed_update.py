@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch as th
 from stable_baselines3 import SAC
+from torch import nn
 
 from sb3_tom.compute.cuda_graphs import WARM_UP, Results
 from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
@@ -21,7 +22,7 @@ SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
 
 def started(**kwargs: object) -> SAC:
     """An agent whose optimisers have stepped once."""
-    agent = make_sac(th.float64, **SMALL, **kwargs)
+    agent = make_sac(th.float64, **{**copy.deepcopy(SMALL), **copy.deepcopy(kwargs)})
     batches, noise = make_batches(1, th.float64)
     run_fast(agent, batches, noise, PlainSACUpdate)
     return agent
@@ -35,7 +36,14 @@ def run_graphed(agent: SAC, n_steps: int, known: GraphedUpdate | None, recorder:
     return known
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"ent_coef": 0.2, "target_update_interval": 3}], ids=["default", "fixed temperature"])
+SILU = {"policy_kwargs": {"net_arch": [16, 16], "n_critics": 5, "activation_fn": nn.SiLU}}
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"ent_coef": 0.2, "target_update_interval": 3}, SILU],
+    ids=["default", "fixed temperature", "SiLU, five critics"],
+)
 def test_equals_the_plain_step(kwargs: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     plain, recorded = started(**kwargs), started(**kwargs)
     batches, noise = make_batches(9, th.float64)
@@ -49,7 +57,7 @@ def test_equals_the_plain_step(kwargs: dict[str, object], monkeypatch: pytest.Mo
         for rate in rates:
             set_rate(recorded, rate)
             known = run_graphed(recorded, 9, known, tape)
-    assert tape.recordings == (2 if kwargs else 1)
+    assert tape.recordings == (2 if "target_update_interval" in kwargs else 1)
     assert largest_relative_error(state(recorded), state(plain)) <= 1e-12
 
 
@@ -98,7 +106,11 @@ def test_recorded_anew_when_something_moved() -> None:
     moved = run_graphed(agent, 1, loaded, recorder)
     assert moved is not loaded
     agent.gamma = 0.5
-    assert run_graphed(agent, 1, moved, recorder) is not moved
+    changed = run_graphed(agent, 1, moved, recorder)
+    assert changed is not moved
+    for number in (1, 3):
+        agent.actor.latent_pi[number] = nn.SiLU()
+    assert run_graphed(agent, 1, changed, recorder) is not changed
 
 
 def test_recorded_anew_for_another_batch_size() -> None:
@@ -132,8 +144,10 @@ def test_not_before_the_optimisers_have_stepped() -> None:
 
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a CUDA device: records a real graph")
-def test_a_cuda_graph_equals_eager_steps() -> None:
-    agents = [SAC("MlpPolicy", "Pendulum-v1", seed=1, buffer_size=10, device="cuda") for _ in range(2)]
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
+def test_a_cuda_graph_equals_eager_steps(activation: type[nn.Module]) -> None:
+    kwargs = {"policy_kwargs": {"activation_fn": activation}, "buffer_size": 10, "device": "cuda"}
+    agents = [SAC("MlpPolicy", "Pendulum-v1", seed=1, **copy.deepcopy(kwargs)) for _ in range(2)]
     batches, noise = make_batches(50, th.float32)
     batches, noise = [type(batch)(*(field.cuda() for field in batch)) for batch in batches], noise.cuda()
     for agent in agents:

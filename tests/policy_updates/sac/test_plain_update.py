@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,7 +29,18 @@ CASES: dict[str, dict[str, Any]] = {
     "default": {"policy_kwargs": {"net_arch": [64, 64]}},
     "fixed temperature": {**SMALL, "ent_coef": 0.2, "target_update_interval": 3},
     "three critics": {"policy_kwargs": {"net_arch": [16, 8], "n_critics": 3}, "gamma": 0.9, "tau": 0.05},
+    "five critics": {"policy_kwargs": {"net_arch": [16, 16], "n_critics": 5}},
     "one critic, one layer": {"policy_kwargs": {"net_arch": [12], "n_critics": 1}},
+    "SiLU": {"policy_kwargs": {"net_arch": [64, 64], "activation_fn": nn.SiLU}},
+    "SiLU in place, five critics": {
+        "policy_kwargs": {"net_arch": [16, 16], "n_critics": 5, "activation_fn": partial(nn.SiLU, inplace=True)}
+    },
+    "SiLU, one critic, one layer": {"policy_kwargs": {"net_arch": [12], "n_critics": 1, "activation_fn": nn.SiLU}},
+    "SiLU, unequal, deep": {
+        "policy_kwargs": {"net_arch": {"pi": [16, 8, 8], "qf": [8, 16, 24]}, "activation_fn": nn.SiLU},
+        "ent_coef": 0.2,
+        "target_update_interval": 3,
+    },
     "unequal, deep": {"policy_kwargs": {"net_arch": {"pi": [16, 8, 8], "qf": [8, 16, 24]}}},
     "weight decay": {"policy_kwargs": {"net_arch": [16, 16], "optimizer_kwargs": {"weight_decay": 1e-2, "eps": 1e-5}}},
     "momentum": {
@@ -49,6 +61,19 @@ def test_equals_sb3(
     run_fast(fast, batches, noise, PlainSACUpdate, per_train=3 * 11)
     assert largest_relative_error(state(fast), state(oracle)) <= tolerance
     assert largest_relative_error(start, state(oracle)) > 1e-5  # the updates did something
+
+
+def test_actor_and_critics_may_have_different_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, noise = make_batches(30, th.float64)
+    oracle, fast = make_sac(th.float64, **copy.deepcopy(SMALL)), make_sac(th.float64, **copy.deepcopy(SMALL))
+    usual = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10)
+    for agent in (oracle, fast, usual):
+        for number in (1, 3):
+            agent.actor.latent_pi[number] = nn.SiLU()
+    assert has_plain_networks(usual.policy)
+    run_sb3(oracle, batches, noise, monkeypatch)
+    run_fast(fast, batches, noise, PlainSACUpdate)
+    assert largest_relative_error(state(fast), state(oracle)) <= 1e-9
 
 
 @pytest.mark.parametrize("bias", [-20.0, 2.0], ids=["below", "above"])
@@ -82,6 +107,10 @@ class OtherReLU(nn.ReLU):
 
 CHANGES: dict[str, Callable[[SAC], Any]] = {
     "another activation": lambda agent: agent.actor.latent_pi.__setitem__(1, nn.Tanh()),
+    "two activations": lambda agent: agent.actor.latent_pi.__setitem__(1, nn.SiLU()),
+    "other activations in the targets": lambda agent: [
+        network.__setitem__(number, nn.SiLU()) for network in agent.critic_target.q_networks for number in (1, 3)
+    ],
     "a user's activation": lambda agent: agent.critic.q_networks[0].__setitem__(1, OtherReLU()),
     "dropout": lambda agent: agent.critic.q_networks[1].insert(2, nn.Dropout(0.1)),
     "layer norm": lambda agent: agent.actor.latent_pi.append(nn.LayerNorm(256)),
@@ -110,9 +139,19 @@ def test_whatever_is_not_plain_is_left_to_autograd(change: Callable[[SAC], Any])
     assert not has_plain_networks(agent.policy)
 
 
-@pytest.mark.parametrize(("activation", "kind"), [(nn.ReLU, PlainSACUpdate), (nn.ELU, SACUpdate)])
+@pytest.mark.parametrize(
+    ("policy_kwargs", "kind"),
+    [
+        ({}, PlainSACUpdate),
+        ({"activation_fn": nn.SiLU}, PlainSACUpdate),
+        ({"activation_fn": nn.SiLU, "n_critics": 5}, PlainSACUpdate),
+        ({"n_critics": 3}, PlainSACUpdate),
+        ({"activation_fn": nn.ELU}, SACUpdate),
+    ],
+    ids=str,
+)
 def test_the_agent_takes_the_right_update(
-    activation: type[nn.Module], kind: type[SACUpdate], monkeypatch: pytest.MonkeyPatch
+    policy_kwargs: dict[str, Any], kind: type[SACUpdate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     for other in (PlainSACUpdate, SACUpdate):
@@ -122,7 +161,7 @@ def test_the_agent_takes_the_right_update(
             return original(self, batch, noise, update_target)
 
         monkeypatch.setattr(other, "__call__", call)
-    agent = small_agent(policy_kwargs={"net_arch": [16, 16], "activation_fn": activation})
+    agent = small_agent(policy_kwargs={"net_arch": [16, 16], **policy_kwargs})
     agent.learn(53)
     assert set(calls) == {kind}
 
