@@ -33,6 +33,7 @@ from sb3_tom.mbpo.model_phase import Rollouts, fit_world, imagine_rollouts, weig
 from sb3_tom.mbpo.plugs import specs_of
 from sb3_tom.mbpo.sac_arguments import check_before_sac, sac_arguments
 from sb3_tom.mbpo.update_counter import UpdateCounter
+from sb3_tom.policy_updates.sac.policies import LayerNormPolicy
 
 
 class MBPO(SACHooks):
@@ -40,6 +41,7 @@ class MBPO(SACHooks):
     SAC on short imagined rollouts of a learned dynamics model, which is fitted to weighted real transitions (MBPO; with the
     weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
 
+    :param policy: "MlpPolicy", "LayerNormPolicy" (its critics: :class:`.LayerNormPolicy`), or a subclass of SACPolicy
     :param batch_size: rows of a minibatch of the policy update; None: that of ``policy_update`` (SAC: 256)
     :param tau: step of the target critics; None: the policy update's (SAC: 0.005), as ``gamma`` (0.99), ``ent_coef`` ("auto")
     :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
@@ -79,6 +81,7 @@ class MBPO(SACHooks):
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
+    policy_aliases: ClassVar[dict[str, Any]] = {"MlpPolicy": SACPolicy, "LayerNormPolicy": LayerNormPolicy}
     default_weighter: ClassVar[str] = "uniform"
     weighter: Weighter
     dynamics: DynamicsModel
@@ -145,7 +148,7 @@ class MBPO(SACHooks):
         max_grad_norm: float | None = None,
         _init_setup_model: bool = True,
     ) -> None:
-        check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device)
+        check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device, self.policy_aliases)
         given = dict(locals())
         made: Any = checked_env(env, verbose)  # None while loading, as in SB3
         super().__init__(env=made, _init_setup_model=False, **sac_arguments(given))
@@ -161,9 +164,7 @@ class MBPO(SACHooks):
         self.model_train_freq = model_train_freq
         self.model_retain_epochs: Any = model_retain_epochs
         self.imagined_capacity = imagined_capacity
-        self.weighting = weighting
-        self.weight_model_fit = weight_model_fit
-        self.weight_rollout_starts = weight_rollout_starts
+        self.weighting, self.weight_model_fit, self.weight_rollout_starts = weighting, weight_model_fit, weight_rollout_starts
         self.policy_version = self._env_steps = 0
         self._new_transitions = self._since_phase = self._since_rollouts = 0
         self.checkpointer, self.update_counter = Checkpointer(), UpdateCounter()

@@ -3,7 +3,7 @@
 import inspect
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,11 +34,18 @@ def sac_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_before_sac(
-    policy: Any, policy_kwargs: Any, replay_buffer_kwargs: Any, verbose: Any, use_sde: Any, device: Any
+    policy: Any,
+    policy_kwargs: Any,
+    replay_buffer_kwargs: Any,
+    verbose: Any,
+    use_sde: Any,
+    device: Any,
+    policy_names: Collection[str],
 ) -> None:
     """
     What SB3's constructor reads at once.
 
+    :param policy_names: those that the class of the agent knows
     :raises ValueError: naming the argument, what came and what is allowed
     """
     for name, value in (("policy_kwargs", policy_kwargs), ("replay_buffer_kwargs", replay_buffer_kwargs)):
@@ -46,7 +53,7 @@ def check_before_sac(
             raise ValueError(f"{name}={value!r} is not allowed; allowed: a dict or None")
     check_integer("verbose", verbose, 0)
     check_bool("use_sde", use_sde)
-    _check_policy(policy)
+    _check_policy(policy, policy_names)
     try:
         usable = th.device("cpu" if device == "auto" else device).type in ("cpu", "cuda")
     except (RuntimeError, TypeError, ValueError):
@@ -56,11 +63,12 @@ def check_before_sac(
         raise ValueError(f"device={device!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', 'cuda:0' and so on")
 
 
-def _check_policy(policy: Any) -> None:
+def _check_policy(policy: Any, names: Collection[str]) -> None:
     is_class = isinstance(policy, type) and issubclass(policy, SACPolicy)
-    is_name = isinstance(policy, str) and policy == "MlpPolicy"
+    is_name = isinstance(policy, str) and policy in names
     if not is_name and (not is_class or issubclass(policy, CnnPolicy | MultiInputPolicy)):
-        raise ValueError(f"policy={policy!r} is not allowed; allowed: 'MlpPolicy' or a subclass of SACPolicy for vectors")
+        known = ", ".join(map(repr, names))
+        raise ValueError(f"policy={policy!r} is not allowed; allowed: {known} or a subclass of SACPolicy for vectors")
 
 
 def check_sac_numbers(agent: Any) -> None:

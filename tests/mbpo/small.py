@@ -43,4 +43,5 @@ def small_agent(env: Any = "Pendulum-v1", weighter: str = "uniform", dynamics: s
         "update_to_data_ratio": 2.0,
         "device": "cpu",
     }
-    return MBPO("MlpPolicy", env, weighter=weighter, dynamics=dynamics, **{**settings, **kwargs})
+    policy = kwargs.pop("policy", "MlpPolicy")
+    return MBPO(policy, env, weighter=weighter, dynamics=dynamics, **{**settings, **kwargs})

@@ -7,11 +7,12 @@ import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
-from sb3_tom.policy_updates.steps import fuse
+from sb3_tom.policy_updates.steps import begin
 
 BATCH = 32
 
@@ -37,9 +38,9 @@ class FixedBatches:
         )
 
 
-def make_sac(dtype: th.dtype, **kwargs: object) -> SAC:
+def make_sac(dtype: th.dtype, policy: str | type[SACPolicy] = "MlpPolicy", **kwargs: object) -> SAC:
     """A SAC agent on Pendulum in the given precision, its policy's observations not cast back to float32."""
-    agent = SAC("MlpPolicy", "Pendulum-v1", seed=1, buffer_size=10, device="cpu", **kwargs)
+    agent = SAC(policy, "Pendulum-v1", seed=1, buffer_size=10, device="cpu", **kwargs)
     agent.policy.to(dtype)
     for module in (agent.actor, agent.critic, agent.critic_target):
         module.extract_features = lambda observations, extractor, module=module: extractor(observations)
@@ -70,9 +71,9 @@ def run_sb3(agent: SAC, batches: list[Batch], noise: th.Tensor, monkeypatch: pyt
 
 
 def make_update(agent: SAC, kind: type[SACUpdate]) -> SACUpdate:
-    for optimizer in (agent.actor.optimizer, agent.critic.optimizer, agent.ent_coef_optimizer):
-        fuse(optimizer)
-    return kind(PolicyParts.of(agent))
+    parts = PolicyParts.of(agent)
+    begin(parts)
+    return kind(parts)
 
 
 def run_fast(agent: SAC, batches: list[Batch], noise: th.Tensor, kind: type[SACUpdate], per_train: int = 1000) -> None:

@@ -1,0 +1,68 @@
+"""SB3's policy with layer normalisation and dropout in the critics, which its ``policy_kwargs`` cannot say."""
+
+from functools import partial
+from typing import Any
+
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
+
+from sb3_tom.checks.validation import check_number
+
+
+class NormedCritics(ContinuousCritic):
+    """
+    SB3's critics, each hidden layer followed by dropout and layer normalisation before its activation.
+
+    :param net_arch: widths of the hidden layers
+    :param n_critics: networks
+    :param activation_fn: between the layers
+    :param dropout_rate: share of the units that are dropped in training; 0: there is no dropout
+    :param kwargs: the other arguments are SB3's
+    """
+
+    def __init__(
+        self, net_arch: list[int], n_critics: int, activation_fn: type[nn.Module], dropout_rate: float, **kwargs: Any
+    ) -> None:
+        super().__init__(net_arch=net_arch, n_critics=0, **kwargs)
+        self.n_critics = n_critics
+        n_inputs = kwargs["features_dim"] + get_action_dim(self.action_space)
+        dropout: list[Any] = [lambda width: nn.Dropout(dropout_rate)] if dropout_rate else []
+        make = partial(create_mlp, n_inputs, 1, net_arch, activation_fn, post_linear_modules=[*dropout, nn.LayerNorm])
+        self.q_networks = [nn.Sequential(*make()) for _ in range(n_critics)]
+        for number, network in enumerate(self.q_networks):
+            self.add_module(f"qf{number}", network)
+
+
+class LayerNormPolicy(SACPolicy):
+    """
+    SB3's SAC policy, its critics with layer normalisation and, where it is asked for, dropout: the critics of DroQ (Hiraoka et
+    al. 2022, arXiv:2110.02034). As there, dropout is on in the targets too while the policy trains; it is off in ``predict``
+    and wherever else values are asked for. Masks come from torch's global stream, as SB3's own actions do: seeded runs
+    repeat them, and checkpoints hold the stream.
+
+    :param args: SB3's
+    :param dropout_rate: in [0, 1); DroQ has 0.01 where few samples are seen often
+    :param kwargs: SB3's
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, *args: Any, dropout_rate: float = 0.0, **kwargs: Any) -> None:
+        self.dropout_rate = check_number("dropout_rate", dropout_rate, 0.0, 1.0, high_open=True)
+        super().__init__(*args, **kwargs)
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
+        """With layer normalisation."""
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return NormedCritics(**kwargs, dropout_rate=self.dropout_rate).to(self.device)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """SB3's, where targets are always in evaluation mode; here what is behind their features goes along."""
+        super().set_training_mode(mode)
+        for network in self.critic_target.q_networks:
+            network.train(mode)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "dropout_rate": self.dropout_rate}
