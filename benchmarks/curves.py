@@ -22,7 +22,7 @@ from typing import Any
 from checkout import ROOT
 from curves_ablations import write_ablations
 from curves_jobs import Job, run_all, run_job
-from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, CLAMPS, DOUBLE_HORIZON, METHODS, TASKS, VARIANTS
+from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, CLAMPS, DOUBLE_HORIZON, METHODS, POLICIES, TASKS, VARIANTS
 from curves_page import write_curves, write_page
 from curves_stability import write_stability
 
@@ -32,6 +32,7 @@ GROUPS = {
     "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS,
     "clamps": CLAMPS,
     "double_horizon": DOUBLE_HORIZON,
+    "policies": POLICIES,
 }
 """Names that stand for several methods."""
 

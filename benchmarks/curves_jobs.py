@@ -84,7 +84,7 @@ def make_agent(job: Job) -> Any:
     """The agent of a job."""
     module, _, name = job.compared.agent.partition(":")
     agent_class = getattr(import_module(module), name)
-    return agent_class("MlpPolicy", make_env(job)(), seed=job.seed, device="cpu", **job.agent_kwargs())
+    return agent_class(job.compared.policy, make_env(job)(), seed=job.seed, **({"device": "cpu"} | job.agent_kwargs()))
 
 
 def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
@@ -150,6 +150,7 @@ def describe(job: Job, model_error: bool) -> dict[str, Any]:
     versions["sb3_tom"] = (ROOT / "sb3_tom" / "version.txt").read_text().strip()
     return {
         **asdict(job),
+        "policy": job.compared.policy,
         "agent_kwargs": job.agent_kwargs(),
         "env_kwargs": job.env_kwargs(),
         "reward_threshold": TASKS[job.task].reward_threshold,
@@ -190,10 +191,10 @@ def machine() -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace a JSON file in one step."""
+    """Replace a JSON file in one step; a class stands in it by its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=2, default=lambda kind: kind.__qualname__) + "\n")
     temporary.replace(path)
 
 

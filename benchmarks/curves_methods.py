@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import nn
+
 MBPO = "sb3_tom:MBPO"
 DHMBPO = "sb3_tom:DHMBPO"
 
@@ -13,6 +15,7 @@ class Method:
     An agent to compare.
 
     :param agent: ``"module:Class"``; one without a model keeps its package's settings, but for the warm-up
+    :param policy: of the agent
     :param weighter: of an MBPO
     :param weighter_kwargs: arguments of the weighter
     :param changes: settings of an MBPO in place of those of its YAML file
@@ -20,6 +23,7 @@ class Method:
     """
 
     agent: str = MBPO
+    policy: str = "MlpPolicy"
     weighter: str = "uniform"
     weighter_kwargs: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -206,6 +210,17 @@ DOUBLE_HORIZON = {
 }
 """The double horizon with one default changed each."""
 
+NETWORKS = {
+    "mbpo_silu": Method(changes={"policy_kwargs": {"activation_fn": nn.SiLU}}),
+    "mbpo_5critics": Method(changes={"policy_kwargs": {"n_critics": 5}}),
+    "mbpo_layer_norm": Method(policy="LayerNormPolicy"),
+    "mbpo_dropout": Method(policy="LayerNormPolicy", changes={"policy_kwargs": {"dropout_rate": 0.01}}),
+}
+"""MBPO with other networks of the policy."""
+
+POLICIES = NETWORKS | {"mbpo_fast": Method(changes={"update_to_data_ratio": 10})}
+"""MBPO's policy otherwise: its networks, or half of its gradient steps where the YAML file has 20."""
+
 ABLATIONS = {
     "mbpo_survive": Method(survive=True),
     "mbpo_tom_chi2": tom(divergence="chi2"),
@@ -220,4 +235,4 @@ CHI2_SHARP_ABLATIONS = {
     for name, method in {"labels": tom(buffer_label=0.1), **TOM_PARTS}.items()
 }
 """The same parts changed in the earlier defaults."""
-VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | DOUBLE_HORIZON
+VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | DOUBLE_HORIZON

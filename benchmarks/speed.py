@@ -90,6 +90,12 @@ def sac(arguments: argparse.Namespace) -> list[Row]:
             sbx.close()
 
 
+def networks(arguments: argparse.Namespace) -> list[Row]:
+    """One SAC update by the networks of the policy, those of ``curves.py``'s methods."""
+    parts = speed_parts.network_parts(UPDATES, arguments.device)
+    return table("SAC update by networks, batch 256", parts, arguments.repeats, 1e3 / UPDATES, "ms", "mbpo")
+
+
 def ensemble(arguments: argparse.Namespace) -> list[Row]:
     """One minibatch of the model fit at several sizes."""
     rows = []
@@ -199,6 +205,7 @@ def work(arguments: argparse.Namespace) -> None:
 SECTIONS = {
     "products": products,
     "sac": sac,
+    "networks": networks,
     "ensemble": ensemble,
     "phase": phase,
     "run": run,

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch as th
 from curves_jobs import Job, make_agent
+from curves_methods import NETWORKS
 from stable_baselines3 import SAC
 from without_agent import context_without_agent
 
@@ -84,6 +86,13 @@ def sac_parts(updates: int, device: str = "cpu") -> dict[str, Part]:
         "matrix products alone, fast_matmul": fast_matmul()(products),
     }
     return {name: synchronized(part, device) for name, part in parts.items()}
+
+
+def network_parts(updates: int, device: str = "cpu") -> dict[str, Part]:
+    """This package's own updates of policies with other networks, each ``updates`` times."""
+    settings = {"learning_starts": 300, "update_to_data_ratio": 1, "rollout_batch_size": 10_000, "device": device}
+    agents = {method: evidence_agent(method, **settings).learn(301) for method in ("mbpo", *NETWORKS)}
+    return {method: synchronized(partial(agent.train_policy, updates, BATCH), device) for method, agent in agents.items()}
 
 
 class LoopedLinear(EnsembleLinear):

@@ -52,7 +52,31 @@ def test_every_method_makes_an_agent_of_its_settings(method: str) -> None:
     agent = curves_jobs.make_agent(job(method, "InvertedDoublePendulum-v5", overrides={"buffer_size": 2000}))
     assert agent.learning_starts == (5_000 if method == "dhmbpo_random_5000" else 500)
     if method.startswith("mbpo"):
-        assert (agent.update_to_data_ratio, agent.target_entropy) == (20, -0.5)
+        assert (agent.update_to_data_ratio, agent.target_entropy) == (10 if method == "mbpo_fast" else 20, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("method", "kinds", "n_critics"),
+    [
+        ("mbpo", ["Linear", "ReLU"], 2),
+        ("mbpo_silu", ["Linear", "SiLU"], 2),
+        ("mbpo_5critics", ["Linear", "ReLU"], 5),
+        ("mbpo_layer_norm", ["Linear", "LayerNorm", "ReLU"], 2),
+        ("mbpo_dropout", ["Linear", "Dropout", "LayerNorm", "ReLU"], 2),
+        ("mbpo_fast", ["Linear", "ReLU"], 2),
+    ],
+)
+def test_policies_are_what_their_names_say(method: str, kinds: list[str], n_critics: int, tmp_path: Path) -> None:
+    agent = curves_jobs.make_agent(job(method, overrides={"buffer_size": 2000}))
+    networks = agent.critic.q_networks
+    assert [[type(part).__name__ for part in network] for network in networks] == [[*kinds, *kinds, "Linear"]] * n_critics
+    dropped = [part.p for part in agent.critic.modules() if type(part).__name__ == "Dropout"]
+    assert dropped == ([0.01] * 4 if method == "mbpo_dropout" else [])
+    curves_jobs.write_json(tmp_path / "meta.json", curves_jobs.describe(job(method), model_error=False))
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    assert meta["policy"] == ("LayerNormPolicy" if "LayerNorm" in kinds else "MlpPolicy")
+    kept = {"mbpo_silu": {"activation_fn": "SiLU"}, "mbpo_5critics": {"n_critics": 5}, "mbpo_dropout": {"dropout_rate": 0.01}}
+    assert meta["agent_kwargs"].get("policy_kwargs") == kept.get(method)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -58,6 +58,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"noise": True, "n_envs": 2, "ent_coef": 0.1, "learning_rate": lambda progress: 1e-3 * progress, "seed": None},
     {"env": PENDULUM, "normalized": True, "weighter": "pmac", "dynamics": "linear"},
     {"policy": "LayerNormPolicy", "dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "dropout_rate": 0.2}},
+    {"dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "activation_fn": th.nn.SiLU, "n_critics": 3}},
     {"env": PENDULUM, "wrapped": True, "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},
 ]
 
