@@ -225,6 +225,7 @@ CASES: dict[str, Case] = {
     "two_envs": two_envs,
     "episodes": trained(INVERTED, train_freq=(1, "episode")),
     "activation": trained(policy_kwargs=policy(activation_fn=nn.Tanh)),
+    "silu": trained(policy_kwargs=policy(activation_fn=nn.SiLU)),
     "features": trained(policy_kwargs=policy(features_extractor_class=Features)),
     "shared_features": trained(policy_kwargs=policy(features_extractor_class=Features, share_features_extractor=True)),
     "three_critics": trained(policy_kwargs=policy(n_critics=3, net_arch={"pi": [32], "qf": [48, 32]})),
