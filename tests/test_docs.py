@@ -130,9 +130,11 @@ def test_every_example_and_plug_is_on_a_page() -> None:
     text = "\n".join(path.read_text() for path in PAGES if path.parent.name != "api")
     missing = [path.name for path in (ROOT / "examples").glob("*.py") if path.name not in text]
     missing += [name for axis in AXES.values() for name in axis.aliases if f'"{name}"' not in text]
-    for folder in ("weighters", "dynamics", "objectives"):
+    for folder in ("weighters", "dynamics", "objectives", "confidences", "rollout_stops"):
         code = "\n".join(path.read_text() for path in (ROOT / "sb3_tom" / folder).glob("*.py"))
-        plugs = re.findall(r"^class (\w+)\(\w*(?:Weighter|DynamicsModel|Objective)\):", code, flags=re.MULTILINE)
+        plugs = re.findall(
+            r"^class (\w+)\(\w*(?:Weighter|DynamicsModel|Objective|Confidence|RolloutStop)\):", code, flags=re.MULTILINE
+        )
         assert plugs
         missing += [name for name in plugs if name not in text]
     assert missing == []
@@ -151,7 +153,7 @@ def test_the_agents_page_shows_what_it_names(tmp_path: Path) -> None:
     assert {"learn", "load", "from_sac", "set_env", "resume", "save_checkpoint", "load_checkpoint"} < set(ids)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/models.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/models.md", "docs/imagination.md"])
 def test_code_of_the_first_pages_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As it stands, block after block, with agents of the size of a test and a thousandth of the steps."""
     pytest.importorskip("rich", reason="rich is not installed: pip install 'sb3_tom[extra]'")
@@ -175,5 +177,5 @@ def test_code_of_the_first_pages_runs(page: str, monkeypatch: pytest.MonkeyPatch
     for code in blocks:
         exec(compile(code, page, "exec"), {})
     assert len(trained) == sum("learn(" in code for code in blocks)
-    assert trained or page == "docs/models.md", "its blocks make agents only"
+    assert trained or page in ("docs/models.md", "docs/imagination.md"), "its blocks make agents only"
     assert all(agent.policy_version > 0 for agent in trained)

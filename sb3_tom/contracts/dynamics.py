@@ -36,6 +36,9 @@ class DynamicsModel(Plug):
     per model phase and :meth:`sample` many times in between.
     """
 
+    n_members: int = 1
+    """E. A model of more members says so in ``__init__``: those who compare members refuse others."""
+
     @property
     def is_fitted(self) -> bool:
         """

@@ -43,6 +43,7 @@ def branched_rollouts(
         returns.append(th.zeros(observations.shape[0], 1, device=observations.device))
         for _ in range(length):
             batch = world.step(observations, context)
+            judged.begin(batch)
             alive = judged.going_on(batch, alive)
             stored = world.relabel(batch, context)
             imagined.add(stored, alive.squeeze(1), judged.confidence(batch, alive))
@@ -76,8 +77,15 @@ class _Judged:
 
     def __init__(self, world: World, context: Context) -> None:
         self._world, self._context = world, context
+        self._begun = False
         self._stopped: th.Tensor | float = 0.0
         self._confidences: list[th.Tensor] = []  # sum, sum of squares and least of each step
+
+    def begin(self, batch: Transitions) -> None:
+        """Once: a stop sees the first transitions of a round before it judges any."""
+        if not self._begun:
+            self._world.begin(batch, self._context)
+        self._begun = True
 
     def going_on(self, batch: Transitions, alive: th.Tensor) -> th.Tensor:
         """Which rollouts are alive ``[B, 1]`` after this transition was looked at; one that stops does not keep it."""

@@ -51,6 +51,11 @@ class World(NamedTuple):
         """What the objective makes of imagined transitions ``[B, .]`` before anybody learns from them."""
         return self.objective.relabel(batch, context)
 
+    def begin(self, batch: Transitions, context: Context) -> None:
+        """A round of rollouts begins with these transitions ``[B, .]``, from real states."""
+        if self.rollout_stop is not None:
+            self.rollout_stop.begin(self.model, batch, context)
+
     def stops(self, batch: Transitions, context: Context) -> th.Tensor | None:
         """
         Which rollouts stop before a transition.
@@ -59,7 +64,8 @@ class World(NamedTuple):
         """
         if self.rollout_stop is None:
             return None
-        said = self.rollout_stop(self.model, batch, context)
+        with th.no_grad():
+            said = self.rollout_stop(self.model, batch, context)
         return _column(self.rollout_stop, said, batch.size, th.bool)
 
     def trust(self, batch: Transitions, context: Context) -> th.Tensor | None:
@@ -70,7 +76,8 @@ class World(NamedTuple):
         """
         if self.confidence is None:
             return None
-        said = self.confidence(self.model, batch, context)
+        with th.no_grad():
+            said = self.confidence(self.model, batch, context)
         return _column(self.confidence, said, batch.size, batch.rewards.dtype)
 
 

@@ -65,8 +65,18 @@ AXES: dict[str, Axis] = {
         default="sac",
         part="policy_update",
     ),
-    "confidence": Axis(contract=Confidence, aliases={}, default=None, part="confidence"),
-    "rollout_stop": Axis(contract=RolloutStop, aliases={}, default=None, part="rollout_stop"),
+    "confidence": Axis(
+        contract=Confidence,
+        aliases={"inverse_std": "sb3_tom.confidences.inverse_std:InverseStdConfidence"},
+        default=None,
+        part="confidence",
+    ),
+    "rollout_stop": Axis(
+        contract=RolloutStop,
+        aliases={"quantile": "sb3_tom.rollout_stops.quantile:QuantileStop"},
+        default=None,
+        part="rollout_stop",
+    ),
 }
 """By the argument of the constructor; its keyword arguments come in the argument ``Axis.kwargs_argument``."""
 

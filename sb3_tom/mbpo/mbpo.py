@@ -228,7 +228,7 @@ class MBPO(SACHooks):
         self._record("model", figures)
         return figures
 
-    @guarded("dynamics", "termination")
+    @guarded("dynamics", "termination", "confidence", "rollout_stop")
     @fast_matmul()
     def imagine(self) -> dict[str, float]:
         """

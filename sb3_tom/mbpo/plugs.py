@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.checks.validation import plain
 from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.imagination import Judge
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
@@ -126,6 +127,9 @@ class Plugs:
         weighter.check_gamma(gamma)
         objective.check_reward_fn(reward_fn)
         update.check(parts, self.by_part["confidence"] is not None)
+        for part in ("confidence", "rollout_stop"):
+            if part in self.made:
+                cast(Judge, self.made[part]).check_model(dynamics)
 
     def build(
         self,

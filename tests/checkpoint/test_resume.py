@@ -60,6 +60,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"policy": "LayerNormPolicy", "dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "dropout_rate": 0.2}},
     {"dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "activation_fn": th.nn.SiLU, "n_critics": 3}},
     {"env": PENDULUM, "wrapped": True, "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},
+    {"n_envs": 2, "confidence": "inverse_std", "rollout_stop": "quantile", "rollout_schedule": 4},
+    {"env": PENDULUM, "normalized": True, "confidence": "inverse_std", "rollout_stop": "quantile", "rollout_schedule": 4},
 ]
 
 

@@ -1,12 +1,13 @@
 """A confidence of what is imagined, and a stop of rollouts: what is stored, what critics learn of it, and what is logged."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 
-from sb3_tom import MBPO
+from sb3_tom import MBPO, Context, DynamicsModel, Transitions
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor
 from tests.mbpo.toys import Halt, Trust
@@ -64,11 +65,55 @@ def test_a_rollout_that_stops_keeps_nothing_from_there_on() -> None:
     assert "stopped_share" not in without and float(rows_of(free)[2].max()) > 0.3
 
 
+class Beginning(Halt):
+    """Keeps what each round begins with."""
+
+    def __init__(self) -> None:
+        super().__init__(0.3)
+        self.rounds: list[Transitions] = []
+
+    def begin(self, model: DynamicsModel, batch: Transitions, context: Context) -> None:
+        assert not th.is_grad_enabled()
+        self.rounds.append(batch)
+
+
+def test_a_round_begins_once_with_first_transitions_from_real_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a round that is rolled out in pieces with those of the first; the policy update's own paths begin no round."""
+    monkeypatch.setattr("sb3_tom.imagination.rollouts.rows_at_once", lambda device: 20)
+    agent = small_agent(Corridor(limit=20), rollout_stop=Beginning(), **TINY).learn(100)
+    rounds = agent.rollout_stop.rounds
+    assert len(rounds) == 2 and [batch.size for batch in rounds] == [20, 20]
+    real = agent.replay_buffer.transitions().observations
+    assert bool(th.isin(th.cat([batch.observations for batch in rounds]), real).all())
+    agent.train_policy(2)
+    assert len(rounds) == 2
+
+
 def test_rollouts_that_all_stop_at_once_leave_the_rows_before() -> None:
     agent = small_agent(Corridor(limit=20), rollout_stop=Halt(-100.0), **TINY)
     agent.learn(100)
     assert agent.imagined.size == 0 and agent._n_updates > 0  # trained on real rows alone
     assert np.isfinite(agent.imagine()["reward_mean"])
+
+
+NAMED: dict[str, Any] = {
+    "confidence": "inverse_std",
+    "rollout_stop": "quantile",
+    "rollout_batch_size": 50,
+    "rollout_schedule": 4,
+}
+
+
+def test_those_of_the_package_are_logged_and_go_into_files(tmp_path: Path) -> None:
+    agent = small_agent(confidence_kwargs={"factor": 2.0}, rollout_stop_kwargs={"n_rounds": 2}, **NAMED)
+    agent.learn(130)
+    logged = agent.logger.name_to_value
+    assert 0.0 < logged["rollout_model/confidence_mean"] < 1.0 and 0.0 < logged["rollout_model/stopped_share"] < 1.0
+    assert 0.5 < logged["rollout_model/confidence_effective_share"] < 1.0 and len(agent.rollout_stop.quantiles) == 2
+    agent.save(tmp_path / "agent")
+    loaded = MBPO.load(tmp_path / "agent", env="Pendulum-v1")
+    assert loaded.confidence.factor == 2.0 and loaded.rollout_stop.n_rounds == 2
+    assert th.equal(loaded.rollout_stop.quantiles, agent.rollout_stop.quantiles)
 
 
 def test_they_are_saved_loaded_and_resumed(tmp_path: Any) -> None:

@@ -1,0 +1,1 @@
+"""Where imagined rollouts stop beside terminations: the stops that the package brings along."""
