@@ -113,6 +113,9 @@ class ImaginedWorld(Protocol):
     def stops(self, batch: Transitions, context: Context) -> th.Tensor | None:
         """Which rollouts ``[B, 1]`` stop before a transition, which then does not count; None: nothing stops them."""
 
+    def trust(self, batch: Transitions, context: Context) -> th.Tensor | None:
+        """How much each transition counts ``[B, 1]``; None: all count the same."""
+
 
 class PolicyUpdate(Plug):
     """

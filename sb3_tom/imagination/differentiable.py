@@ -1,5 +1,7 @@
 """Rollouts that gradients flow through, from what they lead to back to the policy, the model and the starts."""
 
+from typing import NamedTuple
+
 import torch as th
 
 from sb3_tom.contracts.context import Context
@@ -7,13 +9,65 @@ from sb3_tom.contracts.policy_update import ImaginedWorld
 from sb3_tom.contracts.types import Transitions
 
 
+class Rollout(NamedTuple):
+    """
+    L steps from each of B starts. After an end, or a stop, the state stays what it was, and no later step counts.
+
+    :param steps: L transitions ``[B, .]``, relabelled by the objective
+    :param counted: L times ``[B, 1]``, 1.0 where the step counts: no episode has ended and no rollout has stopped before it
+    :param observations: ``[B, O]``, where each rollout has come to
+    :param alive: ``[B, 1]``, 1.0 where that is no end of an episode: the state has a value, also where the rollout has stopped
+    :param length: ``[B, 1]`` steps until the rollout has stopped, L where it has not; None: nothing stops any
+    :param trust: L times ``[B, 1]``, what the confidence says of each step; None: all count the same
+    """
+
+    steps: list[Transitions]
+    counted: list[th.Tensor]
+    observations: th.Tensor
+    alive: th.Tensor
+    length: th.Tensor | None
+    trust: list[th.Tensor] | None
+
+
+def rolled_out(world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context) -> Rollout:
+    """
+    Roll the policy out in the model from each start, keeping the graph: actions are reparameterised, next states and rewards
+    too. Stop and confidence are asked about each step; they are judgements, through which no gradient flows.
+
+    :param world: model, termination and reward
+    :param start_observations: ``[B, O]``, in the env's own units
+    :param length: L, at least 0
+    :param context: view of the agent, whose policy is followed
+    """
+    steps: list[Transitions] = []
+    counted: list[th.Tensor] = []
+    trust: list[th.Tensor] = []
+    observations, alive = start_observations, th.ones_like(start_observations[:, :1])
+    stopped: th.Tensor | None = None
+    for _ in range(length):
+        batch = world.step(observations, context)
+        stops = world.stops(batch, context)
+        if stops is not None:
+            here = alive * stops
+            stopped, alive = here if stopped is None else stopped + here, alive - here
+        said = world.trust(batch, context)
+        trust += [] if said is None else [said]
+        steps.append(world.relabel(batch, context))
+        counted.append(alive)
+        alive = alive * (1.0 - batch.terminated)
+        # Nothing is asked about states after an end, where rules and rewards may be undefined: 0 * nan is nan
+        observations = th.where(alive > 0, batch.next_observations, observations)
+    if stopped is None:
+        return Rollout(steps, counted, observations, alive, None, trust or None)
+    made = th.where(stopped > 0, th.stack(counted).sum(0), float(length))
+    return Rollout(steps, counted, observations, alive + stopped, made, trust or None)
+
+
 def differentiable_rollout(
     world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context
 ) -> tuple[list[Transitions], list[th.Tensor]]:
     """
-    Roll the policy out in the model from each start, keeping the graph: actions are reparameterised, next states and rewards
-    too. Where an episode ends, or is stopped, the state stays what it was, and no later row of it counts; the transition
-    before which it is stopped does not count either.
+    The steps of :func:`rolled_out`, and which of them count.
 
     :param world: model, termination and reward
     :param start_observations: ``[B, O]``, in the env's own units
@@ -22,15 +76,5 @@ def differentiable_rollout(
     :return: for each step the transitions of all rollouts, relabelled by the objective, and which of them count, float
         ``[B, 1]``
     """
-    steps: list[Transitions] = []
-    counted: list[th.Tensor] = []
-    observations, alive = start_observations, th.ones_like(start_observations[:, :1])
-    for _ in range(length):
-        batch = world.step(observations, context)
-        stops = world.stops(batch, context)
-        alive = alive if stops is None else alive * ~stops
-        steps.append(world.relabel(batch, context))
-        counted.append(alive)
-        alive = alive * (1.0 - batch.terminated)
-        observations = th.where(alive > 0, batch.next_observations, observations)
-    return steps, counted
+    rollout = rolled_out(world, start_observations, length, context)
+    return rollout.steps, rollout.counted

@@ -9,8 +9,12 @@ paper              here                meaning
 :math:`m_t`        ``alive``           ``[B, 1]`` each, 1.0 until the episode has ended
 :math:`r_t`        ``rewards``         ``[B, 1]`` each, t = 0 to H - 1, in the units of the critics
 =================  ==================  =============================================================================
+
+A path that is stopped after n < H steps, by the agent's ``rollout_stop``, stays at :math:`s_n`, the last state that was
+trusted: its m is 0 from t = n on but for the last, t = H, which is that of :math:`s_n`.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch as th
@@ -18,21 +22,31 @@ from stable_baselines3.sac.policies import Actor
 
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import ImaginedWorld, Units
+from sb3_tom.imagination.differentiable import Rollout, rolled_out
 from sb3_tom.policy_updates.sampling import sample_squashed
 
 
 class Path(NamedTuple):
-    """H steps from each of B states, see the table of this module; ``log_probs`` are those of the actions."""
+    """
+    H steps from each of B states, see the table of this module.
+
+    :param log_probs: ``[B, 1]`` each, of the actions
+    :param length: ``[B, 1]`` steps until the path is stopped, H where it is not; None: nothing stops any
+    :param confidence: ``[B, 1]``, see :func:`path_confidence`; None: all count the same
+    """
 
     observations: list[th.Tensor]
     actions: list[th.Tensor]
     log_probs: list[th.Tensor]
     alive: list[th.Tensor]
     rewards: list[th.Tensor]
+    length: th.Tensor | None = None
+    confidence: th.Tensor | None = None
 
     def detach(self) -> "Path":
         """The same numbers without their graph."""
-        return Path(*([value.detach() for value in values] for values in self))
+        observations, actions, log_probs, alive, rewards = ([value.detach() for value in values] for values in self[:5])
+        return Path(observations, actions, log_probs, alive, rewards, self.length, self.confidence)
 
 
 def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, units: Units, context: Context) -> Path:
@@ -47,20 +61,43 @@ def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, un
     :param context: source of randomness
     """
     n_actions = int(actor.action_space.shape[0])
-    path = Path([starts], [], [], [th.ones_like(starts[:, :1])], [])
-    for step in range(horizon + 1):
-        here = path.observations[-1]
+    log_probs: list[th.Tensor] = []
+
+    def policy(here: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         noise = th.randn((here.shape[0], n_actions), generator=context.generator, device=here.device, dtype=here.dtype)
         actions, log_prob = sample_squashed(actor, units.observations(here), noise)
-        path.actions.append(actions)
-        path.log_probs.append(log_prob)
-        if step < horizon:
-            outcome = world.relabel(world.outcome(here, actions, context), context)
-            path.rewards.append(units.rewards(outcome.rewards))
-            path.alive.append(path.alive[-1] * (1.0 - outcome.terminated))
-            # Nothing is asked about states after an end, where rules and rewards may be undefined: 0 * nan is nan
-            path.observations.append(th.where(path.alive[-1] > 0, outcome.next_observations, here))
-    return path
+        log_probs.append(log_prob)
+        return actions, log_prob
+
+    rollout = rolled_out(world, starts, horizon, replace(context, policy=policy))
+    last, _ = policy(rollout.observations)
+    return Path(
+        [*(step.observations for step in rollout.steps), rollout.observations],
+        [*(step.actions for step in rollout.steps), last],
+        log_probs,
+        [*rollout.counted, rollout.alive],
+        [units.rewards(step.rewards) for step in rollout.steps],
+        rollout.length,
+        path_confidence(rollout),
+    )
+
+
+def path_confidence(rollout: Rollout) -> th.Tensor | None:
+    """
+    How much a path counts: the geometric mean of what the confidence says of its n steps that count. One step that is not
+    trusted takes the trust from all, as everything after it hangs on it; a path that ends early counts no more than another
+    (a product of its steps would favour it), and the same confidence of all steps is that of the path, whatever H is. A path
+    that is stopped before its first step counts 0: its value would be the critics' own.
+
+    :param rollout: H steps
+    :return: ``[B, 1]``; None: all count the same
+    """
+    if rollout.trust is None and rollout.length is None:
+        return None
+    counted = th.stack(rollout.counted)
+    number = counted.sum(0)
+    said = th.ones_like(counted) if rollout.trust is None else th.where(counted > 0, th.stack(rollout.trust), 1.0)
+    return th.where(number > 0, said.prod(0) ** (1.0 / number.clamp(min=1.0)), 0.0)
 
 
 def path_value(path: Path, last_value: th.Tensor, gamma: float, ent_coef: th.Tensor, first_entropy: bool) -> th.Tensor:
@@ -70,7 +107,7 @@ def path_value(path: Path, last_value: th.Tensor, gamma: float, ent_coef: th.Ten
     .. math:: \sum_{t<H} \gamma^t m_t (r_t - \alpha \log \pi_t) + \gamma^H m_H (Q_H - \alpha \log \pi_H),
 
     of the state, or, without the entropy of the first action, of the state and that action. For the critics' target (detached)
-    and the actor's objective; as ``svg.py`` of the authors' code has it.
+    and the actor's objective; as ``svg.py`` of the authors' code has it. Where a path is stopped after n steps, H is n.
 
     :param path: H steps
     :param last_value: Q of the last state and action ``[B, 1]``
@@ -85,4 +122,22 @@ def path_value(path: Path, last_value: th.Tensor, gamma: float, ent_coef: th.Ten
         soft = reward - ent_coef * path.log_probs[step] if step or first_entropy else reward
         value = value + gamma**step * path.alive[step] * soft
     last = last_value - ent_coef * path.log_probs[horizon] if horizon or first_entropy else last_value
-    return value + gamma**horizon * path.alive[horizon] * last
+    discount = gamma**horizon if path.length is None else gamma**path.length
+    return value + discount * path.alive[horizon] * last
+
+
+def path_figures(path: Path) -> dict[str, th.Tensor]:
+    """
+    For the log, where the agent has a stop or a confidence: the share of paths that were stopped; the mean confidence, and how
+    uneven it is, as an effective sample size.
+
+    :param path: H steps
+    """
+    figures: dict[str, th.Tensor] = {}
+    if path.length is not None:
+        figures["path_stopped_share"] = (path.length < len(path.rewards)).to(path.length.dtype).mean()
+    if path.confidence is not None:
+        mean, squares = path.confidence.mean(), path.confidence.square().mean()
+        figures["path_confidence_mean"] = mean
+        figures["path_confidence_effective_share"] = th.where(squares > 0, mean.square() / squares, 0.0)
+    return figures

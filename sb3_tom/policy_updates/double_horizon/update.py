@@ -16,7 +16,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
 from sb3_tom.contracts.types import Batch, Transitions
 from sb3_tom.policy_updates.checked import checked_figures
-from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
+from sb3_tom.policy_updates.double_horizon.path import Path, path_figures, path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, rescale
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
 from sb3_tom.policy_updates.steps import begin, clip_gradients, constant, is_supported, temperature, temperature_step
@@ -78,7 +78,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
             for batch in batches.raw(self.settings.critic_warmup, parts.batch_size):
                 with th.no_grad():
                     path = self._roll(parts, batch, batches, world, context)
-                self._update_critics(parts, path, batch, batches, context)
+                self._update_critics(parts, path, batches, context)
         critics = parts.policy.critic
         return {"critic_scale": float(critics.scale)} if isinstance(critics, LayerNormCritics) else {}
 
@@ -110,7 +110,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         for step, batch in enumerate(batches.raw(gradient_steps, batch_size)):
             with constant(world.model):
                 path = self._roll(parts, batch, batches, world, context)
-                figures = self._update_critics(parts, path, batch, batches, context)
+                figures = self._update_critics(parts, path, batches, context)
                 figures |= self._update_actor(parts, path, batches)
             ent_coef, ent_coef_loss = temperature_step(parts, path.log_probs[0])
             figures |= {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": ent_coef_loss.reshape(())}
@@ -123,8 +123,8 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def _roll(self, parts: PolicyParts, batch: Batch, batches: Batches, world: ImaginedWorld, context: Context) -> Path:
         return roll(parts.policy.actor, world, batch.observations, self.settings.horizon, batches.units, context)
 
-    def _update_critics(self, parts: PolicyParts, path: Path, batch: Batch, batches: Batches, context: Context) -> Figures:
-        """Squared error to the soft value of the path, summed over critics, in units of their scale."""
+    def _update_critics(self, parts: PolicyParts, path: Path, batches: Batches, context: Context) -> Figures:
+        """Squared error to the soft value of a path, by its confidence, summed over critics, in units of their scale."""
         policy, units = parts.policy, batches.units
         with th.no_grad():
             path = path.detach()
@@ -135,12 +135,13 @@ class DoubleHorizonUpdate(PolicyUpdate):
         values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0]))
         scale = policy.critic.scale if isinstance(policy.critic, LayerNormCritics) else 1.0
         errors = ((values - target) / scale).square()
-        loss = (errors if batch.confidence is None else batch.confidence * errors).mean(1).sum()
+        loss = (errors if path.confidence is None else path.confidence * errors).mean(1).sum()
         policy.critic.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip_gradients(parts, policy.critic.optimizer)
         policy.critic.optimizer.step()
-        return {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
+        figures = {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
+        return figures | path_figures(path)
 
     def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Figures:
         """The pathwise gradient of the soft value of the first states; critics and model are constants."""
@@ -149,7 +150,10 @@ class DoubleHorizonUpdate(PolicyUpdate):
             seen = batches.units.observations(path.observations[-1])
             values = th.stack(policy.critic(seen, path.actions[-1]))
             last = _reduced(values, self.settings.actor_reduction)
-            loss = -path_value(path, last, parts.gamma, temperature(parts), first_entropy=True).mean()
+            value = path_value(path, last, parts.gamma, temperature(parts), first_entropy=True)
+            if self.settings.weight_actor and path.confidence is not None:
+                value = path.confidence * value
+            loss = -value.mean()
             policy.actor.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in policy.actor.parameters() if p.grad is not None])

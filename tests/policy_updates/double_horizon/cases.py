@@ -7,8 +7,10 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 
 from sb3_tom import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.imagination import Confidence, RolloutStop
 from sb3_tom.contracts.policy_update import PolicyParts
-from sb3_tom.contracts.types import Batch
+from sb3_tom.contracts.types import Batch, Transitions
 from sb3_tom.data.units import PolicyUnits
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.imagination.world import World
@@ -86,14 +88,41 @@ TINY: dict[str, Any] = {
 }
 
 
+class Fading(Confidence):
+    """The less, the farther the first entry of s' is from 0."""
+
+    def forward(self, model: DynamicsModel, batch: Transitions, context: Context) -> th.Tensor:
+        return 1.0 / (1.0 + batch.next_observations[:, :1].abs())
+
+
+class Low(RolloutStop):
+    """Stops where the second entry of s' would be below a limit."""
+
+    def __init__(self, limit: float = -3.0) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, model: DynamicsModel, batch: Transitions, context: Context) -> th.Tensor:
+        return batch.next_observations[:, 1:2] < self.limit
+
+
+PLUGS: dict[str, dict[str, Any]] = {
+    "no plugs": {},
+    "confidence": {"confidence": Fading()},
+    "stop": {"rollout_stop": Low()},
+    "both": {"confidence": Fading(), "rollout_stop": Low()},
+}
+"""What may be judged of a path: fields of the world."""
+
+
 class Fixed:
     """The same minibatch again and again."""
 
     units = UNITS
 
-    def __init__(self, observations: th.Tensor, confidence: th.Tensor | None = None) -> None:
+    def __init__(self, observations: th.Tensor) -> None:
         rows = th.zeros(len(observations), 1, dtype=observations.dtype)
-        self.batch = Batch(observations, rows, observations, rows, rows, confidence)
+        self.batch = Batch(observations, rows, observations, rows, rows)
 
     def raw(self, n_batches: int, batch_size: int) -> Any:
         return iter([self.batch] * n_batches)

@@ -44,11 +44,13 @@ def test_dhmbpo_is_the_whole_recipe_and_a_user_keeps_what_he_gave() -> None:
     assert len(warned) == 1
 
 
+JUDGED: dict[str, Any] = {"confidence": "inverse_std", "rollout_stop": "quantile"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "SB3's critics": {"policy_kwargs": {"net_arch": [16], "n_critics": 2, "features_extractor_class": StandardizedFeatures}},
     "tom": {"weighter": "tom", "weighter_kwargs": {"recent_size": 40, "discriminator_steps": 10, "q_steps": 10}},
     "pmac, confidence": {"weighter": "pmac", "confidence": Trust},
+    "inverse_std, quantile": JUDGED,
     "ensemble": {"dynamics": "ensemble", "dynamics_kwargs": {"n_members": 3, "n_elites": 2, **SMALL_NETWORK}},
     "mdn": {"dynamics": "mdn", "dynamics_kwargs": {"n_components": 3, **SMALL_NETWORK}},
     "fixed temperature, no learned reward": {"ent_coef": 0.1, "reward_fn": lambda _o, _a, after: after[:, :1]},
@@ -69,15 +71,19 @@ def test_it_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     assert th.equal(resumed.imagined._rows[:50], whole.imagined._rows[:50])
 
 
+@pytest.mark.parametrize("plugs", [{}, JUDGED], ids=["no plugs", "judged"])
 @pytest.mark.parametrize("env", ["several", "normalised", "ends"])
-def test_it_trains_in_all_kinds_of_envs(env: str) -> None:
+def test_it_trains_in_all_kinds_of_envs(env: str, plugs: dict[str, Any]) -> None:
     envs: dict[str, Any] = {
         "several": lambda: make_vec_env("Pendulum-v1", 3),
         "normalised": lambda: VecNormalize(make_vec_env("Pendulum-v1", 2)),
         "ends": lambda: Corridor(limit=20, ends=True),
     }
-    agent = DHMBPO("MlpPolicy", envs[env](), **TINY).learn(200)
+    agent = DHMBPO("MlpPolicy", envs[env](), **TINY, **plugs).learn(200)
     assert agent._n_updates > 200 and agent.imagined.size > 0
+    logged = {name for name in agent.logger.name_to_value if name.startswith("train/path_")}
+    judgements = ("path_stopped_share", "path_confidence_mean", "path_confidence_effective_share")
+    assert logged == ({f"train/{name}" for name in judgements} if plugs else set())
     for verb in (agent.fit_weights, agent.fit_model, agent.imagine, lambda: agent.train_policy(2)):
         verb()
     assert all(bool(th.isfinite(parameter).all()) for parameter in agent.policy.parameters())
@@ -97,8 +103,9 @@ def test_under_vec_normalize_paths_start_in_the_envs_units() -> None:
     assert float(path.rewards[0].abs().max()) <= env.clip_reward
 
 
-def test_offline_a_phase_ends_too() -> None:
-    agent = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY)
+@pytest.mark.parametrize("plugs", [{}, JUDGED], ids=["no plugs", "judged"])
+def test_offline_a_phase_ends_too(plugs: dict[str, Any]) -> None:
+    agent = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY, **plugs)
     agent.adopt_replay_buffer(DHMBPO("MlpPolicy", "Pendulum-v1", **TINY).learn(60).replay_buffer)
     agent.fit_weights()
     agent.fit_model()

@@ -1,11 +1,15 @@
 """The path and its value: against finite differences, a naive loop, and SAC's loss where the path has no step."""
 
+import math
+from typing import NamedTuple
+
 import pytest
 import torch as th
 
 from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
 from sb3_tom.policy_updates.sampling import sample_squashed
-from tests.policy_updates.double_horizon.cases import GAMMA, UNITS, context, make_sac, make_world, starts
+from tests.mbpo.toys import Trust
+from tests.policy_updates.double_horizon.cases import GAMMA, PLUGS, UNITS, Low, context, make_sac, make_world, starts
 
 ALPHA = th.tensor(0.3, dtype=th.float64)
 
@@ -50,9 +54,10 @@ def test_the_gradient_by_the_first_action_is_that_of_finite_differences(horizon:
             assert (pair[0] - pair[1]) / 2e-5 == pytest.approx(float(gradient[row, column]), rel=1e-5, abs=1e-10)
 
 
+@pytest.mark.parametrize("plugs", ["no plugs", "stop"])
 @pytest.mark.parametrize("limit", [0.4, 100.0], ids=["episodes end", "none ends"])
-def test_the_actors_gradient_is_that_of_finite_differences(limit: float) -> None:
-    agent, world, begin = make_sac(), make_world(limit), starts()
+def test_the_actors_gradient_is_that_of_finite_differences(limit: float, plugs: str) -> None:
+    agent, world, begin = make_sac(), make_world(limit)._replace(**PLUGS[plugs]), starts()
     parameter = agent.actor.mu.weight
     (gradient,) = th.autograd.grad(objective(agent, world, begin, 4), parameter)
     for index in ((0, 0), (1, 7), (0, 12)):
@@ -91,33 +96,99 @@ class Recording:
     def __init__(self, world) -> None:
         self.world, self.answers = world, []
 
-    def outcome(self, *arguments):
-        outcome = self.world.outcome(*arguments)
+    def step(self, *arguments):
+        outcome = self.world.step(*arguments)
         self.answers.append(outcome.next_observations)
         return outcome
 
-    def relabel(self, batch, context):
-        return self.world.relabel(batch, context)
+    def __getattr__(self, verb: str):
+        return getattr(self.world, verb)
 
 
-def test_the_value_is_that_of_a_naive_loop() -> None:
-    """Row by row, with Python numbers, from what the world answered; where a path has ended its state stays what it was."""
-    agent, begin, horizon, world = make_sac(), starts(), 5, Recording(make_world(limit=0.6))
-    path = roll(agent.actor, world, begin, horizon, UNITS, context())
+class Naive(NamedTuple):
+    """One row's path, step by step in Python numbers."""
+
+    value: float
+    length: int
+    goes_on: bool
+    trust: list[float]
+
+
+def followed(world, path: Path, answers: list[th.Tensor], row: int) -> Naive:
+    """Rewards and entropies until the row has ended, or is stopped; its state stays what it was from there on."""
+    value, trust, goes_on, horizon = 0.0, [], True, len(answers)
+    length = horizon
+    for step, answer in enumerate(answers):
+        after, here = answer[row], path.observations[step][row]
+        if world.rollout_stop is not None and goes_on and length == horizon and float(after[1]) < world.rollout_stop.limit:
+            length = step
+        if goes_on and length == horizon:
+            value += GAMMA**step * float(path.rewards[step][row])
+            value -= GAMMA**step * float(ALPHA * path.log_probs[step][row]) if step else 0.0
+            trust.append(1.0 / (1.0 + abs(float(after[0]))) if world.confidence is not None else 1.0)
+            goes_on = not float(after[0]) > 0.6
+        assert th.equal(path.observations[step + 1][row], after if goes_on and length == horizon else here)
+    return Naive(value, length, goes_on, trust)
+
+
+@pytest.mark.parametrize("plugs", PLUGS)
+def test_the_value_is_that_of_a_naive_loop(plugs: str) -> None:
+    """A stopped path has the value of the last state that was trusted, discounted by the steps that lead there."""
+    world = make_world(limit=0.6)._replace(**PLUGS[plugs])
+    agent, begin, horizon, recording = make_sac(), starts(60), 5, Recording(world)
+    path = roll(agent.actor, recording, begin, horizon, UNITS, context())
     last = th.randn(len(begin), 1, generator=th.Generator().manual_seed(5), dtype=th.float64)
     found = path_value(path, last, GAMMA, ALPHA, first_entropy=False)
-    ended = 0
-    for row in range(len(begin)):
-        value, discount, goes_on = 0.0, 1.0, True
-        for step in range(horizon):
-            if goes_on:
-                value += discount * float(path.rewards[step][row])
-                value -= discount * float(ALPHA * path.log_probs[step][row]) if step else 0.0
-            goes_on = goes_on and not float(world.answers[step][row, 0]) > 0.6
-            expected = world.answers[step][row] if goes_on else path.observations[step][row]
-            assert th.equal(path.observations[step + 1][row], expected)
-            discount *= GAMMA
-        ended += not goes_on
-        value += discount * float(last[row] - ALPHA * path.log_probs[horizon][row]) if goes_on else 0.0
+    rows = [followed(world, path, recording.answers, row) for row in range(len(begin))]
+    for row, naive in enumerate(rows):
+        value = naive.value
+        if naive.goes_on:
+            value += GAMMA**naive.length * float(last[row] - ALPHA * path.log_probs[horizon][row])
         assert float(found[row]) == pytest.approx(value, rel=1e-12)
-    assert 5 < ended < 35
+    assert 5 < sum(not naive.goes_on for naive in rows) < 55
+    if world.rollout_stop is not None:
+        assert {naive.length for naive in rows} == {0, 1, 2, 3, 4, 5}
+        assert path.length.flatten().tolist() == [float(naive.length) for naive in rows]
+    if not PLUGS[plugs]:
+        assert path.length is path.confidence is None
+        return
+    expected = [math.prod(naive.trust) ** (1.0 / len(naive.trust)) if naive.trust else 0.0 for naive in rows]
+    assert path.confidence.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_says_nothing_changes_nothing() -> None:
+    """A stop that stops nothing, and a confidence of 1: the same path with the same value."""
+    agent, begin = make_sac(), starts()
+    last = th.randn(len(begin), 1, generator=th.Generator().manual_seed(5), dtype=th.float64)
+    plain, judged = (
+        roll(agent.actor, make_world(0.6)._replace(**plugs), begin, 5, UNITS, context())
+        for plugs in ({}, {"confidence": Trust(1.0), "rollout_stop": Low(-1e9)})
+    )
+    assert all(
+        th.equal(one, other) for pair in zip(plain[:5], judged[:5], strict=True) for one, other in zip(*pair, strict=True)
+    )
+    assert bool((judged.confidence == 1.0).all()) and bool((judged.length == 5.0).all())
+    values = [path_value(path, last, GAMMA, ALPHA, first_entropy=True) for path in (plain, judged)]
+    th.testing.assert_close(*values, rtol=1e-14, atol=0.0)
+
+
+def test_a_path_that_is_stopped_at_once_has_the_value_of_its_start() -> None:
+    """For the actor that is SAC's objective; the critics learn nothing of it, as they would learn what they say."""
+    agent, begin = make_sac(), starts()
+    path = roll(agent.actor, make_world()._replace(rollout_stop=Low(1e9)), begin, 5, UNITS, context())
+    assert th.equal(path.observations[-1], begin) and not bool(path.confidence.any()) and not bool(path.length.any())
+    values = th.stack(agent.critic(begin, path.actions[-1])).amin(0)
+    expected = values - ALPHA * path.log_probs[-1]
+    th.testing.assert_close(path_value(path, values, GAMMA, ALPHA, first_entropy=True), expected)
+
+
+def test_the_same_trust_in_all_steps_is_that_of_the_path_whether_it_ends_or_not() -> None:
+    path = roll(make_sac().actor, make_world(0.6)._replace(confidence=Trust(0.25)), starts(), 5, UNITS, context())
+    assert 0.1 < float(path.alive[-1].mean()) < 0.9
+    th.testing.assert_close(path.confidence, th.full((40, 1), 0.25, dtype=th.float64))
+
+
+def test_nothing_is_judged_with_a_gradient() -> None:
+    """Stop and confidence say which paths count; the policy is not to be pulled to where the model agrees with itself."""
+    path = roll(make_sac().actor, make_world()._replace(**PLUGS["both"]), starts(), 3, UNITS, context())
+    assert path.observations[-1].requires_grad and not path.confidence.requires_grad and not path.length.requires_grad

@@ -7,11 +7,12 @@ import torch as th
 from stable_baselines3 import SAC
 
 from sb3_tom import DHMBPO
-from sb3_tom.policy_updates.double_horizon.path import roll
+from sb3_tom.policy_updates.double_horizon.path import path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
 from tests.policy_updates.double_horizon.cases import (
     GAMMA,
+    PLUGS,
     TINY,
     UNITS,
     Fixed,
@@ -50,7 +51,7 @@ def test_the_critics_step_gives_the_actor_no_gradient_and_is_that_of_autograd() 
     agent, world, update = make_sac(learning_rate=0.0), make_world(0.6), made(n_target_critics=5)
     batches, parts = Fixed(starts()), parts_of(agent)
     path = update._roll(parts, batches.batch, batches, world, context())
-    update._update_critics(parts, path, batches.batch, batches, context(1))
+    update._update_critics(parts, path, batches, context(1))
     assert all(parameter.grad is None for parameter in agent.actor.parameters())
     found = {name: parameter.grad.clone() for name, parameter in agent.critic.named_parameters()}
     agent.critic.zero_grad(set_to_none=True)
@@ -65,14 +66,32 @@ def test_the_critics_step_gives_the_actor_no_gradient_and_is_that_of_autograd() 
     th.testing.assert_close(found, {name: parameter.grad for name, parameter in agent.critic.named_parameters()})
 
 
-def test_a_row_without_confidence_has_no_say_in_the_critics() -> None:
-    losses = []
-    for trust in (th.ones(40, 1), th.cat([th.ones(20, 1), th.zeros(20, 1)]), None):
-        agent, update = make_sac(learning_rate=0.0), made()
-        batches = Fixed(starts(), None if trust is None else trust.double())
-        path = update._roll(parts_of(agent), batches.batch, batches, make_world(), context())
-        losses.append(float(update._update_critics(parts_of(agent), path, batches.batch, batches, context(1))["critic_loss"]))
-    assert losses[0] == losses[2] > losses[1] > 0.0
+@pytest.mark.parametrize("plugs", PLUGS)
+def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None:
+    """Against the loss path by path; one that is stopped before its first step has none."""
+    agent, world, update = make_sac(learning_rate=0.0), make_world(0.6)._replace(**PLUGS[plugs]), made(n_target_critics=5)
+    batches, parts = Fixed(starts()), parts_of(agent)
+    path = update._roll(parts, batches.batch, batches, world, context())
+    found = update._update_critics(parts, path, batches, context(1))
+    alpha, total = agent.log_ent_coef.detach().exp(), 0.0
+    with th.no_grad():
+        last = th.stack(agent.critic_target(path.observations[5], path.actions[5])).amin(0)
+        target = path_value(path, last, GAMMA, alpha, first_entropy=False)
+        for value in agent.critic(path.observations[0], path.actions[0]):
+            for row in range(40):
+                trust = 1.0 if path.confidence is None else float(path.confidence[row])
+                total += trust * float(value[row] - target[row]) ** 2 / 40
+    assert float(found["critic_loss"]) == pytest.approx(total, rel=1e-10)
+    assert ("path_stopped_share" in found) == ("rollout_stop" in PLUGS[plugs])
+    if "rollout_stop" in PLUGS[plugs]:
+        assert float(found["path_stopped_share"]) == pytest.approx(float((path.length < 5).double().mean()))
+        assert 0.0 < float((path.length == 0).double().mean()) < 0.5
+    if PLUGS[plugs]:
+        trusts = path.confidence
+        assert float(found["path_confidence_mean"]) == pytest.approx(float(trusts.mean()))
+        size = float(trusts.sum()) ** 2 / float(trusts.square().sum()) / 40
+        assert float(found["path_confidence_effective_share"]) == pytest.approx(size)
+        assert size < 0.99
 
 
 def test_the_norms_of_actor_and_critics_are_clipped_where_asked() -> None:
@@ -128,10 +147,12 @@ def test_it_finds_the_best_action_of_a_known_world(critics: Any) -> None:
     assert float(reached.mean()) < 1.2 * float(options.amin(0).mean()) + 1e-3
 
 
-@pytest.mark.parametrize("reduction", ["mean", "min"])
-def test_the_actors_step_climbs_the_value_of_a_naive_loop(reduction: str) -> None:
-    """Rewards, entropies and the critics at the end; masked where an episode has ended."""
-    agent, world, settings = make_sac(), make_world(limit=0.5), {"actor_reduction": reduction, "horizon": 3}
+@pytest.mark.parametrize(("reduction", "plugs"), [("mean", "no plugs"), ("min", "no plugs"), ("mean", "both")])
+@pytest.mark.parametrize("weight_actor", [False, True])
+def test_the_actors_step_climbs_the_value_of_a_naive_loop(reduction: str, plugs: str, weight_actor: bool) -> None:
+    """Rewards, entropies and the critics at the end; masked where an episode has ended or a path is stopped."""
+    agent, world = make_sac(), make_world(limit=0.5)._replace(**PLUGS[plugs])
+    settings = {"actor_reduction": reduction, "horizon": 3, "weight_actor": weight_actor}
     parts, begin, update = parts_of(agent), starts(), made(**settings)
     for group in agent.actor.optimizer.param_groups:
         group["lr"] = 0.0
@@ -147,8 +168,10 @@ def test_the_actors_step_climbs_the_value_of_a_naive_loop(reduction: str) -> Non
             else:
                 values = th.stack([value[row] for value in agent.critic(path.observations[3], path.actions[3])])
                 gain = values.mean(0) if reduction == "mean" else values.min(0).values
-            alive = float(path.alive[step][row])
-            total = total - GAMMA**step * alive * (gain - alpha * path.log_probs[step][row]).sum() / len(begin)
+            steps = float(path.length[row]) if step == 3 and path.length is not None else step
+            factor = GAMMA**steps * float(path.alive[step][row]) / len(begin)
+            factor *= float(path.confidence[row]) if weight_actor and path.confidence is not None else 1.0
+            total = total - factor * (gain - alpha * path.log_probs[step][row]).sum()
     assert 0.1 < float(path.alive[-1].mean()) < 0.9
     expected = th.autograd.grad(total, list(agent.actor.parameters()))
     for one, other in zip(found, expected, strict=True):
@@ -166,9 +189,9 @@ def test_the_target_is_the_least_of_as_many_critics_as_are_drawn() -> None:
     for seed in range(30):
         source, update = context(seed), made(horizon=0)
         path = roll(agent.actor, world, begin, 0, UNITS, source)
-        seen.add(round(float(update._update_critics(parts, path, Fixed(begin).batch, Fixed(begin), source)["target_mean"]), 9))
+        seen.add(round(float(update._update_critics(parts, path, Fixed(begin), source)["target_mean"]), 9))
     assert seen == {1.0, 2.0, 4.0, 8.0}  # 16 is never the least of two
-    alone = made(horizon=0, n_target_critics=5)._update_critics(parts, path, Fixed(begin).batch, Fixed(begin), source)
+    alone = made(horizon=0, n_target_critics=5)._update_critics(parts, path, Fixed(begin), source)
     assert float(alone["target_mean"]) == 1.0
 
 
@@ -200,7 +223,7 @@ def test_a_path_has_no_one_noise_of_gsde() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"horizon": -1}, {"horizon": 1.5}, {"actor_reduction": "max"}, {"critic_scale": 0.0}, {"critic_scale": "big"},
-     {"critic_warmup": -1}, {"n_target_critics": 0}],
+     {"critic_warmup": -1}, {"n_target_critics": 0}, {"weight_actor": "yes"}],
 )  # fmt: skip
 def test_bad_settings_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}=.* is not allowed; allowed: "):
