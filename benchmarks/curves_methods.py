@@ -172,6 +172,15 @@ RIVALS: dict[str, dict[str, Any]] = {
 }
 """Weighters that cost less than TOM, at their defaults."""
 
+JUDGED: dict[str, dict[str, Any]] = {
+    "confidence": {"confidence": "inverse_std"},
+    "stop": {"rollout_stop": "quantile"},
+}
+"""What judges the imagined rows, at its defaults."""
+
+# A stop says where long rollouts end: MACURA's have at most ten steps. A tenth of them makes no more rows than one step of all
+LONGER: dict[str, Any] = {"rollout_schedule": 10, "rollout_batch_size": 10_000}
+
 METHODS = {
     "sac": Method("stable_baselines3:SAC"),
     "crossq": Method("sb3_contrib:CrossQ"),
@@ -182,6 +191,10 @@ METHODS = {
     "dhmbpo_tom": Method(DHMBPO, weighter="tom"),
     **{f"mbpo_{name}": Method(**settings) for name, settings in RIVALS.items()},
     **{f"dhmbpo_{name}": Method(DHMBPO, **settings) for name, settings in RIVALS.items()},
+    "mbpo_confidence": Method(changes=JUDGED["confidence"]),
+    "mbpo_stop": Method(changes=JUDGED["stop"] | LONGER),
+    **{f"dhmbpo_{name}": Method(DHMBPO, changes=changes) for name, changes in JUDGED.items()},
+    **{f"dhmbpo_tom_{name}": Method(DHMBPO, weighter="tom", changes=changes) for name, changes in JUDGED.items()},
     "mbpo_tom_chi2_sharp": tom(**CHI2_SHARP),
     "mbpo_tom_official": tom(preset="official"),
 }

@@ -35,6 +35,11 @@ def job(method: str, task: str = "Hopper-v5", **changes: Any) -> Job:
     ("mbpo_error", "mbpo", "error"),
     ("mbpo_ratio", "mbpo", "ratio"),
     ("dhmbpo_recency", "dhmbpo", "recency"),
+    ("mbpo_confidence", "mbpo", "uniform"),
+    ("dhmbpo_confidence", "dhmbpo", "uniform"),
+    ("dhmbpo_stop", "dhmbpo", "uniform"),
+    ("dhmbpo_tom_confidence", "dhmbpo_tom", "tom"),
+    ("dhmbpo_tom_stop", "dhmbpo_tom", "tom"),
 ])  # fmt: skip
 def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: str) -> None:
     entry = yaml.safe_load((ROOT / "hyperparams" / f"{file}.yml").read_text())["Walker2d-v5"]
@@ -44,7 +49,15 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
     assert {name: kwargs[name] for name in expected} == expected
     changed = set(kwargs) - set(expected)
     parts = {"mbpo_tom_sharp": {"weighter_kwargs"}, "mbpo_survive": {"objective", "objective_kwargs"}}
-    assert changed == (parts | {"mbpo_error": {"weight_rollout_starts"}}).get(method, set())
+    parts |= {"mbpo_error": {"weight_rollout_starts"}}
+    judges = {"confidence": {"confidence"}, "stop": {"rollout_stop"}}
+    assert changed == parts.get(method, judges.get(method.rpartition("_")[2], set()))
+
+
+def test_a_stop_of_mbpo_comes_with_rollouts_that_can_be_stopped() -> None:
+    stopped, plain = (job(method, "Hopper-v5").agent_kwargs() for method in ("mbpo_stop", "mbpo"))
+    changed = {name: value for name, value in stopped.items() if value != plain.get(name)}
+    assert changed == {"rollout_stop": "quantile", "rollout_schedule": 10, "rollout_batch_size": 10_000}
 
 
 @pytest.mark.parametrize("method", [*METHODS, *VARIANTS])

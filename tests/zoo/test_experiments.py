@@ -34,16 +34,31 @@ Pendulum-v1:
 @pytest.mark.parametrize("algo", ["mbpo", "dhmbpo"])
 @pytest.mark.parametrize("weighter", ["recency", "error", "ratio"])
 def test_every_short_name_is_a_value_of_weighter(algo: str, weighter: str, tmp_path: Path) -> None:
-    manager = experiment(tmp_path, algo, hyperparams={}, n_timesteps=0)
-    manager.config = str(tmp_path / "mine.yml")
-    entry = {**SMALL, "policy": "MlpPolicy", "n_timesteps": 60, "weighter": weighter}
+    entry: dict[str, Any] = {"weighter": weighter}
     if weighter == "ratio":
         entry["weighter_kwargs"] = {"recent_size": 30, "discriminator_steps": 3}
+    agent = _learned(tmp_path, algo, entry)
+    assert (type(agent.weighter).__name__, agent.num_timesteps) == (f"{weighter.capitalize()}Weighter", 60)
+    assert float(agent.replay_buffer.row_weights().std()) > 0.0
+
+
+@pytest.mark.parametrize("algo", ["mbpo", "dhmbpo_pmac"])
+def test_what_judges_the_imagined_is_a_hyperparameter(algo: str, tmp_path: Path) -> None:
+    entry = {"confidence": "inverse_std", "confidence_kwargs": {"factor": 2}, "rollout_stop": "quantile"}
+    agent = _learned(tmp_path, algo, entry | {"rollout_stop_kwargs": {"quantile": 0.8}})
+    assert (agent.confidence.factor, agent.rollout_stop.quantile) == (2.0, 0.8)
+    assert len(agent.rollout_stop.quantiles) >= 2
+
+
+def _learned(folder: Path, algo: str, entry: dict[str, Any]) -> Any:
+    """The agent that the zoo trains with these hyperparameters of a file."""
+    manager = experiment(folder, algo, hyperparams={}, n_timesteps=0)
+    manager.config = str(folder / "mine.yml")
+    entry = {**SMALL, "policy": "MlpPolicy", "n_timesteps": 60, **entry}
     Path(manager.config).write_text(yaml.safe_dump({"Pendulum-v1": _plain(entry)}))
     agent, _ = manager.setup_experiment()
     manager.learn(agent)
-    assert (type(agent.weighter).__name__, agent.num_timesteps) == (f"{weighter.capitalize()}Weighter", 60)
-    assert float(agent.replay_buffer.row_weights().std()) > 0.0
+    return agent
 
 
 def _plain(value: Any) -> Any:
@@ -104,6 +119,8 @@ BAD = {
     "env_kwargs: {g: 1e1}": r"env_kwargs\.g='1e1' is a string.*allowed: env_kwargs\.g: !!float 1e1$",
     "monitor_kwargs: [1]": r"monitor_kwargs=\[1\] is not allowed; allowed: a mapping$",
     "noise_type: 'brown'": r"noise_type='brown' is not allowed; allowed: one of \['normal', 'ornstein-uhlenbeck'\]",
+    "confidence: inverse": r"confidence='inverse' is unknown; allowed: one of \['inverse_std'\], a subclass or instance of",
+    "rollout_stop: 1": r"rollout_stop=1 is not allowed; allowed: one of \['quantile'\], a subclass or instance of",
     "dynamics_kwargs: {n_member: 3}": r"dynamics_kwargs=.*unexpected keyword argument 'n_member'",
 }
 
