@@ -32,7 +32,7 @@ class Path(NamedTuple):
 
     :param log_probs: ``[B, 1]`` each, of the actions
     :param length: ``[B, 1]`` steps until the path is stopped, H where it is not; None: nothing stops any
-    :param confidence: ``[B, 1]``, see :func:`path_confidence`; None: all count the same
+    :param confidence: ``[B, 1]``, see :func:`path_confidence`; None: nothing judges them
     """
 
     observations: list[th.Tensor]
@@ -42,6 +42,16 @@ class Path(NamedTuple):
     rewards: list[th.Tensor]
     length: th.Tensor | None = None
     confidence: th.Tensor | None = None
+
+    @property
+    def weights(self) -> th.Tensor | None:
+        """
+        How much each path counts ``[B, 1]``, None if all count the same: its confidence. One that is stopped before its first
+        step counts 0: its value would be the critics' own.
+        """
+        if self.confidence is not None or self.length is None:
+            return self.confidence
+        return (self.length > 0).to(self.length.dtype)
 
     def detach(self) -> "Path":
         """The same numbers without their graph."""
@@ -86,17 +96,16 @@ def path_confidence(rollout: Rollout) -> th.Tensor | None:
     """
     How much a path counts: the geometric mean of what the confidence says of its n steps that count. One step that is not
     trusted takes the trust from all, as everything after it hangs on it; a path that ends early counts no more than another
-    (a product of its steps would favour it), and the same confidence of all steps is that of the path, whatever H is. A path
-    that is stopped before its first step counts 0: its value would be the critics' own.
+    (a product of its steps would favour it), and the same confidence of all steps is that of the path, whatever H is.
 
     :param rollout: H steps
-    :return: ``[B, 1]``; None: all count the same
+    :return: ``[B, 1]``, 0 where a stop has left no step; None: there is no confidence
     """
-    if rollout.trust is None and rollout.length is None:
+    if rollout.trust is None:
         return None
     counted = th.stack(rollout.counted)
     number = counted.sum(0)
-    said = th.ones_like(counted) if rollout.trust is None else th.where(counted > 0, th.stack(rollout.trust), 1.0)
+    said = th.where(counted > 0, th.stack(rollout.trust), 1.0)
     return th.where(number > 0, said.prod(0) ** (1.0 / number.clamp(min=1.0)), 0.0)
 
 

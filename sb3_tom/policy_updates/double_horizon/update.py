@@ -135,7 +135,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0]))
         scale = policy.critic.scale if isinstance(policy.critic, LayerNormCritics) else 1.0
         errors = ((values - target) / scale).square()
-        loss = (errors if path.confidence is None else path.confidence * errors).mean(1).sum()
+        loss = (errors if path.weights is None else path.weights * errors).mean(1).sum()
         policy.critic.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip_gradients(parts, policy.critic.optimizer)
@@ -151,8 +151,8 @@ class DoubleHorizonUpdate(PolicyUpdate):
             values = th.stack(policy.critic(seen, path.actions[-1]))
             last = _reduced(values, self.settings.actor_reduction)
             value = path_value(path, last, parts.gamma, temperature(parts), first_entropy=True)
-            if self.settings.weight_actor and path.confidence is not None:
-                value = path.confidence * value
+            if self.settings.weight_actor and path.weights is not None:
+                value = path.weights * value
             loss = -value.mean()
             policy.actor.optimizer.zero_grad(set_to_none=True)
             loss.backward()

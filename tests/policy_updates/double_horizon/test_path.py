@@ -150,10 +150,11 @@ def test_the_value_is_that_of_a_naive_loop(plugs: str) -> None:
         assert {naive.length for naive in rows} == {0, 1, 2, 3, 4, 5}
         assert path.length.flatten().tolist() == [float(naive.length) for naive in rows]
     if not PLUGS[plugs]:
-        assert path.length is path.confidence is None
+        assert path.length is path.confidence is path.weights is None
         return
     expected = [math.prod(naive.trust) ** (1.0 / len(naive.trust)) if naive.trust else 0.0 for naive in rows]
-    assert path.confidence.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+    assert path.weights.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+    assert path.confidence is (path.weights if world.confidence is not None else None)
 
 
 def test_what_says_nothing_changes_nothing() -> None:
@@ -176,7 +177,7 @@ def test_a_path_that_is_stopped_at_once_has_the_value_of_its_start() -> None:
     """For the actor that is SAC's objective; the critics learn nothing of it, as they would learn what they say."""
     agent, begin = make_sac(), starts()
     path = roll(agent.actor, make_world()._replace(rollout_stop=Low(1e9)), begin, 5, UNITS, context())
-    assert th.equal(path.observations[-1], begin) and not bool(path.confidence.any()) and not bool(path.length.any())
+    assert th.equal(path.observations[-1], begin) and not bool(path.weights.any()) and not bool(path.length.any())
     values = th.stack(agent.critic(begin, path.actions[-1])).amin(0)
     expected = values - ALPHA * path.log_probs[-1]
     th.testing.assert_close(path_value(path, values, GAMMA, ALPHA, first_entropy=True), expected)

@@ -79,14 +79,15 @@ def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None
         target = path_value(path, last, GAMMA, alpha, first_entropy=False)
         for value in agent.critic(path.observations[0], path.actions[0]):
             for row in range(40):
-                trust = 1.0 if path.confidence is None else float(path.confidence[row])
+                trust = 1.0 if path.weights is None else float(path.weights[row])
                 total += trust * float(value[row] - target[row]) ** 2 / 40
     assert float(found["critic_loss"]) == pytest.approx(total, rel=1e-10)
     assert ("path_stopped_share" in found) == ("rollout_stop" in PLUGS[plugs])
     if "rollout_stop" in PLUGS[plugs]:
         assert float(found["path_stopped_share"]) == pytest.approx(float((path.length < 5).double().mean()))
         assert 0.0 < float((path.length == 0).double().mean()) < 0.5
-    if PLUGS[plugs]:
+    assert ("path_confidence_mean" in found) == ("confidence" in PLUGS[plugs])
+    if "confidence" in PLUGS[plugs]:
         trusts = path.confidence
         assert float(found["path_confidence_mean"]) == pytest.approx(float(trusts.mean()))
         size = float(trusts.sum()) ** 2 / float(trusts.square().sum()) / 40
@@ -170,7 +171,7 @@ def test_the_actors_step_climbs_the_value_of_a_naive_loop(reduction: str, plugs:
                 gain = values.mean(0) if reduction == "mean" else values.min(0).values
             steps = float(path.length[row]) if step == 3 and path.length is not None else step
             factor = GAMMA**steps * float(path.alive[step][row]) / len(begin)
-            factor *= float(path.confidence[row]) if weight_actor and path.confidence is not None else 1.0
+            factor *= float(path.weights[row]) if weight_actor and path.weights is not None else 1.0
             total = total - factor * (gain - alpha * path.log_probs[step][row]).sum()
     assert 0.1 < float(path.alive[-1].mean()) < 0.9
     expected = th.autograd.grad(total, list(agent.actor.parameters()))
