@@ -85,6 +85,9 @@ class Batches(Protocol):
     def raw(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
         """The same in the env's own units: to start rollouts of the :class:`ImaginedWorld` from."""
 
+    def real(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
+        """Minibatches of real rows alone, in the units of the policy."""
+
 
 class ImaginedWorld(Protocol):
     """What stands in for the env in imagination, in the env's own units."""

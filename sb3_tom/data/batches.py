@@ -55,7 +55,7 @@ class MixedBatches:
         :param batch_size: rows of each
         :return: the minibatches, one after the other, in the units of the policy
         """
-        return self._one_by_one(n_batches, batch_size, self._in_policy_units)
+        return self._one_by_one(n_batches, batch_size, self._in_policy_units, self._n_real(batch_size))
 
     def raw(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
         """
@@ -65,12 +65,25 @@ class MixedBatches:
         :param batch_size: rows of each
         :return: the minibatches, one after the other
         """
-        return self._one_by_one(n_batches, batch_size, lambda batch: batch)
+        return self._one_by_one(n_batches, batch_size, lambda batch: batch, self._n_real(batch_size))
 
-    def _one_by_one(self, n_batches: int, batch_size: int, convert: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    def real(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
+        """
+        Draw minibatches without imagined rows.
+
+        :param n_batches: how many minibatches
+        :param batch_size: rows of each
+        :return: the minibatches, one after the other, in the units of the policy
+        """
+        return self._one_by_one(n_batches, batch_size, self._in_policy_units, batch_size)
+
+    def _n_real(self, batch_size: int) -> int:
+        return int(self._real_ratio * batch_size) if self._imagined.size else batch_size
+
+    def _one_by_one(self, n_batches: int, batch_size: int, convert: Callable[[Batch], Batch], n_real: int) -> Iterator[Batch]:
         for first in range(0, n_batches, CHUNK):
             n_chunk = min(CHUNK, n_batches - first)
-            chunk = convert(self._chunk(n_chunk, batch_size))
+            chunk = convert(self._chunk(n_chunk, batch_size, n_real))
             for index in range(n_chunk):
                 yield Batch(*(None if field is None else field[index] for field in chunk))  # type: ignore[arg-type]
 
@@ -82,9 +95,8 @@ class MixedBatches:
             rewards=units.rewards(raw.rewards),
         )
 
-    def _chunk(self, n_batches: int, batch_size: int) -> Batch:
-        """``n_batches`` minibatches, fields ``[n_batches, batch_size, width]`` in raw units."""
-        n_real = int(self._real_ratio * batch_size) if self._imagined.size else batch_size
+    def _chunk(self, n_batches: int, batch_size: int, n_real: int) -> Batch:
+        """Fields ``[n_batches, batch_size, width]`` in raw units, the first ``n_real`` rows of each minibatch real."""
         real_rows = self._draw(self._real.size, (n_batches, n_real))
         real = [field[real_rows] for field in self._real[:5]]
         if self._imagined.with_confidence:

@@ -47,11 +47,11 @@ class ProbabilisticEnsemble(DynamicsModel):
         gradient (Seitzer et al. 2022, arXiv:2203.09168, Eq. 6). 0 is the likelihood, where rows that are hard to predict are
         given up as noise; with 1 the means descend their squared error; 0.5 keeps both in view
     :param reward_noise: whether a sampled reward has noise, or is the mean
+    :param dropout_rate: share of the units of each hidden layer that a minibatch of the fit leaves out; predictions use all
     :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
-    recordable = True
     elites: th.Tensor
 
     def __init__(
@@ -67,6 +67,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         homoscedastic: bool = False,
         beta_nll: float = 0.0,
         reward_noise: bool = True,
+        dropout_rate: float = 0.0,
         **fit_kwargs: float,
     ) -> None:
         super().__init__()
@@ -83,7 +84,14 @@ class ProbabilisticEnsemble(DynamicsModel):
         self.homoscedastic = check_bool("homoscedastic", homoscedastic)
         self.beta_nll = check_number("beta_nll", beta_nll, 0.0, 1.0)
         self.reward_noise = check_bool("reward_noise", reward_noise)
+        self.dropout_rate = check_number("dropout_rate", dropout_rate, 0.0, 1.0, high_open=True)
+        self._masks: th.Generator | None = None  # their source, during a fit
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
+
+    @property
+    def recordable(self) -> bool:  # type: ignore[override]
+        """Not with dropout, whose masks come from the agent's generator; see :class:`Plug`."""
+        return self.dropout_rate == 0.0
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create networks, normaliser and optimiser; see :meth:`Plug.build`."""
@@ -117,16 +125,22 @@ class ProbabilisticEnsemble(DynamicsModel):
         """Prediction of every member; see :meth:`DynamicsModel.forward`."""
         return self._predict(self.normalizer.inputs(observations, actions), None)
 
-    def _predict(self, inputs: th.Tensor, members: th.Tensor | None) -> Prediction:
+    def _predict(self, inputs: th.Tensor, members: th.Tensor | None, drop: bool = False) -> Prediction:
         n_used = self.n_members if members is None else members.numel()
         hidden = inputs if inputs.dim() == 3 else inputs.expand(n_used, *inputs.shape)
         for number, layer in enumerate(self.layers[:-1]):
             hidden = F.silu(layer(self._norm(hidden, number), members))
+            hidden = self._dropped(hidden) if drop else hidden
         outputs = self.layers[-1](self._norm(hidden, len(self.layers) - 1), members)
         if self.homoscedastic:
             return Prediction(outputs, self.bounds(outputs, members))
         mean, log_var = outputs.chunk(2, dim=-1)
         return Prediction(mean, self.bounds(log_var, members))
+
+    def _dropped(self, hidden: th.Tensor) -> th.Tensor:
+        """What a random part of the units says, scaled so that the mean stays."""
+        kept = th.rand(hidden.shape, generator=self._masks, device=hidden.device) >= self.dropout_rate
+        return hidden * kept / (1.0 - self.dropout_rate)
 
     def _norm(self, hidden: th.Tensor, number: int) -> th.Tensor:
         """What a layer takes of the layer before."""
@@ -140,10 +154,11 @@ class ProbabilisticEnsemble(DynamicsModel):
         return log_density(self.targets(batch), mean, log_var).mean(-1)
 
     def fit_likelihood(self, batch: Transitions) -> th.Tensor:
-        """Log-density weighted by ``beta_nll``; see :meth:`DynamicsModel.fit_likelihood`."""
-        if self.beta_nll == 0.0:
+        """Log-density weighted by ``beta_nll``, with dropout; see :meth:`DynamicsModel.fit_likelihood`."""
+        if self.beta_nll == 0.0 and self.dropout_rate == 0.0:
             return self.log_likelihood(batch)
-        mean, log_var = self(batch.observations, batch.actions)
+        inputs = self.normalizer.inputs(batch.observations, batch.actions)
+        mean, log_var = self._predict(inputs, None, drop=self.dropout_rate > 0.0)
         return (th.exp(self.beta_nll * log_var).detach() * log_density(self.targets(batch), mean, log_var)).mean(-1)
 
     def validation_error(self, batch: Transitions) -> th.Tensor:
@@ -223,7 +238,9 @@ class ProbabilisticEnsemble(DynamicsModel):
         set_options(self.optimizer, self.learning_rate, self._decays())
         factors = [*[1.0] * len(self.layers), NOISE_RATE if self.homoscedastic else 1.0]
         set_learning_rate(self.optimizer, self.learning_rate, factors)
+        self._masks = context.generator if self.dropout_rate else None
         errors, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
+        self._masks = None
         elites = th.argsort(errors)[: self.n_elites]
         self.elites.copy_(elites)
         return {**figures, "validation_error": float(errors[elites].mean())}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch as th
 
 from sb3_tom.checks.guards import check_magnitudes, magnitude
-from sb3_tom.checks.validation import check_integer, check_number
+from sb3_tom.checks.validation import check_bool, check_integer, check_number
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.compute.cuda_graphs import Step, recording
 from sb3_tom.contracts.context import Context
@@ -15,7 +15,7 @@ from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.weights import WeightedDraw
-from sb3_tom.dynamics.holdout import split_rows
+from sb3_tom.dynamics.holdout import scattered, split_rows
 
 WEIGHTING = ("sample", "loss")
 """Rows drawn in proportion to their weights, or drawn uniformly with the weight as a factor of the loss."""
@@ -39,6 +39,8 @@ class FitSettings:
     :param improvement: relative decrease of a member's held-out error that counts as one (MBPO: 1 %)
     :param holdout_ratio: share of the rows that is held out, of each row with this probability and in each fit the same ones
     :param max_holdout: upper bound of held-out rows, on average
+    :param bootstrap: each member weighs the rows of its minibatches by a draw of its own for each row, exponential with mean 1
+        and the same in all fits (the Bayesian bootstrap, Rubin 1981; the code of DHMBPO, Kubo et al. 2025)
     :raises ValueError: naming the setting, what came and what is allowed
     """
 
@@ -50,6 +52,7 @@ class FitSettings:
     improvement: float = 0.01
     holdout_ratio: float = 0.2
     max_holdout: int = 5000
+    bootstrap: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps_per_epoch", "max_epochs", "patience"):
@@ -57,6 +60,7 @@ class FitSettings:
         if self.first_max_epochs is not None:
             object.__setattr__(self, "first_max_epochs", check_integer("first_max_epochs", self.first_max_epochs, 1))
         check_integer("max_holdout", self.max_holdout, 0)
+        check_bool("bootstrap", self.bootstrap)
         check_number("improvement", self.improvement, 0.0, 1.0, high_open=True)
         check_number("holdout_ratio", self.holdout_ratio, 0.0, 1.0, high_open=True)
 
@@ -182,7 +186,8 @@ def fit_by_gradient(
     :return: best held-out error per member ``[E]``; figures for the log
     :raises DivergenceError: if a step has overflowed; the model is then not usable
     """
-    train_rows, held_rows = split_rows(context.arrivals(data), settings.holdout_ratio, settings.max_holdout)
+    arrivals = context.arrivals(data)
+    train_rows, held_rows = split_rows(arrivals, settings.holdout_ratio, settings.max_holdout)
     train_weights = weights[train_rows]
     if not bool(train_weights.sum() > 0):  # all of the weight fell into the held-out rows
         train_rows, train_weights = held_rows, weights[held_rows]
@@ -197,6 +202,9 @@ def fit_by_gradient(
             shape = (settings.steps_per_epoch, held.n_members, settings.batch_size)
             rows = train_rows[draw(shape, context.generator)]
             factors = weights[rows] if weighting == "loss" else None
+            if settings.bootstrap:
+                own = bootstrap_factors(arrivals[rows])
+                factors = own if factors is None else factors * own
             _run_epoch(step, data, rows, factors, extras)
             epoch += 1
             stale = 0 if best.update(held.errors()) else stale + 1
@@ -212,6 +220,19 @@ def fit_by_gradient(
         "validation_error": float(errors.mean()),
     }
     return errors, figures
+
+
+def bootstrap_factors(arrivals: th.Tensor) -> th.Tensor:
+    """
+    The draws of :attr:`FitSettings.bootstrap`: a function of the member and of when a row came, which need not be stored.
+
+    :param arrivals: ``[..., E, B]`` int64, what the rows of E members are known by
+    :return: ``[..., E, B]`` float32, at least 0, of mean 1 over rows
+    """
+    members = th.arange(1, arrivals.shape[-2] + 1, device=arrivals.device).unsqueeze(1)
+    # Two mixings: that of a sum alone would give members the draws of each other's neighbouring rows
+    mixed = (scattered(arrivals) * 2.0**32).long() + members * 0x9E3779B1
+    return (-th.log1p(-scattered(mixed))).float()
 
 
 @contextmanager

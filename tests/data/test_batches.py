@@ -41,6 +41,11 @@ def test_without_imagined_rows_all_are_real() -> None:
     assert bool((batch.rewards > 0).all())
 
 
+def test_real_rows_alone_whatever_the_share() -> None:
+    batches = list(make_batches(1000, 0.0).real(3, 64))
+    assert len(batches) == 3 and all(bool((batch.rewards > 0).all()) and len(batch.rewards) == 64 for batch in batches)
+
+
 def test_rows_are_drawn_uniformly() -> None:
     counts = th.zeros(38)
     for batch in make_batches(0, 1.0)(400, 256):

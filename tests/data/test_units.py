@@ -192,5 +192,8 @@ def test_minibatches_come_in_both_units() -> None:
     assert th.equal(seen.observations, batches.units.observations(raw.observations))
     assert th.equal(seen.rewards, batches.units.rewards(raw.rewards))
     assert not th.allclose(seen.observations, raw.observations)
+    real = next(batches.real(1, 16))
+    stored = batches.units.observations(agent.replay_buffer.transitions().observations)
+    assert bool((real.observations.unsqueeze(1) == stored).all(-1).any(1).all()), "in the policy's units"
     known = [agent.replay_buffer.transitions().observations, agent.imagined.gather(th.arange(agent.imagined.size))[0]]
     assert bool(th.isin(raw.observations, th.cat(known)).all())

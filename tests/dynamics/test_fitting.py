@@ -1,5 +1,6 @@
 """The fit loop: weights, budget, and the best weights of each member."""
 
+import numpy as np
 import pytest
 import torch as th
 
@@ -7,7 +8,8 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
-from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
+from sb3_tom.dynamics.fitting import FitSettings, bootstrap_factors, fit_by_gradient
+from sb3_tom.dynamics.holdout import split_rows
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
 QUICK = {"steps_per_epoch": 20, "max_epochs": 5, "first_max_epochs": 5, "batch_size": 32}
@@ -170,3 +172,68 @@ def test_the_log_says_whether_the_budget_ended_a_fit(learning_rate: float, reach
 def test_another_first_budget_is_refused_by_name(value: object) -> None:
     with pytest.raises(ValueError, match=r"^first_max_epochs=.* is not allowed; allowed: an integer of at least 1"):
         make_ensemble(first_max_epochs=value)
+
+
+def test_bootstrap_draws_are_of_member_and_row_alone_and_exponential() -> None:
+    arrivals = th.arange(20_000).expand(3, -1)
+    draws = bootstrap_factors(arrivals)
+    np.testing.assert_allclose(draws.mean(1), 1.0, atol=0.03)
+    np.testing.assert_allclose(draws.var(1), 1.0, atol=0.08)
+    shares = [float((draws < limit).float().mean()) for limit in (0.1, 1.0, 3.0)]
+    np.testing.assert_allclose(shares, 1.0 - np.exp([-0.1, -1.0, -3.0]), atol=0.01)
+    apart = th.corrcoef(th.cat([draws, draws.roll(1, 1)]))
+    assert float((apart - th.eye(6)).abs().max()) < 0.03, "members, and neighbouring rows"
+    held = th.rand(20_000) < 0.5
+    assert th.equal(bootstrap_factors(arrivals[:, held]), draws[:, held]), "the same whatever comes beside a row"
+    trained, _ = split_rows(th.arange(20_000), 0.2, 20_000)
+    np.testing.assert_allclose(draws[:, trained].mean(1), 1.0, atol=0.03)
+
+
+@pytest.mark.parametrize("weighting", ["sample", "loss"])
+def test_members_weigh_rows_by_their_bootstrap(weighting: str) -> None:
+    seen: list[tuple[th.Tensor, th.Tensor]] = []
+
+    class Spy(LikelihoodObjective):
+        def loss(self, model, batch, weights, extras):
+            seen.append((batch.observations[..., 0].detach().clone(), weights.clone()))
+            return super().loss(model, batch, weights, extras)
+
+    data = make_data(60)
+    data = data._replace(observations=th.arange(60.0).unsqueeze(1).repeat(1, 2))
+    given = 0.5 + (th.arange(60) % 2).float()
+    make_ensemble(bootstrap=True, max_epochs=1).fit(data, given, Spy(), make_context(), weighting)
+    for rows, weights in seen:
+        for member, (numbers, found) in enumerate(zip(rows, weights, strict=True)):
+            draws = bootstrap_factors(th.arange(60).expand(member + 1, -1))[member]
+            expected = draws[numbers.long()] * (given[numbers.long()] if weighting == "loss" else 1.0)
+            assert th.equal(found, expected)
+
+
+def test_dropout_leaves_units_out_of_a_fits_minibatches_and_of_nothing_else() -> None:
+    """With the source's numbers the loss is that of thinned networks; errors and predictions know none."""
+    model, data = make_ensemble(dropout_rate=0.25), make_data(50)
+    model.normalizer.fit(data)
+    batch = Transitions(*(field.expand(3, *field.shape) for field in data))
+    model._masks = th.Generator().manual_seed(4)
+    found = model.fit_likelihood(batch)
+    kept = th.rand(3, 50, 16, generator=th.Generator().manual_seed(4)) >= 0.25
+    inputs = model.normalizer.inputs(batch.observations, batch.actions)
+    hidden = th.nn.functional.silu(model.layers[0](inputs)) * kept / 0.75
+    mean, log_var = model.layers[1](hidden).chunk(2, dim=-1)
+    log_var = model.bounds(log_var)
+    expected = -0.5 * ((model.targets(batch) - mean).square() * th.exp(-log_var) + log_var)
+    th.testing.assert_close(found, expected.mean(-1))
+    assert abs(float(kept.float().mean()) - 0.75) < 0.03
+    assert th.equal(model.validation_error(data), model.validation_error(data))
+    assert th.equal(model.log_likelihood(batch), model.log_likelihood(batch))
+    model.fit(data, th.ones(50), LikelihoodObjective(), make_context())
+    assert not model.recordable and make_ensemble().recordable
+
+
+def test_dropout_repeats_with_the_agents_generator() -> None:
+    models = [make_ensemble(dropout_rate=0.1) for _ in range(2)]
+    for model in models:
+        model.fit(make_data(100), th.ones(100), LikelihoodObjective(), make_context())
+        th.rand(7)  # torch's own stream has no part in it
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert th.equal(one, other)

@@ -19,6 +19,7 @@ class DoubleHorizonSettings:
     :param n_target_critics: target critics that are drawn for each step; the others have no say in it
     :param critic_scale: what the critics' networks are multiplied with; "auto": mean absolute reward of the real rows at the
         first fit / (1 - gamma), at least 1. Set once, and saved
+    :param real_critic_coef: factor of a further term of the critics' loss, SAC's squared error on as many real transitions
     :param critic_warmup: steps of the critics alone after each fit: the model has changed under their values
     :param weight_actor: whether the confidence of a path weighs the actor's objective too, not only the critics' loss
     :raises ValueError: naming the argument, what came and what is allowed
@@ -30,12 +31,14 @@ class DoubleHorizonSettings:
     n_target_critics: int = 2
     critic_scale: float | str = "auto"
     critic_warmup: int = 25
+    real_critic_coef: float = 0.0
     weight_actor: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("horizon", 0), ("n_target_critics", 1), ("critic_warmup", 0)):
             object.__setattr__(self, name, check_integer(name, getattr(self, name), low))
         check_bool("weight_actor", self.weight_actor)
+        object.__setattr__(self, "real_critic_coef", check_number("real_critic_coef", self.real_critic_coef, 0.0))
         check_choice("actor_reduction", self.actor_reduction, REDUCTIONS)
         check_choice("target_reduction", self.target_reduction, REDUCTIONS)
         if not (isinstance(self.critic_scale, str) and self.critic_scale == "auto"):

@@ -6,6 +6,8 @@ the first state and action from that path; the actor climbs the soft value of th
 policy, model and noise. Both use one path, so that a step costs one rollout.
 """
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import torch as th
@@ -19,6 +21,7 @@ from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.double_horizon.path import Path, path_figures, path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, rescale
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
+from sb3_tom.policy_updates.sampling import sample_squashed
 from sb3_tom.policy_updates.steps import begin, clip_gradients, constant, is_supported, temperature, temperature_step
 
 Figures = dict[str, th.Tensor]
@@ -75,10 +78,11 @@ class DoubleHorizonUpdate(PolicyUpdate):
         self._set_critic_scale(parts, data, batches)
         if self.settings.critic_warmup:
             begin(parts)
-            for batch in batches.raw(self.settings.critic_warmup, parts.batch_size):
+            steps = self.settings.critic_warmup, parts.batch_size
+            for batch, real in zip(batches.raw(*steps), self._real(batches, *steps), strict=False):
                 with th.no_grad():
                     path = self._roll(parts, batch, batches, world, context)
-                self._update_critics(parts, path, batches, context)
+                self._update_critics(parts, path, real, batches, context)
         critics = parts.policy.critic
         return {"critic_scale": float(critics.scale)} if isinstance(critics, LayerNormCritics) else {}
 
@@ -107,10 +111,11 @@ class DoubleHorizonUpdate(PolicyUpdate):
         before = network_sizes(parts.policy, parts.log_ent_coef)
         begin(parts)
         sums: Figures = {}
-        for step, batch in enumerate(batches.raw(gradient_steps, batch_size)):
+        rows = zip(batches.raw(gradient_steps, batch_size), self._real(batches, gradient_steps, batch_size), strict=False)
+        for step, (batch, real) in enumerate(rows):
             with constant(world.model):
                 path = self._roll(parts, batch, batches, world, context)
-                figures = self._update_critics(parts, path, batches, context)
+                figures = self._update_critics(parts, path, real, batches, context)
                 figures |= self._update_actor(parts, path, batches)
             ent_coef, ent_coef_loss = temperature_step(parts, path.log_probs[0])
             figures |= {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": ent_coef_loss.reshape(())}
@@ -123,25 +128,44 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def _roll(self, parts: PolicyParts, batch: Batch, batches: Batches, world: ImaginedWorld, context: Context) -> Path:
         return roll(parts.policy.actor, world, batch.observations, self.settings.horizon, batches.units, context)
 
-    def _update_critics(self, parts: PolicyParts, path: Path, batches: Batches, context: Context) -> Figures:
+    def _real(self, batches: Batches, n_batches: int, batch_size: int) -> Iterator[Batch | None]:
+        """As many real minibatches, where the critics learn from real transitions too; else None again and again."""
+        return batches.real(n_batches, batch_size) if self.settings.real_critic_coef else repeat(None)
+
+    def _update_critics(
+        self, parts: PolicyParts, path: Path, real: Batch | None, batches: Batches, context: Context
+    ) -> Figures:
         """Squared error to the soft value of a path, by its confidence, summed over critics, in units of their scale."""
         policy, units = parts.policy, batches.units
         with th.no_grad():
             path = path.detach()
-            values = th.stack(policy.critic_target(units.observations(path.observations[-1]), path.actions[-1]))
-            order = th.randperm(len(values), generator=context.generator, device=values.device)
-            last = _reduced(values[order[: self.settings.n_target_critics]], self.settings.target_reduction)
+            last = self._target_value(parts, units.observations(path.observations[-1]), path.actions[-1], context)
             target = path_value(path, last, parts.gamma, temperature(parts), first_entropy=False)
         values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0]))
-        scale = policy.critic.scale if isinstance(policy.critic, LayerNormCritics) else 1.0
-        errors = ((values - target) / scale).square()
-        loss = (errors if path.weights is None else path.weights * errors).mean(1).sum()
+        loss = _squared_errors(parts, values, target, path.weights)
+        if real is not None:
+            loss = loss + self.settings.real_critic_coef * self._real_loss(parts, real, context)
         policy.critic.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip_gradients(parts, policy.critic.optimizer)
         policy.critic.optimizer.step()
         figures = {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
         return figures | path_figures(path)
+
+    def _real_loss(self, parts: PolicyParts, real: Batch, context: Context) -> th.Tensor:
+        """SAC's squared errors on real transitions, with the critics' reduction of this update."""
+        with th.no_grad():
+            noise = th.randn(real.actions.shape, generator=context.generator, device=real.actions.device)
+            actions, log_prob = sample_squashed(parts.policy.actor, real.next_observations, noise.to(real.actions.dtype))
+            last = self._target_value(parts, real.next_observations, actions, context) - temperature(parts) * log_prob
+            target = real.rewards + (1.0 - real.terminated) * parts.gamma * last
+        return _squared_errors(parts, th.stack(parts.policy.critic(real.observations, real.actions)), target, None)
+
+    def _target_value(self, parts: PolicyParts, seen: th.Tensor, actions: th.Tensor, context: Context) -> th.Tensor:
+        """``[B, 1]``, what some target critics say, drawn anew."""
+        values = th.stack(parts.policy.critic_target(seen, actions))
+        order = th.randperm(len(values), generator=context.generator, device=values.device)
+        return _reduced(values[order[: self.settings.n_target_critics]], self.settings.target_reduction)
 
     def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Figures:
         """The pathwise gradient of the soft value of the first states; critics and model are constants."""
@@ -160,6 +184,13 @@ class DoubleHorizonUpdate(PolicyUpdate):
         clip_gradients(parts, policy.actor.optimizer, norm)
         policy.actor.optimizer.step()
         return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
+
+
+def _squared_errors(parts: PolicyParts, values: th.Tensor, target: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
+    """Of critics that say ``values [C, B, 1]``, summed over them, in units of their scale."""
+    critics = parts.policy.critic
+    errors = ((values - target) / (critics.scale if isinstance(critics, LayerNormCritics) else 1.0)).square()
+    return (errors if weights is None else weights * errors).mean(1).sum()
 
 
 def _reduced(values: th.Tensor, reduction: str) -> th.Tensor:

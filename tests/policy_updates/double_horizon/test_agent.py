@@ -53,6 +53,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "inverse_std, quantile": JUDGED,
     "ensemble": {"dynamics": "ensemble", "dynamics_kwargs": {"n_members": 3, "n_elites": 2, **SMALL_NETWORK}},
     "mdn": {"dynamics": "mdn", "dynamics_kwargs": {"n_components": 3, **SMALL_NETWORK}},
+    "real transitions": {
+        "policy_update_kwargs": {"real_critic_coef": 0.5},
+        "dynamics_kwargs": {"n_members": 2, "bootstrap": True, "dropout_rate": 0.1, **SMALL_NETWORK},
+    },
     "fixed temperature, no learned reward": {"ent_coef": 0.1, "reward_fn": lambda _o, _a, after: after[:, :1]},
 }
 

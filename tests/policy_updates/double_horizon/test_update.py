@@ -7,9 +7,12 @@ import torch as th
 from stable_baselines3 import SAC
 
 from sb3_tom import DHMBPO
+from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.double_horizon.path import path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
+from sb3_tom.policy_updates.sampling import sample_squashed
+from sb3_tom.policy_updates.steps import temperature
 from tests.policy_updates.double_horizon.cases import (
     GAMMA,
     PLUGS,
@@ -51,7 +54,7 @@ def test_the_critics_step_gives_the_actor_no_gradient_and_is_that_of_autograd() 
     agent, world, update = make_sac(learning_rate=0.0), make_world(0.6), made(n_target_critics=5)
     batches, parts = Fixed(starts()), parts_of(agent)
     path = update._roll(parts, batches.batch, batches, world, context())
-    update._update_critics(parts, path, batches, context(1))
+    update._update_critics(parts, path, None, batches, context(1))
     assert all(parameter.grad is None for parameter in agent.actor.parameters())
     found = {name: parameter.grad.clone() for name, parameter in agent.critic.named_parameters()}
     agent.critic.zero_grad(set_to_none=True)
@@ -72,7 +75,7 @@ def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None
     agent, world, update = make_sac(learning_rate=0.0), make_world(0.6)._replace(**PLUGS[plugs]), made(n_target_critics=5)
     batches, parts = Fixed(starts()), parts_of(agent)
     path = update._roll(parts, batches.batch, batches, world, context())
-    found = update._update_critics(parts, path, batches, context(1))
+    found = update._update_critics(parts, path, None, batches, context(1))
     alpha, total = agent.log_ent_coef.detach().exp(), 0.0
     with th.no_grad():
         last = th.stack(agent.critic_target(path.observations[5], path.actions[5])).amin(0)
@@ -93,6 +96,39 @@ def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None
         size = float(trusts.sum()) ** 2 / float(trusts.square().sum()) / 40
         assert float(found["path_confidence_effective_share"]) == pytest.approx(size)
         assert size < 0.99
+
+
+@pytest.mark.parametrize("ent_coef", ["auto", 0.3])
+def test_real_transitions_have_sacs_loss(ent_coef: Any) -> None:
+    """Against SB3's lines, critic by critic and row by row, with a factor; without it no number is drawn for them."""
+    agent, world = make_sac(learning_rate=0.0, ent_coef=ent_coef), make_world(0.6)
+    update, batches, parts = made(n_target_critics=5, real_critic_coef=0.7), Fixed(starts()), parts_of(agent)
+    generator = th.Generator().manual_seed(5)
+    here, after = (th.randn(12, 3, generator=generator, dtype=th.float64) for _ in range(2))
+    done = done_of(12)
+    real = Batch(here, th.rand(12, 2, generator=generator, dtype=th.float64) * 2 - 1, after, here[:, :1], done)
+    path = update._roll(parts, batches.batch, batches, world, context())
+    alone = update._update_critics(parts, path, None, batches, context(1))["critic_loss"]
+    both = update._update_critics(parts, path, real, batches, context(1))["critic_loss"]
+    source = context(1).generator
+    th.randperm(5, generator=source)  # of the path's target
+    noise = th.randn(12, 2, generator=source).double()
+    alpha, total = float(temperature(parts)), 0.0
+    with th.no_grad():
+        actions, log_prob = sample_squashed(agent.actor, after, noise)
+        least = th.stack(agent.critic_target(after, actions)).amin(0)
+        for value in agent.critic(here, real.actions):
+            for row in range(12):
+                target = float(here[row, 0])
+                if not done[row, 0]:
+                    target += GAMMA * float(least[row, 0] - alpha * log_prob[row, 0])
+                total += (float(value[row, 0]) - target) ** 2 / 12
+    assert float(both - alone) == pytest.approx(0.7 * total, rel=1e-9)
+
+
+def done_of(n_rows: int) -> th.Tensor:
+    """Every third row ends its episode."""
+    return (th.arange(n_rows, dtype=th.float64) % 3 == 0).double().unsqueeze(1)
 
 
 def test_the_norms_of_actor_and_critics_are_clipped_where_asked() -> None:
@@ -190,9 +226,9 @@ def test_the_target_is_the_least_of_as_many_critics_as_are_drawn() -> None:
     for seed in range(30):
         source, update = context(seed), made(horizon=0)
         path = roll(agent.actor, world, begin, 0, UNITS, source)
-        seen.add(round(float(update._update_critics(parts, path, Fixed(begin), source)["target_mean"]), 9))
+        seen.add(round(float(update._update_critics(parts, path, None, Fixed(begin), source)["target_mean"]), 9))
     assert seen == {1.0, 2.0, 4.0, 8.0}  # 16 is never the least of two
-    alone = made(horizon=0, n_target_critics=5)._update_critics(parts, path, Fixed(begin), source)
+    alone = made(horizon=0, n_target_critics=5)._update_critics(parts, path, None, Fixed(begin), source)
     assert float(alone["target_mean"]) == 1.0
 
 
@@ -224,7 +260,7 @@ def test_a_path_has_no_one_noise_of_gsde() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"horizon": -1}, {"horizon": 1.5}, {"actor_reduction": "max"}, {"critic_scale": 0.0}, {"critic_scale": "big"},
-     {"critic_warmup": -1}, {"n_target_critics": 0}, {"weight_actor": "yes"}],
+     {"critic_warmup": -1}, {"n_target_critics": 0}, {"weight_actor": "yes"}, {"real_critic_coef": -0.1}],
 )  # fmt: skip
 def test_bad_settings_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}=.* is not allowed; allowed: "):
