@@ -155,10 +155,12 @@ class ProbabilisticEnsemble(DynamicsModel):
 
     def fit_likelihood(self, batch: Transitions) -> th.Tensor:
         """Log-density weighted by ``beta_nll``, with dropout; see :meth:`DynamicsModel.fit_likelihood`."""
-        if self.beta_nll == 0.0 and self.dropout_rate == 0.0:
+        if self.dropout_rate:
+            mean, log_var = self._predict(self.normalizer.inputs(batch.observations, batch.actions), None, drop=True)
+        elif self.beta_nll:
+            mean, log_var = self(batch.observations, batch.actions)
+        else:
             return self.log_likelihood(batch)
-        inputs = self.normalizer.inputs(batch.observations, batch.actions)
-        mean, log_var = self._predict(inputs, None, drop=self.dropout_rate > 0.0)
         return (th.exp(self.beta_nll * log_var).detach() * log_density(self.targets(batch), mean, log_var)).mean(-1)
 
     def validation_error(self, batch: Transitions) -> th.Tensor:
