@@ -99,7 +99,7 @@ setup(
             "setuptools>=77",
             "psycopg[binary]>=3.2",
         ],
-        "docs": ["sphinx>=7", "myst-parser>=3", "sphinx-rtd-theme>=2", "sphinx-copybutton"],
+        "docs": ["sphinx>=7", "myst-parser>=3", "sphinx-rtd-theme>=2", "sphinx-copybutton", "sphinx-mathjax-offline"],
     },
     zip_safe=False,
     classifiers=[

@@ -21,6 +21,7 @@ from typing import Any
 
 from checkout import ROOT
 from curves_ablations import write_ablations
+from curves_front import write_front
 from curves_jobs import Job, run_all, run_job
 from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, CLAMPS, DOUBLE_HORIZON, METHODS, POLICIES, TASKS, VARIANTS
 from curves_page import write_curves, write_page
@@ -79,6 +80,7 @@ def main() -> int:
         write_page(arguments.out)
         write_ablations(arguments.out)
         write_stability(arguments.out)
+        write_front(arguments.out)
         return 0
     jobs = make_jobs(arguments)
     if arguments.command == "run":

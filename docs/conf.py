@@ -20,6 +20,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # MathJax beside the pages: mathematics without a network
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]

@@ -18,6 +18,7 @@ from sb3_tom.callbacks.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
+README = (ROOT / "README.md").read_text()
 
 
 def test_table_holds_every_evaluation_and_where_it_came_from(tmp_path: Path) -> None:
@@ -175,3 +176,18 @@ def test_commands_of_the_pages_start_in_a_clone(words: list[str], tmp_path: Path
 
 def test_the_pages_have_commands() -> None:
     assert len(documented_commands()) >= 7
+
+
+def test_the_table_that_the_readme_opens_with_is_that_of_the_curves() -> None:
+    rows = read_table(RESULTS / "curves.csv")
+    name, number = r"(?:`(DHMBPO|MBPO)` \(here\)|(CrossQ|SAC) \(.*?\))", r"([\d,]+)"
+    lines = re.findall(rf"^\| {name} \| {number} \((\d) seeds?\) \| (.*?) \|", README, re.MULTILINE)
+    assert len(lines) == 4
+    for ours, theirs, mean, seeds, solved in lines:
+        runs = [row for row in rows if row["method"] == (ours or theirs).lower()]
+        last = [row for row in runs if (row["task"], row["env_step"]) == ("Hopper-v5", "25000")]
+        hopper = [float(row["return_mean"]) for row in last]
+        assert (f"{sum(hopper) / len(hopper):,.0f}", str(len(hopper))) == (mean, seeds)
+        curves = curves_page.curves_of([row for row in runs if row["task"] == "InvertedDoublePendulum-v5"])
+        found = {curves_page.solved_text(curves_page.first_at_least(curve, 9_300.0), max(curve)) for curve in curves}
+        assert found == set(re.findall(r"(?:> )?\d+,\d+", solved))
