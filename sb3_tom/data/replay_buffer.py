@@ -12,10 +12,14 @@ from sb3_tom.checks.episode_ends import RAW_TERMINAL
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.contracts.context import Arrival
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.data.resident import ResidentRows
+from sb3_tom.data.moments import KnownBlocks, StoredRows
+from sb3_tom.data.resident import ResidentRows, newest_places
 
 _RESIDENT: "WeakKeyDictionary[WeightedReplayBuffer, ResidentRows]" = WeakKeyDictionary()
 """Copies on other devices than the CPU: apart from the buffers, because no file should hold the rows twice."""
+
+_KNOWN: "WeakKeyDictionary[WeightedReplayBuffer, tuple[int, KnownBlocks]]" = WeakKeyDictionary()
+"""Positions that were ever written when rows were last asked for, and what is known of the blocks of rows."""
 
 
 class WeightedReplayBuffer(ReplayBuffer):
@@ -139,7 +143,10 @@ class WeightedReplayBuffer(ReplayBuffer):
         return th.from_numpy(flat).to(self.device)
 
     def transitions(self) -> Transitions:
-        """All stored rows; views of the arrays on the CPU, or of a copy that follows them on another device. Do not write."""
+        """
+        All stored rows; views of the arrays on the CPU, or of a copy that follows them on another device. Do not write. They
+        know the moments of their blocks (:func:`sb3_tom.data.moments.moments_of`).
+        """
         arrays = [
             self.observations,
             self.actions,
@@ -158,11 +165,26 @@ class WeightedReplayBuffer(ReplayBuffer):
             fields = [field.flatten(0, 1) for field in resident.update(self._n_added, self.pos, self.size())]
         observations, actions, next_observations, *flat, versions, truncated = fields
         rewards, terminated, truncated = (field.unsqueeze(-1) for field in (*flat, truncated))
-        return Transitions(observations, actions, next_observations, rewards, terminated, versions, truncated)
+        rows = StoredRows(observations, actions, next_observations, rewards, terminated, versions, truncated)
+        rows.known = self._known_blocks()
+        return rows
+
+    def _known_blocks(self) -> KnownBlocks:
+        """What is known of those rows that are as they were."""
+        n_before, known = _KNOWN.get(self, (0, KnownBlocks()))
+        n_new = min(self._n_added - n_before, self.size()) if self._n_added >= n_before else self.size()
+        for first, last in newest_places(n_new, self.pos, self.buffer_size):
+            known.forget(first * self.n_envs, last * self.n_envs)
+        _KNOWN[self] = self._n_added, known
+        return known
 
     def forget_copies(self) -> None:
-        """To be called after rows were written otherwise than by :meth:`add`: copies on other devices are made anew."""
+        """
+        To be called after rows were written otherwise than by :meth:`add`: copies on other devices are made anew, and means
+        and ranges of the rows taken anew.
+        """
         _RESIDENT.pop(self, None)
+        _KNOWN.pop(self, None)
 
     def row_weights(self, weighted: bool = True) -> th.Tensor:
         """

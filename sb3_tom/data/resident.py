@@ -1,9 +1,24 @@
 """A copy of the real replay buffer on the device, to which only new rows are sent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch as th
+
+
+def newest_places(n_new: int, position: int, capacity: int) -> Iterator[tuple[int, int]]:
+    """
+    Where the newest rows of a ring are.
+
+    :param n_new: how many, at most ``capacity``
+    :param position: row that will be written next
+    :param capacity: rows of the ring
+    :return: first row and the one behind the last, once or twice; either may be empty
+    """
+    start = position - n_new
+    yield max(start, 0), position
+    if start < 0:  # they begin behind the place where the ring closes
+        yield capacity + start, capacity
 
 
 class ResidentRows:
@@ -36,10 +51,8 @@ class ResidentRows:
         if size > len(self._copies[0]):
             n_new = size if len(self._copies[0]) == 0 else n_new
             self._grow(min(max(2 * len(self._copies[0]), size, 1024), capacity))
-        start = position - n_new
-        self._send(max(start, 0), position)
-        if start < 0:  # the new rows begin behind the place where the ring closes
-            self._send(capacity + start, capacity)
+        for first, last in newest_places(n_new, position, capacity):
+            self._send(first, last)
         self._n_added = n_added
         return [copy[:size] for copy in self._copies]
 

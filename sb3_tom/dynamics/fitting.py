@@ -21,6 +21,9 @@ WEIGHTING = ("sample", "loss")
 """Rows drawn in proportion to their weights, or drawn uniformly with the weight as a factor of the loss."""
 
 
+GATHERED = 2**21
+"""Numbers that are gathered at once: 8 MB, most of an epoch where observations are short."""
+
 FIRST = 8
 """A first fit on 1,000 random rows is stopped by its held-out error within so many times the budget of later fits."""
 
@@ -260,9 +263,12 @@ def _steps(
 
 
 def _run_epoch(step: Step, data: Transitions, rows: th.Tensor, factors: th.Tensor | None, extras: Extras) -> None:
-    """One optimiser step for each ``rows[i]`` of shape ``[E, B]``; the rows of an epoch are gathered at once."""
+    """One optimiser step for each ``rows[i]`` of shape ``[E, B]``; the rows of several steps are gathered at once."""
     if factors is None:
         factors = th.ones(rows.shape[1:], device=rows.device).expand(rows.shape)
-    fields = [*data.rows(rows), factors, *(values[rows] for values in extras.values())]
-    for tensors in zip(*fields, strict=True):
-        step(*tensors)
+    width = sum(values[0].numel() for values in (*data, *extras.values()))
+    at_once = max(1, GATHERED // (width * rows[0].numel()))
+    for some, their_factors in zip(rows.split(at_once), factors.split(at_once), strict=True):
+        fields = [*data.rows(some), their_factors, *(values[some] for values in extras.values())]
+        for tensors in zip(*fields, strict=True):
+            step(*tensors)

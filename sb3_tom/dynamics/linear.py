@@ -11,10 +11,13 @@ where J is the identity with a zero for the intercept. It is the weighted maximu
 that is the exact minimiser of Eq. 18 of the TOM paper (arXiv:2305.12663) among linear-Gaussian models.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+
 import torch as th
 from torch import nn
 
 from sb3_tom.checks.validation import check_bool, check_choice, check_number
+from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
 from sb3_tom.contracts.objective import ModelObjective
@@ -24,6 +27,12 @@ from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 
 VARIANCE_FLOOR = 1e-12
 """Least residual variance in unit scale: smaller residuals are the rounding of float32."""
+
+Piece = tuple[th.Tensor, th.Tensor, th.Tensor]
+"""
+Rows of a regression, in float64: inputs ``[n, P]``, the last column the intercept's; targets ``[n, D]``; shares ``[n]``, which
+sum up to 1 over all rows.
+"""
 
 
 class LinearDynamics(DynamicsModel):
@@ -131,36 +140,47 @@ class LinearDynamics(DynamicsModel):
         """
         self.check_objective(objective)
         self.normalizer.fit(data)
-        inputs = self.normalizer.inputs(data.observations, data.actions).double()
-        inputs = th.cat([inputs, th.ones_like(inputs[:, :1])], dim=-1)
         shares = weights.double() / weights.double().sum()
-        coefficients, residuals, leverages = weighted_least_squares(
-            inputs, self.normalizer.targets(data).double(), shares, self.ridge
-        )
+
+        def pieces() -> Iterator[Piece]:
+            size = rows_at_once(data.device)
+            for rows, their_shares in zip(data.split(size), shares.split(size), strict=True):
+                inputs = self.normalizer.inputs(rows.observations, rows.actions).double()
+                inputs = th.cat([inputs, th.ones_like(inputs[:, :1])], dim=-1)
+                yield inputs, self.normalizer.targets(rows).double(), their_shares
+
+        coefficients, variance, left_out = weighted_least_squares(pieces, self.ridge)
         self.slopes.copy_(coefficients[:-1])
         self.intercept.copy_(coefficients[-1])
-        self.log_var.copy_((shares @ residuals.square()).clamp(min=VARIANCE_FLOOR).log())
-        # A row that alone decides its own fit (leverage 1) says nothing about the error; its residual is zero and stays so
-        left_out = residuals / (1.0 - leverages).clamp(min=1e-3).unsqueeze(-1)
-        return {"validation_error": float((shares @ left_out.square()).mean()), "gradient_steps": 0.0}
+        self.log_var.copy_(variance.clamp(min=VARIANCE_FLOOR).log())
+        return {"validation_error": float(left_out.mean()), "gradient_steps": 0.0}
 
 
-def weighted_least_squares(
-    inputs: th.Tensor, targets: th.Tensor, shares: th.Tensor, ridge: float
-) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+def weighted_least_squares(pieces: Callable[[], Iterable[Piece]], ridge: float) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
     """
     Minimise ``sum_i shares_i |targets_i - C^T inputs_i|^2 + ridge |slopes|^2``. Among several minimisers (fewer rows than
     columns and no ridge) the one of least norm is taken.
 
-    :param inputs: ``[N, P]``, float64, the last column is the intercept's
-    :param targets: ``[N, D]``
-    :param shares: ``[N]``, weights of sum 1
+    :param pieces: all rows, some at a time, as often as it is called
     :param ridge: L2 coefficient of all rows of C but the last
-    :return: C ``[P, D]``; residuals ``[N, D]``; leverages ``[N]``, the derivative of each row's fit by its own target
+    :return: C ``[P, D]``; the weighted mean square of the residuals ``[D]``, and of those that each row would have if it had
+        not been fitted ``[D]``
     """
-    weighted = inputs * shares.unsqueeze(-1)
-    penalty = th.full_like(inputs[0], ridge)
+    gram, cross = th.zeros(()), th.zeros(())
+    for inputs, targets, shares in pieces():
+        weighted = inputs * shares.unsqueeze(-1)
+        gram = gram.to(inputs) + inputs.T @ weighted
+        cross = cross.to(inputs) + weighted.T @ targets
+    penalty = th.full_like(gram[0], ridge)
     penalty[-1] = 0.0
-    inverse = th.linalg.pinv(inputs.T @ weighted + penalty.diag(), hermitian=True)
-    coefficients = inverse @ (weighted.T @ targets)
-    return coefficients, targets - inputs @ coefficients, ((inputs @ inverse) * weighted).sum(-1)
+    inverse = th.linalg.pinv(gram + penalty.diag(), hermitian=True)
+    coefficients = inverse @ cross
+    variance, left_out = th.zeros_like(cross[0]), th.zeros_like(cross[0])
+    for inputs, targets, shares in pieces():
+        residuals = targets - inputs @ coefficients
+        # The derivative of each row's fit by its own target. A row that alone decides its own fit (1) says nothing about the
+        # error; its residual is zero and stays so
+        leverages = ((inputs @ inverse) * inputs * shares.unsqueeze(-1)).sum(-1, keepdim=True)
+        variance += shares @ residuals.square()
+        left_out += shares @ (residuals / (1.0 - leverages).clamp(min=1e-3)).square()
+    return coefficients, variance, left_out

@@ -4,7 +4,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.data.scales import varies
+from sb3_tom.data.moments import CHANGES, moments_of
 from sb3_tom.dynamics.moving_units import Move
 
 PREDICT = ("delta", "next")
@@ -27,13 +27,6 @@ def check_clamp(clamp: str | None) -> str | None:
     if clamp is not None and not (isinstance(clamp, str) and clamp in CLAMP_MARGINS):
         raise ValueError(f"clamp={clamp!r} is not allowed; allowed: 'range', 'margin' or None")
     return clamp
-
-
-def _mean_and_std(values: th.Tensor, magnitude: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """Column mean and standard deviation, in float64; 0 where a column of that magnitude does not vary."""
-    values = values.double()
-    std = values.std(0, correction=0)
-    return values.mean(0), th.where(varies(std, magnitude), std, 0.0)
 
 
 def _one_for_zero(std: th.Tensor) -> th.Tensor:
@@ -109,16 +102,15 @@ class Normalizer(nn.Module):
         """
         known, old = self.is_fitted, self._scales()
         was_constant = self._constant_inputs()
-        inputs = th.cat([data.observations, data.actions], dim=-1)
-        outcomes = th.cat([data.rewards, data.next_observations], dim=-1)
-        input_mean, input_std = _mean_and_std(inputs, inputs.abs().amax(0))
+        inputs, outcomes = moments_of(data, "observations", "actions"), moments_of(data, "rewards", "next_observations")
+        targets = moments_of(data, "rewards", CHANGES) if self.predict == "delta" else outcomes
         # Differences of observations are as exact as the observations are
-        target_mean, target_std = _mean_and_std(self._raw_targets(data), outcomes.abs().amax(0))
-        low, high = outcomes.amin(0), outcomes.amax(0)
+        target_std = targets.varying(outcomes.magnitude)
+        low, high = outcomes.low, outcomes.high
         beyond = th.where(high > low, self.margin * (high - low), 0.0)
         for buffer, value in zip(
             (self.input_mean, self.input_std, self.target_mean, self.target_std, self.low, self.high),
-            (input_mean, _one_for_zero(input_std), target_mean, target_std, low - beyond, high + beyond),
+            (inputs.mean, _one_for_zero(inputs.varying()), targets.mean, target_std, low - beyond, high + beyond),
             strict=True,
         ):
             buffer.copy_(value)

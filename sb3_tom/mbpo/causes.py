@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import torch as th
 
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import moments_of
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import PolicyUnits
 
@@ -34,14 +36,15 @@ class Largest(NamedTuple):
     high: float
 
 
-def largest_entry(observations: th.Tensor, units: PolicyUnits) -> Largest:
+def largest_entry(data: Transitions, units: PolicyUnits) -> Largest:
     """
-    Find the entry; one pass over the rows, one host read.
+    Find the entry; one pass over the rows that are new, one host read.
 
-    :param observations: ``[N, O]``, N at least 1
+    :param data: N rows, at least 1
     :param units: from the env's observations to the policy's
     """
-    ends = th.stack(th.aminmax(observations, dim=0))
+    moments = moments_of(data, "observations")
+    ends = th.stack([moments.low, moments.high])
     size, entry = units.observations(ends).abs().amax(dim=0).max(dim=0)
     found = th.cat([entry.double().reshape(1), size.double().reshape(1), ends[:, entry].double()])
     number, *values = found.tolist()

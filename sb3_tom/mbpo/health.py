@@ -128,7 +128,7 @@ class Health:
 
     def _scale(self, now: Situation, largest_reward: float) -> dict[str, float]:
         """Numbers that are out of scale come first: they are behind whatever else is wrong then."""
-        largest = largest_entry(now.buffer.transitions().observations, now.units)
+        largest = largest_entry(now.buffer.transitions(), now.units)
         self._out_of_scale = ""
         if largest_reward > LARGE:
             self._out_of_scale = "first scale the rewards (health/largest_reward)"

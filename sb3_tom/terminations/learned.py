@@ -21,10 +21,12 @@ import torch as th
 from torch import nn
 
 from sb3_tom.checks.validation import check_integer, check_integers, check_number
+from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import moments_of_columns
 from sb3_tom.data.scales import varies
 
 POOL_SIZE = 8192
@@ -100,6 +102,11 @@ class LearnedTermination(Termination):
         logits: th.Tensor = self.other_layers(self.first_layer((features - self.mean) / self.scale))
         return logits
 
+    def _logits_of(self, rows: "_RowsByClass", indices: th.Tensor) -> th.Tensor:
+        """``[B]`` of rows by their numbers ``[B]``; those of all at once would be a copy of many rows."""
+        pieces = indices.split(rows_at_once(indices.device))
+        return th.cat([self._logits(rows.features(some)).squeeze(-1) for some in pieces])
+
     def advice(self) -> str:
         """See :meth:`Termination.advice`."""
         return (
@@ -134,11 +141,12 @@ class LearnedTermination(Termination):
     @th.no_grad()
     def _normalise(self, rows: "_RowsByClass", keep_function: bool) -> None:
         """Standardise; ``keep_function`` changes the first layer such that the network stays the same function."""
-        features, size = rows.sample(SAMPLE_SIZE), rows.observation_dim
-        scale, mean = th.std_mean(features, dim=0, correction=0)
-        step = features[:, size : 2 * size].square().mean(0).sqrt()
+        sample, size = rows.sample(SAMPLE_SIZE), rows.observation_dim
+        moments = moments_of_columns(len(sample), lambda some: rows.features(sample[some]))
+        mean, scale = moments.mean.to(self.mean), moments.std.to(self.mean)
+        step = th.hypot(mean, scale)[size : 2 * size]
         scale[:size] = step.clamp(min=FINEST_SCALE * scale[:size], max=scale[:size])
-        magnitude = features.abs().amax(0)
+        magnitude = moments.magnitude
         magnitude[size : 2 * size] = magnitude[:size]  # differences are as exact as what they are taken of
         scale = th.where(varies(scale, magnitude), scale, 1.0)
         if keep_function:
@@ -172,7 +180,7 @@ class LearnedTermination(Termination):
     def _draw_hard(self, rows: "_RowsByClass", shape: tuple[int, int]) -> th.Tensor:
         """Indices of non-terminal rows: half uniform, half by the network's probability of calling them terminal."""
         pool = rows.draw_other((POOL_SIZE,))
-        mistakes = th.sigmoid(self._logits(rows.features(pool)).squeeze(-1)).double()
+        mistakes = th.sigmoid(self._logits_of(rows, pool)).double()
         cumulative = (mistakes / mistakes.sum() + 1.0 / POOL_SIZE).cumsum(0)
         return pool[th.searchsorted(cumulative, rows.uniform(shape) * cumulative[-1]).clamp(max=POOL_SIZE - 1)]
 
@@ -181,7 +189,7 @@ class LearnedTermination(Termination):
         """Set the threshold that as many rows exceed as are terminal, and return recall and precision there."""
         counts = th.stack((rows.n_terminal, rows.data.size - rows.n_terminal)).double() / SAMPLE_SIZE
         indices = th.stack((rows.draw_terminal((SAMPLE_SIZE,)), rows.draw_other((SAMPLE_SIZE,))))
-        logits = self._logits(rows.features(indices)).squeeze(-1)
+        logits = self._logits_of(rows, indices.flatten()).view_as(indices)
         order = logits.reshape(-1).argsort(descending=True)
         exceeding = counts.repeat_interleave(SAMPLE_SIZE)[order].cumsum(0)
         last = th.searchsorted(exceeding, rows.n_terminal.double()).clamp(max=2 * SAMPLE_SIZE - 1)
@@ -212,10 +220,10 @@ class _RowsByClass:
         return _features(data.observations[indices], data.actions[indices], data.next_observations[indices])
 
     def sample(self, size: int) -> th.Tensor:
-        """Features of uniformly drawn rows, or of all rows if they are not more."""
+        """Indices of uniformly drawn rows, or of all rows if they are not more."""
         if self.data.size <= size:
-            return _features(self.data.observations, self.data.actions, self.data.next_observations)
-        return self.features((self.uniform((size,)) * self.data.size).long())
+            return th.arange(self.data.size, device=self.data.device)
+        return (self.uniform((size,)) * self.data.size).long()
 
     def draw_terminal(self, shape: tuple[int, ...]) -> th.Tensor:
         """Indices of terminal rows, uniform."""

@@ -13,7 +13,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
-from sb3_tom.data.scales import varies
+from sb3_tom.data.moments import Moments
 
 
 class StandardizedFeatures(BaseFeaturesExtractor):
@@ -132,16 +132,16 @@ class DoubleHorizonPolicy(SACPolicy):
 
 
 @th.no_grad()
-def rescale(policy: SACPolicy, observations: th.Tensor) -> None:
+def rescale(policy: SACPolicy, observations: Moments) -> None:
     """
     Give :class:`StandardizedFeatures` mean and standard deviation of all real observations. The first layers change so that
     trained networks go on saying what they said: otherwise actor and critics would jump with each model phase.
 
     :param policy: any; one without such features stays as it is
-    :param observations: ``[N, O]``; a constant entry gets the scale 1
+    :param observations: what these are like; a constant entry gets the scale 1
     """
-    std, mean = th.std_mean(observations.double(), 0, correction=0)
-    std = th.where(varies(std, observations.abs().amax(0)), std, 1.0)
+    mean, std = observations.mean, observations.varying()
+    std = th.where(std > 0, std, 1.0)
     for network in (policy.actor, policy.critic, policy.critic_target):
         features = network.features_extractor
         if not isinstance(features, StandardizedFeatures):

@@ -7,6 +7,7 @@ alone leave it as it is, so w is replaced by its mean :math:`\bar w(s,a) = E_D[w
 """
 
 import itertools
+from collections.abc import Callable
 from typing import cast
 
 import torch as th
@@ -17,6 +18,7 @@ from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import moments_of_columns
 from sb3_tom.weighters.tom.folds import shuffled_blocks
 from sb3_tom.weighters.tom.holdout import BLOCK, BestState
 from sb3_tom.weighters.tom.networks import Standardizer
@@ -30,6 +32,9 @@ _LOOK = 50
 """Steps between two looks at the rows that a network does not see."""
 _STEEPEST = 20.0
 """Bound of the log-weights: exp of it is a float32 with room for sums."""
+
+Inputs = Callable[[th.Tensor], th.Tensor]
+"""What the networks take of rows by their numbers: int64 ``[...]`` to ``[..., O + A]``."""
 
 
 class _Regression(nn.Module):
@@ -64,10 +69,10 @@ class _Regression(nn.Module):
         return (values.exp() - weights * values).mean(1).sum()
 
     @th.no_grad()
-    def of_fold(self, number: int, inputs: th.Tensor) -> th.Tensor:
-        """Log-weights ``[B]`` of the rows ``[B, D]`` of a fold by the network that did not see it."""
-        member = th.tensor([number], device=inputs.device)
-        parts = [self(part.unsqueeze(0), member).squeeze(0) for part in inputs.split(rows_at_once(inputs.device))]
+    def of_fold(self, number: int, rows: th.Tensor, inputs: Inputs) -> th.Tensor:
+        """Log-weights ``[B]`` of the rows of a fold, by their numbers ``[B]``, from the network that did not see it."""
+        member = th.tensor([number], device=rows.device)
+        parts = [self(inputs(some).unsqueeze(0), member).squeeze(0) for some in rows.split(rows_at_once(rows.device))]
         return th.cat(parts)
 
 
@@ -99,38 +104,59 @@ def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context
     own = folds[rows]
     if int(th.bincount(own, minlength=_FOLDS).amin()) == 0:
         return th.ones(data.size, dtype=th.float64, device=data.device)
-    columns = th.cat([data.observations, data.actions], dim=-1)
+    n_columns = data.observations.shape[1] + data.actions.shape[1]
     with th.device("meta"):  # made without torch's own random numbers
-        regression, scale = _Regression(columns.shape[1]), Standardizer(columns.shape[1])
+        regression, scale = _Regression(n_columns), Standardizer(n_columns)
     regression.to_empty(device=data.device).reset(context.generator)
-    scale.to_empty(device=data.device).fit(columns[rows])
-    _fit(regression, scale(columns[rows]), (weights / weights.mean()).float(), own, context.generator)
-    result = th.empty(data.size, dtype=th.float64, device=data.device)
+
+    def columns(numbers: th.Tensor) -> th.Tensor:
+        return th.cat([data.observations[numbers], data.actions[numbers]], dim=-1)
+
+    def inputs(numbers: th.Tensor) -> th.Tensor:
+        return scale(columns(numbers))
+
+    scale.to_empty(device=data.device).fit(moments_of_columns(len(rows), lambda some: columns(rows[some])))
+    _fit(regression, rows, inputs, (weights / weights.mean()).float(), own, context.generator)
+    return of_all_rows(regression, folds, inputs)
+
+
+def of_all_rows(regression: _Regression, folds: th.Tensor, inputs: Inputs) -> th.Tensor:
+    """
+    The final pass: the only part that takes longer the more rows there are.
+
+    :param regression: fitted
+    :param folds: int64 ``[N]``
+    :param inputs: of any rows
+    :return: ``[N]``, float64, with mean 1
+    """
+    result = th.empty(len(folds), dtype=th.float64, device=folds.device)
     for number in range(_FOLDS):
-        mine = folds == number
-        result[mine] = regression.of_fold(number, scale(columns[mine])).double().exp()
+        mine = th.nonzero(folds == number).squeeze(1)
+        result[mine] = regression.of_fold(number, mine, inputs).double().exp()
     return result / result.mean()
 
 
-def _fit(regression: _Regression, inputs: th.Tensor, weights: th.Tensor, folds: th.Tensor, generator: th.Generator) -> None:
+def _fit(
+    regression: _Regression, rows: th.Tensor, inputs: Inputs, weights: th.Tensor, folds: th.Tensor, generator: th.Generator
+) -> None:
     """Descend until the networks stop getting better on the rows that they do not see."""
     theirs = [th.nonzero(folds != number).squeeze(1) for number in range(_FOLDS)]
     own = [th.nonzero(folds == number).squeeze(1) for number in range(_FOLDS)]
     shape = (_STEPS, _BATCH)
-    drawn = [th.randint(len(rows), shape, generator=generator, device=inputs.device) for rows in theirs]
-    batches = th.stack([rows[numbers] for rows, numbers in zip(theirs, drawn, strict=True)], dim=1)
+    drawn = [th.randint(len(others), shape, generator=generator, device=rows.device) for others in theirs]
+    batches = th.stack([others[numbers] for others, numbers in zip(theirs, drawn, strict=True)], dim=1)
 
     @th.no_grad()
     def unseen() -> th.Tensor:
-        values = th.cat([regression.of_fold(number, inputs[mine]) for number, mine in enumerate(own)])
+        values = th.cat([regression.of_fold(number, rows[mine], inputs) for number, mine in enumerate(own)])
         return (values.exp() - weights[th.cat(own)] * values).mean()
 
     optimizer = th.optim.Adam(regression.parameters(), lr=_LEARNING_RATE, fused=True)
     best = BestState(regression, unseen)
-    with descent(optimizer, regression.loss, "mean of the weights over s'", inputs.device) as descend:
+    with descent(optimizer, regression.loss, "mean of the weights over s'", rows.device) as descend:
         for step, chosen in enumerate(batches):
             set_learning_rate(optimizer, _LEARNING_RATE * (1.0 - step / _STEPS))
-            descend(inputs[chosen], weights[chosen])
+            descend(inputs(rows[chosen]), weights[chosen])
             if (step + 1) % _LOOK == 0:
                 best.offer(step + 1)
     best.restore()

@@ -23,14 +23,12 @@ from torch import nn
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import CHANGES, moments_of
 from sb3_tom.weighters.tom.calibration import cross_entropies
 from sb3_tom.weighters.tom.crossfit import LOOK, LOOKED_AT, HeldOut, Part
 from sb3_tom.weighters.tom.folds import NumberedRows, OtherFolds, block_length, blocks_of, folds_of, grouped, places
 from sb3_tom.weighters.tom.networks import Encoders, Standardizer, linear_of, mlp, reinitialize
 from sb3_tom.weighters.tom.settings import TOMSettings
-
-_STEPS_AT_ONCE = 100
-"""Steps whose rows are gathered at once: as many as fit the memory also with long observations."""
 
 _PER_BLOCK = 4
 """Parts of a block that count as independent evidence for the slope."""
@@ -124,7 +122,7 @@ class TransitionDiscriminator(nn.Module):
             slope, offset = self.calibration
             logits = slope * th.cat(parts) + offset
         else:
-            logits = self(self.features(data))
+            logits = th.cat([self(self.features(part)) for part in data.split(rows_at_once(data.device))])
         bound = self.settings.ratio_bound
         return logits if bound is None else logits.clamp(-bound, bound)
 
@@ -164,7 +162,8 @@ class TransitionDiscriminator(nn.Module):
         optimizer.state.clear()
         set_options(optimizer, settings.discriminator_learning_rate, (settings.discriminator_weight_decay,))
         if settings.standardize:
-            self.standardizer.fit(self._columns(data))
+            outcome = CHANGES if settings.delta_input else "next_observations"
+            self.standardizer.fit(moments_of(data, "observations", "actions", outcome))
         if settings.folds > 1:
             return self._fit_folds(data, recent, optimizer, generator, n_envs)
         loss, _ = self._descend(optimizer, self._batches(data, recent, generator))
@@ -225,10 +224,13 @@ class TransitionDiscriminator(nn.Module):
         theirs = OtherFolds(self._folds(th.arange(data.size, device=data.device)), n_folds)
         for start in range(0, n_steps, LOOK):
             drawn = min(LOOK, n_steps - start), batch_size, generator
-            with th.no_grad():
-                rows = recent[ours.draw(*drawn)], self.features(data.rows(theirs.draw(*drawn)))
-            for pair in zip(*rows, strict=True):
-                yield *pair, *self._places((n_folds, batch_size, 1), generator)
+            for rows in zip(ours.draw(*drawn), theirs.draw(*drawn), strict=True):
+                yield *self._pair(recent, data, *rows), *self._places((n_folds, batch_size, 1), generator)
+
+    @th.no_grad()
+    def _pair(self, recent: th.Tensor, data: Transitions, ours: th.Tensor, theirs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Features of rows of either class by their numbers; those of ``recent`` are features already."""
+        return recent[ours], self.features(data.rows(theirs))
 
     def _places(self, shape: tuple[int, ...], generator: th.Generator) -> tuple[th.Tensor, ...]:
         """Where between the classes to look at the gradient, if at all."""
@@ -242,11 +244,8 @@ class TransitionDiscriminator(nn.Module):
         rows = [th.randint(part.size, shape, generator=generator, device=data.device) for part in (recent, data)]
         with th.no_grad():
             footprint = self.features(recent)
-        for ours, theirs in zip(*(numbers.split(_STEPS_AT_ONCE) for numbers in rows), strict=True):
-            with th.no_grad():
-                buffer = self.features(data.rows(theirs))
-            for pair in zip(footprint[ours], buffer, strict=True):
-                yield *pair, *self._places((shape[1], 1), generator)
+        for numbers in zip(*rows, strict=True):
+            yield *self._pair(footprint, data, *numbers), *self._places((shape[1], 1), generator)
 
     def _loss(self, ours: th.Tensor, theirs: th.Tensor, place: th.Tensor | None = None) -> th.Tensor:
         """

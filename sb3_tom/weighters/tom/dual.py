@@ -16,10 +16,11 @@ from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import moments_of
 from sb3_tom.weighters.tom import functional
 from sb3_tom.weighters.tom.holdout import BestState, hold_out
 from sb3_tom.weighters.tom.networks import Standardizer, mlp, reinitialize
-from sb3_tom.weighters.tom.pools import Pool, draws, ends
+from sb3_tom.weighters.tom.pools import FlowBatch, Pool, draws, ends
 from sb3_tom.weighters.tom.settings import TOMSettings
 
 _START_PAIRS = 4096
@@ -131,13 +132,13 @@ class FlowDual(nn.Module):
         if not settings.q_persistent:
             self.reset(optimizer, context.generator)
         if settings.standardize:
-            self.standardizer.fit(th.cat([data.observations, data.actions], dim=-1))
+            self.standardizer.fit(moments_of(data, "observations", "actions"))
         starts = self._start_inputs(start_observations, context)
         fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator, context.n_envs)
-        best = self._best_state(data.rows(held), log_ratio, starts, context) if len(held) else None
+        best = self._best_state(data, held, log_ratio, starts, context) if len(held) else None
         loss = th.zeros((), device=data.device)
         with descent(optimizer, partial(self._loss, gamma), "fit of TOM's dual", data.device) as descend:
-            for step, batch in enumerate(self._minibatches(data.rows(fitted), log_ratio, starts, context)):
+            for step, batch in enumerate(self._minibatches(data, fitted, log_ratio, starts, context)):
                 remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
                 set_learning_rate(optimizer, settings.q_learning_rate * remaining, (1.0, _SHIFT_RATE))
                 loss = descend(*batch)
@@ -149,87 +150,104 @@ class FlowDual(nn.Module):
         return figures
 
     def _minibatches(
-        self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context
+        self, data: Transitions, fitted: th.Tensor, log_ratio: RowFunction, starts: th.Tensor, context: Context
     ) -> Iterator[tuple[th.Tensor, ...]]:
         """What :meth:`_loss` takes at each step; the descent begins at the shift that is best for the first pool."""
         settings = self.settings
-        for number, (pool, rows) in enumerate(self._pools(data, log_ratio, context)):
+        for number, (pool, rows) in enumerate(self._pools(data, fitted, log_ratio, context)):
             if settings.mass_shift and number == 0:
-                self._solve_shift(pool, starts, self.settings.discount(context.gamma))
+                self._solve_shift(data, pool, starts, self.settings.discount(context.gamma))
             start_rows = draws(starts.shape[0], rows.shape[0], settings.start_batch_size, context.generator)
             for chosen, chosen_starts in zip(rows, start_rows, strict=True):
-                yield starts[chosen_starts], *(part[chosen] for part in pool)
+                yield starts[chosen_starts], *self._flow_batch(data, pool.rows(chosen))
 
-    def _best_state(self, data: Transitions, log_ratio: RowFunction, starts: th.Tensor, context: Context) -> BestState:
+    def _best_state(
+        self, data: Transitions, held: th.Tensor, log_ratio: RowFunction, starts: th.Tensor, context: Context
+    ) -> BestState:
         """Remembers the parameters with the least Eq. 16 on some of these rows, each with the shift that is best for it."""
-        rows = th.randint(data.size, (_HELD_OUT,), generator=context.generator, device=data.device)
-        pool = self._pool(data if data.size <= _HELD_OUT else data.rows(rows), log_ratio, context)
+        rows = th.randint(len(held), (_HELD_OUT,), generator=context.generator, device=data.device)
+        pool = self._pool(data, held if len(held) <= _HELD_OUT else held[rows], log_ratio, context)
         gamma = self.settings.discount(context.gamma)
         mass = functional.mass_coefficients(pool.ended, gamma, self.settings.terminal)
 
         @th.no_grad()
         def objective(scale: float = 1.0) -> th.Tensor:
             start_value = scale * self(starts).mean()
-            y = self._residuals(pool, scale * self(pool.inputs), start_value, gamma)
+            y = self._pool_residuals(data, pool, start_value, gamma, scale)
             shift = functional.best_shift(y, mass, self.divergence.derivative) if self.settings.mass_shift else self.shift
             return functional.dual_loss(y - shift * mass, start_value, gamma, self._conjugate_mean, shift)
 
         return BestState(self, objective, {"dual_ratio_held_out": objective(0.0)})
 
     @th.no_grad()
-    def weights(self, data: Transitions, log_ratio: RowFunction, context: Context) -> th.Tensor:
+    def weights(
+        self, data: Transitions, log_ratio: RowFunction, context: Context, numbers: th.Tensor | None = None
+    ) -> th.Tensor:
         """
-        Eq. 17 for all rows.
+        Eq. 17.
 
         :param data: N rows
         :param log_ratio: R of any rows
         :param context: view of the agent
-        :return: w ``[N]``, float64
+        :param numbers: int64 ``[M]``, of rows that stand for all; None: all
+        :return: w ``[M]``, float64
         """
-        gamma = self.settings.discount(context.gamma)
-        y = th.cat([self._chunk_residuals(part, log_ratio, context, gamma) for part in data.split(self._at_once)]).double()
+        gamma, y, ended = self.settings.discount(context.gamma), [], []
+        numbers = th.arange(data.size, device=data.device) if numbers is None else numbers
+        for some in numbers.split(self._at_once):
+            pool = self._pool_part(data, some, log_ratio, context)
+            y.append(self._pool_residuals(data, pool, self.start_value, gamma))
+            ended.append(pool.ended)
+        return self._shifted(th.cat(y).double(), th.cat(ended).double(), gamma)
+
+    def _shifted(self, y: th.Tensor, ended: th.Tensor, gamma: float) -> th.Tensor:
+        """Weights of residuals, with the constant that the mass identity asks for."""
         if self.settings.mass_shift:
-            mass = functional.mass_coefficients(ends(data, self.settings).double(), gamma, self.settings.terminal)
+            mass = functional.mass_coefficients(ended, gamma, self.settings.terminal)
             y = y - functional.best_shift(y, mass, self.divergence.derivative) * mass
         return self.divergence.derivative(y)
 
-    def _chunk_residuals(self, data: Transitions, log_ratio: RowFunction, context: Context, gamma: float) -> th.Tensor:
-        pool = self._pool(data, log_ratio, context)
-        return self._residuals(pool, self(pool.inputs), self.start_value, gamma)
-
     @th.no_grad()
-    def _solve_shift(self, pool: Pool, starts: th.Tensor, gamma: float) -> None:
+    def _solve_shift(self, data: Transitions, pool: Pool, starts: th.Tensor, gamma: float) -> None:
         """Begin the descent at the best shift of the present network."""
-        start_value = self(starts).mean()
-        y = th.cat([self._residuals(part, self(part.inputs), start_value, gamma) for part in pool.split(self._at_once)])
+        y = self._pool_residuals(data, pool, self(starts).mean(), gamma)
         mass = functional.mass_coefficients(pool.ended, gamma, self.settings.terminal)
         self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
 
-    def _pools(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Iterator[tuple[Pool, th.Tensor]]:
+    def _pools(
+        self, data: Transitions, fitted: th.Tensor, log_ratio: RowFunction, context: Context
+    ) -> Iterator[tuple[Pool, th.Tensor]]:
         """Pools of rows, each with the row numbers ``[steps, B]`` of its steps: one pool per phase, or fresh ones."""
         steps, batch, size = self.settings.q_steps, self.settings.q_batch_size, self.settings.pool_size
         generator = context.generator
         if size is None:
             for start in range(0, steps, _STEPS_AT_ONCE):
                 n_steps = min(_STEPS_AT_ONCE, steps - start)
-                drawn = th.randint(data.size, (n_steps * batch,), generator=generator, device=data.device)
+                drawn = th.randint(len(fitted), (n_steps * batch,), generator=generator, device=data.device)
                 numbers = th.arange(drawn.numel(), device=data.device).view(n_steps, batch)
-                yield self._pool(data.rows(drawn), log_ratio, context), numbers
+                yield self._pool(data, fitted[drawn], log_ratio, context), numbers
             return
-        if data.size > size:
-            data = data.rows(th.randint(data.size, (size,), generator=generator, device=data.device))
-        yield self._pool(data, log_ratio, context), draws(data.size, steps, batch, generator)
+        if len(fitted) > size:
+            fitted = fitted[th.randint(len(fitted), (size,), generator=generator, device=data.device)]
+        yield self._pool(data, fitted, log_ratio, context), draws(len(fitted), steps, batch, generator)
 
     @th.no_grad()
-    def _pool(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
+    def _pool(self, data: Transitions, numbers: th.Tensor, log_ratio: RowFunction, context: Context) -> Pool:
         """Draw the policy's actions at the next states."""
-        parts = [self._pool_part(part, log_ratio, context) for part in data.split(self._at_once)]
+        parts = [self._pool_part(data, some, log_ratio, context) for some in numbers.split(self._at_once)]
         return Pool(*(th.cat(fields) for fields in zip(*parts, strict=True)))
 
-    def _pool_part(self, data: Transitions, log_ratio: RowFunction, context: Context) -> Pool:
-        next_inputs = self._policy_inputs(data.next_observations, self.settings.n_actions, context)
-        own_inputs = self.inputs(data.observations, data.actions).unsqueeze(1)
-        return Pool(th.cat([own_inputs, next_inputs], dim=1), log_ratio(data), ends(data, self.settings))
+    def _pool_part(self, data: Transitions, numbers: th.Tensor, log_ratio: RowFunction, context: Context) -> Pool:
+        rows = data.rows(numbers)
+        next_actions = context.sample_actions(rows.next_observations, self.settings.n_actions)
+        return Pool(numbers, next_actions, log_ratio(rows), ends(rows, self.settings))
+
+    @th.no_grad()
+    def _flow_batch(self, data: Transitions, pool: Pool) -> FlowBatch:
+        """Gather what the network takes of these rows."""
+        own = self.inputs(data.observations[pool.numbers], data.actions[pool.numbers]).unsqueeze(1)
+        following = self._several_inputs(data.next_observations[pool.numbers], pool.next_actions)
+        return FlowBatch(th.cat([own, following], dim=1), pool.log_ratio, pool.ended)
 
     @th.no_grad()
     def _start_inputs(self, start_observations: th.Tensor, context: Context) -> th.Tensor:
@@ -241,21 +259,31 @@ class FlowDual(nn.Module):
 
     def _policy_inputs(self, observations: th.Tensor, n_actions: int, context: Context) -> th.Tensor:
         """Inputs ``[B, n, O + A]`` of observations ``[B, O]``, each with n actions of the policy."""
-        actions = context.sample_actions(observations, n_actions)
-        return self.inputs(observations.unsqueeze(1).expand(-1, n_actions, -1), actions)
+        return self._several_inputs(observations, context.sample_actions(observations, n_actions))
 
-    def _residuals(self, pool: Pool, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
-        """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the pool's inputs."""
+    def _several_inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """Inputs ``[B, n, O + A]`` of observations ``[B, O]`` and actions ``[B, n, A]``."""
+        return self.inputs(observations.unsqueeze(1).expand(-1, actions.shape[1], -1), actions)
+
+    def _pool_residuals(
+        self, data: Transitions, pool: Pool, start_value: th.Tensor, gamma: float, scale: float = 1.0
+    ) -> th.Tensor:
+        """y ``[M]`` without the shift, with so many times q."""
+        batches = (self._flow_batch(data, part) for part in pool.split(self._at_once))
+        return th.cat([self._residuals(batch, scale * self(batch.inputs), start_value, gamma) for batch in batches])
+
+    def _residuals(self, batch: FlowBatch, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
+        """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the inputs."""
         next_value, terminal = values[:, 1:].mean(1), self.settings.terminal
-        return functional.residual(pool.log_ratio, values[:, 0], next_value, start_value, pool.ended, gamma, terminal)
+        return functional.residual(batch.log_ratio, values[:, 0], next_value, start_value, batch.ended, gamma, terminal)
 
     def _conjugate_mean(self, y: th.Tensor) -> th.Tensor:
         """Estimate of E_D f_*(y), or what the released code has in its place."""
         return self.divergence.conjugate(y).mean() if self.settings.corrected_conjugate else self._released_term(y)
 
     def _loss(self, gamma: float, starts: th.Tensor, *fields: th.Tensor) -> th.Tensor:
-        """Eq. 16 on the fields of a minibatch of the pool, with one pass through the network."""
-        batch = Pool(*fields)
+        """Eq. 16 on the fields of a :class:`FlowBatch`, with one pass through the network."""
+        batch = FlowBatch(*fields)
         n_starts = starts.shape[0]
         values, start_values = self(th.cat([batch.inputs.flatten(0, 1), starts])).tensor_split([-n_starts])
         start_value = start_values.mean()

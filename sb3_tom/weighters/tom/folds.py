@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch as th
 
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import StoredRows
 
 BLOCK = 200
 """Consecutive steps of an environment that are in the same fold, at most: two folds know an episode that an edge cuts."""
@@ -15,7 +16,7 @@ _KEY_COLUMNS = 16
 """Columns by which equal rows are looked for; all columns decide."""
 
 
-class NumberedRows(Transitions):
+class NumberedRows(StoredRows):
     """Rows of the buffer that know their numbers in it, as :meth:`rows` and :meth:`split` hand them on."""
 
     numbers: th.Tensor
@@ -30,6 +31,7 @@ class NumberedRows(Transitions):
         """
         rows = cls(*data)
         rows.numbers = th.arange(data.size, device=data.device) if numbers is None else numbers
+        rows.known = data.known if numbers is None and isinstance(data, StoredRows) else None
         return rows
 
     def rows(self, indices: th.Tensor) -> "NumberedRows":
@@ -167,7 +169,7 @@ class OtherFolds:
     """
 
     def __init__(self, folds: th.Tensor, n_folds: int) -> None:
-        self._order = folds.argsort(stable=True)
+        self._order = th.cat([th.nonzero(folds == number).squeeze(1) for number in range(n_folds)])
         counts = folds.bincount(minlength=n_folds)
         self._held = th.where(counts < len(folds), counts, 0)[:, None]
         self._begins = self._held.cumsum(0) - self._held

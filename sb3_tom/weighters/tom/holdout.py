@@ -22,7 +22,9 @@ def hold_out(n_rows: int, ratio: float, generator: th.Generator, n_envs: int = 1
     :return: numbers of the rows that are fitted, and of those held out (none of too few blocks)
     """
     blocks, order = shuffled_blocks(n_rows, BLOCK, n_envs, generator)
-    held = th.isin(blocks, order[: int(ratio * len(order))])
+    chosen = th.zeros(len(order), dtype=th.bool, device=order.device)
+    chosen[order[: int(ratio * len(order))]] = True
+    held = chosen[blocks]
     return th.nonzero(~held).squeeze(1), th.nonzero(held).squeeze(1)
 
 

@@ -8,7 +8,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
-from sb3_tom.data.scales import varies
+from sb3_tom.data.moments import Moments
 
 Linear = Callable[[int, int], nn.Module]
 """Makes a linear layer of the size of its input and of its output."""
@@ -76,16 +76,15 @@ class Standardizer(nn.Module):
     limit: th.Tensor
 
     @th.no_grad()
-    def fit(self, columns: th.Tensor) -> None:
+    def fit(self, moments: Moments) -> None:
         """
-        Take mean and standard deviation of the columns.
+        Take mean and standard deviation of columns.
 
-        :param columns: ``[N, D]``; a constant column gets the scale 1
+        :param moments: of these; a constant column gets the scale 1
         """
-        columns = columns.double()  # float32 sums of squares lose what is left of a large mean
-        std = columns.std(0, correction=0)
-        self.mean.copy_(columns.mean(0))
-        self.std.copy_(th.where(varies(std, columns.abs().amax(0)), std, 1.0))
+        std = moments.varying()
+        self.mean.copy_(moments.mean)
+        self.std.copy_(th.where(std > 0, std, 1.0))
         self.limit.fill_(self.bound)
 
     def forward(self, columns: th.Tensor) -> th.Tensor:

@@ -10,20 +10,40 @@ from sb3_tom.weighters.tom.settings import TOMSettings
 
 class Pool(NamedTuple):
     """
-    M rows, ready for the descent.
+    What a descent over M rows knows of them beside what the data hold: observations are not copied.
 
-    :param inputs: ``[M, 1 + k, O + A]``: (s, a), then k times (s', a') with actions a' of the policy
+    :param numbers: int64 ``[M]``, of the rows in the data
+    :param next_actions: ``[M, k, A]``, of the policy at s'
     :param log_ratio: ``[M]``
     :param ended: ``[M]``, 1.0 where the flow does not go on at s'
+    """
+
+    numbers: th.Tensor
+    next_actions: th.Tensor
+    log_ratio: th.Tensor
+    ended: th.Tensor
+
+    def rows(self, indices: th.Tensor) -> "Pool":
+        """Those at ``indices``."""
+        return Pool(*(part[indices] for part in self))
+
+    def split(self, n_rows: int) -> "list[Pool]":
+        """All rows in their order, in pieces of ``n_rows``."""
+        return [Pool(*parts) for parts in zip(*(part.split(n_rows) for part in self), strict=True)]
+
+
+class FlowBatch(NamedTuple):
+    """
+    B rows as the loss takes them.
+
+    :param inputs: ``[B, 1 + k, O + A]``: (s, a), then k times (s', a') with actions a' of the policy
+    :param log_ratio: ``[B]``
+    :param ended: ``[B]``, as in :class:`Pool`
     """
 
     inputs: th.Tensor
     log_ratio: th.Tensor
     ended: th.Tensor
-
-    def split(self, n_rows: int) -> "list[Pool]":
-        """All rows in their order, in pieces of ``n_rows``."""
-        return [Pool(*parts) for parts in zip(*(part.split(n_rows) for part in self), strict=True)]
 
 
 def ends(data: Transitions, settings: TOMSettings) -> th.Tensor:

@@ -132,15 +132,15 @@ class TOMWeighter(Weighter):
             warnings.warn("TOM's weights are 0 for all rows: they count alike in this model phase", stacklevel=2)
         return th.ones(data.size, dtype=th.float64, device=data.device)
 
-    def _of_rows(self, data: Transitions, context: Context) -> th.Tensor:
-        return self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context)
+    def _of_rows(self, data: Transitions, context: Context, numbers: th.Tensor | None = None) -> th.Tensor:
+        return self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context, numbers)
 
     def _averaged(self, data: Transitions, context: Context) -> th.Tensor:
         """Eq. 17 for as many rows as a pool has, cut as the agent would, and its mean over s' for all."""
         rows = th.arange(data.size, device=data.device)
         if self.settings.pool_size is not None and data.size > self.settings.pool_size:
             rows = th.randint(data.size, (self.settings.pool_size,), generator=context.generator, device=data.device)
-        weights = self._of_rows(data.rows(rows), context)
+        weights = self._of_rows(data, context, rows)
         total = weights.sum()
         if not bool(th.isfinite(total) & (total > 0)):
             return total.expand(data.size)  # what comes after says that they are all 0, or not finite

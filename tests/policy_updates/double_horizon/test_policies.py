@@ -8,6 +8,7 @@ import pytest
 import torch as th
 
 from sb3_tom import DHMBPO
+from sb3_tom.data.moments import Moments, moments_of_columns
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, LayerNormCritics, StandardizedFeatures, rescale
 from tests.mbpo.small import SMALL_NETWORK, small_agent
 from tests.policy_updates.double_horizon.cases import (
@@ -20,6 +21,10 @@ from tests.policy_updates.double_horizon.cases import (
     parts_of,
     starts,
 )
+
+
+def like(observations: th.Tensor) -> Moments:
+    return moments_of_columns(len(observations), lambda rows: observations[rows])
 
 
 @pytest.mark.parametrize(
@@ -96,10 +101,10 @@ def test_another_scale_changes_nothing_that_trained_networks_say(policy: Any, kw
         return [mean, log_std, *agent.critic(observations, actions), *agent.critic_target(observations, actions)]
 
     fresh = said()
-    rescale(agent.policy, observations)
+    rescale(agent.policy, like(observations))
     before, mean = said(), agent.actor.features_extractor.mean.clone()
     assert all(float((one - other).abs().max()) > 1e-3 for one, other in zip(fresh, before, strict=True))  # a first scale
-    rescale(agent.policy, 3.0 * observations + 0.5 * observations.std(0))
+    rescale(agent.policy, like(3.0 * observations + 0.5 * observations.std(0)))
     assert float((agent.actor.features_extractor.mean - mean).abs().min()) > 1e-3
     for one, other in zip(said(), before, strict=True):
         th.testing.assert_close(one, other)
@@ -109,10 +114,10 @@ def test_another_scale_changes_nothing_that_trained_networks_say(policy: Any, kw
 def test_weights_of_a_constant_entry_are_for_any_unit(unit: float) -> None:
     """As they were drawn: nothing was learned with them."""
     agent = make_sac()
-    rescale(agent.policy, starts() * th.tensor([1.0, 1.0, 0.0], dtype=th.float64))
+    rescale(agent.policy, like(starts() * th.tensor([1.0, 1.0, 0.0], dtype=th.float64)))
     before = agent.actor.latent_pi[0].weight[:, 2].clone()
     third = starts()[:, 2:] / starts()[:, 2].std(correction=0) * unit
-    rescale(agent.policy, th.cat([starts()[:, :2], third], 1))
+    rescale(agent.policy, like(th.cat([starts()[:, :2], third], 1)))
     th.testing.assert_close(agent.actor.latent_pi[0].weight[:, 2], before)
 
 
@@ -121,8 +126,8 @@ def test_an_entry_that_begins_to_vary_does_not_blow_weights_up() -> None:
     agent = make_sac()
     before = agent.critic.layers[0].weight.clone()
     still = starts() * th.tensor([1.0, 1.0, 1e-9], dtype=th.float64)
-    rescale(agent.policy, still)
-    rescale(agent.policy, starts())
+    rescale(agent.policy, like(still))
+    rescale(agent.policy, like(starts()))
     after = agent.critic.layers[0].weight
     assert float((after / before).abs().max()) <= StandardizedFeatures.bound * (1 + 1e-9)
 

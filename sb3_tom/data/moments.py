@@ -1,0 +1,144 @@
+"""
+Means, spreads and ranges of the columns of rows, in float64 and without a copy of the rows: those of blocks are put together
+(Chan, Golub and LeVeque 1979). Of rows that stay where they are, as in a replay buffer, those of their blocks are kept.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.scales import varies
+
+BLOCK = 1024
+"""Rows of a block: few enough for a processor's cache, and enough for its figures to be a hundredth of its rows."""
+
+CHANGES = "changes"
+"""The name of ``next_observations - observations`` among the columns; the others are those of the fields."""
+
+
+class Moments(NamedTuple):
+    """
+    What columns are like.
+
+    :param mean: ``[D]`` float64
+    :param std: ``[D]`` float64, the root of the mean squared deviation
+    :param low: ``[D]`` least values, in the type of the rows
+    :param high: ``[D]`` greatest values
+    """
+
+    mean: th.Tensor
+    std: th.Tensor
+    low: th.Tensor
+    high: th.Tensor
+
+    @property
+    def magnitude(self) -> th.Tensor:
+        """``[D]``, the greatest absolute values."""
+        return th.maximum(self.low.abs(), self.high.abs())
+
+    def varying(self, magnitude: th.Tensor | None = None) -> th.Tensor:
+        """
+        The standard deviations of columns that vary, 0 of the others.
+
+        :param magnitude: ``[D]`` of what the columns are differences of; None: their own
+        """
+        return th.where(varies(self.std, self.magnitude if magnitude is None else magnitude), self.std, 0.0)
+
+
+class _Block(NamedTuple):
+    """Of a block: number of rows; of each column the mean, the sum of squared deviations from it, and the range."""
+
+    n_rows: int
+    mean: th.Tensor
+    scatter: th.Tensor
+    low: th.Tensor
+    high: th.Tensor
+
+    @classmethod
+    def of(cls, rows: th.Tensor) -> "_Block":
+        low, high = th.aminmax(rows, dim=0)
+        values = rows.to(th.float64, copy=True)
+        mean = values.mean(0)
+        return cls(len(rows), mean, values.sub_(mean).square_().sum(0), low, high)
+
+
+def _together(blocks: list[_Block]) -> Moments:
+    counts = blocks[0].mean.new_tensor([block.n_rows for block in blocks]).unsqueeze(1)
+    means, scatters, lows, highs = (th.stack(parts) for parts in list(zip(*blocks, strict=True))[1:])
+    # A sum before the division: the mean of equal float32 numbers is this number, and their deviation 0
+    mean = (counts * means).sum(0) / counts.sum()
+    scatter = scatters.sum(0) + (counts * (means - mean).square()).sum(0)
+    return Moments(mean, (scatter / counts.sum()).sqrt(), lows.amin(0), highs.amax(0))
+
+
+class KnownBlocks:
+    """What is known of the blocks of rows that stay where they are, by the name of their columns."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[str, list[_Block | None]] = {}
+
+    def forget(self, first: int, last: int) -> None:
+        """
+        Rows were written.
+
+        :param first: number of the first
+        :param last: number behind the last
+        """
+        for blocks in self._blocks.values():
+            numbers = range(first // BLOCK, min(-(-last // BLOCK), len(blocks)))
+            blocks[numbers.start : numbers.stop] = [None] * len(numbers)
+
+    @th.no_grad()
+    def moments(self, data: Transitions, name: str) -> Moments:
+        """
+        Of one kind of columns; only of new blocks it looks at the rows.
+
+        :param data: N rows
+        :param name: a field of these, or :data:`CHANGES`
+        """
+        known, found = self._blocks.get(name, []), []
+        for number, first in enumerate(range(0, data.size, BLOCK)):
+            last = min(first + BLOCK, data.size)
+            block = known[number] if number < len(known) else None
+            if block is None or block.n_rows != last - first:
+                block = _Block.of(_columns(data, name, slice(first, last)))
+            found.append(block)
+        self._blocks[name] = [*found]
+        return _together(found)
+
+
+def _columns(data: Transitions, name: str, rows: slice) -> th.Tensor:
+    if name == CHANGES:
+        return data.next_observations[rows] - data.observations[rows]
+    columns: th.Tensor = getattr(data, name)
+    return columns[rows]
+
+
+class StoredRows(Transitions):
+    """All rows of a replay buffer, with what is known of their blocks. What is made of them knows nothing."""
+
+    known: KnownBlocks | None = None
+
+
+def moments_of(data: Transitions, *names: str) -> Moments:
+    """
+    Of columns side by side.
+
+    :param data: N rows, at least 1
+    :param names: fields of these, or :data:`CHANGES`
+    """
+    known = (data.known if isinstance(data, StoredRows) else None) or KnownBlocks()
+    return Moments(*(th.cat(parts) for parts in zip(*(known.moments(data, name) for name in names), strict=True)))
+
+
+@th.no_grad()
+def moments_of_columns(n_rows: int, columns: Callable[[slice], th.Tensor]) -> Moments:
+    """
+    Of what is made of rows.
+
+    :param n_rows: number N of these, at least 1
+    :param columns: ``[n, D]`` of those in a slice
+    """
+    return _together([_Block.of(columns(slice(first, first + BLOCK))) for first in range(0, n_rows, BLOCK)])
