@@ -1,5 +1,7 @@
 """Passes through networks without gradients, in pieces: activations that leave a processor's cache cost half of the time."""
 
+from collections.abc import Iterable
+
 import torch as th
 
 _ROWS = 4096
@@ -16,3 +18,21 @@ def rows_at_once(device: th.device, passes: int = 1) -> int:
     """
     rows = _ROWS if device.type == "cpu" else _ROWS_ON_A_DEVICE
     return max(1, rows // passes)
+
+
+def joined(parts: Iterable[th.Tensor], n_rows: int) -> th.Tensor:
+    """
+    What pieces gave, one after the other. Each is written to its place when it is made: if small results were kept between the
+    large activations of the pieces, the memory of these could not be used again, and a process would grow by all of them.
+
+    :param parts: at least one, of one type, rows first
+    :param n_rows: rows of all together
+    """
+    whole: th.Tensor | None = None
+    first = 0
+    for part in parts:
+        whole = part.new_empty(n_rows, *part.shape[1:]) if whole is None else whole
+        whole[first : first + len(part)] = part
+        first += len(part)
+    assert whole is not None and first == n_rows
+    return whole

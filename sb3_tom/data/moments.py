@@ -64,20 +64,56 @@ class _Block(NamedTuple):
         return cls(len(rows), mean, values.sub_(mean).square_().sum(0), low, high)
 
 
-def _together(blocks: list[_Block]) -> Moments:
-    counts = blocks[0].mean.new_tensor([block.n_rows for block in blocks]).unsqueeze(1)
-    means, scatters, lows, highs = (th.stack(parts) for parts in list(zip(*blocks, strict=True))[1:])
-    # A sum before the division: the mean of equal float32 numbers is this number, and their deviation 0
-    mean = (counts * means).sum(0) / counts.sum()
-    scatter = scatters.sum(0) + (counts * (means - mean).square()).sum(0)
-    return Moments(mean, (scatter / counts.sum()).sqrt(), lows.amin(0), highs.amax(0))
+class _Table:
+    """
+    Figures of blocks, a line for each. They lie together, and not where the next block's rows would be copied to: between two
+    of these even the smallest tensor would keep the memory of a whole block from being used again.
+    """
+
+    def __init__(self) -> None:
+        self.n_rows: list[int] = []
+        """Of each block; 0 where nothing is known."""
+        self._figures: list[th.Tensor] = []
+
+    def put(self, number: int, block: _Block) -> None:
+        """What a block is like; the first block comes first."""
+        if number >= len(self.n_rows):
+            self.n_rows.extend([0] * (number + 1 - len(self.n_rows)))
+        figures = block[1:]
+        if not self._figures or number >= len(self._figures[0]):
+            grown = [figure.new_empty(max(2 * number, 16), len(figure)) for figure in figures]
+            for new, old in zip(grown, self._figures, strict=False):
+                new[: len(old)] = old
+            self._figures = grown
+        for line, figure in zip(self._figures, figures, strict=True):
+            line[number] = figure
+        self.n_rows[number] = block.n_rows
+
+    def moments(self, n_blocks: int) -> Moments:
+        """Of the first blocks together."""
+        means, scatters, lows, highs = (figure[:n_blocks] for figure in self._figures)
+        counts = means.new_tensor(self.n_rows[:n_blocks]).unsqueeze(1)
+        # A sum before the division: the mean of equal float32 numbers is this number, and their deviation 0
+        mean = (counts * means).sum(0) / counts.sum()
+        scatter = scatters.sum(0) + (counts * (means - mean).square()).sum(0)
+        return Moments(mean, (scatter / counts.sum()).sqrt(), lows.amin(0), highs.amax(0))
+
+    @th.no_grad()
+    def complete(self, n_rows: int, columns: Callable[[slice], th.Tensor]) -> Moments:
+        """Look at the blocks of which nothing is known; then those of all N rows."""
+        n_blocks = -(-n_rows // BLOCK)
+        for number in range(n_blocks):
+            rows = slice(number * BLOCK, min((number + 1) * BLOCK, n_rows))
+            if number >= len(self.n_rows) or self.n_rows[number] != rows.stop - rows.start:
+                self.put(number, _Block.of(columns(rows)))
+        return self.moments(n_blocks)
 
 
 class KnownBlocks:
     """What is known of the blocks of rows that stay where they are, by the name of their columns."""
 
     def __init__(self) -> None:
-        self._blocks: dict[str, list[_Block | None]] = {}
+        self._tables: dict[str, _Table] = {}
 
     def forget(self, first: int, last: int) -> None:
         """
@@ -86,11 +122,10 @@ class KnownBlocks:
         :param first: number of the first
         :param last: number behind the last
         """
-        for blocks in self._blocks.values():
-            numbers = range(first // BLOCK, min(-(-last // BLOCK), len(blocks)))
-            blocks[numbers.start : numbers.stop] = [None] * len(numbers)
+        for table in self._tables.values():
+            for number in range(first // BLOCK, min(-(-last // BLOCK), len(table.n_rows))):
+                table.n_rows[number] = 0
 
-    @th.no_grad()
     def moments(self, data: Transitions, name: str) -> Moments:
         """
         Of one kind of columns; only of new blocks it looks at the rows.
@@ -98,15 +133,8 @@ class KnownBlocks:
         :param data: N rows
         :param name: a field of these, or :data:`CHANGES`
         """
-        known, found = self._blocks.get(name, []), []
-        for number, first in enumerate(range(0, data.size, BLOCK)):
-            last = min(first + BLOCK, data.size)
-            block = known[number] if number < len(known) else None
-            if block is None or block.n_rows != last - first:
-                block = _Block.of(_columns(data, name, slice(first, last)))
-            found.append(block)
-        self._blocks[name] = [*found]
-        return _together(found)
+        table = self._tables.setdefault(name, _Table())
+        return table.complete(data.size, lambda rows: _columns(data, name, rows))
 
 
 def _columns(data: Transitions, name: str, rows: slice) -> th.Tensor:
@@ -133,7 +161,6 @@ def moments_of(data: Transitions, *names: str) -> Moments:
     return Moments(*(th.cat(parts) for parts in zip(*(known.moments(data, name) for name in names), strict=True)))
 
 
-@th.no_grad()
 def moments_of_columns(n_rows: int, columns: Callable[[slice], th.Tensor]) -> Moments:
     """
     Of what is made of rows.
@@ -141,4 +168,4 @@ def moments_of_columns(n_rows: int, columns: Callable[[slice], th.Tensor]) -> Mo
     :param n_rows: number N of these, at least 1
     :param columns: ``[n, D]`` of those in a slice
     """
-    return _together([_Block.of(columns(slice(first, first + BLOCK))) for first in range(0, n_rows, BLOCK)])
+    return _Table().complete(n_rows, columns)

@@ -21,7 +21,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.checks.validation import check_integer, check_integers, check_number
-from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.chunks import joined, rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.termination import Termination
@@ -105,7 +105,7 @@ class LearnedTermination(Termination):
     def _logits_of(self, rows: "_RowsByClass", indices: th.Tensor) -> th.Tensor:
         """``[B]`` of rows by their numbers ``[B]``; those of all at once would be a copy of many rows."""
         pieces = indices.split(rows_at_once(indices.device))
-        return th.cat([self._logits(rows.features(some)).squeeze(-1) for some in pieces])
+        return joined((self._logits(rows.features(some)).squeeze(-1) for some in pieces), len(indices))
 
     def advice(self) -> str:
         """See :meth:`Termination.advice`."""

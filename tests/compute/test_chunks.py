@@ -2,7 +2,7 @@ import pytest
 import torch as th
 
 from sb3_tom import Transitions
-from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.chunks import joined, rows_at_once
 
 
 @pytest.mark.parametrize(("passes", "expected"), [(1, 4096), (7, 585), (10_000, 1)])
@@ -17,3 +17,11 @@ def test_pieces_are_the_rows(n_rows: int) -> None:
     pieces = rows.split(n_rows)
     assert [piece.size for piece in pieces[:-1]] == [n_rows] * (len(pieces) - 1)
     assert all(th.equal(th.cat(parts), whole) for parts, whole in zip(zip(*pieces, strict=True), rows, strict=True))
+
+
+def test_what_pieces_gave_is_joined_in_order() -> None:
+    whole = th.randn(11, 2, dtype=th.float64)
+    assert th.equal(joined(iter(whole.split(4)), 11), whole)
+    assert joined([whole], 11).data_ptr() != whole.data_ptr()
+    with pytest.raises(AssertionError):
+        joined(whole.split(4), 12)

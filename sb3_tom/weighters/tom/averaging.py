@@ -13,7 +13,7 @@ from typing import cast
 import torch as th
 from torch import nn
 
-from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.chunks import joined, rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.context import Context
@@ -72,8 +72,8 @@ class _Regression(nn.Module):
     def of_fold(self, number: int, rows: th.Tensor, inputs: Inputs) -> th.Tensor:
         """Log-weights ``[B]`` of the rows of a fold, by their numbers ``[B]``, from the network that did not see it."""
         member = th.tensor([number], device=rows.device)
-        parts = [self(inputs(some).unsqueeze(0), member).squeeze(0) for some in rows.split(rows_at_once(rows.device))]
-        return th.cat(parts)
+        parts = (self(inputs(some).unsqueeze(0), member).squeeze(0) for some in rows.split(rows_at_once(rows.device)))
+        return joined(parts, len(rows))
 
 
 def random_folds(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Tensor:

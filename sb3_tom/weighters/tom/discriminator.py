@@ -20,7 +20,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
-from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.chunks import joined, rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import CHANGES, moments_of
@@ -117,12 +117,12 @@ class TransitionDiscriminator(nn.Module):
             has not seen it, and rows without numbers, which are taken for new ones, from the mean logit of all networks
         :return: R ``[B]``, bounded
         """
+        pieces = data.split(rows_at_once(data.device))
         if self.settings.folds > 1:
-            parts = [self._unseen(part) for part in data.split(rows_at_once(data.device))]
             slope, offset = self.calibration
-            logits = slope * th.cat(parts) + offset
+            logits = slope * joined((self._unseen(part) for part in pieces), data.size) + offset
         else:
-            logits = th.cat([self(self.features(part)) for part in data.split(rows_at_once(data.device))])
+            logits = joined((self(self.features(part)) for part in pieces), data.size)
         bound = self.settings.ratio_bound
         return logits if bound is None else logits.clamp(-bound, bound)
 

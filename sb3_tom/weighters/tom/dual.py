@@ -12,7 +12,7 @@ from functools import partial
 import torch as th
 from torch import nn
 
-from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.chunks import joined, rows_at_once
 from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
@@ -192,17 +192,17 @@ class FlowDual(nn.Module):
         :param numbers: int64 ``[M]``, of rows that stand for all; None: all
         :return: w ``[M]``, float64
         """
-        gamma, y, ended = self.settings.discount(context.gamma), [], []
+        gamma = self.settings.discount(context.gamma)
         numbers = th.arange(data.size, device=data.device) if numbers is None else numbers
-        for some in numbers.split(self._at_once):
-            pool = self._pool_part(data, some, log_ratio, context)
-            y.append(self._pool_residuals(data, pool, self.start_value, gamma))
-            ended.append(pool.ended)
-        return self._shifted(th.cat(y).double(), th.cat(ended).double(), gamma)
 
-    def _shifted(self, y: th.Tensor, ended: th.Tensor, gamma: float) -> th.Tensor:
-        """Weights of residuals, with the constant that the mass identity asks for."""
+        def residuals() -> Iterator[th.Tensor]:
+            for some in numbers.split(self._at_once):
+                pool = self._pool_part(data, some, log_ratio, context)
+                yield self._pool_residuals(data, pool, self.start_value, gamma)
+
+        y = joined(residuals(), len(numbers)).double()
         if self.settings.mass_shift:
+            ended = ends(data, self.settings)[numbers].double()
             mass = functional.mass_coefficients(ended, gamma, self.settings.terminal)
             y = y - functional.best_shift(y, mass, self.divergence.derivative) * mass
         return self.divergence.derivative(y)
@@ -234,8 +234,9 @@ class FlowDual(nn.Module):
     @th.no_grad()
     def _pool(self, data: Transitions, numbers: th.Tensor, log_ratio: RowFunction, context: Context) -> Pool:
         """Draw the policy's actions at the next states."""
-        parts = [self._pool_part(data, some, log_ratio, context) for some in numbers.split(self._at_once)]
-        return Pool(*(th.cat(fields) for fields in zip(*parts, strict=True)))
+        return Pool.joined(
+            (self._pool_part(data, some, log_ratio, context) for some in numbers.split(self._at_once)), len(numbers)
+        )
 
     def _pool_part(self, data: Transitions, numbers: th.Tensor, log_ratio: RowFunction, context: Context) -> Pool:
         rows = data.rows(numbers)
@@ -270,7 +271,8 @@ class FlowDual(nn.Module):
     ) -> th.Tensor:
         """y ``[M]`` without the shift, with so many times q."""
         batches = (self._flow_batch(data, part) for part in pool.split(self._at_once))
-        return th.cat([self._residuals(batch, scale * self(batch.inputs), start_value, gamma) for batch in batches])
+        parts = (self._residuals(batch, scale * self(batch.inputs), start_value, gamma) for batch in batches)
+        return joined(parts, len(pool.numbers))
 
     def _residuals(self, batch: FlowBatch, values: th.Tensor, start_value: th.Tensor, gamma: float) -> th.Tensor:
         """y ``[B]`` without the shift, from q ``[B, 1 + k]`` at the inputs."""

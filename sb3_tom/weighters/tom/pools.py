@@ -1,5 +1,6 @@
 """Rows that are ready for the descent of TOM's dual, and which of them a step takes."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch as th
@@ -22,6 +23,19 @@ class Pool(NamedTuple):
     next_actions: th.Tensor
     log_ratio: th.Tensor
     ended: th.Tensor
+
+    @classmethod
+    def joined(cls, parts: Iterable["Pool"], n_rows: int) -> "Pool":
+        """One after the other, ``n_rows`` in all, as :func:`sb3_tom.compute.chunks.joined` does it."""
+        whole: list[th.Tensor] = []
+        first = 0
+        for part in parts:
+            whole = whole or [field.new_empty(n_rows, *field.shape[1:]) for field in part]
+            last = first + len(part.numbers)
+            for field, own in zip(whole, part, strict=True):
+                field[first:last] = own
+            first = last
+        return cls(*whole)
 
     def rows(self, indices: th.Tensor) -> "Pool":
         """Those at ``indices``."""
