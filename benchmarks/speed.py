@@ -5,9 +5,11 @@ Where the time goes: each part beside what it replaces, as medians of paired run
     python benchmarks/speed.py --sections sac --sbx-python /path/to/venv/bin/python
     python benchmarks/speed.py --gpu --out docs/results/speed_gpu.csv
     python benchmarks/speed.py --sections processes
+    python benchmarks/speed.py --sections growth --threads 1 --sizes 10000 1000000
 
 SBX (``pip install sbx-rl``) runs in a process of its own that takes turns with the others; where it cannot be imported its row
-is left out. ``processes`` measures what several runs on one machine cost. Times are wall times; on a shared machine only the
+is left out. ``processes`` measures what several runs on one machine cost, ``growth`` what a model phase costs beside few and
+beside many rows. Times are wall times; on a shared machine only the
 ratios of one run are worth quoting.
 """
 
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
+import speed_growth
 import speed_parts
 import torch as th
 from curves_jobs import machine
@@ -150,6 +153,11 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
     return [(title, name, figures[name], "MiB", "") for name in ("now", "at its peak")]
 
 
+def growth(arguments: argparse.Namespace) -> list[Row]:
+    """Memory and processor time of a model phase at each size of the buffer."""
+    return [row for weighter in arguments.weighters for row in speed_growth.table(weighter, arguments)]
+
+
 def processes(arguments: argparse.Namespace) -> list[Row]:
     """SAC updates per second of k processes with t threads each, all together."""
     rates: dict[tuple[int, int], float] = {}
@@ -211,17 +219,22 @@ SECTIONS = {
     "run": run,
     "memory": memory,
     "processes": processes,
+    "growth": growth,
 }
+ON_DEMAND = ("processes", "growth")
+"""Sections that only run where they are asked for."""
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=[name for name in SECTIONS if name != "processes"])
+    usual = [name for name in SECTIONS if name not in ON_DEMAND]
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=usual)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--rows", type=int, default=100_000, help="real rows of the large buffer")
-    parser.add_argument("--phases", type=int, default=3, help="model phases (250 env steps each) of a whole run")
+    parser.add_argument("--phases", type=int, default=3, help="model phases, of a whole run (250 env steps each) or of growth")
+    speed_growth.add_arguments(parser)
     parser.add_argument("--gpu", action="store_true", help="measure on CUDA")
     parser.add_argument("--sbx-python", help="interpreter that has sbx-rl, if this one has not")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], help="of the section of that name")
