@@ -33,6 +33,8 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 html_theme = "sphinx_rtd_theme"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_title = f"sb3_tom {release}"
 html_show_sourcelink = False
 copybutton_exclude = ".linenos, .gp, .go"
