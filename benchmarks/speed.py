@@ -6,11 +6,12 @@ Where the time goes: each part beside what it replaces, as medians of paired run
     python benchmarks/speed.py --gpu --out docs/results/speed_gpu.csv
     python benchmarks/speed.py --sections processes
     python benchmarks/speed.py --sections growth --threads 1 --sizes 10000 1000000
+    python benchmarks/speed.py --sections backbones --threads 1
 
 SBX (``pip install sbx-rl``) runs in a process of its own that takes turns with the others; where it cannot be imported its row
 is left out. ``processes`` measures what several runs on one machine cost, ``growth`` what a model phase costs beside few and
-beside many rows. Times are wall times; on a shared machine only the
-ratios of one run are worth quoting.
+beside many rows, ``backbones`` (in processor time) what an env step costs with either way of learning. Other times are wall
+times; on a shared machine only the ratios of one run are worth quoting.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
+import speed_backbones
 import speed_growth
 import speed_parts
 import torch as th
@@ -220,8 +222,9 @@ SECTIONS = {
     "memory": memory,
     "processes": processes,
     "growth": growth,
+    "backbones": speed_backbones.table,
 }
-ON_DEMAND = ("processes", "growth")
+ON_DEMAND = ("processes", "growth", "backbones")
 """Sections that only run where they are asked for."""
 
 

@@ -92,7 +92,7 @@ class _Table:
     def moments(self, n_blocks: int) -> Moments:
         """Of the first blocks together."""
         means, scatters, lows, highs = (figure[:n_blocks] for figure in self._figures)
-        counts = means.new_tensor(self.n_rows[:n_blocks]).unsqueeze(1)
+        counts = th.tensor(self.n_rows[:n_blocks], dtype=means.dtype, device=means.device).unsqueeze(1)
         # A sum before the division: the mean of equal float32 numbers is this number, and their deviation 0
         mean = (counts * means).sum(0) / counts.sum()
         scatter = scatters.sum(0) + (counts * (means - mean).square()).sum(0)

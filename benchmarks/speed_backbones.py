@@ -1,0 +1,76 @@
+"""What an env step costs with either way of learning: processor time of whole runs on Hopper, taking turns."""
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import speed_parts
+
+BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mbpo": ("mbpo", {}),
+    "dhmbpo": ("dhmbpo", {}),
+    "dhmbpo, update_to_data_ratio=1": ("dhmbpo", {"update_to_data_ratio": 1}),
+    "dhmbpo_tom": ("dhmbpo_tom", {}),
+}
+"""A method of the learning curves, and what is changed of it. The first is what the others are compared with."""
+ROWS = 5_000
+
+
+def table(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str]]:
+    """
+    A row per way: median of ms per env step over phases of 250 env steps, one after the other.
+
+    :param arguments: ``phases``, how many of each
+    """
+    runs = {name: Run(method, changes) for name, (method, changes) in BACKBONES.items()}
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
+    for _ in range(arguments.phases):
+        for name, run in runs.items():
+            measured[name].append(run.phase())
+    first = measured[next(iter(runs))]
+    rows = []
+    for name, figures in measured.items():
+        medians = {part: statistics.median(figure[part] for figure in figures) for part in figures[0]}
+        ratio = statistics.median(ours["total"] / theirs["total"] for ours, theirs in zip(figures, first, strict=True))
+        note = ", ".join(f"{part} {value:.1f}" for part, value in medians.items() if part != "total")
+        note += "" if figures is first else f"; {ratio:.2f} x {next(iter(runs))}"
+        rows.append(("whole run, Hopper, 5,000 rows, processor time", name, medians["total"], "ms per env step", note))
+    return rows
+
+
+class Run:
+    """
+    A run from a buffer of 5,000 rows on.
+
+    :param method: of the learning curves
+    :param changes: arguments of the agent
+    """
+
+    def __init__(self, method: str, changes: dict[str, Any]) -> None:
+        self.agent = speed_parts.evidence_agent(method, **changes)
+        speed_parts.fill(self.agent, ROWS)
+        self.spent: dict[str, float] = {}
+        self.agent.learn(1, reset_num_timesteps=False, log_interval=None)  # the first model phase, not timed
+        for verb in ("fit_weights", "fit_model", "imagine", "train_policy"):
+            setattr(self.agent, verb, self._timed(verb, getattr(self.agent, verb)))
+
+    def _timed(self, name: str, verb: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.process_time()
+            try:
+                return verb(*args, **kwargs)
+            finally:
+                self.spent[name] = self.spent.get(name, 0.0) + time.process_time() - start
+
+        return call
+
+    def phase(self) -> dict[str, float]:
+        """Go on for 250 env steps with one model phase: ms per env step, and of it the verbs'."""
+        self.spent.clear()
+        start, steps = time.process_time(), self.agent.model_train_freq
+        self.agent.learn(steps, reset_num_timesteps=False, log_interval=None)
+        total = time.process_time() - start
+        parts = {"weights": "fit_weights", "fit": "fit_model", "rollouts": "imagine", "updates": "train_policy"}
+        figures = {name: 1e3 * self.spent.get(verb, 0.0) / steps for name, verb in parts.items()}
+        return {"total": 1e3 * total / steps, **figures}
