@@ -21,6 +21,15 @@ class FrozenPolicy(Protocol):
     def log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """Log-probabilities ``[B, 1]`` of given actions ``[B, A]`` in [-1, 1] at observations ``[B, O]``."""
 
+    def gaussian(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Mean and logarithm of the standard deviation, ``[B, A]`` each, of what tanh makes actions of."""
+
+    def state(self) -> th.Tensor:
+        """All numbers that make it, ``[P]``, float32: what a plug can keep in a buffer."""
+
+    def restore(self, state: th.Tensor) -> None:
+        """Become the policy that ``state`` ``[P]`` was taken of, a snapshot of the same agent, as float32 tells it."""
+
 
 class ReadableModel(Protocol):
     """The verbs of :class:`~sb3_tom.contracts.dynamics.DynamicsModel` that change nothing."""

@@ -1,10 +1,12 @@
 """The view of the agent that plugs receive. Plugs speak the env's own units; what the policy sees may be normalised."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.sac.policies import Actor
 from stable_baselines3.sac.sac import SAC
 
@@ -13,7 +15,7 @@ from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import PolicyFunction
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import PolicyUnits, policy_units
-from sb3_tom.policy_updates.sampling import log_prob_of, sample_squashed, sample_state_dependent
+from sb3_tom.policy_updates.sampling import gaussian_of, log_prob_of, sample_squashed, sample_state_dependent
 
 
 class PolicyView:
@@ -50,17 +52,23 @@ class PolicyView:
 
     def log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """See :class:`sb3_tom.contracts.context.FrozenPolicy`."""
-        if not self.is_known:
-            raise ValueError(
-                f"the log-probability of an action of {type(self._actor).__name__} is not known; allowed: SB3's Actor"
-            )
+        self._needs_known("the log-probability of an action")
         return log_prob_of(self._actor, self._units.observations(observations), actions)
 
-    def snapshot(self) -> "PolicyView":
+    def gaussian(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """See :class:`sb3_tom.contracts.context.FrozenPolicy`."""
+        self._needs_known("the Gaussian")
+        return gaussian_of(self._actor, self._units.observations(observations))
+
+    def snapshot(self) -> "FrozenView":
         """A copy that training does not change; its noise comes from the same generator."""
         apart = {id(self._actor.optimizer): None, id(self._actor.action_dist): _detached(self._actor.action_dist)}
         actor: Actor = copy.deepcopy(self._actor, apart)
-        return PolicyView(actor.requires_grad_(False), copy.deepcopy(self._units), self._generator)
+        return FrozenView(actor.requires_grad_(False), copy.deepcopy(self._units), self._generator)
+
+    def _needs_known(self, what: str) -> None:
+        if not self.is_known:
+            raise ValueError(f"{what} of {type(self._actor).__name__} is not known; allowed: SB3's Actor")
 
     def _noise(self, *rows: int) -> th.Tensor:
         return th.randn((*rows, self._n_actions), generator=self._generator, device=self._generator.device)
@@ -72,6 +80,33 @@ class PolicyView:
             return actions, log_prob.reshape(-1, 1)
         sample = sample_state_dependent if self._actor.use_sde else sample_squashed
         return sample(self._actor, seen, noise)
+
+
+class FrozenView(PolicyView):
+    """A snapshot: its actor is its own, so that it can become another snapshot of the same agent."""
+
+    def state(self) -> th.Tensor:
+        """See :class:`sb3_tom.contracts.context.FrozenPolicy`; integers, which batch normalisation counts by, are left out."""
+        size, device = self._n_observations, self._actor.device
+        mean = th.zeros(size) if self._units.mean is None else self._units.mean
+        std = th.ones(size) if self._units.std is None else self._units.std
+        tensors = [*self._numbers(), mean.to(device), std.to(device)]
+        return th.cat([tensor.detach().float().flatten() for tensor in tensors])
+
+    def restore(self, state: th.Tensor) -> None:
+        """See :class:`sb3_tom.contracts.context.FrozenPolicy`."""
+        numbers, size = self._numbers(), self._n_observations
+        parts = state.detach().split([*(tensor.numel() for tensor in numbers), size, size])
+        for tensor, part in zip(numbers, parts[:-2], strict=True):
+            tensor.copy_(part.view_as(tensor))
+        self._units = replace(self._units, mean=parts[-2].double(), std=parts[-1].double())
+
+    @property
+    def _n_observations(self) -> int:
+        return int(get_flattened_obs_dim(self._actor.observation_space))
+
+    def _numbers(self) -> list[th.Tensor]:
+        return [tensor for tensor in self._actor.state_dict().values() if tensor.is_floating_point()]
 
 
 def _detached(action_dist: Distribution) -> Distribution:

@@ -40,6 +40,20 @@ def sample_state_dependent(actor: Actor, observations: th.Tensor, noise: th.Tens
     return actions, log_prob - th.log(1.0 - actions.square() + SQUASH_EPSILON).sum(dim=-1, keepdim=True)
 
 
+def gaussian_of(actor: Actor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """
+    The Gaussian of a tanh-squashed actor, before tanh, with gSDE or without.
+
+    :param actor: SB3's SAC actor
+    :param observations: ``[B, O]``
+    :return: mean and logarithm of the standard deviation, ``[B, A]`` each
+    """
+    mean, log_std, extra = actor.get_action_dist_params(observations)
+    if actor.use_sde:
+        log_std = actor.action_dist.proba_distribution(mean, log_std, **extra).distribution.stddev.log()
+    return mean, log_std
+
+
 def log_prob_of(actor: Actor, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
     """
     Log-probability of given actions under a tanh-squashed Gaussian actor, with gSDE or without.

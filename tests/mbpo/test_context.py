@@ -124,3 +124,46 @@ def test_the_actor_of_a_user_is_not_asked_for_what_it_may_not_know() -> None:
     agent = SAC(OwnPolicy, "Pendulum-v1", buffer_size=10, device="cpu")
     with pytest.raises(ValueError, match="log-probability of an action of OwnActor is not known; allowed: SB3's Actor"):
         context_of(agent).log_prob(th.zeros(1, 3), th.zeros(1, 1))
+    with pytest.raises(ValueError, match="the Gaussian of OwnActor is not known; allowed: SB3's Actor"):
+        context_of(agent).snapshot().gaussian(th.zeros(1, 3))
+
+
+@pytest.mark.parametrize("use_sde", [False, True])
+def test_the_gaussian_is_what_tanh_makes_actions_of(use_sde: bool) -> None:
+    """Oracle: SB3's own distribution."""
+    agent, observations = plain_sac(use_sde=use_sde), th.randn(30, 3)
+    seen = th.as_tensor(agent.env.normalize_obs(observations.numpy()), dtype=th.float32)
+    with th.no_grad():
+        mean, log_std = context_of(agent).snapshot().gaussian(observations)
+        agent.actor.action_log_prob(seen)
+        own = agent.actor.action_dist.distribution
+        th.testing.assert_close(mean, own.mean, rtol=1e-5, atol=1e-5)
+        th.testing.assert_close(log_std.exp(), own.stddev, rtol=1e-5, atol=1e-5)
+        th.testing.assert_close(mean.tanh(), context_of(agent).mean_action(observations), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("use_sde", [False, True])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_snapshot_becomes_another_one(use_sde: bool, normalized: bool) -> None:
+    """Networks, exploration and the units of ``VecNormalize`` alike; and the agent stays as it is."""
+    agent, observations = plain_sac(use_sde=use_sde), th.randn(20, 3)
+    if not normalized:
+        agent = SAC("MlpPolicy", "Pendulum-v1", use_sde=use_sde, buffer_size=10, device="cpu")
+    with th.no_grad():
+        then = context_of(agent).snapshot()
+        state, expected = then.state(), then.gaussian(observations)
+        for parameter in agent.actor.parameters():
+            parameter.add_(0.1)
+        if normalized:
+            agent.env.obs_rms.mean += 3.0
+            agent.env.obs_rms.var *= 2.0
+        now = {name: value.clone() for name, value in agent.policy.state_dict().items()}
+        later = context_of(agent).snapshot()
+        assert not th.allclose(later.gaussian(observations)[0], expected[0])
+        later.restore(state)
+        for found, one in zip(later.gaussian(observations), expected, strict=True):
+            th.testing.assert_close(found, one, rtol=1e-6, atol=1e-6)
+        assert th.equal(later.state(), state) and state.dtype == th.float32
+        later.restore(th.zeros_like(state))
+        th.testing.assert_close(then.gaussian(observations), expected, rtol=0.0, atol=0.0)
+    assert all(th.equal(now[name], value) for name, value in agent.policy.state_dict().items())
