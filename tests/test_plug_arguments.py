@@ -10,9 +10,14 @@ from sb3_tom.contracts.plug import Plug
 from sb3_tom.dynamics.fitting import FitSettings
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.weighters.error import ErrorWeighter
+from sb3_tom.weighters.maper import MaPERWeighter
+from sb3_tom.weighters.pdml import PDMLWeighter
+from sb3_tom.weighters.per import PERWeighter
+from sb3_tom.weighters.recall import RecallWeighter
 from sb3_tom.weighters.recency import RecencyWeighter
 from sb3_tom.weighters.tom.ratio import RatioWeighter
 from sb3_tom.weighters.tom.settings import TOMSettings
+from sb3_tom.weighters.value import ValueWeighter
 from tests.mbpo.test_fuzz import JUNK_VALUES
 
 SETTINGS = {
@@ -21,6 +26,11 @@ SETTINGS = {
     PMACWeighter: None,
     RecencyWeighter: None,
     ErrorWeighter: None,
+    PDMLWeighter: None,
+    PERWeighter: None,
+    RecallWeighter: None,
+    MaPERWeighter: None,
+    ValueWeighter: None,
     ProbabilisticEnsemble: FitSettings,
     MixtureDensityNetwork: FitSettings,
     LinearDynamics: None,

@@ -45,7 +45,7 @@ class MBPO(SACHooks):
     :param batch_size: rows of a minibatch of the policy update; None: that of ``policy_update`` (SAC: 256)
     :param tau: step of the target critics; None: the policy update's (SAC: 0.005), as ``gamma`` (0.99), ``ent_coef`` ("auto")
     :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
-    :param weighter: "uniform", "pmac", "tom", "ratio", "recency" or "error", a :class:`Weighter` class or instance, or
+    :param weighter: "uniform", "pmac", "tom" or another of the page on weighters, a :class:`Weighter` class or instance, or
         ``"package.module:Class"``; None is the class's ``default_weighter``
     :param weighter_kwargs: arguments of the weighter
     :param dynamics: "ensemble" (default), "mdn", "linear" or "smooth", or a :class:`DynamicsModel` in the same ways

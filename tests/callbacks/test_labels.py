@@ -67,6 +67,8 @@ def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> Non
         (MBPO, {"weighter": "ratio"}, "mbpo_ratio"),
         (MBPO, {"weighter": "recency"}, "mbpo_recency"),
         (DHMBPO, {"weighter": "error"}, "dhmbpo_error"),
+        (MBPO, {"weighter": "pdml"}, "mbpo_pdml"),
+        (DHMBPO, {"weighter": "maper"}, "dhmbpo_maper"),
         (SAC, {}, "sac"),
     ],
 )

@@ -25,6 +25,11 @@ SMALL_WEIGHTERS: dict[str, dict[str, Any]] = {
     "ratio": SMALL_TOM,
     "recency": {},
     "error": {},
+    "pdml": {"n_policies": 3, "n_states": 50},
+    "per": {},
+    "recall": {},
+    "maper": {},
+    "value": {},
 }
 
 

@@ -1,0 +1,72 @@
+"""Transitions that critics and model are wrong about count more."""
+
+import torch as th
+
+from sb3_tom.checks.validation import check_number
+from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.contracts.context import Context, ReadableModel
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.contracts.weighter import Weighter
+from sb3_tom.weighters.critics import td_errors
+
+
+class MaPERWeighter(Weighter):
+    r"""
+    Priorities of TD errors and model errors (MaPER, Oh et al. 2022, https://openreview.net/forum?id=WuEiafqdy9H): squared
+    errors of critics, reward and next state, each in units of its mean over the buffer,
+
+    .. math:: w_i = (\sigma_i + \epsilon)^\alpha, \qquad \sigma_i = \frac{\delta_i^2}{\overline{\delta^2}} +
+        \text{model\_coef} \Bigl(\frac{e^r_i}{\overline{e^r}} + \frac{e^s_i}{\overline{e^s}}\Bigr),
+
+    with the mean :math:`\delta_i^2` over critics of the squared TD errors (:func:`~sb3_tom.weighters.critics.td_errors`), and
+    the model's squared errors :math:`e^r_i, e^s_i` (:func:`squared_errors`) before it is fitted again. Until it is fitted for
+    the first time the TD errors are alone. MaPER's critics predict reward and next state themselves, and the predicted
+    reward is part of their target: here the agent's model predicts, and the target has the real reward. MaPER draws the
+    minibatches of the policy by its priorities; that they weigh the model's rows is PMAC's baseline (Sec. 5.3).
+
+    :param alpha: exponent; 0 are uniform weights, the default is that of the released code with MBPO
+    :param model_coef: factor of each of the two model errors, at least 0; 0 is prioritised replay of squared errors
+    :param epsilon: least priority, in units of a mean error; above 0
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    def __init__(self, alpha: float = 0.5, model_coef: float = 1.0, epsilon: float = 1e-6) -> None:
+        super().__init__()
+        self.alpha = check_number("alpha", alpha, 0.0, 10.0)
+        self.model_coef = check_number("model_coef", model_coef, 0.0)
+        self.epsilon = check_number("epsilon", epsilon, 0.0, low_open=True)
+
+    def weights(self, data: Transitions, context: Context) -> th.Tensor:
+        """Weights ``[N]``, float64; see :meth:`Weighter.weights`."""
+        if context.model is None:
+            raise ValueError("context.model=None is not allowed for a MaPERWeighter; allowed: the context of an agent")
+        priorities = _in_means(td_errors(data, context).double().square().mean(0))
+        if context.model.is_fitted and self.model_coef > 0:
+            for errors in squared_errors(context.model, data):
+                priorities += self.model_coef * _in_means(errors)
+        priorities += self.epsilon
+        return (priorities / priorities.max()).pow(self.alpha)
+
+
+def _in_means(errors: th.Tensor) -> th.Tensor:
+    """In units of their mean, ``[N]``; errors of 0 stay 0."""
+    return errors / errors.mean().clamp(min=th.finfo(errors.dtype).tiny)
+
+
+@th.no_grad()
+def squared_errors(model: ReadableModel, data: Transitions) -> tuple[th.Tensor, th.Tensor]:
+    """
+    How far the means of a model's members are from what happened, in normalised units, averaged over members.
+
+    :param model: of E members; it has to say its targets
+    :param data: N rows
+    :return: of the reward, and of the next state on average over its dimensions, ``[N]`` float64 each
+    """
+    n_members = model.forward(data.observations[:1], data.actions[:1]).mean.shape[0]
+    rewards, states = [], []
+    for rows in data.split(rows_at_once(data.device, n_members)):
+        missed = model.forward(rows.observations, rows.actions).mean - model.targets(rows)
+        squares = missed.double().square().mean(0)
+        rewards.append(squares[:, 0])
+        states.append(squares[:, 1:].mean(-1))
+    return th.cat(rewards), th.cat(states)
