@@ -169,8 +169,11 @@ RIVALS: dict[str, dict[str, Any]] = {
     # PMER draws by error for the model's fit only
     "error": {"weighter": "error", "changes": {"weight_rollout_starts": False}},
     "ratio": {"weighter": "ratio"},
+    **{name: {"weighter": name} for name in ("pdml", "per", "recall", "maper")},
+    # Lambert et al. and MnM weigh the likelihood, which rollouts have nothing to do with
+    "value": {"weighter": "value", "changes": {"weight_rollout_starts": False}},
 }
-"""Weighters that cost less than TOM, at their defaults."""
+"""Weighters that cost less than TOM, and those that papers compare with, at their defaults."""
 
 JUDGED: dict[str, dict[str, Any]] = {
     "confidence": {"confidence": "inverse_std"},

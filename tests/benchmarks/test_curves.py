@@ -35,6 +35,13 @@ def job(method: str, task: str = "Hopper-v5", **changes: Any) -> Job:
     ("mbpo_error", "mbpo", "error"),
     ("mbpo_ratio", "mbpo", "ratio"),
     ("dhmbpo_recency", "dhmbpo", "recency"),
+    ("mbpo_pdml", "mbpo", "pdml"),
+    ("mbpo_per", "mbpo", "per"),
+    ("mbpo_recall", "mbpo", "recall"),
+    ("mbpo_maper", "mbpo", "maper"),
+    ("mbpo_value", "mbpo", "value"),
+    ("dhmbpo_pdml", "dhmbpo", "pdml"),
+    ("dhmbpo_value", "dhmbpo", "value"),
     ("mbpo_confidence", "mbpo", "uniform"),
     ("dhmbpo_confidence", "dhmbpo", "uniform"),
     ("dhmbpo_stop", "dhmbpo", "uniform"),
@@ -49,7 +56,7 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
     assert {name: kwargs[name] for name in expected} == expected
     changed = set(kwargs) - set(expected)
     parts = {"mbpo_tom_sharp": {"weighter_kwargs"}, "mbpo_survive": {"objective", "objective_kwargs"}}
-    parts |= {"mbpo_error": {"weight_rollout_starts"}}
+    parts |= {name: {"weight_rollout_starts"} for name in ("mbpo_error", "mbpo_value", "dhmbpo_value")}
     judges = {"confidence": {"confidence"}, "stop": {"rollout_stop"}}
     assert changed == parts.get(method, judges.get(method.rpartition("_")[2], set()))
 
