@@ -119,8 +119,7 @@ def test_weights_are_those_of_a_loop(first: int, newest_share: float, warmup_sha
     versions = [version for version in range(8) for _ in range(5 + 3 * version % 7) if version >= first]
     for version in range(7):
         phase(weighter, rows_of([row for row in range(version + 1) for _ in range(4)]), version)
-    data = rows_of(versions)
-    data = data.rows(th.randperm(data.size))
+    data = rows_of(versions).rows(th.randperm(len(versions)))
     versions = data.policy_version.tolist()
     view = at(7)
     weighter.fit(data, data, data.observations, view)
@@ -184,9 +183,8 @@ def test_the_cost_does_not_depend_on_the_length_of_the_run(n_policies: int, n_ph
         data = rows_of([*range(max(1, version - ring), version + 1)])
         weighter.end_phase(data, replace(context(policy_version=version + 1), snapshot=lambda: policy))
     blocks = weighter.blocks.tolist()
-    oldest = max(1, n_phases - ring)
     assert len(blocks) == len(weighter.policies) == len(weighter.distances) <= n_policies
-    assert blocks == sorted(set(blocks)) and blocks[-1] == n_phases and blocks[0] >= oldest
+    assert blocks == sorted(set(blocks)) and blocks[-1] == n_phases and blocks[0] >= max(1, n_phases - ring)
     assert ring < n_phases or len(blocks) == min(n_policies, n_phases)
     Policy.asked = 0
     weighter.fit(data, data, data.observations, replace(context(), snapshot=lambda: Policy(th.zeros(NUMBERS))))
@@ -272,8 +270,7 @@ def test_a_policy_of_which_only_samples_are_known_is_refused() -> None:
 
 def test_a_buffer_of_another_run(tmp_path: Path) -> None:
     """Its rows have versions that the weighter has kept no policy of."""
-    plain = SAC("MlpPolicy", "Pendulum-v1", seed=0, buffer_size=200, device="cpu").learn(60)
-    plain.save_replay_buffer(tmp_path / "sac.pkl")
+    SAC("MlpPolicy", "Pendulum-v1", buffer_size=200, device="cpu").learn(60).save_replay_buffer(tmp_path / "sac.pkl")
     agent = small_agent(weighter="pdml", buffer_size=200, learning_starts=0)
     agent.load_replay_buffer(tmp_path / "sac.pkl")
     assert th.equal(agent.fit_weights(), th.ones(60))
