@@ -70,6 +70,8 @@ SMALL_TERMINATION = LearnedTermination(gradient_steps=10, first_gradient_steps=1
         {"weighter": "tom"},
         {"weighter": "tom", "weighter_kwargs": OFFICIAL, "dynamics": "mdn"},
         {"weighter": "pmac", "dynamics": "linear", "use_sde": True},
+        {"weighter": "pdml", "use_sde": True},
+        *({"weighter": weighter, "dynamics": "linear"} for weighter in ("pdml", "per", "recall", "maper", "value")),
         {"env": "InvertedPendulum-v5", "termination_fn": SMALL_TERMINATION, "ent_coef": 0.1},
         {
             "env": "InvertedPendulum-v5",
@@ -84,6 +86,12 @@ def test_a_run(kwargs: dict[str, Any]) -> None:
         agent = small_agent(**kwargs, device="cuda").learn(110)
         assert all(parameter in labels for parameter in (*agent.policy.parameters(), *agent.dynamics.parameters()))
         assert agent._n_updates > 0
+
+
+@pytest.mark.parametrize("weighter", ["pdml", "maper"])
+def test_policies_and_errors_in_the_units_of_normalised_envs(weighter: str) -> None:
+    with pretended_cuda():
+        small_agent(VecNormalize(make_vec_env("Pendulum-v1", 2)), weighter, device="cuda").learn(110)
 
 
 @pytest.mark.filterwarnings("ignore:health/")

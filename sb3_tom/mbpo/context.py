@@ -64,7 +64,8 @@ class PolicyView:
         """A copy that training does not change; its noise comes from the same generator."""
         apart = {id(self._actor.optimizer): None, id(self._actor.action_dist): _detached(self._actor.action_dist)}
         actor: Actor = copy.deepcopy(self._actor, apart)
-        return FrozenView(actor.requires_grad_(False), copy.deepcopy(self._units), self._generator)
+        mean, std = (None if part is None else part.clone() for part in (self._units.mean, self._units.std))
+        return FrozenView(actor.requires_grad_(False), replace(self._units, mean=mean, std=std), self._generator)
 
     def _needs_known(self, what: str) -> None:
         if not self.is_known:

@@ -98,9 +98,9 @@ class PDMLWeighter(Weighter):
         if block < 1 or (len(self.blocks) and block <= int(self.blocks[-1])):
             return  # no policy has collected the warm-up; or nothing came since the last policy
         new = context.snapshot().state().reshape(1, -1)
-        blocks = th.cat([self.blocks, self.blocks.new_tensor([block])])
+        blocks = th.cat([self.blocks, th.tensor([block], device=data.device)])
         policies = th.cat([self.policies, new]) if len(self.policies) else new
-        distances = th.cat([self.distances, self.distances.new_zeros(1)])
+        distances = th.cat([self.distances, th.zeros(1, dtype=th.float64, device=data.device)])
         kept = th.nonzero(blocks >= min(int(data.policy_version.min()), block)).flatten()  # the others have no rows any more
         while len(kept) > self.n_policies:
             extra = superfluous(blocks[kept])
