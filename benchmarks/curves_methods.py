@@ -207,6 +207,9 @@ CLAMPS = {
 }
 """Bounds of what the model may imagine."""
 
+MODELS = {"mbpo_beta_05": Method(changes={"dynamics_kwargs": {"beta_nll": 0.5}})}
+"""MBPO with another model."""
+
 DOUBLE_HORIZON = {
     f"dhmbpo_{name}": Method(DHMBPO, changes=changes)
     for name, changes in {
@@ -251,4 +254,4 @@ CHI2_SHARP_ABLATIONS = {
     for name, method in {"labels": tom(buffer_label=0.1), **TOM_PARTS}.items()
 }
 """The same parts changed in the earlier defaults."""
-VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | DOUBLE_HORIZON
+VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON
