@@ -8,6 +8,7 @@ import pytest
 from sb3_tom import LinearDynamics, MixtureDensityNetwork, PMACWeighter, ProbabilisticEnsemble, TOMWeighter
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.dynamics.fitting import FitSettings
+from sb3_tom.objectives.vagram import VaGraMObjective
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.weighters.error import ErrorWeighter
 from sb3_tom.weighters.maper import MaPERWeighter
@@ -34,6 +35,7 @@ SETTINGS = {
     ProbabilisticEnsemble: FitSettings,
     MixtureDensityNetwork: FitSettings,
     LinearDynamics: None,
+    VaGraMObjective: None,
     LearnedTermination: None,
 }
 """By plug, the settings that its keyword arguments are."""

@@ -72,6 +72,8 @@ SMALL_TERMINATION = LearnedTermination(gradient_steps=10, first_gradient_steps=1
         {"weighter": "pmac", "dynamics": "linear", "use_sde": True},
         {"weighter": "pdml", "use_sde": True},
         *({"weighter": weighter, "dynamics": "linear"} for weighter in ("pdml", "per", "recall", "maper", "value")),
+        {"objective": "vagram", "objective_kwargs": {"plain_fits": 1}},
+        {"objective": "vagram", "objective_kwargs": {"plain_fits": 1}, "dynamics": "mdn"},
         {"env": "InvertedPendulum-v5", "termination_fn": SMALL_TERMINATION, "ent_coef": 0.1},
         {
             "env": "InvertedPendulum-v5",

@@ -45,6 +45,7 @@ AXES: dict[str, Axis] = {
         aliases={
             "likelihood": "sb3_tom.objectives.likelihood:LikelihoodObjective",
             "survive_bonus": "sb3_tom.objectives.survive:SurviveBonusObjective",
+            "vagram": "sb3_tom.objectives.vagram:VaGraMObjective",
         },
         default="likelihood",
         part="objective",

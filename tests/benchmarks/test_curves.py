@@ -42,6 +42,7 @@ def job(method: str, task: str = "Hopper-v5", **changes: Any) -> Job:
     ("mbpo_value", "mbpo", "value"),
     ("dhmbpo_pdml", "dhmbpo", "pdml"),
     ("dhmbpo_value", "dhmbpo", "value"),
+    ("mbpo_vagram", "mbpo", "uniform"),
     ("mbpo_confidence", "mbpo", "uniform"),
     ("dhmbpo_confidence", "dhmbpo", "uniform"),
     ("dhmbpo_stop", "dhmbpo", "uniform"),
@@ -55,7 +56,11 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
     expected = {name: value for name, value in entry.items() if name not in ("policy", "n_timesteps")}
     assert {name: kwargs[name] for name in expected} == expected
     changed = set(kwargs) - set(expected)
-    parts = {"mbpo_tom_sharp": {"weighter_kwargs"}, "mbpo_survive": {"objective", "objective_kwargs"}}
+    parts = {
+        "mbpo_tom_sharp": {"weighter_kwargs"},
+        "mbpo_survive": {"objective", "objective_kwargs"},
+        "mbpo_vagram": {"objective"},
+    }
     parts |= {name: {"weight_rollout_starts"} for name in ("mbpo_error", "mbpo_value", "dhmbpo_value")}
     judges = {"confidence": {"confidence"}, "stop": {"rollout_stop"}}
     assert changed == parts.get(method, judges.get(method.rpartition("_")[2], set()))

@@ -63,6 +63,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"weighter": "recall", "dynamics": "linear"},
     {"env": PENDULUM, "normalized": True, "weighter": "maper", "buffer_size": 60},
     {"weighter": "value", "dynamics": "mdn"},
+    {"objective": "vagram", "objective_kwargs": {"plain_fits": 2}, "real_ratio": (50, 150, 1.0, 0.1)},
+    {"env": PENDULUM, "normalized": True, "objective": "vagram", "objective_kwargs": {"plain_fits": 1}, "dynamics": "mdn"},
     {"policy": "LayerNormPolicy", "dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "dropout_rate": 0.2}},
     {"dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "activation_fn": th.nn.SiLU, "n_critics": 3}},
     {"env": PENDULUM, "wrapped": True, "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},

@@ -1,0 +1,143 @@
+r"""
+VaGraM, value-gradient weighted model learning (Voelcker et al. 2022, ICLR, arXiv:2204.01464): a squared error in which each
+dimension of the next state counts by how much the value changes along it. To first order the model's error costs the critics'
+target :math:`\hat r - r + \sum_d \partial_d V(s')\,(f_d - s'_d)`; the paper bounds its square by one term per dimension, whose
+only minimum is the right prediction. Per row, in the unit of the rewards:
+
+.. math::
+    (\hat r - r)^2 + \sum_{d=1}^O \Bigl(\tfrac 1 C \sum_{c=1}^C \bigl(\partial_d V_c(s')\bigr)^2\Bigr) (f_d - s'_d)^2, \qquad
+    V_c(s') = Q_c(s', \bar\pi(s')).
+
+=============================  ==========================================================================
+symbol                         meaning
+=============================  ==========================================================================
+:math:`f`, :math:`\hat r`      predicted next state and reward: the model's mean (a mixture's: of all components)
+:math:`s'`, :math:`r`          the real ones; gradients are taken there, once per fit
+:math:`Q_c`                    the critics and their targets, C in all, as in the authors' code
+:math:`\bar\pi(s')`            the deterministic action, a constant to the gradient, as in the authors' code
+=============================  ==========================================================================
+
+What is ours, beside what the authors' code means and does not do (docs/differences.md):
+
+======================  =================================================================================
+part                    here
+======================  =================================================================================
+scale                   divided by the coefficients' mean over rows and targets in unit scale: no unit of
+                        observations or rewards changes what is minimised, nor what the model's weight
+                        decay means beside it
+clip                    of a row's root of the summed coefficients, in the unit of the rewards, where a
+                        minibatch's raw gradients are compared in the authors' code: all rows have one bound
+plain error             in the place of the other for the first fits, whose critics know nothing; the
+                        authors' code adds it in the first 1,000 steps
+noise                   the model stays probabilistic: its variance is fitted by the Gaussian likelihood to
+                        the squared error as it is, so that the mean has no gradient of it. The authors'
+                        model is deterministic
+terminal rows           count as all: where an episode ends is told by the predicted state
+======================  =================================================================================
+"""
+
+import math
+
+import torch as th
+
+from sb3_tom.checks.validation import check_integer, check_number
+from sb3_tom.compute.chunks import joined, rows_at_once
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.objective import Extras, ModelObjective
+from sb3_tom.contracts.types import Transitions
+
+KEPT_PASSES = 4
+"""How many passes without gradients take the memory of one whose activations are kept."""
+
+
+class VaGraMObjective(ModelObjective):
+    """
+    See this module. For models whose mean is fitted by gradients: ``"ensemble"``, ``"smooth"``, ``"mdn"`` (not ``"linear"``).
+    How the policy goes from real to imagined rows meanwhile is the agent's ``real_ratio``, a schedule if need be.
+
+    :param clip_quantile: bound of a row's value gradient, as a quantile of all rows' in (0, 1]; 1 is no bound
+    :param plain_fits: first fits of an agent that minimise the plain squared error in unit scale instead, at least 0. Four
+        fits are the authors' 1,000 env steps at the default ``model_train_freq``
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    recordable = True
+    n_fits: th.Tensor
+
+    def __init__(self, clip_quantile: float = 0.95, plain_fits: int = 4) -> None:
+        super().__init__()
+        self.clip_quantile = check_number("clip_quantile", clip_quantile, 0.0, 1.0, low_open=True)
+        self.plain_fits = check_integer("plain_fits", plain_fits, 0)
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """No fit yet; see :meth:`Plug.build`."""
+        self.register_buffer("n_fits", th.zeros((), dtype=th.int64))
+
+    def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
+        """
+        The coefficients ``[N, D]`` of the squared errors in unit scale, the reward's first; of mean 1, or all 0 where neither
+        reward nor value ever vary. See :meth:`ModelObjective.prepare`.
+        """
+        self.n_fits += 1
+        scales = model.target_scales()
+        if int(self.n_fits) <= self.plain_fits:
+            return {"coefficients": th.ones_like(scales).expand(data.size, -1)}
+        pieces = data.next_observations.split(rows_at_once(data.device, KEPT_PASSES))
+        coefficients = joined((_with_rewards(squared_gradients(rows, context)) for rows in pieces), data.size)
+        coefficients *= scales.square()
+        coefficients[:, 1:] *= clip_factors(coefficients[:, 1:].sum(-1, keepdim=True), self.clip_quantile)
+        mean = coefficients.mean(dtype=th.float64).float()
+        coefficients /= th.where(mean > 0, mean, 1.0)
+        return {"coefficients": coefficients}
+
+    def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
+        """The weighted errors and the likelihood of the noise, summed over members; see :meth:`ModelObjective.loss`."""
+        mean, log_var = model(batch.observations, batch.actions)
+        squares = (model.targets(batch) - mean).square()
+        noise = squares.detach() * th.exp(-log_var) + log_var  # twice the negative log-density
+        losses = (extras["coefficients"] * squares + noise).mean(-1)
+        return (weights * losses).mean(-1).sum() + model.regularization()
+
+    def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor:
+        """The weighted errors ``[E, B]``, averaged over targets, without the noise; see that of :class:`ModelObjective`."""
+        mean, _ = model(batch.observations, batch.actions)
+        return (extras["coefficients"] * (model.targets(batch) - mean).square()).mean(-1)
+
+
+def squared_gradients(observations: th.Tensor, context: Context) -> th.Tensor:
+    """
+    How much the value changes along each dimension: each critic's gradient by itself, squared, then averaged.
+
+    :param observations: ``[B, O]``
+    :param context: view of the agent
+    :return: ``[B, O]``, in squared units of the rewards per squared unit of the observations
+    """
+    with th.no_grad():
+        actions = context.mean_action(observations)
+    with th.enable_grad():
+        inputs = observations.detach().requires_grad_()
+        values = th.cat([context.values(inputs, actions), context.target_values(inputs, actions)])
+        total = th.zeros_like(observations)
+        for critic in range(values.shape[0]):
+            (gradient,) = th.autograd.grad(values[critic].sum(), inputs, retain_graph=True)
+            total += gradient.square()
+    return total / values.shape[0]
+
+
+def clip_factors(squared_norms: th.Tensor, quantile: float) -> th.Tensor:
+    """
+    What bounds rows by a quantile of all.
+
+    :param squared_norms: ``[N, 1]``
+    :param quantile: in (0, 1]: the least number that so many rows do not exceed
+    :return: ``[N, 1]``, the bound over what exceeds it, 1 elsewhere
+    """
+    rank = math.ceil(quantile * squared_norms.numel())
+    bound = squared_norms.flatten().sort().values[rank - 1]
+    return th.where(squared_norms > bound, bound / squared_norms, 1.0)
+
+
+def _with_rewards(squares: th.Tensor) -> th.Tensor:
+    """The reward's derivative, 1, before those of the state."""
+    return th.cat([th.ones_like(squares[:, :1]), squares], dim=-1)
