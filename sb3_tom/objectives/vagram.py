@@ -23,8 +23,7 @@ What is ours, beside what the authors' code means and does not do (docs/differen
 part                    here
 ======================  =================================================================================
 scale                   divided by the coefficients' mean over rows and targets in unit scale: no unit of
-                        observations or rewards changes what is minimised, nor what the model's weight
-                        decay means beside it
+                        observations or rewards changes what is minimised
 clip                    of a row's root of the summed coefficients, in the unit of the rewards, where a
                         minibatch's raw gradients are compared in the authors' code: all rows have one bound
 plain error             in the place of the other for the first fits, whose critics know nothing; the
@@ -32,6 +31,9 @@ plain error             in the place of the other for the first fits, whose crit
 noise                   the model stays probabilistic: its variance is fitted by the Gaussian likelihood to
                         the squared error as it is, so that the mean has no gradient of it. The authors'
                         model is deterministic
+emphasis                the weighted error is divided by what it is when a fit begins, as a likelihood does
+                        it by the variance. Gradients of variances stay large while those of a squared error
+                        vanish with it: in the layers that both share they would drown them
 terminal rows           count as all: where an episode ends is told by the predicted state
 ======================  =================================================================================
 """
@@ -47,6 +49,10 @@ from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.types import Transitions
 
+LEVEL_ROWS = 5000
+"""Rows at most that tell the error with which a fit begins."""
+LEAST_LEVEL = 1e-8
+"""Of that error: below are roundings of float32."""
 KEPT_PASSES = 4
 """How many passes without gradients take the memory of one whose activations are kept."""
 
@@ -77,26 +83,39 @@ class VaGraMObjective(ModelObjective):
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """
         The coefficients ``[N, D]`` of the squared errors in unit scale, the reward's first; of mean 1, or all 0 where neither
-        reward nor value ever vary. See :meth:`ModelObjective.prepare`.
+        reward nor value ever vary. Their emphasis beside the noise ``[N, 1]``, the same for all rows. See
+        :meth:`ModelObjective.prepare`.
         """
         self.n_fits += 1
-        scales = model.target_scales()
-        if int(self.n_fits) <= self.plain_fits:
-            return {"coefficients": th.ones_like(scales).expand(data.size, -1)}
+        is_plain = int(self.n_fits) <= self.plain_fits
+        ones = th.ones_like(model.target_scales()).expand(data.size, -1)
+        coefficients = ones if is_plain else self._coefficients(model.target_scales(), data, context)
+        level = self._level(model, data, coefficients)
+        return {"coefficients": coefficients, "emphasis": (1.0 / level).expand(data.size, 1)}
+
+    def _coefficients(self, scales: th.Tensor, data: Transitions, context: Context) -> th.Tensor:
         pieces = data.next_observations.split(rows_at_once(data.device, KEPT_PASSES))
         coefficients = joined((_with_rewards(squared_gradients(rows, context)) for rows in pieces), data.size)
         coefficients *= scales.square()
         coefficients[:, 1:] *= clip_factors(coefficients[:, 1:].sum(-1, keepdim=True), self.clip_quantile)
         mean = coefficients.mean(dtype=th.float64).float()
         coefficients /= th.where(mean > 0, mean, 1.0)
-        return {"coefficients": coefficients}
+        return coefficients
+
+    @th.no_grad()
+    def _level(self, model: DynamicsModel, data: Transitions, coefficients: th.Tensor) -> th.Tensor:
+        """The weighted error at the beginning of a fit, on average over members and rows, some of many; 1 for none."""
+        n_rows = min(data.size, LEVEL_ROWS)
+        rows = th.arange(n_rows, device=data.device) * data.size // n_rows
+        level = self.validation_error(model, data.rows(rows), {"coefficients": coefficients[rows]}).mean()
+        return th.where(level > 0, level.clamp(min=LEAST_LEVEL), 1.0)
 
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """The weighted errors and the likelihood of the noise, summed over members; see :meth:`ModelObjective.loss`."""
         mean, log_var = model(batch.observations, batch.actions)
         squares = (model.targets(batch) - mean).square()
         noise = squares.detach() * th.exp(-log_var) + log_var  # twice the negative log-density
-        losses = (extras["coefficients"] * squares + noise).mean(-1)
+        losses = (extras["emphasis"] * extras["coefficients"] * squares + noise).mean(-1)
         return (weights * losses).mean(-1).sum() + model.regularization()
 
     def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor:

@@ -22,14 +22,15 @@ SCALES = [0.5, 2.0, 10.0, 0.1]
 
 
 class Fixed(DynamicsModel):
-    """A model that says what it is told."""
+    """A model that says what it is told, or zeros."""
 
     def __init__(self, mean: th.Tensor | None = None, log_var: th.Tensor | None = None) -> None:
         super().__init__()
         self.said = Prediction(mean, log_var)
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
-        return self.said
+        zeros = th.zeros(1, len(observations), len(SCALES))
+        return Prediction(zeros, zeros) if self.said.mean is None else self.said
 
     def targets(self, batch: Transitions) -> th.Tensor:
         return th.cat([batch.rewards, batch.next_observations], dim=-1)
@@ -120,12 +121,13 @@ def test_the_loss_moves_each_mean_by_its_coefficient_and_each_variance_by_the_li
     mean, log_var = (th.randn(2, 5, 4, generator=generator).requires_grad_() for _ in range(2))
     weights, coefficients = (th.rand(shape, generator=generator) for shape in ((2, 5), (2, 5, 4)))
     model = Fixed(mean, log_var)
-    objective_of().loss(model, batch, weights, {"coefficients": coefficients}).backward()
+    extras = {"coefficients": coefficients, "emphasis": th.full((2, 5, 1), 3.0)}
+    objective_of().loss(model, batch, weights, extras).backward()
     errors = (mean - model.targets(batch)).detach()
     share = weights.unsqueeze(-1) / (5 * 4)
-    th.testing.assert_close(mean.grad, share * 2.0 * coefficients * errors)
+    th.testing.assert_close(mean.grad, share * 3.0 * 2.0 * coefficients * errors)
     th.testing.assert_close(log_var.grad, share * (1.0 - errors.square() / log_var.detach().exp()))
-    held = objective_of().validation_error(model, batch, {"coefficients": coefficients})
+    held = objective_of().validation_error(model, batch, extras)
     th.testing.assert_close(held.detach(), (coefficients * errors.square()).mean(-1))
 
 
@@ -218,11 +220,47 @@ def test_units_change_nothing_of_what_is_learned(kind: str) -> None:
         assert th.equal(parameter, other), name
 
 
+@pytest.mark.parametrize("plain_fits", [0, 1])
+@pytest.mark.parametrize("n_rows", [40, 12_000])
+def test_the_emphasis_is_one_over_the_error_at_the_beginning(n_rows: int, plain_fits: int) -> None:
+    data, objective = unit_data(n_rows), objective_of(plain_fits=plain_fits)
+    extras = objective.prepare(Fixed(), data, toy_context())
+    error = float(objective.validation_error(Fixed(), data, extras).mean())
+    assert extras["emphasis"].shape == (n_rows, 1) and bool((extras["emphasis"] == extras["emphasis"][0]).all())
+    assert float(extras["emphasis"][0]) == pytest.approx(1.0 / error, rel=1e-4 if n_rows == 40 else 0.1)
+
+
+def test_without_any_error_there_is_an_emphasis() -> None:
+    data = unit_data(40)
+    right = Fixed(Fixed().targets(data).unsqueeze(0), th.zeros(1, 40, 4))
+    assert bool((objective_of().prepare(right, data, toy_context())["emphasis"] == 1.0).all())
+
+
+def error_after_fits(kind: str) -> float:
+    """The mean squared error in unit scale, by plain fits to a system without noise."""
+    data, scale = make_data(1000), th.tensor([1.0, 20.0, 0.05])
+    change = th.sin(data.observations / scale) + data.actions[:, :1]
+    data = data._replace(next_observations=data.observations + scale * change, rewards=change[:, :1])
+    model, objective = built(kind, learning_rate=5e-3, **FIT), objective_of(plain_fits=8)
+    for _ in range(8):
+        model.fit(data, th.ones(data.size), objective, toy_context())
+    with th.no_grad():
+        return float((model.targets(data) - model(data.observations, data.actions).mean).square().mean())
+
+
+@pytest.mark.parametrize("kind", ["ensemble", "mdn"])
+def test_the_noise_does_not_drown_the_mean(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an emphasis the gradients of small variances outweigh those of small errors, and a model stops learning."""
+    error = error_after_fits(kind)
+    monkeypatch.setattr(VaGraMObjective, "_level", lambda *_: th.ones(()))
+    assert error < 0.5 * error_after_fits(kind)
+
+
 @pytest.mark.parametrize("kind", ["ensemble", "mdn"])
 def test_the_model_knows_what_is_valued_and_how_little_it_knows_of_the_rest(kind: str) -> None:
     """What is valued is known better than the rest, and the variances tell both."""
     data = make_data(1000)
-    model = fitted(kind, data, looking_at(0), n_fits=12, plain_fits=0)
+    model = fitted(kind, data, looking_at(0), n_fits=20, plain_fits=0)
     with th.no_grad():
         mean, log_var = model(data.observations, data.actions)
         squares = (model.targets(data) - mean).square()
