@@ -29,9 +29,9 @@ def main() -> int:
         "--steps", type=int, default=6_000, help="env steps at most; training stops as soon as the task is solved"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--out", type=Path, help="default: runs/demo, and with another seed runs/demo_seed<n>")
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    out = arguments.out or Path("runs/demo" if arguments.seed == 0 else f"runs/demo_seed{arguments.seed}")
 
     th.set_num_threads(1)  # Networks this small gain little from more, and the result is the same on any number of cores.
     print(f"{TASK}: training until the mean return of 10 episodes is {SOLVED:.0f}, at most {arguments.steps:,} env steps")

@@ -56,7 +56,7 @@ WRONG: list[tuple[str, Any]] = [
     ("dynamics", "transformer"),
     ("dynamics_kwargs", {"n_members": 0}),
     ("dynamics_kwargs", {"members": 7}),
-    ("objective", "vagram"),
+    ("objective", "vaml"),
     ("termination_fn", "sometimes"),
     ("termination_fn", 1),
     ("reward_fn", "learned"),
