@@ -13,11 +13,11 @@ import argparse
 import subprocess
 import sys
 from datetime import datetime, timezone
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from checkout import ROOT
+from curves import make_jobs
 from curves_jobs import Job, git_commit, is_finished, run_all
 from curves_methods import METHODS, TASKS, VARIANTS
 
@@ -99,14 +99,11 @@ def main() -> int:
     parser.add_argument("--seed", nargs="+", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.set_defaults(eval_freq=None, kwargs={})  # the task's evaluations, the method's settings
     arguments = parser.parse_args()
     check_seeds(arguments.seed)
     check_clean()
-    jobs = [
-        Job(task, method, seed, arguments.steps, TASKS[task].eval_freq, {})
-        for seed, task, method in product(arguments.seed, arguments.task, arguments.method)
-    ]
-    waiting = enter(jobs, TABLE, OUT, git_commit())
+    waiting = enter(make_jobs(arguments), TABLE, OUT, git_commit())
     return min(run_all(waiting, OUT, RUNS, arguments.jobs, model_error=False), 1)
 
 

@@ -48,10 +48,8 @@ class Run:
     """
 
     def __init__(self, method: str, changes: dict[str, Any]) -> None:
-        self.agent = speed_parts.evidence_agent(method, **changes)
-        speed_parts.fill(self.agent, ROWS)
+        self.agent = speed_parts.running_agent(method, ROWS, **changes)
         self.spent: dict[str, float] = {}
-        self.agent.learn(1, reset_num_timesteps=False, log_interval=None)  # the first model phase, not timed
         for verb in ("fit_weights", "fit_model", "imagine", "train_policy"):
             setattr(self.agent, verb, self._timed(verb, getattr(self.agent, verb)))
 

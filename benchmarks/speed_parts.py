@@ -155,15 +155,20 @@ def fill(agent: MBPO, n_rows: int) -> None:
     agent._last_obs = None
 
 
+def running_agent(method: str, n_rows: int, **overrides: object) -> MBPO:
+    """:func:`evidence_agent` with ``n_rows`` rows, behind its first model phase."""
+    agent = evidence_agent(method, **overrides)
+    fill(agent, n_rows)
+    return agent.learn(1, reset_num_timesteps=False, log_interval=None)
+
+
 def phase_part(method: str, n_rows: int, device: str = "cpu") -> Callable[[], dict[str, float]]:
     """
     A run with the learning curves' settings, from a buffer of ``n_rows`` rows on.
 
     :return: each call goes on for a model phase and its env steps: ms per env step, their parts, minibatches of the phase
     """
-    agent = evidence_agent(method, **({} if device == "cpu" else {"device": device}))
-    fill(agent, n_rows)
-    agent.learn(1, reset_num_timesteps=False, log_interval=None)  # the first model phase, not timed
+    agent = running_agent(method, n_rows, **({} if device == "cpu" else {"device": device}))
     spent: dict[str, float] = {}
     record = agent._record
 

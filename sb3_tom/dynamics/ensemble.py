@@ -241,8 +241,12 @@ class ProbabilisticEnsemble(DynamicsModel):
         factors = [*[1.0] * len(self.layers), NOISE_RATE if self.homoscedastic else 1.0]
         set_learning_rate(self.optimizer, self.learning_rate, factors)
         self._masks = context.generator if self.dropout_rate else None
-        errors, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
-        self._masks = None
+        try:
+            errors, figures = fit_by_gradient(
+                self, self.optimizer, data, weights, objective, context, weighting, self.settings
+            )
+        finally:
+            self._masks = None
         elites = th.argsort(errors)[: self.n_elites]
         self.elites.copy_(elites)
         return {**figures, "validation_error": float(errors[elites].mean())}
