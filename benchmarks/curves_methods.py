@@ -235,6 +235,7 @@ NETWORKS = {
     "mbpo_5critics": Method(changes={"policy_kwargs": {"n_critics": 5}}),
     "mbpo_layer_norm": Method(policy="LayerNormPolicy"),
     "mbpo_dropout": Method(policy="LayerNormPolicy", changes={"policy_kwargs": {"dropout_rate": 0.01}}),
+    "mbpo_simba": Method(policy="SimbaPolicy"),
 }
 """MBPO with other networks of the policy."""
 

@@ -33,7 +33,7 @@ from sb3_tom.mbpo.model_phase import Rollouts, fit_world, imagine_rollouts, weig
 from sb3_tom.mbpo.plugs import specs_of
 from sb3_tom.mbpo.sac_arguments import check_before_sac, sac_arguments
 from sb3_tom.mbpo.update_counter import UpdateCounter
-from sb3_tom.policy_updates.sac.policies import LayerNormPolicy
+from sb3_tom.policy_updates.sac.policies import POLICIES
 
 
 class MBPO(SACHooks):
@@ -41,7 +41,7 @@ class MBPO(SACHooks):
     SAC on short imagined rollouts of a learned dynamics model, which is fitted to weighted real transitions (MBPO; with the
     weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
 
-    :param policy: "MlpPolicy", "LayerNormPolicy" (its critics: :class:`.LayerNormPolicy`), or a subclass of SACPolicy
+    :param policy: "MlpPolicy", "LayerNormPolicy" (:class:`.LayerNormPolicy`), "SimbaPolicy", or a subclass of SACPolicy
     :param batch_size: rows of a minibatch of the policy update; None: that of ``policy_update`` (SAC: 256)
     :param tau: step of the target critics; None: the policy update's (SAC: 0.005), as ``gamma`` (0.99), ``ent_coef`` ("auto")
     :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
@@ -81,7 +81,7 @@ class MBPO(SACHooks):
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
-    policy_aliases: ClassVar[dict[str, Any]] = {"MlpPolicy": SACPolicy, "LayerNormPolicy": LayerNormPolicy}
+    policy_aliases: ClassVar[dict[str, Any]] = POLICIES
     default_weighter: ClassVar[str] = "uniform"
     weighter: Weighter
     dynamics: DynamicsModel

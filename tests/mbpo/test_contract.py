@@ -189,7 +189,9 @@ def test_a_custom_policy_with_its_own_actor() -> None:
 
 @pytest.mark.parametrize("policy", ["CnnPolicy", "MultiInputPolicy", CnnPolicy, "MlpPolicies", nn.Linear, 3])
 def test_policies_for_other_observations_are_refused(policy: Any) -> None:
-    with pytest.raises(ValueError, match=r"policy=.* is not allowed; allowed: 'MlpPolicy', 'LayerNormPolicy' or a subclass"):
+    with pytest.raises(
+        ValueError, match=r"policy=.* is not allowed; allowed: 'MlpPolicy', 'LayerNormPolicy', 'SimbaPolicy' or a subclass"
+    ):
         MBPO(policy, "Pendulum-v1")
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch as th
 import torch.nn.functional as F
-from gymnasium import spaces
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -13,47 +12,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
-from sb3_tom.data.moments import Moments
-
-
-class StandardizedFeatures(BaseFeaturesExtractor):
-    """
-    Observations in unit scale. The scale is a part of the policy: it is saved, loaded and exported with it, and ``predict``
-    takes observations of the env.
-
-    :param observation_space: flat
-    """
-
-    bound = 10.0
-
-    def __init__(self, observation_space: spaces.Box) -> None:
-        super().__init__(observation_space, features_dim=int(observation_space.shape[0]))
-        self.register_buffer("mean", th.zeros(self.features_dim))
-        self.register_buffer("std", th.ones(self.features_dim))
-
-    mean: th.Tensor
-    std: th.Tensor
-
-    @th.no_grad()
-    def take(self, mean: th.Tensor, std: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """
-        Change the scale.
-
-        :param mean: ``[O]``
-        :param std: ``[O]``
-        :return: factor and offset ``[O]`` each, from what inputs are from now on to what they were before; 1 and 0 for the
-            first scale. Neither leads beyond :attr:`bound`, where inputs were cut
-        """
-        known = th.where(self.std == 1.0, std, self.std)  # weights of a constant entry are as they were drawn: for any scale
-        factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
-        is_first = bool((self.mean == 0).all() and (self.std == 1).all())
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        return (th.ones_like(factor), th.zeros_like(offset)) if is_first else (factor, offset)
-
-    def forward(self, observations: th.Tensor) -> th.Tensor:
-        """In unit scale, ``[B, O]``."""
-        return ((observations - self.mean) / self.std).clamp(-self.bound, self.bound)
+from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 
 
 class LayerNormCritics(ContinuousCritic):
@@ -77,6 +36,11 @@ class LayerNormCritics(ContinuousCritic):
         self.register_buffer("scale", th.ones(()))
         # Beside the scale, so that both are saved, copied to another agent and put back together with the networks
         self.register_buffer("scaled", th.zeros(()))
+
+    def first_layers(self) -> list[tuple[th.Tensor, th.Tensor]]:
+        """Weights ``[K, inputs, outputs]`` and biases of the layers that take the features."""
+        layer: Any = self.layers[0]
+        return [(layer.weight, layer.bias)]
 
     @th.no_grad()
     def set_scale(self, scale: float) -> None:
@@ -129,38 +93,3 @@ class DoubleHorizonPolicy(SACPolicy):
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         kwargs.pop("activation_fn")
         return LayerNormCritics(**kwargs).to(self.device)
-
-
-@th.no_grad()
-def rescale(policy: SACPolicy, observations: Moments) -> None:
-    """
-    Give :class:`StandardizedFeatures` mean and standard deviation of all real observations. The first layers change so that
-    trained networks go on saying what they said: otherwise actor and critics would jump with each model phase.
-
-    :param policy: any; one without such features stays as it is
-    :param observations: what these are like; a constant entry gets the scale 1
-    """
-    mean, std = observations.mean, observations.varying()
-    std = th.where(std > 0, std, 1.0)
-    for network in (policy.actor, policy.critic, policy.critic_target):
-        features = network.features_extractor
-        if not isinstance(features, StandardizedFeatures):
-            continue
-        factor, offset = features.take(mean.to(features.mean), std.to(features.std))
-        for weight, bias in _first_layers(network):
-            rows = weight[..., : len(factor), :]
-            bias.add_((offset @ rows).view_as(bias))
-            rows.mul_(factor.unsqueeze(-1))
-
-
-def _first_layers(network: nn.Module) -> list[tuple[th.Tensor, th.Tensor]]:
-    """Weights ``[..., inputs, outputs]``, the observation first, and biases of the layers that take the features."""
-    if isinstance(network, LayerNormCritics):
-        layer: Any = network.layers[0]
-        return [(layer.weight, layer.bias)]
-    parts: Any = network
-    if isinstance(network, ContinuousCritic):
-        towers = [list(tower) for tower in parts.q_networks]
-    else:
-        towers = [list(parts.latent_pi)] if len(parts.latent_pi) else [[parts.mu], [parts.log_std]]
-    return [(tower[0].weight.T, tower[0].bias) for tower in towers]

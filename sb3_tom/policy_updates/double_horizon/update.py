@@ -15,14 +15,14 @@ from torch import nn
 
 from sb3_tom.checks.policies import network_sizes
 from sb3_tom.contracts.context import Context
-from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate, Units
+from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
 from sb3_tom.contracts.types import Batch, Transitions
-from sb3_tom.data.moments import Moments, moments_of, moments_of_columns
 from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.double_horizon.path import Path, path_figures, path_value, roll
-from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics, rescale
+from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
 from sb3_tom.policy_updates.sampling import sample_squashed
+from sb3_tom.policy_updates.standardized_features import standardize
 from sb3_tom.policy_updates.steps import begin, clip_gradients, constant, is_supported, temperature, temperature_step
 
 Figures = dict[str, th.Tensor]
@@ -75,7 +75,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
         """Scales of inputs and values, then steps of the critics alone; see :meth:`PolicyUpdate.end_phase`."""
-        rescale(parts.policy, _seen(data, batches.units))
+        standardize(parts.policy, data, batches.units)
         self._set_critic_scale(parts, data, batches)
         if self.settings.critic_warmup:
             begin(parts)
@@ -192,13 +192,6 @@ def _squared_errors(parts: PolicyParts, values: th.Tensor, target: th.Tensor, we
     critics = parts.policy.critic
     errors = ((values - target) / (critics.scale if isinstance(critics, LayerNormCritics) else 1.0)).square()
     return (errors if weights is None else weights * errors).mean(1).sum()
-
-
-def _seen(data: Transitions, units: Units) -> Moments:
-    """What all observations are like as the policy sees them; where these are the env's own, the buffer knows."""
-    if units.observations(first := data.observations[:1]) is first:  # the identity
-        return moments_of(data, "observations")
-    return moments_of_columns(data.size, lambda rows: units.observations(data.observations[rows]))
 
 
 def _reduced(values: th.Tensor, reduction: str) -> th.Tensor:

@@ -1,4 +1,4 @@
-"""SB3's policy with layer normalisation and dropout in the critics, which its ``policy_kwargs`` cannot say."""
+"""The policies that SAC's gradient steps know by name, and the one with layer normalisation and dropout in its critics."""
 
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from sb3_tom.checks.validation import check_number
+from sb3_tom.policy_updates.sac.simba import SimbaPolicy
 
 
 class NormedCritics(ContinuousCritic):
@@ -66,3 +67,10 @@ class LayerNormPolicy(SACPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "dropout_rate": self.dropout_rate}
+
+
+POLICIES: dict[str, Any] = {
+    "MlpPolicy": SACPolicy,
+    "LayerNormPolicy": LayerNormPolicy,
+    "SimbaPolicy": SimbaPolicy,
+}

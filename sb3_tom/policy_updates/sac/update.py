@@ -6,11 +6,13 @@ from sb3_tom.checks.policies import network_sizes
 from sb3_tom.compute.cuda_graphs import records
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
+from sb3_tom.contracts.types import Transitions
 from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
 from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, has_plain_temperature
 from sb3_tom.policy_updates.sac.sb3_update import sb3_update
+from sb3_tom.policy_updates.standardized_features import standardize
 from sb3_tom.policy_updates.steps import begin, is_supported
 
 LOSSES_KEPT = 1_000
@@ -35,6 +37,13 @@ class SACPolicyUpdate(PolicyUpdate):
     def forget(self) -> None:
         """A recorded step would go on with the old tensors."""
         self._graphed = None
+
+    def end_phase(
+        self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
+    ) -> dict[str, float]:
+        """Scale of the inputs, where the policy has one; see :meth:`PolicyUpdate.end_phase`."""
+        standardize(parts.policy, data, batches.units)
+        return {}
 
     def update(
         self,

@@ -11,7 +11,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import DHMBPO, MBPO
 from sb3_tom.old_names import upgrade_attributes
-from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, StandardizedFeatures
+from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
+from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 from tests.mbpo.small import SMALL_NETWORK
 from tests.mbpo.test_mbpo import Corridor
 from tests.mbpo.toys import Trust

@@ -1,0 +1,116 @@
+"""Observations in unit scale as a part of the policy, for any policy update."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
+
+from sb3_tom.contracts.policy_update import Units
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import Moments, moments_of, moments_of_columns
+
+
+class StandardizedFeatures(BaseFeaturesExtractor):
+    """
+    Observations in unit scale. The scale is a part of the policy: it is saved, loaded and exported with it, and ``predict``
+    takes observations of the env.
+
+    :param observation_space: flat
+    """
+
+    bound = 10.0
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, features_dim=int(observation_space.shape[0]))
+        self.register_buffer("mean", th.zeros(self.features_dim))
+        self.register_buffer("std", th.ones(self.features_dim))
+
+    mean: th.Tensor
+    std: th.Tensor
+
+    @th.no_grad()
+    def take(self, mean: th.Tensor, std: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Change the scale.
+
+        :param mean: ``[O]``
+        :param std: ``[O]``
+        :return: factor and offset ``[O]`` each, from what inputs are from now on to what they were before; 1 and 0 for the
+            first scale. Neither leads beyond :attr:`bound`, where inputs were cut
+        """
+        known = th.where(self.std == 1.0, std, self.std)  # weights of a constant entry are as they were drawn: for any scale
+        factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
+        is_first = bool((self.mean == 0).all() and (self.std == 1).all())
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        return (th.ones_like(factor), th.zeros_like(offset)) if is_first else (factor, offset)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """In unit scale, ``[B, O]``."""
+        return ((observations - self.mean) / self.std).clamp(-self.bound, self.bound)
+
+
+@runtime_checkable
+class NamesFirstLayers(Protocol):
+    """A network whose first layers are not where SB3's are."""
+
+    def first_layers(self) -> list[tuple[th.Tensor, th.Tensor]]:
+        """Weights ``[..., inputs, outputs]``, the observation first, and biases of the layers that take the features."""
+
+
+def standardize(policy: SACPolicy, data: Transitions, units: Units) -> None:
+    """
+    What :func:`rescale` does, by the rows of a replay buffer. Free where no network has :class:`StandardizedFeatures`.
+
+    :param policy: any
+    :param data: the N rows
+    :param units: in which the policy sees them
+    """
+    networks = policy.actor, policy.critic, policy.critic_target
+    if any(isinstance(network.features_extractor, StandardizedFeatures) for network in networks):
+        rescale(policy, _seen(data, units))
+
+
+@th.no_grad()
+def rescale(policy: SACPolicy, observations: Moments) -> None:
+    """
+    Give :class:`StandardizedFeatures` mean and standard deviation of all real observations. The first layers change so that
+    trained networks go on saying what they said: otherwise actor and critics would jump with each model phase.
+
+    :param policy: any; one without such features stays as it is
+    :param observations: what these are like; a constant entry gets the scale 1
+    """
+    mean, std = observations.mean, observations.varying()
+    std = th.where(std > 0, std, 1.0)
+    for network in (policy.actor, policy.critic, policy.critic_target):
+        features = network.features_extractor
+        if not isinstance(features, StandardizedFeatures):
+            continue
+        factor, offset = features.take(mean.to(features.mean), std.to(features.std))
+        for weight, bias in _first_layers(network):
+            rows = weight[..., : len(factor), :]
+            bias.add_((offset @ rows).view_as(bias))
+            rows.mul_(factor.unsqueeze(-1))
+
+
+def _seen(data: Transitions, units: Units) -> Moments:
+    """What all observations are like as the policy sees them; where these are the env's own, the buffer knows."""
+    if units.observations(first := data.observations[:1]) is first:  # the identity
+        return moments_of(data, "observations")
+    return moments_of_columns(data.size, lambda rows: units.observations(data.observations[rows]))
+
+
+def _first_layers(network: nn.Module) -> list[tuple[th.Tensor, th.Tensor]]:
+    """See :class:`NamesFirstLayers`; of SB3's networks too."""
+    if isinstance(network, NamesFirstLayers):
+        return network.first_layers()
+    parts: Any = network
+    if isinstance(network, ContinuousCritic):
+        towers = [list(tower) for tower in parts.q_networks]
+    else:
+        towers = [list(parts.latent_pi)] if len(parts.latent_pi) else [[parts.mu], [parts.log_std]]
+    return [(tower[0].weight.T, tower[0].bias) for tower in towers]
