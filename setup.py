@@ -88,7 +88,17 @@ setup(
     extras_require={
         "extra": ["tqdm", "rich", "tensorboard>=2.9.1"],
         "plots": ["matplotlib>=3.8", "scipy>=1.13", "tensorboard>=2.9.1"],
-        "zoo": ["rl_zoo3>=2.9.2,<3.0", "requests", "pandas<3", "tensorboard>=2.9.1", "moviepy>=1.0", "pygame-ce>=2.1.3"],
+        "zoo": [
+            "rl_zoo3>=2.9.2,<3.0",
+            "optuna>=5.0",
+            "scipy>=1.13",
+            "grpcio>=1.62",
+            "requests",
+            "pandas<3",
+            "tensorboard>=2.9.1",
+            "moviepy>=1.0",
+            "pygame-ce>=2.1.3",
+        ],
         "tests": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -98,6 +108,7 @@ setup(
             "import-linter>=2.3",
             "setuptools>=77",
             "psycopg[binary]>=3.2",
+            "optuna-dashboard>=0.20",
         ],
         "docs": ["sphinx>=7", "myst-parser>=3", "sphinx-rtd-theme>=2", "sphinx-copybutton", "sphinx-mathjax-offline"],
     },

@@ -2,7 +2,8 @@
 Search hyperparameters with Optuna in your own script, with the search spaces of the RL Zoo commands.
 
 Start it several times with the same storage, and the processes share the search. One file on a shared disk is enough for a
-few of them; a database is the way past one machine: ``--storage postgresql+psycopg://user@host/database``.
+few of them; a database is the way past one machine: ``--storage postgresql+psycopg://user@host/database``. With several
+seeds per trial there is a command: ``python -m sb3_tom.tune``.
 """
 
 import argparse
@@ -10,18 +11,12 @@ from typing import Any
 
 import gymnasium as gym
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from rl_zoo3.callbacks import TrialEvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_tom import MBPO
 from sb3_tom.zoo.samplers import BUDGET, SAMPLERS
-
-
-def storage(name: str) -> BaseStorage | str:
-    """A journal file where the name ends in ``.log``, as in the zoo; else the URL of a database."""
-    return JournalStorage(JournalFileBackend(name)) if name.endswith(".log") else name
+from sb3_tom.zoo.storages import open_storage
 
 
 def objective(trial: optuna.Trial, task: str, steps: int, n_evaluations: int) -> float:
@@ -52,7 +47,7 @@ def main() -> None:
     parser.add_argument("--study", default="mbpo_tom")
     arguments = parser.parse_args()
     study = optuna.create_study(
-        storage=storage(arguments.storage),
+        storage=open_storage(arguments.storage),
         study_name=arguments.study,
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),

@@ -14,10 +14,19 @@ def run_command(name: str) -> None:
     :param name: "train" or "enjoy"
     :raises SystemExit: with a message, if the zoo is not installed
     """
+    register_algorithms(name)
+    getattr(import_module(f"rl_zoo3.{name}"), name)()
+
+
+def register_algorithms(name: str) -> None:
+    """
+    Let the zoo know them, also where ``.pth`` files are not run.
+
+    :param name: of the command that needs it, for the message
+    :raises SystemExit: with a message, if the zoo is not installed
+    """
     try:
         for module in MODULES:
             register(import_module(module))
-        command = getattr(import_module(f"rl_zoo3.{name}"), name)
     except ModuleNotFoundError as error:
         raise SystemExit(f"python -m sb3_tom.{name} needs the RL Zoo ({error}): pip install 'sb3_tom[zoo]'") from error
-    command()

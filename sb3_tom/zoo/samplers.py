@@ -25,7 +25,7 @@ Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
 def _suggest_networks(trial: "optuna.Trial", n_actions: int) -> None:
     """SAC's part. MBPO's target entropies lie about the middle of the range that is searched."""
     trial.suggest_float("learning_rate", 1e-4, 1e-3, log=True)
-    trial.suggest_float("one_minus_gamma", 0.003, 0.03, log=True)
+    trial.suggest_float("one_minus_gamma", 0.001, 0.03, log=True)
     trial.suggest_float("tau", 0.002, 0.02, log=True)
     trial.suggest_categorical("policy_arch", sorted(POLICY_ARCHITECTURES))
     trial.suggest_float("target_entropy", -float(max(n_actions, 1)), 0.0)

@@ -1,0 +1,67 @@
+"""
+``python -m sb3_tom.tune``: search hyperparameters with several seeds per trial, by as many processes as share a storage.
+
+Start it as often as there are cores for it, on as many machines as reach the storage. A database queues the trials of killed
+workers again. ``--serve HOST:PORT`` starts a proxy for many workers in place of a search.
+"""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+from sb3_tom.zoo.command import register_algorithms
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sb3_tom.tune", description=__doc__)
+    parser.add_argument("--storage", required=True, help="FILE.log, grpc://HOST:PORT or a database's URL")
+    parser.add_argument("--serve", metavar="HOST:PORT", help="be a proxy for the storage, and search nothing")
+    parser.add_argument("--retries", type=int, default=2, help="times that a killed worker's trial is queued again")
+    parser.add_argument("--heartbeat", type=int, default=60, help="seconds between a worker's signs of life")
+    parser.add_argument("--study-name", help="ALGO_ENV where it is not given")
+    parser.add_argument("--n-trials", type=int, default=50, help="of the whole study")
+    parser.add_argument("--p-threshold", type=float, default=0.1, help="of the test that ends a trial early")
+    parser.add_argument("--algo", default="mbpo_tom", help="name in the zoo")
+    parser.add_argument("--env", default="InvertedPendulum-v5")
+    parser.add_argument("-n", "--n-timesteps", type=int, default=5_000, help="env steps of a run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="of the runs of a trial")
+    parser.add_argument("--n-evaluations", type=int, default=5, help="of a run")
+    parser.add_argument("--eval-episodes", type=int, default=5, help="of an evaluation")
+    parser.add_argument("-conf", "--conf-file", help="YAML file in place of the algorithm's own")
+    parser.add_argument("--device", default="auto")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Search, and print the best trial; or serve.
+
+    :param arguments: those of the command line; None: this process's
+    :raises SystemExit: with a message, for arguments that do not fit
+    """
+    register_algorithms("tune")
+    modules = "sb3_tom.zoo.search", "sb3_tom.zoo.storages", "rl_zoo3.utils"
+    search, storages, utils = map(import_module, modules)  # which need the zoo
+    parser = _parser()
+    parser.add_argument(
+        "-params", "--hyperparams", nargs="+", action=utils.StoreDict, default={}, help="fixed hyperparameters"
+    )
+    given = parser.parse_args(arguments)
+    warnings.simplefilter("ignore", import_module("optuna.exceptions").ExperimentalWarning)  # all of it is tested here
+    try:
+        if given.serve:
+            storages.serve(given.storage, given.serve)
+            return
+        storage = storages.open_storage(given.storage, given.retries, given.heartbeat)
+        names = ("algo", "env", "n_timesteps", "seeds", "n_evaluations", "eval_episodes", "hyperparams", "device")
+        objective = search.Search(**{name: getattr(given, name) for name in names}, config=given.conf_file)
+        objective.prepare()
+    except ValueError as error:
+        parser.error(str(error))
+    name = given.study_name or f"{given.algo}_{given.env}"
+    print(search.report(search.search(objective, storage, name, given.n_trials, given.p_threshold), len(given.seeds)))
+
+
+if __name__ == "__main__":
+    main()

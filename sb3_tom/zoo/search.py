@@ -1,0 +1,208 @@
+"""A search with several seeds per trial: one run may be luck, and Wilcoxon's test tells from a few who falls behind."""
+
+import argparse
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage, fail_stale_trials
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+
+from sb3_tom.checks.validation import check_choice, check_integer, check_integers
+from sb3_tom.zoo.samplers import BUDGET
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+"""Trials that stand for one of the number asked for; one whose worker was killed is queued again as another."""
+
+N_SEEDS = "n_seeds"
+"""User attribute of a trial: seeds that were run to their end."""
+
+
+class _Returns(BaseCallback):
+    """Collects what an :class:`EvalCallback` measures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[float] = []
+
+    def _on_step(self) -> bool:
+        assert isinstance(self.parent, EvalCallback)
+        self.values.append(float(self.parent.last_mean_reward))
+        return True
+
+
+@dataclass(frozen=True)
+class Search:
+    """
+    Optuna's objective: the mean over seeds of the mean return of a run's evaluations, hyperparameters and search spaces as
+    the zoo has them. Each seed's value is reported under the seed, so that ``WilcoxonPruner`` compares seed with seed. A trial
+    that it stops has the mean of the seeds so far, as Optuna advises; one that diverges is pruned.
+
+    :param algo: name in the zoo, of this package, SB3 or contrib
+    :param env: id
+    :param n_timesteps: env steps of a run
+    :param seeds: of the runs of a trial; each trial takes them in an order of its own
+    :param n_evaluations: of a run, equally far apart
+    :param eval_episodes: of an evaluation, on an env of its own, by the deterministic policy
+    :param hyperparams: fixed ones, in place of those of the YAML file
+    :param config: YAML file; None: the algorithm's own
+    :param device: torch's
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    algo: str
+    env: str
+    n_timesteps: int
+    seeds: Sequence[int] = (0, 1, 2, 3)
+    n_evaluations: int = 5
+    eval_episodes: int = 5
+    hyperparams: Mapping[str, Any] = field(default_factory=dict)
+    config: str | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("algo", self.algo, sorted(HYPERPARAMS_SAMPLER))
+        check_integers("seeds", self.seeds, 0, 1)
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={[*self.seeds]} is not allowed; allowed: each seed once")
+        check_integer("n_evaluations", self.n_evaluations, 1)
+        check_integer("eval_episodes", self.eval_episodes, 1)
+        check_integer("n_timesteps", self.n_timesteps, self.n_evaluations)
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """
+        Run the seeds that the trial lacks; a trial of a killed worker comes back with those that were done.
+
+        :param trial: Optuna's
+        :return: mean over the seeds
+        :raises optuna.TrialPruned: if a run diverges
+        """
+        trial.set_user_attr(BUDGET, self.n_timesteps)
+        sampled = HYPERPARAMS_SAMPLER[self.algo](trial, self._manager.n_actions, self._manager.n_envs, self._additional)
+        returns = dict(trial.study.trials[trial.number].intermediate_values)
+        for seed in np.random.default_rng(trial.number).permutation(self.seeds).tolist():
+            if seed in returns:
+                continue
+            returns[seed] = self._run(trial, seed, sampled)
+            trial.report(returns[seed], seed)
+            trial.set_user_attr(N_SEEDS, len(returns))
+            if trial.should_prune():
+                break
+        return float(np.mean([*returns.values()]))
+
+    def prepare(self) -> None:
+        """
+        Read the YAML file and make an env, which the first trial does otherwise.
+
+        :raises ValueError: naming file, env and hyperparameter
+        """
+        _ = self._manager
+
+    @cached_property
+    def _manager(self) -> Any:
+        """The zoo's own reader of YAML files and maker of envs."""
+        with tempfile.TemporaryDirectory() as folder:  # it wants one for the logs that a search does not write
+            manager = ExperimentManager(
+                argparse.Namespace(),
+                self.algo,
+                self.env,
+                folder,
+                n_timesteps=self.n_timesteps,
+                hyperparams=dict(self.hyperparams),
+                optimize_hyperparameters=True,
+                verbose=0,
+                device=self.device,
+                config=self.config,
+            )
+            manager.setup_experiment()
+        return manager
+
+    @property
+    def _additional(self) -> dict[str, Any]:
+        """What the zoo's samplers of algorithms with HER ask for."""
+        fixed, her = self._manager._hyperparams, import_module("stable_baselines3").HerReplayBuffer
+        return {
+            "using_her_replay_buffer": fixed.get("replay_buffer_class") == her,
+            "her_kwargs": fixed.get("replay_buffer_kwargs", {}),
+        }
+
+    def _run(self, trial: optuna.Trial, seed: int, sampled: Mapping[str, Any]) -> float:
+        """Mean of the evaluations of one run."""
+        manager, returns = self._manager, _Returns()
+        manager.seed = seed
+        env, eval_env = manager.create_envs(manager.n_envs, no_log=True), manager.create_envs(1, eval_env=True)
+        every = max(self.n_timesteps // self.n_evaluations // manager.n_envs, 1)
+        evaluation = EvalCallback(
+            eval_env, callback_after_eval=returns, n_eval_episodes=self.eval_episodes, eval_freq=every, verbose=0
+        )
+        try:
+            agent = ALGOS[self.algo](env=env, seed=seed, device=self.device, **{**manager._hyperparams, **sampled})
+            _learn(agent, self.n_timesteps, evaluation, f"seed {seed}")
+        finally:
+            env.close()
+            eval_env.close()
+        if not np.isfinite(returns.values).all():
+            raise optuna.TrialPruned(f"diverged: seed {seed} has the mean returns {returns.values}")
+        return float(np.mean(returns.values))
+
+
+def _learn(agent: Any, n_timesteps: int, evaluation: EvalCallback, which: str) -> None:
+    """Hyperparameters that are drawn may diverge: SB3 and this package say so by these errors."""
+    try:
+        agent.learn(n_timesteps, callback=evaluation)
+    except (AssertionError, ValueError) as error:
+        raise optuna.TrialPruned(f"diverged: {which}: {error}") from error
+
+
+def search(objective: Search, storage: BaseStorage, study_name: str, n_trials: int, p_threshold: float = 0.1) -> optuna.Study:
+    """
+    Go on with a study, or begin it, until it has so many trials, whoever runs them.
+
+    :param objective: of each trial
+    :param storage: see :func:`~sb3_tom.zoo.storages.open_storage`
+    :param study_name: the study
+    :param n_trials: of the whole study
+    :param p_threshold: see ``optuna.pruners.WilcoxonPruner``: a trial ends early where chance alone would make it as much
+        worse than the best one with a probability below. With 0.1 that needs four seeds
+    :return: the study
+    """
+    study = optuna.create_study(
+        storage=storage,
+        study_name=study_name,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(),
+        pruner=optuna.pruners.WilcoxonPruner(p_threshold=p_threshold),
+        load_if_exists=True,
+    )
+    fail_stale_trials(study)
+    if len(study.get_trials(deepcopy=False, states=COUNTED)) < n_trials:
+        study.optimize(objective, callbacks=[MaxTrialsCallback(n_trials, states=COUNTED)], gc_after_trial=True)
+    return study
+
+
+def report(study: optuna.Study, n_seeds: int) -> str:
+    """
+    The best trial of those that ran all their seeds, as text.
+
+    :param study: with at least one trial
+    :param n_seeds: seeds of a whole trial
+    """
+    states = {state: sum(trial.state == state for trial in study.trials) for state in TrialState}
+    counts = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items() if count)
+    whole = [trial for trial in study.trials if trial.state == TrialState.COMPLETE and trial.user_attrs[N_SEEDS] == n_seeds]
+    lines = [f"{study.study_name}: {counts}; {len(whole)} with all of {n_seeds} seeds"]
+    if whole:
+        best = max(whole, key=lambda trial: trial.values[0])
+        lines += [f"best trial {best.number}: {best.values[0]:.1f}, of which seeds {best.intermediate_values}"]
+        lines += [f"    {name}: {value}" for name, value in best.params.items()]
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""Where searches of Optuna are kept, by one name, and what becomes of the trials of workers that were killed."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from optuna.storages import (
+    BaseStorage,
+    GrpcStorageProxy,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+    run_grpc_proxy_server,
+)
+from optuna.storages.journal import JournalFileBackend
+
+from sb3_tom.checks.validation import check_integer
+
+PROXY = "grpc"
+"""Scheme of the address of a proxy."""
+
+HEARTBEAT = 60
+"""Seconds between two signs of life of a worker."""
+
+
+def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> BaseStorage:
+    """
+    A storage that many processes may share.
+
+    A database has heartbeats: a trial whose worker has given no sign of life for twice ``heartbeat`` is queued again, with
+    what it has reported so far, by the next worker that begins a trial. Journal files and proxies have none in Optuna 5: a
+    killed worker's trial stays "running" there.
+
+    :param name: a journal file ending in ``.log``, ``grpc://HOST:PORT`` of a proxy (:func:`serve`), or the URL of a database,
+        such as ``sqlite:///search.db``
+    :param retries: times that a trial is queued again
+    :param heartbeat: seconds
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    check_integer("retries", retries, 0)
+    check_integer("heartbeat", heartbeat, 1)
+    if name.endswith(".log"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(name))
+    if urlsplit(name).scheme == PROXY:
+        host, port = _address("storage", name.removeprefix(f"{PROXY}://"))
+        proxy = GrpcStorageProxy(host=host, port=port)
+        proxy.wait_server_ready(timeout=heartbeat)
+        return proxy
+    if "://" not in name:
+        raise ValueError(f"storage={name!r} is not allowed; allowed: FILE.log, grpc://HOST:PORT or a database's URL")
+    again = RetryHeartbeatStaleTrialCallback(max_retry=retries, inherit_intermediate_values=True)
+    return RDBStorage(name, heartbeat_interval=heartbeat, grace_period=2 * heartbeat, heartbeat_stale_trial_callback=again)
+
+
+def serve(storage: str, address: str) -> None:
+    """
+    Stand between a database and many workers, so that these need neither its driver nor a connection of their own. Returns
+    when it is interrupted.
+
+    :param storage: as for :func:`open_storage`
+    :param address: ``HOST:PORT``. Whoever reaches it may read and write the studies: there is no password
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    host, port = _address("serve", address)
+    run_grpc_proxy_server(open_storage(storage), host=host, port=port)
+
+
+def _address(argument: str, address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(f"{argument}={address!r} is not allowed; allowed: HOST:PORT, for example localhost:13000")
+    return host, int(port)

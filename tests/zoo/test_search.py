@@ -1,0 +1,144 @@
+"""A search with several seeds per trial: which seeds run, when a trial ends early, and where studies may be kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
+
+import optuna
+from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
+from optuna.trial import TrialState
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+
+from sb3_tom import tune
+from sb3_tom.zoo.search import N_SEEDS, Search, report, search
+from sb3_tom.zoo.storages import open_storage, serve
+from tests.zoo.small import SMALL
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+SEEDS = (3, 5, 7, 11, 13, 17)
+
+
+class Known(Search):
+    """Runs nothing: what a run brings is known. Seeds differ by far more than trials."""
+
+    better = (0.0, -1.0, 1.0, -1.0)
+    ran: list[tuple[int, int]]
+
+    def _run(self, trial: optuna.Trial, seed: int, sampled: Any) -> float:
+        self.ran.append((trial.number, seed))
+        return 100.0 * seed + self.better[trial.number]
+
+
+def known(monkeypatch: pytest.MonkeyPatch) -> Known:
+    monkeypatch.setattr(Known, "ran", [], raising=False)
+    return Known("mbpo", "Pendulum-v1", 100, SEEDS)
+
+
+def test_a_trial_that_is_worse_on_each_seed_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Wilcoxon's test cannot say less than 1/16 before. Optuna goes on beyond where seeds that are good for any trial came first,
+    and the mean so far is above the best trial's.
+    """
+    objective = known(monkeypatch)
+    study = search(objective, InMemoryStorage(), "s", 4)
+
+    def first_below(number: int, best: float) -> int:
+        values = [100.0 * seed + Known.better[number] for trial, seed in objective.ran if trial == number]
+        return next(count for count in range(4, 7) if sum(values[:count]) / count < best)
+
+    expected = [6, first_below(1, study.trials[0].value), 6, first_below(3, study.trials[2].value)]
+    assert [trial.user_attrs[N_SEEDS] for trial in study.trials] == expected and expected[1] == 4
+    assert study.trials[0].value == pytest.approx(100.0 * sum(SEEDS) / 6)
+    assert study.trials[2].intermediate_values == {seed: 100.0 * seed + 1.0 for seed in SEEDS}
+    orders = [[seed for trial, seed in objective.ran if trial == number] for number in (0, 2)]
+    assert sorted(orders[0]) == sorted(orders[1]) == [*SEEDS] and orders[0] != orders[1]
+    assert f"s: 4 complete; {expected.count(6)} with all of 6 seeds\nbest trial 2: " in report(study, 6)
+
+
+def test_a_trial_that_was_lost_goes_on_with_the_seeds_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, storage = known(monkeypatch), InMemoryStorage()
+    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    study.add_trial(optuna.create_trial(state=TrialState.WAITING, intermediate_values={7: -5.0, 3: 20.0}))
+    trial = search(objective, storage, "s", 1).trials[0]
+    assert sorted(seed for _, seed in objective.ran) == [5, 11, 13, 17]
+    assert trial.intermediate_values == {7: -5.0, 3: 20.0, **{seed: 100.0 * seed for seed in (5, 11, 13, 17)}}
+    assert trial.value == pytest.approx((15.0 + 100.0 * (5 + 11 + 13 + 17)) / 6)
+
+
+def test_a_study_goes_on_until_it_has_so_many_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, storage = known(monkeypatch), InMemoryStorage()
+    assert [len(search(objective, storage, "s", total).trials) for total in (2, 2, 3)] == [2, 2, 3]
+
+
+def small_search(**kwargs: Any) -> Search:
+    return Search(
+        "mbpo", "Pendulum-v1", 60, (0, 1), **{"n_evaluations": 2, "eval_episodes": 1, "hyperparams": SMALL, **kwargs}
+    )
+
+
+def test_a_real_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its value is the mean over seeds of the mean of a run's evaluations; the same again is the same."""
+    storage = InMemoryStorage()
+    rate: Any = lambda trial, *_: {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-3)}  # noqa: E731
+    monkeypatch.setitem(HYPERPARAMS_SAMPLER, "mbpo", rate)
+    objective = small_search()
+    study = search(objective, storage, "s", 1)
+    values = study.trials[0].intermediate_values
+    assert study.best_value == pytest.approx(sum(values.values()) / 2) and values[0] != values[1]
+    study.enqueue_trial(study.trials[0].params)
+    again = search(small_search(), storage, "s", 2).trials[1]
+    assert again.intermediate_values == values
+
+
+def test_a_trial_that_diverges_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Diverges:
+        def __init__(self, **kwargs: Any) -> None:
+            assert kwargs["seed"] in (0, 1)
+
+        def learn(self, n_timesteps: int, callback: Any) -> None:
+            raise ValueError("the critic is not finite")
+
+    monkeypatch.setattr("sb3_tom.zoo.search.ALGOS", {"mbpo": Diverges})
+    trial = search(small_search(), InMemoryStorage(), "s", 1).trials[0]
+    assert trial.state == TrialState.PRUNED and not trial.intermediate_values
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("algo", "mpbo"), ("seeds", []), ("seeds", [1, 1]), ("seeds", [-1]), ("n_evaluations", 0), ("n_timesteps", 3)],
+)
+def test_bad_arguments_are_named(name: str, value: Any) -> None:
+    good: dict[str, Any] = {"algo": "mbpo", "env": "Pendulum-v1", "n_timesteps": 100}
+    with pytest.raises(ValueError, match=rf"{name}.*=.* is not allowed; allowed: "):
+        Search(**{**good, name: value})
+
+
+def test_storages_by_their_names(tmp_path: Path) -> None:
+    assert isinstance(open_storage(str(tmp_path / "new" / "search.log")), JournalStorage)
+    database = open_storage(f"sqlite:///{tmp_path}/search.db", retries=1, heartbeat=7)
+    assert isinstance(database, RDBStorage) and database.get_heartbeat_interval() == 7 and database.grace_period == 14
+    with pytest.raises(ValueError, match=r"storage='search.db' is not allowed; allowed: FILE.log, grpc://HOST:PORT or a data"):
+        open_storage("search.db")
+    with pytest.raises(ValueError, match="storage='localhost' is not allowed; allowed: HOST:PORT"):
+        open_storage("grpc://localhost")
+    with pytest.raises(ValueError, match="serve='localhost:0' is not allowed; allowed: HOST:PORT"):
+        serve("search.log", "localhost:0")
+    with pytest.raises(ValueError, match="heartbeat=0 is not allowed"):
+        open_storage("search.log", heartbeat=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--algo mpbo", "algo='mpbo' is not allowed"),
+        ("--storage here", "storage='here' is not allowed"),
+        ("-params real_rato:0.5", "real_rato"),
+    ],
+)
+def test_the_command_names_what_is_wrong(given: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        tune.main(["--storage", f"{tmp_path}/search.log", "--algo", "mbpo", *given.split()])
+    assert caught.value.code == 2 and said in capsys.readouterr().err
