@@ -29,8 +29,8 @@ SMALL: dict[str, Any] = {
     "update_to_data_ratio": 1.0,
     "device": "cpu",
 }
-TESTED_ELSEWHERE = {"resume", "plain_sac"}
-"""By tests/checkpoint/test_guide.py and tests/examples/test_plain_sac.py."""
+TESTED_ELSEWHERE = {"resume", "plain_sac", "mnm_gridworld", "mnm_tables"}
+"""By tests/checkpoint/test_guide.py and files of their own beside this one."""
 
 
 class SmallMBPO(sb3_tom.MBPO):
