@@ -80,11 +80,16 @@ def make_env(job: Job) -> Callable[[], Any]:
     return lambda: gym.make(job.env_id, **job.env_kwargs())
 
 
+def agent_class(method: Method) -> Any:
+    """The class of a method's agents."""
+    module, _, name = method.agent.partition(":")
+    return getattr(import_module(module), name)
+
+
 def make_agent(job: Job) -> Any:
     """The agent of a job."""
-    module, _, name = job.compared.agent.partition(":")
-    agent_class = getattr(import_module(module), name)
-    return agent_class(job.compared.policy, make_env(job)(), seed=job.seed, **({"device": "cpu"} | job.agent_kwargs()))
+    kwargs = {"device": "cpu"} | job.agent_kwargs()
+    return agent_class(job.compared)(job.compared.policy, make_env(job)(), seed=job.seed, **kwargs)
 
 
 def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:

@@ -137,6 +137,8 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
 
 SHARP: dict[str, Any] = {"buffer_label": 0.0, "gradient_penalty": 0.0}
 """A discriminator without label and gradient penalty."""
+SOFT: dict[str, Any] = {"buffer_label": 0.1, "gradient_penalty": 10.0}
+"""With both, as it was before it was cross-fitted."""
 ONE_NETWORK: dict[str, Any] = {"folds": 1, "discriminator_weight_decay": 1e-3}
 """The discriminator before it was cross-fitted."""
 CHI2_SHARP: dict[str, Any] = {"divergence": "chi2", **SHARP}
@@ -191,7 +193,9 @@ METHODS = {
     "mbpo_pmac": Method(weighter="pmac"),
     "mbpo_tom": tom(),
     "dhmbpo": Method(DHMBPO),
+    "dhmbpo_pmac": Method(DHMBPO, weighter="pmac"),
     "dhmbpo_tom": Method(DHMBPO, weighter="tom"),
+    "dhmbpo_tom_one_network": Method(DHMBPO, weighter="tom", weighter_kwargs=ONE_NETWORK | SOFT),
     **{f"mbpo_{name}": Method(**settings) for name, settings in RIVALS.items()},
     **{f"dhmbpo_{name}": Method(DHMBPO, **settings) for name, settings in RIVALS.items()},
     "mbpo_vagram": Method(changes={"objective": "vagram"}),

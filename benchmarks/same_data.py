@@ -2,13 +2,15 @@
 Same data, same policy, other weights: is a model that is fitted to weighted data better where the policy goes?
 
     python benchmarks/same_data.py run runs/curves/Hopper-v5/mbpo_seed0/checkpoints/*.zip --method mbpo mbpo_pmac mbpo_tom
+    python benchmarks/same_data.py run runs/curves/*/dhmbpo*/checkpoints/*.zip --method dhmbpo dhmbpo_tom --phases 1
     python benchmarks/same_data.py page
 
 Two training runs differ in their data and policies too, so that their model errors do not compare weights alone. Here each
 checkpoint of a run (``benchmarks/curves.py`` leaves the last two) gives its replay buffer and its policy to new agents, one
 for each method and fit. Such an agent weighs the data, fits a new model to it and measures the model's errors
 (:mod:`sb3_tom.callbacks.model_error`) on the buffer and on the same fresh episodes of the policy. A run's model has gone
-through many model phases, each from where the one before ended: ``--phases`` repeats the fit as often. ``run`` may be stopped
+through many model phases, each from where the one before ended: ``--phases`` repeats the fit as often. The methods are those
+of the run's own backbone, MBPO's or the double horizon's. What a method gains is one number per run. ``run`` may be stopped
 and started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
 writes the table of ``docs/results/model_error.md``.
 """
@@ -21,7 +23,7 @@ from typing import Any
 import checkout  # noqa: F401
 import numpy as np
 import torch as th
-from curves_jobs import Job, make_env
+from curves_jobs import Job, agent_class, make_env
 from curves_methods import METHODS, TASKS, VARIANTS
 from marked_page import run_and_page, write_between
 
@@ -40,7 +42,10 @@ ERRORS = {"global": ("global", 1), "local": ("local", 1), "5_steps": ("compoundi
 N_EPISODES, FIRST_EPISODE, HORIZON, N_GLOBAL, N_SAMPLES = 10, 20_000, 20, 5_000, 8
 NEWEST = 1_000
 NEAR = 0.6
-DRAWN = ("mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official", "mbpo_pmac")
+DRAWN = (
+    *("mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official", "mbpo_pmac"),
+    *("dhmbpo_tom", "dhmbpo_tom_one_network", "dhmbpo_ratio", "dhmbpo_pmac"),
+)
 BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 
 Rows = list[dict[str, str]]
@@ -90,7 +95,8 @@ def measure(path: Path, task: str, cells: list[tuple[str, int]], phases: int) ->
     if not cells:
         return
     env = make_env(Job(task, "mbpo", 0, 0, 0, {}))()
-    driver = MBPO.resume(path, env, device="cpu")
+    owner = (METHODS | VARIANTS)[path.parts[path.parts.index(task) + 1].rpartition("_seed")[0]]
+    driver = agent_class(owner).resume(path, env, device="cpu")
     episodes = [play_episode(driver, env, FIRST_EPISODE + index) for index in range(N_EPISODES)]
     near = {"near_newest": f"{near_newest(driver, episodes):.2f}"}
     for method, fit in cells:
@@ -134,7 +140,7 @@ def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job, pha
     :param job: its method decides the weights, its seed the rest
     :param phases: how often the model is fitted, each time from where it is
     """
-    agent = MBPO.from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
+    agent = agent_class(job.compared).from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
     weights = agent.fit_weights()
     for _ in range(phases):
         agent.fit_model()
@@ -146,10 +152,11 @@ def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job, pha
 def page_text(rows: Rows) -> str:
     """A table per task: errors in units of those of uniform weights on the same data."""
     lines = []
-    for (task, phases), task_rows in grouped(rows, lambda row: (row["task"], row["phases"])).items():
-        places = grouped(task_rows, lambda row: (row["run"], row["env_step"]))
+    for (task, phases, uniform), task_rows in grouped(rows, lambda row: (row["task"], row["phases"], _uniform(row))).items():
+        places = grouped(task_rows, lambda row: row["run"])
+        buffers = len({(row["run"], row["env_step"]) for row in task_rows})
         often = f"{phases} model phase{'s' * (phases != '1')}"
-        lines += [f"\n### {task}, {len(places)} buffers and policies, {often}\n"]
+        lines += [f"\n### {task}, {uniform}: {len(places)} runs, {buffers} buffers, {often}\n"]
         lines += [
             "| method | ess | global | local | local: median | local: range | local: better | 5 steps | 20 steps |",
             "|---|---|---|---|---|---|---|---|---|",
@@ -171,8 +178,8 @@ def page_text(rows: Rows) -> str:
 
 def near_line(places: list[Rows]) -> str:
     """How often the drawn methods are better where the newest rows are the policy's, and where they are not."""
-    near = [place for place in places if float(place[0]["near_newest"]) > NEAR]
-    far = [place for place in places if float(place[0]["near_newest"]) <= NEAR]
+    near = [place for place in places if _near(place) > NEAR]
+    far = [place for place in places if _near(place) <= NEAR]
     texts = []
     for method in DRAWN:
         counts = [_ratios(part, method, "local") for part in (near, far)]
@@ -180,20 +187,37 @@ def near_line(places: list[Rows]) -> str:
             continue
         above, below = (f"{sum(ratio < 1.0 for ratio in part)} of {len(part)}" for part in counts)
         texts.append(f"`{method}` {above} above, {below} below")
-    return f"Buffers that are better, by `near_newest` above and below {NEAR}: {'; '.join(texts)}."
+    return f"Runs that are better, by `near_newest` above and below {NEAR}: {'; '.join(texts)}."
+
+
+def _near(place: Rows) -> float:
+    return float(np.mean([float(row["near_newest"]) for row in place]))
+
+
+def _uniform(row: dict[str, str]) -> str:
+    """The method of uniform weights on the same backbone."""
+    return "dhmbpo" if row["method"].startswith("dhmbpo") else "mbpo"
 
 
 def _ratios(places: list[Rows], method: str, column: str) -> list[float]:
-    """For each buffer that the method was fitted to: geometric mean of its error over fits, relative to uniform weights'."""
+    """
+    For each run that the method was fitted to: geometric mean of its error over the run's buffers and fits, relative to that
+    of uniform weights on the same buffers.
+    """
     ratios = []
     for place in places:
-        logs = {
-            name: [np.log(float(row[column])) for row in place if row["method"] == name and row[column]]
-            for name in (method, "mbpo")
-        }
-        if all(logs.values()):
-            ratios.append(float(np.exp(np.mean(logs[method]) - np.mean(logs["mbpo"]))))
+        own = [row for row in place if row["method"] == method and row[column]]
+        steps = {row["env_step"] for row in own}
+        uniform = [row for row in place if row["method"] == _uniform(row) and row["env_step"] in steps and row[column]]
+        if own and uniform:
+            ratios.append(float(np.exp(_mean_log(own, column) - _mean_log(uniform, column))))
     return ratios
+
+
+def _mean_log(rows: Rows, column: str) -> float:
+    """Mean over buffers of the mean over fits."""
+    buffers = grouped(rows, lambda row: row["env_step"]).values()
+    return float(np.mean([np.mean([np.log(float(row[column])) for row in buffer]) for buffer in buffers]))
 
 
 def _center(ratios: list[float]) -> str:
@@ -202,12 +226,12 @@ def _center(ratios: list[float]) -> str:
 
 def draw(rows: Rows, path: Path) -> None:
     """A panel per task: the local error in units of uniform weights', a point for each buffer, over :func:`near_newest`."""
-    tasks = grouped(rows, lambda row: (row["task"], row["phases"]))
+    tasks = grouped(rows, lambda row: (row["task"], row["phases"], _uniform(row)))
     figure, axes = panels(len(tasks))
     table = []
-    for axis, ((task, phases), task_rows) in zip(axes, tasks.items(), strict=True):
+    for axis, ((task, phases, uniform), task_rows) in zip(axes, tasks.items(), strict=True):
         places = grouped(task_rows, lambda row: (row["run"], row["env_step"], row["near_newest"]))
-        for number, method in enumerate(DRAWN):
+        for number, method in enumerate(one for one in DRAWN if _uniform({"method": one}) == uniform):
             points = [
                 {"task": task, "phases": phases, "method": method, "run": name, "env_step": step}
                 | {"near_newest": float(near), "local": ratio}
@@ -219,7 +243,7 @@ def draw(rows: Rows, path: Path) -> None:
             axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx^"[number])
         axis.axhline(1.0, color="grey")
         labels = {"xlabel": "share of the policy's steps near to the newest rows", "ylabel": "local error / uniform's"}
-        finish(axis, title=f"{task}, model phases: {phases}", **labels)
+        finish(axis, title=f"{task}, {uniform}, model phases: {phases}", **labels)
     save(figure, path, table)
 
 

@@ -105,7 +105,7 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
     same_data.write_page(tmp_path)
     page = (tmp_path / "model_error.md").read_text()
     assert page.startswith("hand\n") and page.endswith("\nend\n") and "old" not in page
-    assert "### Hopper-v5, 2 buffers and policies, 1 model phase\n" in page
+    assert "### Hopper-v5, mbpo: 2 runs, 2 buffers, 1 model phase\n" in page
     drawn = read_table(tmp_path / "same_data_summary.csv")
     assert [(row["run"], float(row["local"])) for row in drawn] == [("a", 0.5), ("b", 8.0)]
     # local: a half with one buffer, eight times as much with the other; nobody lives for 20 steps
