@@ -199,6 +199,7 @@ METHODS = {
     **{f"mbpo_{name}": Method(**settings) for name, settings in RIVALS.items()},
     **{f"dhmbpo_{name}": Method(DHMBPO, **settings) for name, settings in RIVALS.items()},
     "mbpo_vagram": Method(changes={"objective": "vagram"}),
+    "mbpo_mnm": Method(changes={"objective": "mnm"}),
     "mbpo_confidence": Method(changes=JUDGED["confidence"]),
     "mbpo_stop": Method(changes=JUDGED["stop"] | LONGER),
     **{f"dhmbpo_{name}": Method(DHMBPO, changes=changes) for name, changes in JUDGED.items()},

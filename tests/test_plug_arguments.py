@@ -8,6 +8,7 @@ import pytest
 from sb3_tom import LinearDynamics, MixtureDensityNetwork, PMACWeighter, ProbabilisticEnsemble, TOMWeighter
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.dynamics.fitting import FitSettings
+from sb3_tom.objectives.mnm import MnMObjective
 from sb3_tom.objectives.vagram import VaGraMObjective
 from sb3_tom.terminations.learned import LearnedTermination
 from sb3_tom.weighters.error import ErrorWeighter
@@ -36,6 +37,7 @@ SETTINGS = {
     MixtureDensityNetwork: FitSettings,
     LinearDynamics: None,
     VaGraMObjective: None,
+    MnMObjective: None,
     LearnedTermination: None,
 }
 """By plug, the settings that its keyword arguments are."""

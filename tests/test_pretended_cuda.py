@@ -17,6 +17,7 @@ from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback
 from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.terminations.learned import LearnedTermination
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
+from tests.objectives.mnm_cases import Paid
 from tests.pretended_cuda import pretended_cuda
 
 # Such a build asks the driver at each step of an optimiser, also of those on the CPU that the pretence stands on
@@ -74,6 +75,12 @@ SMALL_TERMINATION = LearnedTermination(gradient_steps=10, first_gradient_steps=1
         *({"weighter": weighter, "dynamics": "linear"} for weighter in ("pdml", "per", "recall", "maper", "value")),
         {"objective": "vagram", "objective_kwargs": {"plain_fits": 1}},
         {"objective": "vagram", "objective_kwargs": {"plain_fits": 1}, "dynamics": "mdn"},
+        {"objective": "mnm", "objective_kwargs": {"likelihood_fits": 1, "classifier_steps": 2}},
+        {
+            "env": Paid(),
+            "objective": "mnm",
+            "objective_kwargs": {"likelihood_fits": 1, "classifier_steps": 2, "augmented_reward": True},
+        },
         {"env": "InvertedPendulum-v5", "termination_fn": SMALL_TERMINATION, "ent_coef": 0.1},
         {
             "env": "InvertedPendulum-v5",

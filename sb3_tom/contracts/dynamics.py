@@ -39,6 +39,9 @@ class DynamicsModel(Plug):
     n_members: int = 1
     """E. A model of more members says so in ``__init__``: those who compare members refuse others."""
 
+    is_reparameterised: bool = True
+    """Whether a sample has gradients of all that decides it; a mixture draws a component, whose chance has none."""
+
     @property
     def is_fitted(self) -> bool:
         """

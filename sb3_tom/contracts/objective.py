@@ -39,6 +39,16 @@ class ModelObjective(Plug):
         :raises ValueError: naming both
         """
 
+    def check_model(self, model: DynamicsModel) -> None:
+        """
+        Refuse a model that cannot be fitted with this objective; the model's own word is
+        :meth:`DynamicsModel.check_objective`. Called when the agent is made, before :meth:`build`: the model has no networks
+        yet, but its arguments are known to those that need networks of their own for each member.
+
+        :param model: the agent's dynamics model
+        :raises ValueError: naming both
+        """
+
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """
         Compute once per model phase what the loss needs beside the data, for example value gradients at its predictions.
@@ -89,6 +99,18 @@ class ModelObjective(Plug):
             parameters
         """
         return model.validation_error(batch)
+
+    def figures(self, model: DynamicsModel, batch: Transitions, extras: Extras, context: Context) -> dict[str, float]:
+        """
+        What an objective has to say of a fit when it ends, beside the model's error: nothing by default.
+
+        :param model: as the fit leaves it
+        :param batch: held-out rows, fields ``[B, ...]``
+        :param extras: the same rows of what :meth:`prepare` returned
+        :param context: view of the agent
+        :return: numbers for the log, by names that come under ``model/``
+        """
+        return {}
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
         """Change imagined transitions before they are stored, once; the identity by default."""

@@ -78,16 +78,19 @@ def only_reads(plug: Plug, data: Transitions) -> Iterator[None]:
             )
 
 
-def figures_of(plug: Plug, returned: Any) -> dict[str, float]:
+def figures_of(plug: Plug, returned: Any, verb: str = "fit") -> dict[str, float]:
     """
-    The figures of a plug's ``fit``.
+    The figures of a plug.
 
     :param plug: that was fitted
     :param returned: what its ``fit`` returned; None are no figures
+    :param verb: that returned them, if it was another
     :raises ValueError: if it is no mapping from names
     """
     if returned is None:
         return {}
     if isinstance(returned, Mapping) and all(isinstance(name, str) for name in returned):
         return dict(returned)
-    raise ValueError(f"{type(plug).__name__}.fit returned {returned!r}; allowed: a dict of numbers by name, or None for none")
+    raise ValueError(
+        f"{type(plug).__name__}.{verb} returned {returned!r}; allowed: a dict of numbers by name, or None for none"
+    )

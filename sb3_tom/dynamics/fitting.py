@@ -13,6 +13,7 @@ from sb3_tom.compute.cuda_graphs import Step, recording
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.objective import Extras, ModelObjective
+from sb3_tom.contracts.plug import figures_of
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.weights import WeightedDraw
 from sb3_tom.dynamics.holdout import scattered, split_rows
@@ -144,9 +145,13 @@ class _HeldOut:
         with th.no_grad():
             self.n_members = model.validation_error(data.rows(rows[:1])).shape[0]
         size = rows_at_once(data.device, self.n_members)
-        self._pieces = [
-            (data.rows(some), {name: values[some] for name, values in extras.items()}) for some in rows.split(size)
-        ]
+        self._pieces = [self._piece(data, extras, some) for some in rows.split(size)]
+        n_some = min(size, len(rows))
+        self._some = self._piece(data, extras, rows[th.arange(n_some, device=rows.device) * len(rows) // n_some])
+
+    @staticmethod
+    def _piece(data: Transitions, extras: Extras, rows: th.Tensor) -> tuple[Transitions, Extras]:
+        return data.rows(rows), {name: values[rows] for name, values in extras.items()}
 
     @th.no_grad()
     def errors(self) -> th.Tensor | None:
@@ -159,6 +164,12 @@ class _HeldOut:
     def own_errors(self) -> th.Tensor:
         """The model's own, ``[E]``."""
         return self._mean([self._model.validation_error(rows) for rows, _ in self._pieces])
+
+    @th.no_grad()
+    def figures(self, context: Context) -> dict[str, float]:
+        """What the objective has to say, of as many rows as go through a network together, evenly from all of them."""
+        said = self._objective.figures(self._model, *self._some, context)
+        return figures_of(self._objective, said, "figures")
 
     def _mean(self, errors: list[th.Tensor]) -> th.Tensor:
         return (th.cat(errors, dim=-1) * self._weights).sum(-1) / self._weights.sum()
@@ -222,7 +233,7 @@ def fit_by_gradient(
         "gradient_steps": float(epoch * settings.steps_per_epoch),
         "validation_error": float(errors.mean()),
     }
-    return errors, figures
+    return errors, figures | held.figures(context)
 
 
 def bootstrap_factors(arrivals: th.Tensor) -> th.Tensor:

@@ -46,6 +46,7 @@ class MixtureDensityNetwork(DynamicsModel):
     """
 
     recordable = True
+    is_reparameterised = False
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ AXES: dict[str, Axis] = {
             "likelihood": "sb3_tom.objectives.likelihood:LikelihoodObjective",
             "survive_bonus": "sb3_tom.objectives.survive:SurviveBonusObjective",
             "vagram": "sb3_tom.objectives.vagram:VaGraMObjective",
+            "mnm": "sb3_tom.objectives.mnm:MnMObjective",
         },
         default="likelihood",
         part="objective",

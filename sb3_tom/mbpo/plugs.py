@@ -122,6 +122,7 @@ class Plugs:
         weighter, dynamics = cast(Weighter, self.by_part["weighter"]), cast(DynamicsModel, self.by_part["dynamics"])
         objective, update = cast(ModelObjective, self.by_part["objective"]), cast(PolicyUpdate, self.by_part["policy_update"])
         dynamics.check_objective(objective)
+        objective.check_model(dynamics)
         check_weighter(weighter)
         check_room(weighter, buffer)
         weighter.check_gamma(gamma)

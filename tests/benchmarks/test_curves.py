@@ -43,6 +43,7 @@ def job(method: str, task: str = "Hopper-v5", **changes: Any) -> Job:
     ("dhmbpo_pdml", "dhmbpo", "pdml"),
     ("dhmbpo_value", "dhmbpo", "value"),
     ("mbpo_vagram", "mbpo", "uniform"),
+    ("mbpo_mnm", "mbpo", "uniform"),
     ("mbpo_confidence", "mbpo", "uniform"),
     ("dhmbpo_confidence", "dhmbpo", "uniform"),
     ("dhmbpo_stop", "dhmbpo", "uniform"),
@@ -60,6 +61,7 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
         "mbpo_tom_sharp": {"weighter_kwargs"},
         "mbpo_survive": {"objective", "objective_kwargs"},
         "mbpo_vagram": {"objective"},
+        "mbpo_mnm": {"objective"},
     }
     parts |= {name: {"weight_rollout_starts"} for name in ("mbpo_error", "mbpo_value", "dhmbpo_value")}
     judges = {"confidence": {"confidence"}, "stop": {"rollout_stop"}}

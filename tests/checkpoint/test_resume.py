@@ -19,6 +19,7 @@ from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
 from tests.checkpoint.equal import assert_equal
 from tests.checkpoint.runs import STEPS, checkpoints, final_state, make_agent
 from tests.mbpo.small import small_agent
+from tests.objectives.mnm_cases import Paid
 
 
 def disturb() -> None:
@@ -65,6 +66,14 @@ SETTINGS: list[dict[str, Any]] = [
     {"weighter": "value", "dynamics": "mdn"},
     {"objective": "vagram", "objective_kwargs": {"plain_fits": 2}, "real_ratio": (50, 150, 1.0, 0.1)},
     {"env": PENDULUM, "normalized": True, "objective": "vagram", "objective_kwargs": {"plain_fits": 1}, "dynamics": "mdn"},
+    {"objective": "mnm", "objective_kwargs": {"likelihood_fits": 1, "classifier_steps": 8, "net_arch": (16, 16)}},
+    {
+        "env": Paid,
+        "normalized": True,
+        "dynamics": "smooth",
+        "objective": "mnm",
+        "objective_kwargs": {"likelihood_fits": 1, "classifier_steps": 2, "net_arch": (16,), "augmented_reward": True},
+    },
     {"policy": "LayerNormPolicy", "dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "dropout_rate": 0.2}},
     {"dynamics": "linear", "policy_kwargs": {"net_arch": [16, 16], "activation_fn": th.nn.SiLU, "n_critics": 3}},
     {"env": PENDULUM, "wrapped": True, "rollout_schedule": (0, 120, 1, 4), "imagined_capacity": 150},

@@ -115,3 +115,53 @@ def test_rows_can_be_relabelled_when_they_are_drawn() -> None:
 def test_an_objective_that_does_not_override_it_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sb3_tom.contracts.objective.ModelObjective.relabel_batch", lambda *_: pytest.fail("asked"))
     small_agent(dynamics="linear").learn(80)
+
+
+class Telling(OwnError):
+    """Has something to say of a fit, and looks at the model before there is one."""
+
+    order: list[str]
+
+    def check_model(self, model: DynamicsModel) -> None:
+        self.order = ["checked"]
+        if model.n_members < 2:
+            raise ValueError(f"{type(model).__name__} has one member")
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        self.order.append("built")
+
+    def figures(self, model: DynamicsModel, batch: Transitions, extras: Any, context: Context) -> dict[str, float]:
+        assert th.equal(extras["number"], batch.rewards * 2.0), "extras of other rows"
+        assert not th.is_grad_enabled()
+        return {"told": float(batch.rewards.sum()), "rows": float(batch.size)}
+
+
+def test_an_objective_tells_of_held_out_rows_when_a_fit_ends() -> None:
+    _, figures = fitted(Telling(None))
+    data, held = make_data(N_ROWS), split_rows(th.arange(N_ROWS), 0.2, 5000)[1]
+    assert figures["rows"] == len(held) and figures["told"] == pytest.approx(float(data.rewards[held].sum()), rel=1e-5)
+    assert {"epochs", "validation_error"} <= figures.keys()
+
+
+def test_of_many_held_out_rows_it_sees_some_of_all_ages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sb3_tom.dynamics.fitting.rows_at_once", lambda *_: 10)
+    _, figures = fitted(Telling(None))
+    data, held = make_data(N_ROWS), split_rows(th.arange(N_ROWS), 0.2, 5000)[1]
+    chosen = held[[number * len(held) // 10 for number in range(10)]]
+    assert figures["rows"] == 10.0 and figures["told"] == pytest.approx(float(data.rewards[chosen].sum()), rel=1e-5)
+
+
+def test_what_an_objective_tells_is_in_the_log_and_numbers_by_name() -> None:
+    objective = Telling(None)
+    agent = small_agent(objective=objective)
+    assert objective.order == ["checked", "built"]
+    agent.learn(60)
+    assert "model/told" in agent.logger.name_to_value
+    objective.figures = lambda *_: 3.0  # type: ignore[assignment, method-assign, return-value]
+    with pytest.raises(ValueError, match=r"Telling\.figures returned 3\.0; allowed: a dict of numbers by name"):
+        agent.fit_model()
+
+
+def test_an_objective_refuses_a_model_when_the_agent_is_made() -> None:
+    with pytest.raises(ValueError, match="MixtureDensityNetwork has one member"):
+        small_agent(objective=Telling(None), dynamics="mdn")

@@ -1,0 +1,279 @@
+r"""
+MnM-approx, "Mismatched no more" (Eysenbach et al. 2022, NeurIPS, arXiv:2110.02758), Sec. 4: a classifier C tells real
+transitions from those of the model, the model learns from its own samples to fool it and to reach value, and the policy learns
+from the plain reward (Sec. 4.3). For real (s, a), with :math:`s'_\theta` a sample of a member that is not clamped:
+
+.. math::
+    \max_\phi\; \log C_\phi(s, a, s') + \log(1 - C_\phi(s, a, s'_\theta)) \quad \text{(Eq. 4)}, \qquad
+    \max_\theta\; \mathbb E \Bigl[V(s'_\theta) + \log \tfrac{C_\phi}{1 - C_\phi}(s, a, s'_\theta)\Bigr] \quad \text{(Eq. 9)}.
+
+With the best classifier the logit is log p/q: without a value the model descends KL(q || p), where the likelihood descends
+KL(p || q), and both are least at the real law; with one its best law is p exp V, up to a constant. The reward is fitted by the
+likelihood, as in the paper.
+
+=====================  =================================================================================
+symbol                 meaning
+=====================  =================================================================================
+:math:`q_\theta`, p    law of s' given (s, a): of a member of the model, and the real one
+:math:`V(s')`          the least critic's value of an action of the policy there (one sample)
+:math:`C_\phi`         one classifier per member (:mod:`sb3_tom.objectives.classifier`)
+=====================  =================================================================================
+
+The paper's own settings of continuous tasks are not public. Ours, where it gives none:
+
+==========================  ============================================================================
+part                        here
+==========================  ============================================================================
+unit of the value           V counts in units of the mean absolute value over the data. The bound is one
+                            of the logarithm of the return, and the gradient of log V is that of V over V
+``likelihood_fits``         first fits by the plain likelihood: a classifier of a model that knows
+                            nothing is sure of itself and of no help, critics that know nothing mislead
+``classifier_steps``        the classifier begins alone, or its first errors are what the model learns
+``gradient_penalty``        keeps logits as smooth as the noise of the model: real and made outcomes of a
+                            deterministic task do not overlap, and the best logit has no bound
+``likelihood_coef``         share of the likelihood of s' beside Eq. 9: where no sample comes, no
+                            classifier says where to go
+rates                       the model's is a tenth of its usual one and of the classifier's: it must not
+                            move faster than the classifier learns where it is
+optimiser                   the model's Adam begins anew with Eq. 9: other gradients, of another size
+stopping                    none: no held-out error tells. Members are chosen by the model's own error
+terminal rows               have no value term: critics learn nothing of states where an episode ended
+==========================  ============================================================================
+"""
+
+from collections.abc import Sequence
+
+import torch as th
+
+from sb3_tom.checks.validation import check_bool, check_integer, check_integers, check_number
+from sb3_tom.compute.chunks import joined, rows_at_once
+from sb3_tom.compute.cuda_graphs import set_learning_rate, set_options
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
+from sb3_tom.contracts.objective import Extras
+from sb3_tom.contracts.types import Batch, Transitions
+from sb3_tom.objectives.classifier import Drawn, TransitionClassifier, accuracies, by_each, draw_members
+from sb3_tom.objectives.likelihood import LikelihoodObjective
+
+VALUE_ROWS = 5000
+"""Rows at most that tell how large values are."""
+BETAS = (0.5, 0.99)
+"""Of the classifiers' optimiser: the model that they look at moves."""
+LEAST_VALUE = 1e-8
+"""Of their mean size: critics that say nothing have none."""
+
+
+class MnMObjective(LikelihoodObjective):
+    """
+    See this module. For models whose samples have gradients of all that decides them: ``"ensemble"`` and ``"smooth"``. A
+    mixture is refused, whose component is drawn and has none. The model's own ``beta_nll`` and ``dropout_rate`` are part of
+    the likelihood's fits only.
+
+    :param value_coef: how much value counts, in units of one over the mean absolute value; 0: the model only fools
+    :param augmented_reward: the full method's reward (Eq. 5): the policy learns from log r + log C/(1-C). Rewards have to be
+        above 0. Imagined rows get it when they are made, real ones when they are drawn
+    :param likelihood_fits: first fits of an agent by the plain likelihood, at least 1
+    :param likelihood_coef: of the likelihood of s' beside Eq. 9, at least 0
+    :param model_learning_rate: of the model's optimiser while it descends Eq. 9
+    :param net_arch: widths of the classifiers' hidden layers
+    :param learning_rate: of the classifiers' AdamW
+    :param weight_decay: of the classifiers
+    :param gradient_penalty: coefficient of the logits' mean squared gradient, in units of the model's noise, at least 0
+    :param classifier_steps: gradient steps of the classifiers before the model makes its first one by Eq. 9, at least 0
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    recordable = False
+    n_fits: th.Tensor
+    n_steps: th.Tensor
+    value_scale: th.Tensor
+    least_reward: th.Tensor
+
+    def __init__(
+        self,
+        value_coef: float = 1.0,
+        augmented_reward: bool = False,
+        likelihood_fits: int = 4,
+        likelihood_coef: float = 0.1,
+        model_learning_rate: float = 1e-4,
+        net_arch: Sequence[int] = (200, 200),
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        gradient_penalty: float = 0.1,
+        classifier_steps: int = 200,
+    ) -> None:
+        super().__init__()
+        self.value_coef = check_number("value_coef", value_coef, 0.0)
+        self.augmented_reward = check_bool("augmented_reward", augmented_reward)
+        self.likelihood_fits = check_integer("likelihood_fits", likelihood_fits, 1)
+        self.likelihood_coef = check_number("likelihood_coef", likelihood_coef, 0.0)
+        self.model_learning_rate = check_number("model_learning_rate", model_learning_rate, 0.0, 1.0, low_open=True)
+        self.net_arch = check_integers("net_arch", net_arch)
+        self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
+        self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
+        self.gradient_penalty = check_number("gradient_penalty", gradient_penalty, 0.0)
+        self.classifier_steps = check_integer("classifier_steps", classifier_steps, 0)
+        self._n_members = 1
+        # Of the fit that is going on, from prepare on: nothing is read from the device in its steps
+        self._steps = 0
+        self._is_plain = True
+        self._rewards = (0.0, 0.0)
+
+    def check_model(self, model: DynamicsModel) -> None:
+        """Refuse models whose samples teach nothing, and remember the members; see :meth:`ModelObjective.check_model`."""
+        name = type(model).__name__
+        allowed = "allowed: a dynamics model whose samples have gradients, such as 'ensemble' or 'smooth'"
+        if not model.is_reparameterised:
+            raise ValueError(f"{name} cannot be fitted with objective=MnMObjective: what it draws has no gradient; {allowed}")
+        if type(model).sample_members is DynamicsModel.sample_members:
+            raise ValueError(f"{name} cannot be fitted with objective=MnMObjective: it has no sample_members; {allowed}")
+        self._n_members = model.n_members
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """Create the classifiers and their optimiser; see :meth:`Plug.build`."""
+        for name in ("n_fits", "n_steps"):
+            self.register_buffer(name, th.zeros((), dtype=th.int64))
+        self.register_buffer("value_scale", th.ones(()))
+        self.register_buffer("least_reward", th.ones(()))
+        self.classifier = TransitionClassifier(self._n_members, observation_dim, action_dim, self.net_arch)
+        self.optimizer = th.optim.AdamW(self.classifier.parameters(), lr=self.learning_rate, betas=BETAS, fused=True)
+
+    @property
+    def _asks_critics(self) -> bool:
+        return self.value_coef > 0.0 and not self._is_plain
+
+    @th.no_grad()
+    def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
+        """Units of the classifiers and of the value; see :meth:`ModelObjective.prepare`."""
+        self.n_fits += 1
+        self._is_plain = int(self.n_fits) <= self.likelihood_fits
+        self._steps = int(self.n_steps)
+        set_options(self.optimizer, self.learning_rate, (self.weight_decay,))
+        self._rewards = (float(data.rewards.min()), float(data.rewards.max()))
+        if self.augmented_reward and not self._rewards[0] > 0.0:
+            raise ValueError(
+                f"augmented_reward=True is not allowed where the env pays {self._rewards[0]:g}: Eq. 5 takes its logarithm; "
+                "allowed: rewards above 0, shifted in a wrapper if need be, or augmented_reward=False"
+            )
+        self.least_reward.fill_(self._rewards[0])
+        self.classifier.fit_units(data)
+        if self._asks_critics:
+            n_rows = min(data.size, VALUE_ROWS)
+            rows = th.arange(n_rows, device=data.device) * data.size // n_rows
+            self.value_scale.copy_(values_of(data.next_observations[rows], context).abs().mean().clamp(min=LEAST_VALUE))
+        return {}
+
+    def step(
+        self,
+        model: DynamicsModel,
+        optimizer: th.optim.Optimizer,
+        batch: Transitions,
+        weights: th.Tensor,
+        extras: Extras,
+        context: Context,
+    ) -> None:
+        """A step of the classifiers, then one of the model on the same samples; see :meth:`ModelObjective.step`."""
+        if self._is_plain:
+            super().step(model, optimizer, batch, weights, extras, context)
+            return
+        self._steps += 1
+        self.n_steps += 1
+        with th.set_grad_enabled(self._steps > self.classifier_steps):
+            drawn = draw_members(model, batch, context.generator)
+        loss = self.classifier.loss(batch, drawn, weights, self.gradient_penalty)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=list(self.classifier.parameters()))
+        self.optimizer.step()
+        if self._steps > self.classifier_steps:
+            self._step_model(model, optimizer, self.model_loss(drawn, batch, weights, context) + model.regularization())
+
+    def _step_model(self, model: DynamicsModel, optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
+        if self._steps == self.classifier_steps + 1:
+            optimizer.state.clear()
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        set_learning_rate(optimizer, self.model_learning_rate, [rate / rates[0] for rate in rates])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=list(model.parameters()))  # and to neither policy nor critics
+        optimizer.step()
+
+    def model_loss(self, drawn: Drawn, batch: Transitions, weights: th.Tensor, context: Context) -> th.Tensor:
+        """
+        Eq. 9 and the likelihoods, negative; on the scale of :class:`LikelihoodObjective`, summed over members.
+
+        :param drawn: of the batch, with gradients
+        :param batch: fields ``[E, B, .]``
+        :param weights: ``[E, B]``
+        :param context: its policy and critics are asked
+        :return: scalar
+        """
+        mean, log_var = drawn.prediction
+        density = -0.5 * ((drawn.real - mean).square() * th.exp(-log_var) + log_var)
+        gain = density[..., 0] + self.likelihood_coef * density[..., 1:].sum(-1)
+        # The classifier is a given function of (s, a, s'): the model moves the sample, not what it is compared with
+        gain = gain + self.classifier(batch, drawn.made, Prediction(*(part.detach() for part in drawn.prediction)))
+        if self.value_coef > 0.0:
+            values = values_of(drawn.next_observations.flatten(0, 1), context).view_as(gain)
+            goes_on = 1.0 - batch.terminated.squeeze(-1)
+            gain = gain + self.value_coef / self.value_scale * goes_on * values
+        return -2.0 / drawn.real.shape[-1] * (weights * gain).mean(-1).sum()
+
+    def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor | None:
+        """The model's own while it is fitted by the likelihood, else unknown; see :class:`ModelObjective`."""
+        return model.validation_error(batch) if self._is_plain else None
+
+    def figures(self, model: DynamicsModel, batch: Transitions, extras: Extras, context: Context) -> dict[str, float]:
+        """
+        Of held-out rows: what share the classifiers tell rightly, real and made ones alike; the critics' mean value, and what
+        returns could at least and at most be by the rewards so far. See :meth:`ModelObjective.figures`.
+        """
+        if self._is_plain:
+            return {}
+        figures: dict[str, float] = {}
+        if self._asks_critics:
+            figures["value_mean"] = float(values_of(batch.observations, context).mean())
+        if context.gamma < 1.0 and not self.augmented_reward:
+            low, high = (reward / (1.0 - context.gamma) for reward in self._rewards)
+            figures |= {"return_least": min(low, 0.0), "return_most": max(high, 0.0)}
+        rows = by_each(batch, self._n_members)
+        drawn = draw_members(model, rows, context.generator)
+        logits = (self.classifier(rows, outcomes, drawn.prediction) for outcomes in (drawn.real[..., 1:], drawn.made))
+        return figures | {"classifier_accuracy": float(accuracies(*logits).mean())}
+
+    def relabel(self, batch: Transitions, context: Context) -> Transitions:
+        """Eq. 5 on imagined rows, if it is asked for; see :meth:`ModelObjective.relabel`."""
+        return batch._replace(rewards=self._augmented(batch, context)) if self.augmented_reward else batch
+
+    def relabel_batch(self, batch: Batch, is_real: th.Tensor, context: Context) -> Batch:
+        """Eq. 5 on real rows, if it is asked for; see :meth:`ModelObjective.relabel_batch`."""
+        real = is_real.squeeze(-1)
+        if not self.augmented_reward or not bool(real.any()):
+            return batch
+        shape = batch.rewards[..., real, :].shape
+        fields = [field[..., real, :].flatten(0, -2) for field in batch[:5]]
+        fields.append(th.zeros(len(fields[0]), dtype=th.int64, device=real.device))
+        rows = Transitions(*fields)
+        pieces = rows.split(rows_at_once(rows.device, self._n_members))
+        rewards = batch.rewards.clone()
+        rewards[..., real, :] = joined((self._augmented(piece, context) for piece in pieces), rows.size).view(shape)
+        return batch._replace(rewards=rewards)
+
+    def _augmented(self, batch: Transitions, context: Context) -> th.Tensor:
+        """``[B, 1]``; a reward below all real ones that a fit has seen counts as the least of these."""
+        model = context.model
+        if model is None:
+            raise ValueError("context.model=None is not allowed for an MnMObjective; allowed: the context of an agent")
+        prediction = model.forward(batch.observations, batch.actions)
+        logits = self.classifier.of_mixture(batch, model.targets(batch)[..., 1:], prediction)
+        return batch.rewards.maximum(self.least_reward).log() + logits.unsqueeze(-1)
+
+
+def values_of(observations: th.Tensor, context: Context) -> th.Tensor:
+    """
+    V by one action of the policy, as the least of the critics says, with gradients.
+
+    :param observations: ``[B, O]``
+    :param context: its policy and critics are asked
+    :return: ``[B]``, in the unit of the rewards
+    """
+    actions, _ = context.policy(observations)
+    return context.values(observations, actions).amin(0)

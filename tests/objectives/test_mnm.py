@@ -1,0 +1,241 @@
+"""MnM's two losses against finite differences and sums by hand, whom they teach, and the augmented reward."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_tom import Context, Transitions
+from sb3_tom.contracts.dynamics import Prediction
+from sb3_tom.contracts.types import Batch
+from sb3_tom.dynamics.gaussian import log_density
+from sb3_tom.objectives.classifier import TransitionClassifier, accuracies, by_each, draw_members
+from tests.objectives.mnm_cases import Known, Said, linear_context, linear_law, objective_for
+
+N_ROWS = 4
+
+
+def a_batch(n_rows: int = N_ROWS) -> Transitions:
+    """Other rows for each of two members; one of them ends an episode."""
+    batch = Transitions(*(field.unflatten(0, (2, n_rows)) for field in linear_law(2 * n_rows)))
+    return batch._replace(terminated=th.eye(2, n_rows).unsqueeze(-1))
+
+
+def by_finite_differences(parameter: th.Tensor, loss: Any, step: float = 1e-6) -> th.Tensor:
+    """The gradient of ``loss()`` entry by entry."""
+    gradient, flat = th.zeros_like(parameter).flatten(), parameter.detach().view(-1)
+    for index in range(flat.numel()):
+        kept = flat[index].clone()
+        found = []
+        for sign in (1.0, -1.0):
+            flat[index] = kept + sign * step
+            found.append(float(loss().detach()))
+        flat[index] = kept
+        gradient[index] = (found[0] - found[1]) / (2.0 * step)
+    return gradient.view_as(parameter)
+
+
+@pytest.mark.parametrize("likelihood_coef", [0.0, 0.7])
+@pytest.mark.parametrize("value_coef", [0.0, 2.5])
+def test_the_models_gradient_is_that_of_finite_differences(value_coef: float, likelihood_coef: float) -> None:
+    """The same draws at each look: what a mean and a variance change of samples, logits, values and densities."""
+    model, batch = Said(N_ROWS).double(), Transitions(*(field.double() for field in a_batch()))
+    objective = objective_for(model, value_coef=value_coef, likelihood_coef=likelihood_coef).double()
+    objective.classifier = Known()
+    objective.value_scale.fill_(4.0)
+    weights = th.rand(2, N_ROWS, dtype=th.float64, generator=th.Generator().manual_seed(3))
+
+    def policy(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        return th.tanh(observations.sum(-1, keepdim=True)), observations[:, :1]
+
+    def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        first, second = observations.unbind(-1)
+        return th.stack([th.sin(first) + actions[:, 0], second.square() - actions[:, 0] * first])
+
+    def loss() -> th.Tensor:
+        context = Context(policy, values, 0.99, 1, th.Generator().manual_seed(7))
+        return objective.model_loss(draw_members(model, batch, context.generator), batch, weights, context)
+
+    loss().backward()
+    for parameter in (model.mean, model.log_var):
+        th.testing.assert_close(parameter.grad, by_finite_differences(parameter, loss), rtol=1e-4, atol=1e-7)
+
+
+def test_without_value_the_loss_is_the_sum_by_hand() -> None:
+    """Also its scale: that of the likelihood's, twice and on average over targets."""
+    model, batch = Said(N_ROWS), a_batch()
+    objective = objective_for(model, value_coef=0.0, likelihood_coef=0.5)
+    objective.classifier = Known()
+    drawn = draw_members(model, batch, th.Generator().manual_seed(7))
+    weights = th.rand(2, N_ROWS, generator=th.Generator().manual_seed(3))
+    density = log_density(model.targets(batch), model.mean, model.log_var).detach().numpy()
+    logits = Known()(batch, drawn.made, drawn.prediction).detach().numpy()
+    expected = 0.0
+    for member in range(2):
+        for row in range(N_ROWS):
+            gain = density[member, row, 0] + 0.5 * density[member, row, 1:].sum() + logits[member, row]
+            expected -= 2.0 / 3.0 * float(weights[member, row]) * gain / N_ROWS
+    assert float(objective.model_loss(drawn, batch, weights, linear_context()).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_value_moves_the_means_up_its_slope_but_not_where_an_episode_ended() -> None:
+    """The derivative of V(mean + noise) by the mean is V's: 2 along the first coordinate, in units of the mean value."""
+    model, batch = Said(N_ROWS), a_batch()
+    found = []
+    for value_coef in (0.0, 3.0):
+        objective = objective_for(model, value_coef=value_coef)
+        objective.value_scale.fill_(4.0)
+        model.zero_grad()
+        drawn = draw_members(model, batch, th.Generator().manual_seed(7))
+        objective.model_loss(drawn, batch, th.ones(2, N_ROWS), linear_context()).backward()
+        found.append(model.mean.grad.clone())
+    goes_on = 1.0 - batch.terminated
+    expected = -2.0 / 3.0 * 3.0 / 4.0 / N_ROWS * th.tensor([0.0, 2.0, 0.0]) * goes_on
+    th.testing.assert_close(found[1] - found[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_classifier_is_the_samples_alone() -> None:
+    """What a sample is compared with moves as well; the model must not win by moving that."""
+    model, batch = Said(N_ROWS), a_batch()
+    objective = objective_for(model, value_coef=0.0, likelihood_coef=0.0)
+    with th.no_grad():
+        for parameter in objective.classifier.layers[-1].parameters():
+            parameter.normal_(generator=th.Generator().manual_seed(2))
+    drawn = draw_members(model, batch, th.Generator().manual_seed(7))
+    objective.model_loss(drawn, batch, th.ones(2, N_ROWS), linear_context()).backward()
+    outcomes = drawn.made.detach().requires_grad_()
+    logits = objective.classifier(batch, outcomes, Prediction(*(part.detach() for part in drawn.prediction)))
+    (slopes,) = th.autograd.grad(logits.sum(), outcomes)
+    assert float(slopes.abs().max()) > 0.0
+    th.testing.assert_close(model.mean.grad[..., 1:], -2.0 / 3.0 / N_ROWS * slopes)
+
+
+def test_the_cross_entropy_and_its_penalty_by_hand() -> None:
+    model, batch = Said(N_ROWS).double(), Transitions(*(field.double() for field in a_batch()))
+    classifier = Formula(2, 2, 1, (8,)).double()
+    drawn = draw_members(model, batch, th.Generator().manual_seed(7))
+    weights = th.rand(2, N_ROWS, dtype=th.float64, generator=th.Generator().manual_seed(3))
+
+    def logit(member: int, row: int, outcome: np.ndarray) -> float:
+        rows = batch.observations[member, row]
+        return float(np.sin(outcome[0]) * outcome[1] - 0.3 * outcome[1] ** 2 + float(rows[0]) * outcome[0])
+
+    expected = 0.0
+    for member in range(2):
+        for row in range(N_ROWS):
+            loss, noise = 0.0, np.exp(0.5 * model.log_var[member, row, 1:].detach().numpy())
+            for outcomes, sign in ((drawn.real[..., 1:], -1.0), (drawn.made, 1.0)):
+                outcome = outcomes[member, row].detach().numpy()
+                loss += np.log1p(np.exp(sign * logit(member, row, outcome)))
+                steps = np.eye(2) * 1e-6
+                slopes = [(logit(member, row, outcome + step) - logit(member, row, outcome - step)) / 2e-6 for step in steps]
+                loss += 0.4 * float((np.square(slopes) * np.square(noise)).sum())
+            expected += float(weights[member, row]) * loss / N_ROWS
+    assert float(classifier.loss(batch, drawn, weights, 0.4).detach()) == pytest.approx(expected, rel=1e-6)
+    assert float(classifier.loss(batch, drawn, weights, 0.0).detach()) < expected
+
+
+class Formula(TransitionClassifier):
+    """Whose logits are known, with the losses of the real one."""
+
+    def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
+        return Known()(batch, outcomes, prediction)
+
+
+def test_of_a_mixture_the_densities_are_averaged() -> None:
+    """Two Gaussian members and a real law whose densities are known."""
+    classifier, batch = Ratio(2, 1, 1, (8,)), linear_law(6)
+    outcomes = batch.next_observations[:, :1]
+    said = classifier.of_mixture(batch, outcomes, Prediction(th.zeros(2, 6, 2), th.zeros(2, 6, 2)))
+    real, one, other = (th.distributions.Normal(*law).log_prob(outcomes[:, 0]).exp() for law in Ratio.laws)
+    th.testing.assert_close(said, (real / (0.5 * one + 0.5 * other)).log(), rtol=1e-4, atol=1e-5)
+
+
+class Ratio(TransitionClassifier):
+    """Log-ratios of normal laws: the real one, and those of two members."""
+
+    laws = ((0.0, 1.0), (0.5, 0.7), (-1.0, 2.0))
+
+    def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
+        real, *members = (th.distributions.Normal(*law).log_prob(outcomes[0, :, 0]) for law in self.laws)
+        return th.stack([real - member for member in members])
+
+
+def test_accuracy_counts_a_guess_as_half() -> None:
+    real, made = th.tensor([1.0, -2.0, 0.0, 3.0]), th.tensor([-1.0, -0.5, 0.0, 4.0])
+    assert accuracies(real, made).tolist() == [1.0, 0.5, 0.5, 0.5]
+
+
+def test_an_untrained_classifier_has_no_opinion() -> None:
+    model, batch = Said(N_ROWS), a_batch()
+    objective = objective_for(model)
+    drawn = draw_members(model, batch, th.Generator().manual_seed(7))
+    assert bool((objective.classifier(batch, drawn.made, drawn.prediction) == 0.0).all())
+
+
+@pytest.mark.parametrize("value_coef", [0.0, 1.0])
+def test_a_step_teaches_classifier_and_model_and_nobody_else(value_coef: float) -> None:
+    model, critic, actor = Said(N_ROWS), th.nn.Linear(3, 2), th.nn.Linear(2, 1)
+    objective = objective_for(model, value_coef=value_coef, classifier_steps=2)
+
+    def policy(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        return actor(observations), observations[:, :1]
+
+    def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        return critic(th.cat([observations, actions], dim=-1)).t()
+
+    context = Context(policy, values, 0.99, 1, th.Generator().manual_seed(0))
+    optimizer = th.optim.Adam(model.parameters(), lr=0.05)
+    objective.n_fits += 1
+    objective.prepare(model, linear_law(30), context)
+    moved = []
+    for _ in range(4):
+        before = [
+            part.clone()
+            for part in (model.mean, objective.classifier.layers[0].weight, objective.classifier.layers[-1].weight)
+        ]
+        objective.step(model, optimizer, a_batch(), th.ones(2, N_ROWS), {}, context)
+        after = (model.mean, objective.classifier.layers[0].weight, objective.classifier.layers[-1].weight)
+        moved.append([not th.equal(one, other) for one, other in zip(before, after, strict=True)])
+        assert all(parameter.grad is None for parameter in (*critic.parameters(), *actor.parameters()))
+    assert [row[0] for row in moved] == [False, False, True, True], "the classifier begins alone"
+    assert all(row[2] for row in moved)
+    assert optimizer.param_groups[0]["lr"] == objective.model_learning_rate
+    assert int(objective.n_steps) == 4
+
+
+class AskedModel:
+    """What a context shows of a model."""
+
+    def __init__(self, model: Said) -> None:
+        self.forward, self.targets = model.forward, model.targets
+
+
+def test_the_augmented_reward_by_hand() -> None:
+    """Eq. 5; the reward of the third row is below all that were seen, and counts as the least of them."""
+    model, batch = Said(3), linear_law(3)
+    batch = batch._replace(rewards=th.tensor([[1.0], [2.5], [-0.1]]))
+    objective = objective_for(model, augmented_reward=True)
+    objective.classifier = Formula(2, 2, 1, (8,))
+    objective.least_reward.fill_(0.5)
+    context = Context(lambda _: None, lambda *_: None, 0.99, 1, th.Generator(), model=AskedModel(model))  # type: ignore[arg-type, return-value]
+    relabelled = objective.relabel(batch, context)
+    logits = Known()(by_each(batch, 2), by_each(batch, 2).next_observations, model(None, None))[0]  # type: ignore[arg-type]
+    expected = th.tensor([1.0, 2.5, 0.5]).log() + logits
+    th.testing.assert_close(relabelled.rewards[:, 0], expected)
+    assert all(th.equal(getattr(relabelled, name), getattr(batch, name)) for name in batch._fields if name != "rewards")
+    plain = objective_for(model)
+    assert plain.relabel(batch, context) is batch
+
+    chunk = Batch(*(th.stack([field, field]) for field in batch[:5]))  # two minibatches of three rows
+    rows = th.tensor([[True], [True], [False]])
+    both = Said(4)
+    both.mean.data, both.log_var.data = (part[:, [0, 1, 0, 1]] for part in (model.mean.data, model.log_var.data))
+    real = objective.relabel_batch(
+        chunk, rows, Context(context.policy, context.values, 0.99, 1, th.Generator(), model=AskedModel(both))
+    )  # type: ignore[arg-type]
+    for minibatch in range(2):
+        th.testing.assert_close(real.rewards[minibatch, :2, 0], expected[:2])
+        assert th.equal(real.rewards[minibatch, 2], batch.rewards[2]), "imagined rows have theirs"
+    assert plain.relabel_batch(chunk, rows, context) is chunk
