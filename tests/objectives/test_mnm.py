@@ -205,6 +205,19 @@ def test_a_step_teaches_classifier_and_model_and_nobody_else(value_coef: float) 
     assert int(objective.n_steps) == 4
 
 
+def test_a_policy_can_climb_the_augmented_reward() -> None:
+    """Of s', and of what was predicted of s and a: the log-ratio is a function of the whole transition."""
+    model, batch = Said(3), linear_law(3)
+    objective = objective_for(model, augmented_reward=True)
+    with th.no_grad():
+        for parameter in objective.classifier.layers[-1].parameters():
+            parameter.normal_(generator=th.Generator().manual_seed(2))
+    following = batch.next_observations.clone().requires_grad_()
+    context = Context(lambda _: None, lambda *_: None, 0.99, 1, th.Generator(), model=AskedModel(model))  # type: ignore[arg-type, return-value]
+    objective.relabel(batch._replace(next_observations=following), context).rewards.sum().backward()
+    assert float(following.grad.abs().min()) > 0.0 and float(model.mean.grad[..., 1:].abs().min()) > 0.0
+
+
 class AskedModel:
     """What a context shows of a model."""
 

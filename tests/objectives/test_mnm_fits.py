@@ -115,7 +115,15 @@ def test_the_first_fits_are_those_of_the_likelihood(kind: str) -> None:
 
 
 @pytest.mark.parametrize("normalized", [False, True])
-@pytest.mark.parametrize("arguments", [{"dynamics": "smooth"}, {"objective_kwargs": {"augmented_reward": True}}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"dynamics": "smooth"},
+        {"objective_kwargs": {"augmented_reward": True}},
+        {"dynamics": "smooth", "policy_update": "double_horizon", "objective_kwargs": {"augmented_reward": True}},
+    ],
+    ids="-".join,
+)
 @pytest.mark.filterwarnings("ignore:health/")
 def test_an_agent_learns_with_it(arguments: dict[str, Any], normalized: bool) -> None:
     env: Any = make_vec_env(Paid, 2)
@@ -127,6 +135,7 @@ def test_an_agent_learns_with_it(arguments: dict[str, Any], normalized: bool) ->
     assert {"classifier_accuracy", "value_mean", "validation_error"} <= figures.keys()
     assert ("return_most" in figures) != agent.objective.augmented_reward
     agent.imagine()
+    agent.train_policy(3)
     rewards = agent.imagined.gather(th.arange(agent.imagined.size))[3]
     assert bool((rewards > 3.7).all()) != agent.objective.augmented_reward, "20 - 16.3 at least, or logarithms"
     drawn = next(agent._batches(agent._context()).raw(1, 400))
