@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from sb3_tom.callbacks.evaluation import Every, check_eval_env, evaluate, make_eval_env
+from sb3_tom.callbacks.evaluation import Evaluation, Every, check_eval_env, evaluate, make_eval_env
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.callbacks.tables import RunTable
 from sb3_tom.checkpoint.fits import NUMBER, check_form
@@ -89,13 +89,22 @@ class LearningCurveCallback(BaseCallback):
         self.solved_step: int | None = None
 
     def _on_training_start(self) -> None:
-        self._envs = [make_eval_env(self.eval_env, self.model.observation_space) for _ in range(self.n_eval_envs)]
+        self._envs = self._make_envs()
         labels = run_labels(self, self._envs[0])
         self.table = RunTable(self.csv_path, CURVE_COLUMNS, labels, self.num_timesteps)
         past = self.table.rows[-1] if self.table.rows else None
         self._cumulative_max = float(past["cumulative_max"]) if past else -np.inf
         self._start_time = time.monotonic() - (float(past["seconds"]) if past else 0.0)
         self._is_due = Every(self.eval_freq, self.num_timesteps)
+
+    def _make_envs(self) -> list[Any]:
+        """What episodes are played on; closed at the end of training."""
+        return [make_eval_env(self.eval_env, self.model.observation_space) for _ in range(self.n_eval_envs)]
+
+    def _play(self) -> Evaluation:
+        """Episodes of one evaluation."""
+        normalizer = unwrap_vec_normalize(self.training_env)
+        return evaluate(self.model, self._envs, self.n_eval_episodes, self.eval_seed, self.deterministic, normalizer)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; its rows stay in the file."""
@@ -131,8 +140,7 @@ class LearningCurveCallback(BaseCallback):
 
     def _evaluate(self) -> float:
         """Evaluate, write the row and the log; return the mean return."""
-        normalizer = unwrap_vec_normalize(self.training_env)
-        result = evaluate(self.model, self._envs, self.n_eval_episodes, self.eval_seed, self.deterministic, normalizer)
+        result = self._play()
         mean = float(result.returns.mean())
         self._cumulative_max = max(self._cumulative_max, mean)
         row: dict[str, Any] = {
