@@ -99,6 +99,7 @@ setup(
             "moviepy>=1.0",
             "pygame-ce>=2.1.3",
         ],
+        "ray": ["ray>=2.60,<3.0"],
         "tests": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -109,6 +110,7 @@ setup(
             "setuptools>=77",
             "psycopg[binary]>=3.2",
             "optuna-dashboard>=0.20",
+            "ray>=2.60,<3.0",
         ],
         "docs": ["sphinx>=7", "myst-parser>=3", "sphinx-rtd-theme>=2", "sphinx-copybutton", "sphinx-mathjax-offline"],
     },

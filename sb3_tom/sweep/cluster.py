@@ -1,0 +1,129 @@
+"""Runs on Ray: each in a fresh process of a machine that has the CPUs. The only module that imports Ray, where it is used."""
+
+import os
+import socket
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sb3_tom.sweep.driver import Engine
+from sb3_tom.sweep.files import SPEC
+from sb3_tom.sweep.run import Outcome, run
+from sb3_tom.sweep.spec import RunSpec
+
+OBJECT_STORE_BYTES = 100_000_000
+"""Of a local Ray. Runs exchange files, not objects: about the least that Ray allows."""
+
+CONNECT_SECONDS = 10.0
+"""How long the head of a cluster may take to answer."""
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+"""Ray reads the first when it is imported: without clusters everything of a local Ray listens on 127.0.0.1 only."""
+
+
+def run_there(spec: RunSpec, out: Path) -> Outcome:
+    """
+    What a machine of the cluster does.
+
+    :param spec: of the run
+    :param out: folder of the sweep, which all machines share
+    """
+    if not (out / SPEC).is_file():
+        error = f"out={str(out)!r} is not there on {socket.gethostname()}; allowed: a folder that all machines share"
+        return Outcome("failed", error)
+    return run(spec, out / spec.name)
+
+
+class RayEngine:
+    """
+    Starts runs on a Ray that this process is connected to. Retries are the driver's: Ray makes none.
+
+    :param cpus: that a run takes of its machine
+    :param gpus: the same, a share is allowed
+    :param num_threads: of numerical libraries
+    """
+
+    def __init__(self, cpus: int, gpus: float, num_threads: int) -> None:
+        import ray
+
+        threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        # A process per run: what one run leaves in memory is not the next one's
+        options: dict[str, Any] = {"max_calls": 1, "max_retries": 0, "runtime_env": {"env_vars": threads}}
+        self._needs = {"CPU": cpus, "GPU": gpus}
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(run_there)
+
+    def room(self) -> int:
+        """See :class:`~sb3_tom.sweep.driver.Engine`."""
+        import ray
+
+        has = ray.cluster_resources()
+        return max(int(min(has.get(name, 0.0) / need for name, need in self._needs.items() if need)), 1)
+
+    def submit(self, run: RunSpec, out: Path) -> Hashable:
+        """See :class:`~sb3_tom.sweep.driver.Engine`."""
+        attempt: Hashable = self._task.options(name=run.name).remote(run, out)
+        return attempt
+
+    def wait(self, attempts: Sequence[Hashable], seconds: float) -> dict[Hashable, Outcome]:
+        """See :class:`~sb3_tom.sweep.driver.Engine`."""
+        import ray
+
+        ended, running = ray.wait(list(attempts), num_returns=1, timeout=seconds)
+        if running:
+            ended += ray.wait(running, num_returns=len(running), timeout=0)[0]
+        return {attempt: _outcome(attempt) for attempt in ended}
+
+
+def _outcome(attempt: Any) -> Outcome:
+    """A process that was killed, a machine that is lost, a Ray that ran out of memory: each may go better next time."""
+    import ray
+
+    try:
+        outcome: Outcome = ray.get(attempt)
+    except ray.exceptions.RayError as error:
+        outcome = Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], is_final=False)
+    return outcome
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"address={address!r} is not allowed: {error}; allowed: 'auto', or host:port of a Ray") from None
+
+
+@contextmanager
+def connected(address: str | None, cpus: int, gpus: float, num_threads: int, n_jobs: int | None) -> Iterator[Engine]:
+    """
+    A Ray to run on: that of a cluster, or one of this process alone, which ends with it.
+
+    :param address: of a cluster ("auto", "host:port"); None for a local Ray
+    :param cpus: that a run takes
+    :param gpus: the same
+    :param num_threads: of a run
+    :param n_jobs: runs at a time, for which a local Ray has room; None: as many as this process has CPUs for
+    :raises ValueError: if there is no such cluster
+    :raises ModuleNotFoundError: if Ray is not installed
+    """
+    if address is not None:
+        _check_reachable(address)
+    os.environ.update({name: value for name, value in LOOPBACK.items() if address is None or "USAGE" in name})
+    import ray
+
+    settings: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        n_jobs = n_jobs or max(len(os.sched_getaffinity(0)) // cpus, 1)
+        settings |= {"num_cpus": n_jobs * cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(**settings)
+    except (ConnectionError, ValueError) as error:
+        raise ValueError(f"address={address!r} is not allowed: {error}; allowed: 'auto', or host:port of a Ray") from error
+    try:
+        yield RayEngine(cpus, gpus, num_threads)
+    finally:
+        ray.shutdown()

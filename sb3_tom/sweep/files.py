@@ -1,0 +1,176 @@
+"""The folder of a sweep: whose it is, what its runs have left, and the table of them. Every file is replaced in one step."""
+
+import csv
+import fcntl
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from sb3_tom.callbacks.tables import read_table
+from sb3_tom.sweep.spec import RunSpec, as_json
+
+LOCK, SPEC, TABLE = "lock", "sweep.json", "table.csv"
+"""Files of a sweep; a run has a lock of its own."""
+
+CURVE, CHECKPOINTS, STEPS, RESULT = "learning_curve.csv", "checkpoints", "steps.txt", "result.json"
+"""What a run leaves: evaluations, states to go on from, the env steps that it has done so far, and how it ended."""
+
+ASKED = ("env", "method", "algo", "seed", "n_timesteps")
+FIGURES = ("return_mean", "return_std", "cumulative_max", "episode_length_mean", "n_updates", "seconds")
+"""Columns of the table that are those of the last row of the learning curve."""
+
+COLUMNS = (*ASKED, "state", "env_steps", "evaluated_at", *FIGURES, "error")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """
+    Write a file in one step: whoever reads it, and a full disk, find the old one or the new one.
+
+    :param path: its folder is created
+    :param text: the content
+    :raises OSError: if it cannot be written; the old file is as it was
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def only_one(path: Path, seconds: float, what: str) -> Iterator[None]:
+    """
+    Hold a lock while something runs. The system lets go of it when the process ends, however it ends.
+
+    :param path: the lock's file, also on a file system that machines share
+    :param seconds: how long to wait for one that still holds it
+    :param what: is locked, for the message
+    :raises BlockingIOError: if another process does not let go
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        until = time.monotonic() + seconds
+        while not _locked(file):
+            if time.monotonic() >= until:
+                raise BlockingIOError(f"{what} is being run by another process")
+            time.sleep(0.1)
+        yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def claim(out: Path, runs: list[RunSpec]) -> None:
+    """
+    Make the folder of a sweep, or see that it is this sweep's.
+
+    :param out: the folder
+    :param runs: of the sweep
+    :raises ValueError: if it is another's, naming the folder and the first difference
+    """
+    path, asked = out / SPEC, as_json(runs)
+    if path.exists():
+        _check_same(out, json.loads(path.read_text(encoding="utf-8"))["runs"], json.loads(json.dumps(asked)))
+        return
+    others = [file.name for file in out.iterdir() if file.name != LOCK] if out.is_dir() else []
+    if others:
+        allowed = "allowed: a sweep's folder, or a new one"
+        raise ValueError(f"out={str(out)!r} is not allowed: it holds {others[0]}, but no {SPEC}; {allowed}")
+    replace_file(path, json.dumps({"runs": asked}, indent=1) + "\n")
+
+
+def _check_same(out: Path, had: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    difference = _difference(had, asked)
+    if difference:
+        allowed = f"what {out / SPEC} says, or another folder"
+        raise ValueError(f"out={str(out)!r} is of another sweep: {difference}; allowed: {allowed}")
+
+
+def _difference(had: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """The first one, in words; empty if there is none."""
+    for name in [*had, *asked]:
+        if name not in asked or name not in had:
+            return f"it has {'no' if name in asked else 'a'} run {name}"
+        for key in [*had[name], *asked[name]]:
+            before, now = (json.dumps(runs[name].get(key), sort_keys=True) for runs in (had, asked))
+            if before != now:
+                return f"{name} has {key}={before:.200}, not {now:.200}"
+    return ""
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """
+    How a run ended.
+
+    :param folder: of the run
+    :return: its state ("done" or "failed") and its error; empty if it has not ended
+    """
+    try:
+        result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return result
+
+
+def steps_of(folder: Path) -> int:
+    """
+    Env steps that a run has done, a second ago at most while it runs.
+
+    :param folder: of the run
+    """
+    try:
+        return int((folder / STEPS).read_text())
+    except (FileNotFoundError, ValueError):  # between two writes of a file system that others share
+        return 0
+
+
+def write_steps(folder: Path, env_steps: int) -> None:
+    """
+    Say how far a run is. On a full disk nothing is said: what the run really needs to write will.
+
+    :param folder: of the run
+    :param env_steps: that it has done
+    """
+    with suppress(OSError):
+        replace_file(folder / STEPS, str(env_steps))
+
+
+def write_table(out: Path, runs: Iterable[RunSpec], states: Mapping[str, str], errors: Mapping[str, str]) -> None:
+    """
+    One row per run, in the order of the spec: what it is, its state, its last evaluation.
+
+    :param out: folder of the sweep
+    :param runs: of the sweep
+    :param states: by name of a run: waiting, running, done or failed
+    :param errors: by name of a failed run
+    :raises OSError: if it cannot be written; the old table is as it was
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for run in runs:
+        asked = {name: getattr(run, name) for name in ASKED}
+        ended = {"state": states[run.name], "error": errors.get(run.name, "")}
+        writer.writerow({**asked, **_figures(out / run.name), **ended})
+    replace_file(out / TABLE, text.getvalue())
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    path = folder / CURVE
+    rows = read_table(path) if path.exists() else []
+    last = rows[-1] if rows else {}
+    figures = {name: last.get(name, "") for name in FIGURES}
+    return {"env_steps": steps_of(folder), "evaluated_at": last.get("env_step", ""), **figures}

@@ -1,0 +1,156 @@
+"""One run in this process, from its spec and its folder to an :class:`Outcome`. Nothing here knows what started it."""
+
+import json
+import math
+import os
+import platform
+import socket
+import traceback
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import partial
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.logger import configure
+
+from sb3_tom.callbacks.tables import read_table
+from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
+from sb3_tom.checks.guards import DivergenceError
+from sb3_tom.sweep.callbacks import StepsCallback, SweepCurveCallback
+from sb3_tom.sweep.files import CHECKPOINTS, CURVE, LOCK, RESULT, only_one, read_result, replace_file, write_steps
+from sb3_tom.sweep.spec import RunSpec
+from sb3_tom.zoo.runs import ZooRun
+
+LOCK_SECONDS = 60.0
+"""How long an attempt waits for the one before: a machine that is lost may take its time to end its processes."""
+
+ATTEMPT = "attempt_"
+"""Folders of attempts, with a number behind it."""
+
+EVAL_ENVS = 10
+"""Episodes of an evaluation that are played side by side."""
+
+PACKAGES = ("sb3_tom", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "gymnasium", "mujoco", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How an attempt ended.
+
+    :param state: "done" or "failed"
+    :param error: what went wrong, a line
+    :param is_final: whether another attempt would end the same: a bad argument, a run that diverged
+    """
+
+    state: str
+    error: str = ""
+    is_final: bool = True
+
+
+def run(spec: RunSpec, folder: Path) -> Outcome:
+    """
+    Train, or go on: an agent of this package from its last checkpoint, any other from the start. A run that is done is not
+    run again, and two attempts never run at a time.
+
+    :param spec: of the run
+    :param folder: of this run alone
+    :return: how it ended; no exception but those that end the process
+    """
+    try:
+        with only_one(folder / LOCK, LOCK_SECONDS, spec.name):
+            if read_result(folder).get("state") == "done":
+                return Outcome("done")
+            return _attempt(spec, folder)
+    except Exception as error:  # a folder that cannot be read or written
+        return _failure(error)
+
+
+def _attempt(spec: RunSpec, folder: Path) -> Outcome:
+    before = [int(path.name.removeprefix(ATTEMPT)) for path in folder.glob(f"{ATTEMPT}[0-9]*")]
+    own = folder / f"{ATTEMPT}{max(before, default=0) + 1}"
+    replace_file(own / "started.json", json.dumps(_circumstances(spec, folder), indent=1) + "\n")
+    with (own / "output.txt").open("w") as output, redirect_stdout(output), redirect_stderr(output):
+        try:
+            _train(spec, folder, own)
+            outcome = Outcome("done")
+        except Exception as error:
+            outcome = _failure(error)
+            with suppress(OSError):
+                traceback.print_exc()
+    try:
+        replace_file(folder / RESULT, json.dumps(asdict(outcome)) + "\n")
+    except OSError as error:
+        return _failure(error)
+    return outcome
+
+
+def _train(spec: RunSpec, folder: Path, own: Path) -> None:
+    for package in spec.gym_packages:
+        import_module(package)
+    th.set_num_threads(spec.num_threads)
+    experiment = _experiment(spec, own)
+    agent = experiment.agent
+    agent.set_logger(configure(str(own), ["csv"]))
+    callbacks = [*experiment.manager.callbacks, _curve(spec, folder, experiment), StepsCallback(folder)]
+    checkpoints = ResumeCallback(folder / CHECKPOINTS, spec.save_freq)
+    if experiment.resume_with(checkpoints):
+        callbacks.append(checkpoints)
+    try:
+        agent.learn(spec.n_timesteps, callback=callbacks)
+    finally:
+        write_steps(folder, agent.num_timesteps)
+        if agent.env is not None:
+            agent.env.close()
+    experiment.save(folder)
+    rows = read_table(folder / CURVE)
+    if rows and not math.isfinite(float(rows[-1]["return_mean"])):
+        raise DivergenceError(f"the return of the last evaluation is {rows[-1]['return_mean']}")
+
+
+def _experiment(spec: RunSpec, own: Path) -> ZooRun:
+    import yaml
+
+    config = own / "hyperparams.yml"
+    replace_file(config, yaml.safe_dump({spec.env: spec.hyperparams}))
+    settings: dict[str, Any] = {"n_timesteps": spec.n_timesteps, "seed": spec.seed, "device": spec.device}
+    env_kwargs = spec.hyperparams.get("env_kwargs")
+    return ZooRun(spec.algo, spec.env, config=config, env_kwargs=env_kwargs, folder=own, **settings)
+
+
+def _curve(spec: RunSpec, folder: Path, experiment: ZooRun) -> SweepCurveCallback:
+    make_env: Any = partial(experiment.make_eval_env, min(spec.eval_episodes, EVAL_ENVS))
+    settings: dict[str, Any] = {"task": spec.env, "method": spec.method, "n_eval_episodes": spec.eval_episodes}
+    settings["deterministic"] = bool(experiment.manager.deterministic_eval)
+    return SweepCurveCallback(make_env, folder / CURVE, spec.eval_freq, **settings)
+
+
+def _circumstances(spec: RunSpec, folder: Path) -> dict[str, Any]:
+    """Where and with what an attempt was made."""
+    checkpoint = latest_checkpoint(folder / CHECKPOINTS)
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": socket.gethostname(),
+        "process": os.getpid(),
+        "from": checkpoint.name if checkpoint else "the start",
+        "spec": asdict(spec),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _failure(error: Exception) -> Outcome:
+    """A ValueError (DivergenceError is one) would come again; a full disk, lack of memory and a lost machine need not."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome("failed", text[:500], isinstance(error, ValueError | TypeError | ImportError))

@@ -1,0 +1,243 @@
+"""What a sweep is to do: from the words of a user to one :class:`RunSpec` per run. Errors are found here, before any run."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from itertools import product
+from typing import Any
+
+import gymnasium as gym
+
+from sb3_tom.checks.validation import check_integer
+from sb3_tom.zoo.runs import zoo_hyperparams
+
+DEFAULTS: dict[str, Any] = {
+    "env": None,
+    "algo": None,
+    "seed": [0],
+    "params": {},
+    "grid": {},
+    "n_timesteps": None,
+    "eval_freq": None,
+    "eval_episodes": 10,
+    "save_freq": None,
+    "device": "cpu",
+    "num_threads": 1,
+    "gym_packages": [],
+}
+"""What decides the results, by the name that a YAML file and the command line have for it."""
+
+EVALUATIONS = 20
+"""Evaluations of a run, where ``eval_freq`` does not say otherwise."""
+
+OF_AN_ALGORITHM = ("algo", "config", "params")
+"""What may be said of one algorithm under a name of its own."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """
+    One run: all that decides its result, in values that JSON can hold.
+
+    :param env: id of the environment
+    :param algo: the zoo's name of the algorithm
+    :param method: what it is called in tables: the algorithm, and what distinguishes it from others of the same sweep
+    :param seed: of the agent
+    :param n_timesteps: env steps
+    :param eval_freq: env steps between evaluations
+    :param eval_episodes: episodes of an evaluation
+    :param save_freq: env steps between checkpoints
+    :param hyperparams: all of the zoo's, not yet converted
+    :param device: for PyTorch
+    :param num_threads: of PyTorch
+    :param gym_packages: modules that register environments
+    """
+
+    env: str
+    algo: str
+    method: str
+    seed: int
+    n_timesteps: int
+    eval_freq: int
+    eval_episodes: int
+    save_freq: int
+    hyperparams: dict[str, Any]
+    device: str
+    num_threads: int
+    gym_packages: list[str]
+
+    @property
+    def name(self) -> str:
+        """Of the run and, below the sweep's, of its folder."""
+        return f"{_as_folder(self.env)}/{_as_folder(self.method)}/seed_{self.seed}"
+
+
+@dataclass(frozen=True)
+class _Method:
+    """An algorithm with what was said of it; ``params`` with one point of the grid."""
+
+    label: str
+    algo: str
+    config: str | None
+    params: dict[str, Any]
+
+
+def make_runs(words: Mapping[str, Any]) -> list[RunSpec]:
+    """
+    All runs of a sweep: every method of an environment with the first seed, then with the next.
+
+    :param words: by the names of :data:`DEFAULTS`; what is missing has its default
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    unknown = sorted(set(words) - set(DEFAULTS))
+    if unknown:
+        raise ValueError(f"{unknown[0]}={words[unknown[0]]!r} is not allowed; allowed: {_close(unknown[0], DEFAULTS)}")
+    settings = {**DEFAULTS, **words}
+    settings["gym_packages"] = _listed("gym_packages", settings["gym_packages"], str, least=0)
+    for package in settings["gym_packages"]:
+        _import(package)
+    envs = [_registered(env) for env in _listed("env", settings["env"], str)]
+    seeds = [check_integer("seed", seed, 0, 2**32 - 1) for seed in _listed("seed", settings["seed"], int)]
+    methods = _methods(settings)
+    hyperparams = {(env, method.label): _hyperparams(env, method) for env, method in product(envs, methods)}
+    runs = [
+        _run(settings, env, method, seed, hyperparams[env, method.label])
+        for seed, env, method in product(seeds, envs, methods)
+    ]
+    _check_names(runs)
+    return runs
+
+
+def as_json(runs: list[RunSpec]) -> dict[str, Any]:
+    """
+    Runs by name, as a file holds them.
+
+    :param runs: of one sweep
+    """
+    return {run.name: asdict(run) for run in runs}
+
+
+def _run(settings: Mapping[str, Any], env: str, method: _Method, seed: int, hyperparams: dict[str, Any]) -> RunSpec:
+    given = settings["n_timesteps"]
+    n_timesteps = check_integer("n_timesteps", hyperparams["n_timesteps"] if given is None else given, 1)
+    eval_freq = _frequency("eval_freq", settings, max(n_timesteps // EVALUATIONS, 1), n_timesteps)
+    if not isinstance(settings["device"], str):
+        raise ValueError(f"device={settings['device']!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', ...")
+    return RunSpec(
+        env=env,
+        algo=method.algo,
+        method=method.label,
+        seed=seed,
+        n_timesteps=n_timesteps,
+        eval_freq=eval_freq,
+        eval_episodes=check_integer("eval_episodes", settings["eval_episodes"], 1),
+        save_freq=_frequency("save_freq", settings, eval_freq, n_timesteps),
+        hyperparams=hyperparams,
+        device=settings["device"],
+        num_threads=check_integer("num_threads", settings["num_threads"], 1),
+        gym_packages=settings["gym_packages"],
+    )
+
+
+def _frequency(name: str, settings: Mapping[str, Any], default: int, n_timesteps: int) -> int:
+    value = settings[name]
+    return default if value is None else check_integer(name, value, 1, n_timesteps)
+
+
+def _hyperparams(env: str, method: _Method) -> dict[str, Any]:
+    try:
+        hyperparams = zoo_hyperparams(method.algo, env, method.config, method.params)
+        hyperparams = json.loads(json.dumps(hyperparams))
+    except TypeError as error:
+        raise ValueError(f"params of algo={method.label!r}: {error}; allowed: plain values of YAML") from None
+    except ValueError as error:
+        raise ValueError(f"algo={method.label!r}: {error}") from error
+    return hyperparams
+
+
+def _methods(settings: dict[str, Any]) -> list[_Method]:
+    algo, common = settings["algo"], _mapping("params", settings["params"])
+    if not isinstance(algo, Mapping):
+        algo = dict.fromkeys(_listed("algo", algo, str))
+    if not algo:
+        raise ValueError(
+            f"algo={algo!r} is not allowed; allowed: names of the zoo, or a mapping of labels to {OF_AN_ALGORITHM}"
+        )
+    points = list(_grid(settings["grid"]))
+    methods = []
+    for label, own in algo.items():
+        own = _mapping(f"algo.{label}", own or {})
+        unknown = sorted(set(own) - set(OF_AN_ALGORITHM))
+        if unknown:
+            raise ValueError(f"algo.{label}.{unknown[0]}={own[unknown[0]]!r} is not allowed; allowed: {list(OF_AN_ALGORITHM)}")
+        params = {**common, **_mapping(f"algo.{label}.params", own.get("params", {}))}
+        for suffix, point in points:
+            methods.append(_Method(f"{label}{suffix}", own.get("algo", label), own.get("config"), {**params, **point}))
+    return methods
+
+
+def _grid(grid: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each point, and what distinguishes it in a method's name."""
+    axes = []
+    for name, values in _mapping("grid", grid).items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"grid.{name}={values!r} is not allowed; allowed: a list of the values to try")
+        axes.append([(f",{name}={_shown(value)}", name, value) for value in values])
+    for point in product(*axes):
+        yield "".join(text for text, _, _ in point), {name: value for _, name, value in point}
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: a mapping of names to values")
+    return dict(value)
+
+
+def _listed(name: str, value: Any, kind: type, least: int = 1) -> list[Any]:
+    """One value or a list of different ones."""
+    values = value if isinstance(value, list | tuple) else [value]
+    good = all(isinstance(one, kind) and not isinstance(one, bool) for one in values)
+    if not good or len(values) < least or len(set(values)) < len(values):
+        what = {str: "names", int: "integers"}[kind]
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: {what}, at least {least}, each once")
+    return list(values)
+
+
+def _import(package: str) -> None:
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise ValueError(f"gym_packages={package!r} cannot be imported: {error}; allowed: modules of envs") from None
+
+
+def _registered(env: str) -> str:
+    try:
+        gym.spec(env)
+    except gym.error.Error as error:
+        raise ValueError(f"env={env!r} is not allowed: {error}; allowed: {_close(env, gym.registry)}") from None
+    return env
+
+
+def _close(name: str, allowed: Mapping[str, Any]) -> str:
+    close = get_close_matches(name, allowed, n=1)
+    return f"{close[0]!r}, or another of {len(allowed)}" if close else f"one of {sorted(allowed)[:12]}, ..."
+
+
+def _as_folder(name: str) -> str:
+    """A name that is one folder; values of a grid may hold anything."""
+    return "".join(letter if letter.isalnum() or letter in "._-=,+" else "_" for letter in name)[:150]
+
+
+def _check_names(runs: list[RunSpec]) -> None:
+    names: dict[str, RunSpec] = {}
+    for run in runs:
+        other = names.setdefault(run.name, run)
+        if other is not run:
+            both = f"algo={run.method!r} and {other.method!r} of {run.env} and {other.env}"
+            raise ValueError(f"{both} would share the folder {run.name}; allowed: names that differ in letters and digits")

@@ -1,0 +1,127 @@
+"""A run of any of the zoo's algorithms as a value: its hyperparameters, resolved once, and the agent that is made of them."""
+
+import argparse
+import io
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
+from sb3_tom.checks.validation import check_choice, plain
+from sb3_tom.mbpo.mbpo import MBPO
+from sb3_tom.zoo.checks import check_hyperparams
+from sb3_tom.zoo.command import MODULES
+from sb3_tom.zoo.registration import register
+
+
+def zoo_algorithms() -> dict[str, type[BaseAlgorithm]]:
+    """
+    All algorithms that the zoo knows, those of this package among them, by the name that ``--algo`` takes.
+
+    :raises ModuleNotFoundError: if the zoo is not installed
+    """
+    for module in MODULES:
+        register(import_module(module))
+    algorithms: dict[str, type[BaseAlgorithm]] = import_module("rl_zoo3.utils").ALGOS
+    return algorithms
+
+
+def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The hyperparameters with which the zoo would train, not yet converted: its file's entry for the env, or ``default``.
+
+    :param algo: the zoo's name of the algorithm
+    :param env: id of a registered environment
+    :param config: a YAML file in place of the zoo's own (for the algorithms of this package: of this package's)
+    :param params: what takes the place of the file's values, as ``-params`` does
+    :return: plain values
+    :raises ValueError: naming what came and what is allowed
+    """
+    from yaml import YAMLError
+
+    algorithm = zoo_algorithms()[check_choice("algo", algo, zoo_algorithms())]
+    manager = _manager(algo, env, config=config, hyperparams=dict(params))
+    try:
+        with redirect_stdout(io.StringIO()):
+            hyperparams, _ = manager.read_hyperparameters()
+    except (AttributeError, TypeError, ImportError, OSError, YAMLError) as error:
+        raise ValueError(
+            f"config={manager.config!r} cannot be read: {error}; allowed: a YAML file with hyperparameters per env"
+        ) from error
+    namespace = vars(import_module("rl_zoo3.exp_manager"))
+    check_hyperparams(hyperparams, algorithm, lambda key: f"{manager.config}, {env}", namespace)
+    return {name: plain(value) for name, value in sorted(hyperparams.items())}
+
+
+def _manager(algo: str, env: str, **kwargs: Any) -> Any:
+    """An ``ExperimentManager`` that evaluates and saves nothing by itself."""
+    manager_class = import_module("rl_zoo3.exp_manager").ExperimentManager
+    arguments = argparse.Namespace(algo=algo, env=env, env_kwargs=None)
+    settings = {"log_folder": "", "eval_freq": -1, "save_freq": -1, "log_interval": -1, "verbose": 0}
+    return manager_class(arguments, algo, env, **{**settings, **kwargs})
+
+
+class ZooRun:
+    """
+    The zoo's experiment in a folder of its own choice: env, wrappers, agent.
+
+    :param algo: the zoo's name of the algorithm
+    :param env: id of a registered environment
+    :param config: a YAML file whose only entry is that of the env, see :func:`zoo_hyperparams`
+    :param n_timesteps: env steps
+    :param seed: of the agent and its envs
+    :param device: for PyTorch
+    :param env_kwargs: of the env, which the zoo would give to the training env only
+    :param folder: for ``config.yml``, ``args.yml`` and the monitor's file
+    """
+
+    def __init__(
+        self, algo: str, env: str, *, config: Path, n_timesteps: int, seed: int, device: str, env_kwargs: Any, folder: Path
+    ) -> None:
+        zoo_algorithms()
+        set_random_seed(seed)
+        settings = {"config": str(config), "n_timesteps": n_timesteps, "seed": seed, "device": device}
+        self.manager = _manager(algo, env, **settings, eval_env_kwargs=env_kwargs)
+        self.manager.save_path = str(folder)
+        self.manager.params_path = str(folder / self.manager.env_name)
+        self.agent: BaseAlgorithm = self.manager.setup_experiment()[0]
+
+    def resume_with(self, callback: ResumeCallback) -> bool:
+        """
+        Let an agent of this package go on from its last checkpoint, if there is one.
+
+        :param callback: that writes the checkpoints
+        :return: whether the agent can go on at all; any other begins anew
+        """
+        if not isinstance(self.agent, MBPO):
+            return False
+        if latest_checkpoint(callback.folder):
+            self.agent.load_checkpoint(callback.folder)
+        return True
+
+    def make_eval_env(self, n_envs: int) -> VecEnv:
+        """
+        Envs with the wrappers of the training env.
+
+        :param n_envs: how many
+        """
+        env: VecEnv = self.manager.create_envs(n_envs, eval_env=True)
+        return env
+
+    def save(self, folder: Path) -> None:
+        """
+        Leave the agent's zip, and the statistics of ``VecNormalize`` where the zoo would.
+
+        :param folder: where to
+        """
+        self.manager.save_path = str(folder)
+        self.manager.params_path = str(folder / self.manager.env_name)
+        if self.manager.normalize:
+            Path(self.manager.params_path).mkdir(exist_ok=True)
+        self.manager.save_trained_model(self.agent)
