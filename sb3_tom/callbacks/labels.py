@@ -8,6 +8,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_tom.envs.workers import ask
+from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.weighters.uniform import UniformWeighter
 
 
@@ -26,12 +27,15 @@ def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
 
 
 def _method(agent: BaseAlgorithm) -> str:
-    """The agent's class, and its weighter unless that is uniform, as the zoo calls them: ``mbpo_tom``."""
-    name, weighter = type(agent).__name__.lower(), getattr(agent, "weighter", None)
-    if weighter is None or isinstance(weighter, UniformWeighter):
-        return name
-    kind = type(weighter).__name__.removesuffix("Weighter").lower()
-    return f"{name.removesuffix(kind)}_{kind}"
+    """The agent's class, and its weighter and model objective unless they are the usual ones, as the zoo calls them."""
+    name, kinds = type(agent).__name__.lower(), []
+    for suffix, usual in (("Weighter", UniformWeighter), ("Objective", LikelihoodObjective)):
+        plug = getattr(agent, suffix.lower(), None)
+        if plug is not None and type(plug) is not usual:
+            kind = type(plug).__name__.removesuffix(suffix)
+            name = name.removesuffix(kind.lower())
+            kinds.append(kind.lower())
+    return "_".join([name, *kinds])
 
 
 def _task(env: gym.Env | VecEnv) -> str:

@@ -50,7 +50,7 @@ class MBPO(SACHooks):
     :param weighter_kwargs: arguments of the weighter
     :param dynamics: "ensemble" (default), "mdn", "linear" or "smooth", or a :class:`DynamicsModel` in the same ways
     :param dynamics_kwargs: arguments of the dynamics model
-    :param objective: "likelihood", "survive_bonus", "vagram" or "mnm", or a :class:`ModelObjective` in the same ways
+    :param objective: a :class:`ModelObjective` in the same ways; None: the class's (MBPO's is "likelihood")
     :param objective_kwargs: arguments of the objective
     :param termination_fn: "auto" (the env's own rule where it is known, else learned), "learned", "never", or a function
         ``(observations, actions, next_observations) -> bool [B, 1]``
@@ -123,7 +123,7 @@ class MBPO(SACHooks):
         weighter_kwargs: Mapping[str, Any] | None = None,
         dynamics: Any = None,
         dynamics_kwargs: Mapping[str, Any] | None = None,
-        objective: Any = "likelihood",
+        objective: Any = None,
         objective_kwargs: Mapping[str, Any] | None = None,
         termination_fn: Any = "auto",
         termination_kwargs: Mapping[str, Any] | None = None,

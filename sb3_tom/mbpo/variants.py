@@ -1,12 +1,16 @@
 """
 One class per zoo name, so that a user's YAML without ``weighter`` still means the algorithm that its name says. ``load`` takes
 files of the class's own plugs, or of those that are named; :meth:`MBPO.load` takes any.
+
+Those that are written out have YAML files of their own. The others, :data:`NAMED_AFTER_PLUGS`, follow from the table of axes.
 """
 
+from itertools import product
 from typing import ClassVar
 
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_tom.mbpo.axes import AXES
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 
@@ -45,3 +49,27 @@ class DHMBPOTOM(DHMBPO):
     """Double Horizon MBPO whose default weighter is TOM's, the zoo's ``dhmbpo_tom``."""
 
     default_weighter: ClassVar[str] = "tom"
+
+
+def _named_after_plugs(*written: type[MBPO]) -> dict[str, type[MBPO]]:
+    """
+    Of each backbone a class for each weighter and each model objective that has none, such as ``MBPOVagram``.
+
+    :param written: classes that are there
+    :return: by the zoo's names, such as ``mbpo_vagram``
+    """
+    known = {(cls.__mro__[1], cls.default_weighter) for cls in written}
+    plugs = [(argument, alias) for argument in ("weighter", "objective") for alias in sorted(AXES[argument].aliases)]
+    found: dict[str, type[MBPO]] = {}
+    for backbone, (argument, alias) in product((MBPO, DHMBPO), plugs):
+        if (backbone, alias) in known or alias == AXES[argument].default:
+            continue
+        name = f"{backbone.__name__}{alias.title().replace('_', '')}"
+        doc = f"{backbone.__name__} whose default {argument} is ``{alias!r}``."
+        members = {f"default_{argument}": alias, "__doc__": doc, "__module__": __name__}
+        found[f"{backbone.__name__.lower()}_{alias}"] = type(name, (backbone,), members)
+    return found
+
+
+NAMED_AFTER_PLUGS: dict[str, type[MBPO]] = _named_after_plugs(MBPOPMAC, MBPOTOM, DHMBPOPMAC, DHMBPOTOM)
+globals().update({cls.__name__: cls for cls in NAMED_AFTER_PLUGS.values()})  # files name classes by module and name

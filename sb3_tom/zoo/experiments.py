@@ -22,7 +22,7 @@ from sb3_tom.zoo.samplers import BUDGET
 PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
 """Arguments that hold those of plugs."""
 
-NAMING = ("weighter", "policy_update")
+NAMING = ("weighter", "policy_update", "objective")
 """Plugs that the zoo's name of an algorithm stands for."""
 
 

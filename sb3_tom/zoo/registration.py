@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from sb3_tom.mbpo.mbpo import MBPO
-from sb3_tom.mbpo.variants import DHMBPO, DHMBPOPMAC, DHMBPOTOM, MBPOPMAC, MBPOTOM
+from sb3_tom.mbpo.variants import DHMBPO, DHMBPOPMAC, DHMBPOTOM, MBPOPMAC, MBPOTOM, NAMED_AFTER_PLUGS
 from sb3_tom.zoo import experiments
 from sb3_tom.zoo.converters import convert_params
 from sb3_tom.zoo.samplers import SAMPLERS
@@ -25,7 +25,10 @@ ALGORITHMS: dict[str, type[MBPO]] = {
     "dhmbpo_pmac": DHMBPOPMAC,
     "dhmbpo_tom": DHMBPOTOM,
 }
-"""The classes by the names that the zoo's ``--algo`` takes."""
+"""The classes with YAML files and search spaces of their own, by the names that the zoo's ``--algo`` takes."""
+
+REGISTERED: dict[str, type[MBPO]] = {**NAMED_AFTER_PLUGS, **ALGORITHMS}
+"""All. Those named after a plug have the files and search spaces of their backbones."""
 
 WRAPPED = "_sb3_tom_wrapped"
 """Marks an ``ExperimentManager`` that is wrapped already."""
@@ -36,6 +39,24 @@ def hyperparams_folder() -> Path:
     package = Path(__file__).parents[1]
     inside = package / "hyperparams"
     return inside if inside.is_dir() else package.parent / "hyperparams"
+
+
+def config_of(name: str) -> Path:
+    """
+    The YAML file of an algorithm.
+
+    :param name: the zoo's
+    """
+    return hyperparams_folder() / f"{name if name in ALGORITHMS else backbone_of(name)}.yml"
+
+
+def backbone_of(name: str) -> str:
+    """
+    The algorithm with uniform weights and the likelihood on the same backbone.
+
+    :param name: the zoo's
+    """
+    return name.partition("_")[0]
 
 
 def register(module: ModuleType) -> None:
@@ -49,12 +70,13 @@ def register(module: ModuleType) -> None:
 
 
 def _register_algorithms(utils: ModuleType) -> None:
-    for name, algorithm in ALGORITHMS.items():
+    for name, algorithm in REGISTERED.items():
         utils.ALGOS.setdefault(name, algorithm)
 
 
 def _register_search_spaces(hyperparams_opt: ModuleType) -> None:
-    for name, sampler in SAMPLERS.items():
+    for name in REGISTERED:
+        sampler = SAMPLERS[name if name in SAMPLERS else backbone_of(name)]
         hyperparams_opt.HYPERPARAMS_SAMPLER.setdefault(name, sampler)
         hyperparams_opt.HYPERPARAMS_CONVERTER.setdefault(name, convert_params)
 
@@ -77,9 +99,9 @@ def _with_default_config(original: Callable[..., None], algorithms: dict[str, An
     def initialize(*args: Any, **kwargs: Any) -> None:
         bound = parameters.bind(*args, **kwargs)
         name = bound.arguments.get("algo")
-        ours = name in ALGORITHMS and algorithms.get(name) is ALGORITHMS[name]
+        ours = name in REGISTERED and algorithms.get(name) is REGISTERED[name]
         if ours and not bound.arguments.get("config"):
-            bound.arguments["config"] = str(hyperparams_folder() / f"{name}.yml")
+            bound.arguments["config"] = str(config_of(str(name)))
         original(*bound.args, **bound.kwargs)
 
     return initialize

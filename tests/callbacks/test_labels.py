@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_tom import DHMBPO, DHMBPOTOM, MBPO, MBPOTOM
 from sb3_tom.callbacks.labels import run_labels
+from sb3_tom.mbpo.variants import NAMED_AFTER_PLUGS
 
 
 class Still(gym.Env[np.ndarray, np.ndarray]):
@@ -69,6 +70,9 @@ def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> Non
         (DHMBPO, {"weighter": "error"}, "dhmbpo_error"),
         (MBPO, {"weighter": "pdml"}, "mbpo_pdml"),
         (DHMBPO, {"weighter": "maper"}, "dhmbpo_maper"),
+        (DHMBPO, {"weighter": "tom", "objective": "vagram"}, "dhmbpo_tom_vagram"),
+        (NAMED_AFTER_PLUGS["mbpo_mnm"], {}, "mbpo_mnm"),
+        (NAMED_AFTER_PLUGS["dhmbpo_recency"], {}, "dhmbpo_recency"),
         (SAC, {}, "sac"),
     ],
 )
