@@ -23,7 +23,18 @@ from checkout import ROOT
 from curves_ablations import write_ablations
 from curves_front import write_front
 from curves_jobs import Job, run_all, run_job
-from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, CLAMPS, DOUBLE_HORIZON, METHODS, POLICIES, TASKS, VARIANTS
+from curves_methods import (
+    ABLATIONS,
+    CHI2_SHARP_ABLATIONS,
+    CLAMPS,
+    DOUBLE_HORIZON,
+    METHODS,
+    PMAC_ALPHA,
+    PMAC_PARTS,
+    POLICIES,
+    TASKS,
+    VARIANTS,
+)
 from curves_page import write_curves, write_page
 from curves_stability import write_stability
 
@@ -34,6 +45,8 @@ GROUPS = {
     "clamps": CLAMPS,
     "double_horizon": DOUBLE_HORIZON,
     "policies": POLICIES,
+    "pmac_parts": PMAC_PARTS,
+    "pmac_alpha": PMAC_ALPHA,
 }
 """Names that stand for several methods."""
 

@@ -247,6 +247,17 @@ NETWORKS = {
 POLICIES = NETWORKS | {"mbpo_fast": Method(changes={"update_to_data_ratio": 10})}
 """MBPO's policy otherwise: its networks, or half of its gradient steps where the YAML file has 20."""
 
+PMAC_PARTS = {
+    "mbpo_pmac_fit": Method(weighter="pmac", changes={"weight_rollout_starts": False}),
+    "mbpo_pmac_starts": Method(weighter="pmac", changes={"weight_model_fit": False}),
+}
+"""PMAC's weights in one place only (App. C.1)."""
+PMAC_ALPHA = {
+    f"mbpo_pmac_alpha_{name}": Method(weighter="pmac", weighter_kwargs={"alpha": alpha})
+    for name, alpha in {"05": 0.5, "07": 0.7, "08": 0.8, "095": 0.95, "099": 0.99}.items()
+}
+"""PMAC's rate; its default is 0.9 (App. C.2)."""
+
 ABLATIONS = {
     "mbpo_survive": Method(survive=True),
     "mbpo_tom_chi2": tom(divergence="chi2"),
@@ -261,4 +272,4 @@ CHI2_SHARP_ABLATIONS = {
     for name, method in {"labels": tom(buffer_label=0.1), **TOM_PARTS}.items()
 }
 """The same parts changed in the earlier defaults."""
-VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON
+VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON | PMAC_PARTS | PMAC_ALPHA
