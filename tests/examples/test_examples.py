@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "update_to_data_ratio": 1.0,
     "device": "cpu",
 }
-TESTED_ELSEWHERE = {"resume", "plain_sac", "mnm_gridworld", "mnm_tables"}
+TESTED_ELSEWHERE = {"resume", "plain_sac", "first_env", "mnm_gridworld", "mnm_tables"}
 """By tests/checkpoint/test_guide.py and files of their own beside this one."""
 
 
