@@ -195,6 +195,7 @@ METHODS = {
     "dhmbpo": Method(DHMBPO),
     "dhmbpo_pmac": Method(DHMBPO, weighter="pmac"),
     "dhmbpo_tom": Method(DHMBPO, weighter="tom"),
+    "dhmbpo_tom_gamma_0995": Method(DHMBPO, weighter="tom", changes={"gamma": 0.995}),
     "dhmbpo_tom_one_network": Method(DHMBPO, weighter="tom", weighter_kwargs=ONE_NETWORK | SOFT),
     **{f"mbpo_{name}": Method(**settings) for name, settings in RIVALS.items()},
     **{f"dhmbpo_{name}": Method(DHMBPO, **settings) for name, settings in RIVALS.items()},
@@ -220,7 +221,8 @@ DOUBLE_HORIZON = {
     f"dhmbpo_{name}": Method(DHMBPO, changes=changes)
     for name, changes in {
         "gamma_099": {"gamma": 0.99},
-        "gamma_0998": {"gamma": 0.998},
+        "gamma_0995": {"gamma": 0.995},  # the authors', and the default until 2026-11-29
+        "gamma_0995_ratio_1": {"gamma": 0.995, "update_to_data_ratio": 1, "batch_size": 256},
         "tau_0005": {"tau": 0.005},
         "ratio_1": {"update_to_data_ratio": 1, "batch_size": 256},
         "horizon_3": {"policy_update_kwargs": {"horizon": 3}},

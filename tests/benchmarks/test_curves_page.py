@@ -185,9 +185,9 @@ def test_the_table_that_the_readme_opens_with_is_that_of_the_curves() -> None:
     assert len(lines) == 4
     for ours, theirs, mean, seeds, solved in lines:
         runs = [row for row in rows if row["method"] == (ours or theirs).lower()]
-        last = [row for row in runs if (row["task"], row["env_step"]) == ("Hopper-v5", "25000")]
-        hopper = [float(row["return_mean"]) for row in last]
-        assert (f"{sum(hopper) / len(hopper):,.0f}", str(len(hopper))) == (mean, seeds)
+        late = [row for row in runs if row["task"] == "Hopper-v5" and 20_000 <= int(row["env_step"]) <= 25_000]
+        returns = [float(row["return_mean"]) for row in late]
+        assert (f"{sum(returns) / len(returns):,.0f}", str(len({row["seed"] for row in late}))) == (mean, seeds)
         curves = curves_page.curves_of([row for row in runs if row["task"] == "InvertedDoublePendulum-v5"])
         found = {curves_page.solved_text(curves_page.first_at_least(curve, 9_300.0), max(curve)) for curve in curves}
         assert found == set(re.findall(r"(?:> )?\d+,\d+", solved))

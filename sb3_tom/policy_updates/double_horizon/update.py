@@ -43,7 +43,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         "ent_coef": "auto_0.1",
         "batch_size": 128,
         "tau": 0.01,
-        "gamma": 0.995,
+        "gamma": 0.998,
         "update_to_data_ratio": 2.0,
         "real_ratio": 0.0,
         "rollout_schedule": 20,

@@ -34,7 +34,7 @@ def test_dhmbpo_is_the_whole_recipe_and_a_user_keeps_what_he_gave() -> None:
         "rollout_freq",
         "gamma",
     )
-    assert [getattr(agent, name) for name in names] == [128, 0.01, 2.0, 0.0, 20, 256, 10, 0.995]
+    assert [getattr(agent, name) for name in names] == [128, 0.01, 2.0, 0.0, 20, 256, 10, 0.998]
     assert type(agent.policy) is DoubleHorizonPolicy and agent.ent_coef == "auto_0.1" and agent.dynamics.clamp is None
     assert agent.critic.n_critics == 5 and agent.dynamics.n_members == agent.dynamics.n_elites == 4
     own = MBPO("MlpPolicy", "Pendulum-v1", policy_update="double_horizon", batch_size=64, rollout_schedule=3)
