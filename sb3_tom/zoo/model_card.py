@@ -1,0 +1,139 @@
+"""The model card of a saved agent, as the Hugging Face hub reads it. Every figure comes from ``results.json``."""
+
+from importlib import import_module
+from importlib.metadata import version
+from pprint import pformat
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_tom.mbpo.mbpo import MBPO
+from sb3_tom.zoo.saved_run import SavedRun
+
+TASK = "reinforcement-learning"
+
+CARD = """\
+---
+{metadata}---
+
+# **{name}** agent playing **{env}**
+
+This is a trained model of a **{name}** agent playing **{env}**, made with the
+[stable-baselines3 library](https://github.com/DLR-RM/stable-baselines3) and the
+[RL Zoo](https://github.com/DLR-RM/rl-baselines3-zoo){ours}.
+
+## Evaluation
+
+| | |
+|---|---|
+| mean reward | {mean_reward:.2f} +/- {std_reward:.2f} (standard deviation over episodes) |
+| episodes | {n_eval_episodes}, {actions} actions, seed {seed} |
+| lowest, highest | {lowest:.2f}, {highest:.2f} |
+| mean length | {length:.1f} |
+
+Measured with the saved agent on a new environment, with {versions}. All episodes are in `results.json`.
+
+## Usage
+
+```bash
+python -m rl_zoo3.load_from_hub --algo {algo} --env {env} -orga ORGANIZATION -f logs/
+python -m rl_zoo3.enjoy --algo {algo} --env {env} -f logs/
+```
+
+In Python:
+
+```python
+from rl_zoo3 import ALGOS
+
+agent = ALGOS["{algo}"].load("{algo}-{env_name}.zip")
+```
+
+{statistics}## Training
+
+{env_steps} environment steps, seed {agent_seed}, with the hyperparameters below; `-params` gives
+those that differ from the RL Zoo's.
+
+```bash
+python -m rl_zoo3.train --algo {algo} --env {env} -f logs/
+```
+
+## Hyperparameters
+
+```python
+{hyperparams}
+```
+"""
+
+ENV_KWARGS = """
+## Environment arguments
+
+```python
+{}
+```
+"""
+
+STATISTICS = "The agent sees observations in the units of `vec_normalize.pkl`: `VecNormalize.load` restores them.\n\n"
+
+
+def metadata(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> dict[str, Any]:
+    """
+    What the hub indexes, as ``huggingface_sb3`` has it.
+
+    :param run: the run
+    :param agent: its agent
+    :param results: content of ``results.json``
+    """
+    own = ["sb3_tom"] if isinstance(agent, MBPO) else []
+    measured = {
+        "task": {"type": TASK, "name": TASK},
+        "dataset": {"name": run.env, "type": run.env},
+        "metrics": [
+            {
+                "type": "mean_reward",
+                "value": f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}",
+                "name": "mean_reward",
+                "verified": False,
+            }
+        ],
+    }
+    return {
+        "library_name": "stable-baselines3",
+        "tags": [run.env, "deep-reinforcement-learning", TASK, "stable-baselines3", *own],
+        "model-index": [{"name": _name(run, agent), "results": [measured]}],
+    }
+
+
+def _name(run: SavedRun, agent: BaseAlgorithm) -> str:
+    """The zoo takes this name in small letters for that of the algorithm."""
+    return run.algo.upper() if isinstance(agent, MBPO) else type(agent).__name__
+
+
+def model_card(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> str:
+    """
+    The content of ``README.md``.
+
+    :param run: the run
+    :param agent: its agent
+    :param results: content of ``results.json``
+    """
+    packages = ["stable_baselines3", *(["sb3_tom"] if isinstance(agent, MBPO) else []), "gymnasium", "torch"]
+    head = import_module("yaml").safe_dump(metadata(run, agent, results), sort_keys=False)
+    text = CARD.format(
+        **results,
+        metadata=head,
+        name=_name(run, agent),
+        algo=run.algo,
+        env=run.env,
+        env_name=run.env_name,
+        ours=", by `sb3_tom`" if isinstance(agent, MBPO) else "",
+        actions="deterministic" if results["is_deterministic"] else "stochastic",
+        lowest=min(results["episode_rewards"]),
+        highest=max(results["episode_rewards"]),
+        length=sum(results["episode_lengths"]) / results["n_eval_episodes"],
+        statistics=STATISTICS if run.hyperparams.get("normalize") else "",
+        env_steps=f"{agent.num_timesteps:,}",
+        agent_seed=agent.seed,
+        versions=", ".join(f"{package} {version(package)}" for package in packages),
+        hyperparams=pformat(run.hyperparams),
+    )
+    return text + (ENV_KWARGS.format(pformat(run.env_kwargs)) if run.env_kwargs else "")

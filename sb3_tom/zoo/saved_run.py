@@ -1,0 +1,123 @@
+"""A run that has ended, read from its folder: one of the zoo's, or one of a sweep. No YAML tag of a file makes an object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from sb3_tom.checks.validation import check_choice
+from sb3_tom.zoo.runs import zoo_algorithms
+
+BEST = "best_model.zip"
+"""What SB3's ``EvalCallback`` leaves."""
+
+ATTEMPTS = "attempt_*"
+"""Where runs of a sweep have what the zoo writes when it begins."""
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """
+    The files of a run, and what they say.
+
+    :param algo: the zoo's name of the algorithm
+    :param env: id of the environment
+    :param env_name: the same as names of files have it
+    :param agent: its zip
+    :param params: folder of ``config.yml`` and ``args.yml``
+    :param stats: folder of ``vecnormalize.pkl``
+    :param hyperparams: the zoo's, not converted
+    :param env_kwargs: arguments of the environment
+    :param tables: evaluations and CSV files that the run has left, by name
+    """
+
+    algo: str
+    env: str
+    env_name: str
+    agent: Path
+    params: Path
+    stats: Path
+    hyperparams: dict[str, Any]
+    env_kwargs: dict[str, Any]
+    tables: dict[str, Path]
+
+
+def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None, is_best: bool = False) -> SavedRun:
+    """
+    Find the files of a run.
+
+    :param folder: of the run
+    :param algo: the zoo's name; None: as ``args.yml`` says
+    :param env: id of the environment; None: the same
+    :param is_best: take the agent with the best evaluation in place of the last one
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    found = [*sorted(folder.glob("*/config.yml")), *sorted(folder.glob(f"{ATTEMPTS}/*/config.yml"), key=_attempt)]
+    if not found:
+        allowed = "a folder such as logs/sac/Hopper-v5_1, or of a run of a sweep"
+        raise ValueError(f"folder={str(folder)!r} is not allowed: there is no */config.yml in it; allowed: {allowed}")
+    params = found[-1].parent
+    arguments = _read_mapping(params / "args.yml")
+    algo = check_choice("algo", _said("algo", algo, arguments, params), zoo_algorithms())
+    env = _said("env", env, arguments, params)
+    env_name = str(import_module("huggingface_sb3").EnvironmentName(env))
+    if params.name != env_name:
+        raise ValueError(f"env={env!r} is not allowed: the run's folder has {params.name}")
+    agent = folder / (BEST if is_best else f"{env_name}.zip")
+    if not agent.is_file():
+        raise ValueError(f"folder={str(folder)!r} is not allowed: it has no {agent.name}; allowed: a run that has ended")
+    hyperparams = _read_mapping(params / "config.yml")
+    env_kwargs = arguments.get("env_kwargs")
+    return SavedRun(
+        algo=str(algo),
+        env=env,
+        env_name=env_name,
+        agent=agent,
+        params=params,
+        stats=folder / env_name,
+        hyperparams=hyperparams,
+        env_kwargs=dict((hyperparams.get("env_kwargs") if env_kwargs is None else env_kwargs) or {}),
+        tables={path.name: path for place in (params.parent, folder) for path in _tables(place)},
+    )
+
+
+def _attempt(path: Path) -> int:
+    number = path.parents[1].name.rpartition("_")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [*sorted(folder.glob("*.csv")), *folder.glob("evaluations.npz")]
+
+
+def _said(name: str, given: str | None, arguments: Mapping[str, Any], params: Path) -> str:
+    value = arguments.get(name) if given is None else given
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is missing: {params / 'args.yml'} has none; allowed: {name}=...")
+    return value
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """What the zoo has dumped, which it reads by running what the file says; here tags that it needs are known by name."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        pass
+
+    python = "tag:yaml.org,2002:python/"
+    Loader.add_constructor(f"{python}tuple", lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
+    Loader.add_constructor(f"{python}object/apply:collections.OrderedDict", _ordered)
+    # Classes in a Python file of hyperparameters: their names do for the card, and the zoo imports wrappers by name.
+    Loader.add_multi_constructor(f"{python}name:", lambda loader, suffix, node: suffix)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
+        return dict(content)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"folder: {path} cannot be read: {text}; allowed: plain values in a mapping") from None
+
+
+def _ordered(loader: Any, node: Any) -> dict[Any, Any]:
+    pairs = loader.construct_sequence(node, deep=True)
+    return {key: value for key, value in (pairs[0] if pairs else [])}
