@@ -14,7 +14,8 @@ from sb3_tom.zoo.command import register_algorithms
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sb3_tom.card", description=__doc__)
+    usage = "python -m sb3_tom.card --folder RUN --out FOLDER [-n EPISODES] [--best] [...]; --help says more"
+    parser = argparse.ArgumentParser(prog="python -m sb3_tom.card", usage=usage, description=__doc__)
     add = parser.add_argument
     add("--folder", type=Path, required=True, help="of a run: logs/mbpo_tom/Hopper-v5_1, or that of a run of a sweep")
     add("--out", type=Path, required=True, help="folder that is written; what is there is never overwritten")

@@ -35,8 +35,10 @@ Measured with the saved agent on a new environment, with {versions}. All episode
 
 ## Usage
 
+With {needed} installed. A zip holds pickles: `TRUST_REMOTE_CODE` says that you trust whoever uploaded it.
+
 ```bash
-python -m rl_zoo3.load_from_hub --algo {algo} --env {env} -orga ORGANIZATION -f logs/
+TRUST_REMOTE_CODE=True python -m rl_zoo3.load_from_hub --algo {algo} --env {env} -orga ORGANIZATION -f logs/
 python -m rl_zoo3.enjoy --algo {algo} --env {env} -f logs/
 ```
 
@@ -125,6 +127,7 @@ def model_card(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> 
         algo=run.algo,
         env=run.env,
         env_name=run.env_name,
+        needed="`rl_zoo3` and `sb3_tom`" if isinstance(agent, MBPO) else "`rl_zoo3`",
         ours=", by `sb3_tom`" if isinstance(agent, MBPO) else "",
         actions="deterministic" if results["is_deterministic"] else "stochastic",
         lowest=min(results["episode_rewards"]),

@@ -84,7 +84,7 @@ def measure(
     """
     check_integer("n_eval_episodes", n_eval_episodes, 1)
     check_integer("seed", seed, 0, 2**32 - 1)
-    with preserved_random_state():
+    with preserved_random_state(), redirect_stdout(io.StringIO()):
         env = _make_env(run, seed)
         try:
             agent = _load(run, env, device)
@@ -103,10 +103,9 @@ def _make_env(run: SavedRun, seed: int) -> VecEnv:
     hyperparams |= {"normalize": bool(hyperparams.get("normalize")), "normalize_kwargs": {}}
     settings = {"n_envs": 1, "stats_path": str(run.stats), "seed": seed, "should_render": False}
     try:
-        with redirect_stdout(io.StringIO()):
-            env: VecEnv = import_module("rl_zoo3.utils").create_test_env(
-                run.env, hyperparams=hyperparams, env_kwargs=run.env_kwargs, **settings
-            )
+        env: VecEnv = import_module("rl_zoo3.utils").create_test_env(
+            run.env, hyperparams=hyperparams, env_kwargs=run.env_kwargs, **settings
+        )
     except Exception as error:  # of an env or a wrapper of the user's, or of statistics that are not there
         raise ValueError(f"env={run.env!r} cannot be made as in {run.params / 'config.yml'}: {error!r}") from error
     return env
