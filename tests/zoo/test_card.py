@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -23,8 +24,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_tom import MBPOTOM
 from sb3_tom.card import main
 from sb3_tom.sweep.run import Outcome, run
+from sb3_tom.sweep.spec import make_runs
 from sb3_tom.zoo import upload
-from tests.sweep.small import small_run
+from tests.sweep.small import MBPO, small_run, small_words
 from tests.zoo.small import SMALL, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*trials do not have", "ignore:.*replay buffer")
@@ -150,6 +152,20 @@ def test_a_run_of_a_sweep_of_any_algorithm(tmp_path: Path) -> None:
     assert not (out / "vec_normalize.pkl").exists()
     assert "learning_curve.csv" in zipfile.ZipFile(out / "train_eval_metrics.zip").namelist()
     assert json.loads((out / "sac-InvertedPendulum-v5" / "data").read_text())["batch_size"] == 16
+
+
+def test_a_normalised_run_of_a_sweep(tmp_path: Path) -> None:
+    """The zip and the statistics are not where the settings are; the last attempt's settings hold."""
+    (spec,) = make_runs(small_words(algo={"mine": {"algo": "mbpo", "params": {**MBPO, "normalize": True}}}, seed=[1]))
+    assert run(spec, tmp_path / "run") == Outcome("done")
+    shutil.copytree(tmp_path / "run" / "attempt_1", tmp_path / "run" / "attempt_10")
+    (tmp_path / "run" / "attempt_1").rename(tmp_path / "run" / "attempt_9")
+    (tmp_path / "run" / "attempt_9" / spec.env / "config.yml").write_text("of: another attempt")
+    main(["--folder", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "-n", "1"])
+    statistics = tmp_path / "run" / spec.env / "vecnormalize.pkl"
+    assert (tmp_path / "out" / "vec_normalize.pkl").read_bytes() == statistics.read_bytes()
+    assert card(tmp_path / "out")[0]["model-index"][0]["name"] == "MBPO"
+    assert "'update_to_data_ratio': 1" in card(tmp_path / "out")[1]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
