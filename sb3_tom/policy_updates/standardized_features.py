@@ -86,11 +86,14 @@ def rescale(policy: SACPolicy, observations: Moments) -> None:
     """
     mean, std = observations.mean, observations.varying()
     std = th.where(std > 0, std, 1.0)
+    changes: dict[StandardizedFeatures, tuple[th.Tensor, th.Tensor]] = {}  # actor and critics may share their features
     for network in (policy.actor, policy.critic, policy.critic_target):
         features = network.features_extractor
         if not isinstance(features, StandardizedFeatures):
             continue
-        factor, offset = features.take(mean.to(features.mean), std.to(features.std))
+        if features not in changes:
+            changes[features] = features.take(mean.to(features.mean), std.to(features.std))
+        factor, offset = changes[features]
         for weight, bias in _first_layers(network):
             rows = weight[..., : len(factor), :]
             bias.add_((offset @ rows).view_as(bias))

@@ -24,8 +24,9 @@ def like(observations: th.Tensor) -> Moments:
         ("MlpPolicy", {"features_extractor_class": StandardizedFeatures}),
         ("MlpPolicy", {"features_extractor_class": StandardizedFeatures, "net_arch": []}),
         (SimbaPolicy, {}),
+        (SimbaPolicy, {"share_features_extractor": True}),
     ],
-    ids=["the double horizon's", "no layers", "SB3's", "SB3's, no layers", "SimBa's"],
+    ids=["the double horizon's", "no layers", "SB3's", "SB3's, no layers", "SimBa's", "SimBa's, shared features"],
 )
 def test_another_scale_changes_nothing_that_trained_networks_say(policy: Any, kwargs: dict[str, Any]) -> None:
     agent = make_sac(policy=policy, policy_kwargs=kwargs)
