@@ -57,10 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names = ("algo", "env", "n_timesteps", "seeds", "n_evaluations", "eval_episodes", "hyperparams", "device")
         objective = search.Search(**{name: getattr(given, name) for name in names}, config=given.conf_file)
         objective.prepare()
+        name = given.study_name or f"{given.algo}_{given.env}"
+        study = search.search(objective, storage, name, given.n_trials, given.p_threshold)
     except ValueError as error:
         parser.error(str(error))
-    name = given.study_name or f"{given.algo}_{given.env}"
-    print(search.report(search.search(objective, storage, name, given.n_trials, given.p_threshold), len(given.seeds)))
+    print(search.report(study, len(given.seeds)))
 
 
 if __name__ == "__main__":

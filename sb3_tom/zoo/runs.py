@@ -46,7 +46,7 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
     from yaml import YAMLError
 
     algorithm = zoo_algorithms()[check_choice("algo", algo, zoo_algorithms())]
-    manager = _manager(algo, env, config=config, hyperparams=dict(params))
+    manager = make_manager(algo, env, config=config, hyperparams=dict(params))
     try:
         with redirect_stdout(io.StringIO()):
             hyperparams, _ = manager.read_hyperparameters()
@@ -59,8 +59,14 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
     return {name: plain(value) for name, value in sorted(hyperparams.items())}
 
 
-def _manager(algo: str, env: str, **kwargs: Any) -> Any:
-    """An ``ExperimentManager`` that evaluates and saves nothing by itself."""
+def make_manager(algo: str, env: str, **kwargs: Any) -> Any:
+    """
+    The zoo's ``ExperimentManager``, which evaluates and saves nothing by itself.
+
+    :param algo: the zoo's name of the algorithm
+    :param env: id of a registered environment
+    :param kwargs: its other arguments
+    """
     manager_class = import_module("rl_zoo3.exp_manager").ExperimentManager
     arguments = argparse.Namespace(algo=algo, env=env, env_kwargs=None)
     settings = {"log_folder": "", "eval_freq": -1, "save_freq": -1, "log_interval": -1, "verbose": 0}
@@ -87,7 +93,7 @@ class ZooRun:
         zoo_algorithms()
         set_random_seed(seed)
         settings = {"config": str(config), "n_timesteps": n_timesteps, "seed": seed, "device": device}
-        self.manager = _manager(algo, env, **settings, eval_env_kwargs=env_kwargs)
+        self.manager = make_manager(algo, env, **settings, eval_env_kwargs=env_kwargs)
         self.manager.save_path = str(folder)
         self.manager.params_path = str(folder / self.manager.env_name)
         self.agent: BaseAlgorithm = self.manager.setup_experiment()[0]

@@ -1,11 +1,10 @@
 """A search with several seeds per trial: one run may be luck, and Wilcoxon's test tells from a few who falls behind."""
 
-import argparse
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,32 +12,37 @@ import optuna
 from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
-from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
-from rl_zoo3.utils import ALGOS
+from rl_zoo3.utils import ALGOS, get_callback_list
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 
 from sb3_tom.checks.validation import check_choice, check_integer, check_integers
+from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
 from sb3_tom.zoo.samplers import BUDGET
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """Trials that stand for one of the number asked for; one whose worker was killed is queued again as another."""
 
-N_SEEDS = "n_seeds"
-"""User attribute of a trial: seeds that were run to their end."""
+SETTINGS = "search"
+"""User attribute of a study: what makes its trials comparable."""
 
 
 class _Returns(BaseCallback):
-    """Collects what an :class:`EvalCallback` measures."""
+    """
+    Collects what an :class:`EvalCallback` measures, so often: algorithms that collect whole rollouts would go on beyond the
+    run's env steps, the longer, the larger the rollouts are that a trial samples.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, n_evaluations: int) -> None:
         super().__init__()
+        self.n_evaluations = n_evaluations
         self.values: list[float] = []
 
     def _on_step(self) -> bool:
         assert isinstance(self.parent, EvalCallback)
         self.values.append(float(self.parent.last_mean_reward))
-        return True
+        return len(self.values) < self.n_evaluations
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Search:
     :param n_timesteps: env steps of a run
     :param seeds: of the runs of a trial; each trial takes them in an order of its own
     :param n_evaluations: of a run, equally far apart
-    :param eval_episodes: of an evaluation, on an env of its own, by the deterministic policy
+    :param eval_episodes: of an evaluation, on an env of its own, by the deterministic policy where the zoo has it so
     :param hyperparams: fixed ones, in place of those of the YAML file
     :param config: YAML file; None: the algorithm's own
     :param device: torch's
@@ -89,13 +93,12 @@ class Search:
         """
         trial.set_user_attr(BUDGET, self.n_timesteps)
         sampled = HYPERPARAMS_SAMPLER[self.algo](trial, self._manager.n_actions, self._manager.n_envs, self._additional)
-        returns = dict(trial.study.trials[trial.number].intermediate_values)
+        returns = dict(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         for seed in np.random.default_rng(trial.number).permutation(self.seeds).tolist():
             if seed in returns:
                 continue
             returns[seed] = self._run(trial, seed, sampled)
             trial.report(returns[seed], seed)
-            trial.set_user_attr(N_SEEDS, len(returns))
             if trial.should_prune():
                 break
         return float(np.mean([*returns.values()]))
@@ -108,19 +111,31 @@ class Search:
         """
         _ = self._manager
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what a trial's value means, in values that JSON can hold; the number of trials does not."""
+        names = ("algo", "env", "n_timesteps", "n_evaluations", "eval_episodes")
+        settings = {name: getattr(self, name) for name in names}
+        settings |= {"seeds": sorted(self.seeds), "hyperparams": self._hyperparams}
+        plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        return plain
+
+    @cached_property
+    def _hyperparams(self) -> dict[str, Any]:
+        return zoo_hyperparams(self.algo, self.env, self.config, self.hyperparams)
+
     @cached_property
     def _manager(self) -> Any:
         """The zoo's own reader of YAML files and maker of envs."""
         with tempfile.TemporaryDirectory() as folder:  # it wants one for the logs that a search does not write
-            manager = ExperimentManager(
-                argparse.Namespace(),
+            manager = make_manager(
                 self.algo,
                 self.env,
-                folder,
+                log_folder=folder,
                 n_timesteps=self.n_timesteps,
                 hyperparams=dict(self.hyperparams),
+                eval_env_kwargs=self._hyperparams.get("env_kwargs"),
                 optimize_hyperparameters=True,
-                verbose=0,
                 device=self.device,
                 config=self.config,
             )
@@ -130,24 +145,29 @@ class Search:
     @property
     def _additional(self) -> dict[str, Any]:
         """What the zoo's samplers of algorithms with HER ask for."""
-        fixed, her = self._manager._hyperparams, import_module("stable_baselines3").HerReplayBuffer
+        fixed = self._manager._hyperparams
         return {
-            "using_her_replay_buffer": fixed.get("replay_buffer_class") == her,
+            "using_her_replay_buffer": fixed.get("replay_buffer_class") == HerReplayBuffer,
             "her_kwargs": fixed.get("replay_buffer_kwargs", {}),
         }
 
     def _run(self, trial: optuna.Trial, seed: int, sampled: Mapping[str, Any]) -> float:
         """Mean of the evaluations of one run."""
-        manager, returns = self._manager, _Returns()
+        manager, returns = self._manager, _Returns(self.n_evaluations)
         manager.seed = seed
         env, eval_env = manager.create_envs(manager.n_envs, no_log=True), manager.create_envs(1, eval_env=True)
-        every = max(self.n_timesteps // self.n_evaluations // manager.n_envs, 1)
         evaluation = EvalCallback(
-            eval_env, callback_after_eval=returns, n_eval_episodes=self.eval_episodes, eval_freq=every, verbose=0
+            eval_env,
+            callback_after_eval=returns,
+            n_eval_episodes=self.eval_episodes,
+            eval_freq=max(self.n_timesteps // self.n_evaluations // manager.n_envs, 1),
+            deterministic=bool(manager.deterministic_eval),
+            verbose=0,
         )
         try:
             agent = ALGOS[self.algo](env=env, seed=seed, device=self.device, **{**manager._hyperparams, **sampled})
-            _learn(agent, self.n_timesteps, evaluation, f"seed {seed}")
+            callbacks = [*get_callback_list({"callback": manager.specified_callbacks}), evaluation]
+            _learn(agent, self.n_timesteps, callbacks, f"seed {seed}")
         finally:
             env.close()
             eval_env.close()
@@ -156,10 +176,10 @@ class Search:
         return float(np.mean(returns.values))
 
 
-def _learn(agent: Any, n_timesteps: int, evaluation: EvalCallback, which: str) -> None:
+def _learn(agent: Any, n_timesteps: int, callbacks: list[BaseCallback], which: str) -> None:
     """Hyperparameters that are drawn may diverge: SB3 and this package say so by these errors."""
     try:
-        agent.learn(n_timesteps, callback=evaluation)
+        agent.learn(n_timesteps, callback=callbacks)
     except (AssertionError, ValueError) as error:
         raise optuna.TrialPruned(f"diverged: {which}: {error}") from error
 
@@ -175,6 +195,7 @@ def search(objective: Search, storage: BaseStorage, study_name: str, n_trials: i
     :param p_threshold: see ``optuna.pruners.WilcoxonPruner``: a trial ends early where chance alone would make it as much
         worse than the best one with a probability below. With 0.1 that needs four seeds
     :return: the study
+    :raises ValueError: naming what differs, if the study's trials are other runs than those of the objective
     """
     study = optuna.create_study(
         storage=storage,
@@ -184,10 +205,24 @@ def search(objective: Search, storage: BaseStorage, study_name: str, n_trials: i
         pruner=optuna.pruners.WilcoxonPruner(p_threshold=p_threshold),
         load_if_exists=True,
     )
+    _check_same(study, objective.settings)
     fail_stale_trials(study)
     if len(study.get_trials(deepcopy=False, states=COUNTED)) < n_trials:
         study.optimize(objective, callbacks=[MaxTrialsCallback(n_trials, states=COUNTED)], gc_after_trial=True)
     return study
+
+
+def _check_same(study: optuna.Study, settings: dict[str, Any]) -> None:
+    """Values of other runs cannot be compared, neither by the sampler nor by who reads which trial is best."""
+    if SETTINGS not in study.user_attrs:
+        study.set_user_attr(SETTINGS, settings)
+    had = study.user_attrs[SETTINGS]
+    for name, value in settings.items():
+        if had.get(name) != value:
+            raise ValueError(
+                f"{name}={value!r} is not allowed: the study {study.study_name!r} has {had.get(name)!r}; allowed: what it was "
+                "begun with, or another study name"
+            )
 
 
 def report(study: optuna.Study, n_seeds: int) -> str:
@@ -199,7 +234,9 @@ def report(study: optuna.Study, n_seeds: int) -> str:
     """
     states = {state: sum(trial.state == state for trial in study.trials) for state in TrialState}
     counts = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items() if count)
-    whole = [trial for trial in study.trials if trial.state == TrialState.COMPLETE and trial.user_attrs[N_SEEDS] == n_seeds]
+    whole = [
+        trial for trial in study.trials if trial.state == TrialState.COMPLETE and len(trial.intermediate_values) == n_seeds
+    ]
     lines = [f"{study.study_name}: {counts}; {len(whole)} with all of {n_seeds} seeds"]
     if whole:
         best = max(whole, key=lambda trial: trial.values[0])

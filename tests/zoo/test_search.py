@@ -1,5 +1,6 @@
 """A search with several seeds per trial: which seeds run, when a trial ends early, and where studies may be kept."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import optuna
 from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.trial import TrialState
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_tom import tune
-from sb3_tom.zoo.search import N_SEEDS, Search, report, search
+from sb3_tom.zoo.search import Search, report, search
 from sb3_tom.zoo.storages import open_storage, serve
 from tests.zoo.small import SMALL
 
@@ -50,7 +52,7 @@ def test_a_trial_that_is_worse_on_each_seed_ends_early(monkeypatch: pytest.Monke
         return next(count for count in range(4, 7) if sum(values[:count]) / count < best)
 
     expected = [6, first_below(1, study.trials[0].value), 6, first_below(3, study.trials[2].value)]
-    assert [trial.user_attrs[N_SEEDS] for trial in study.trials] == expected and expected[1] == 4
+    assert [len(trial.intermediate_values) for trial in study.trials] == expected and expected[1] == 4
     assert study.trials[0].value == pytest.approx(100.0 * sum(SEEDS) / 6)
     assert study.trials[2].intermediate_values == {seed: 100.0 * seed + 1.0 for seed in SEEDS}
     orders = [[seed for trial, seed in objective.ran if trial == number] for number in (0, 2)]
@@ -66,6 +68,29 @@ def test_a_trial_that_was_lost_goes_on_with_the_seeds_that_it_lacks(monkeypatch:
     assert sorted(seed for _, seed in objective.ran) == [5, 11, 13, 17]
     assert trial.intermediate_values == {7: -5.0, 3: 20.0, **{seed: 100.0 * seed for seed in (5, 11, 13, 17)}}
     assert trial.value == pytest.approx((15.0 + 100.0 * (5 + 11 + 13 + 17)) / 6)
+
+
+def test_a_trial_that_was_lost_after_its_last_seed_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, storage = known(monkeypatch), InMemoryStorage()
+    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    study.add_trial(optuna.create_trial(state=TrialState.WAITING, intermediate_values=dict.fromkeys(SEEDS, 4.0)))
+    assert "1 with all of 6 seeds\nbest trial 0: 4.0" in report(search(objective, storage, "s", 1), 6) and objective.ran == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("env", "InvertedPendulum-v5"), ("n_timesteps", 200), ("seeds", (3, 5)), ("n_evaluations", 4)],
+        *[("eval_episodes", 6), ("hyperparams", {"gamma": 0.5})],
+    ],
+)
+def test_trials_of_other_runs_are_not_of_the_same_study(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = InMemoryStorage()
+    study = search(known(monkeypatch), storage, "s", 1)
+    with pytest.raises(ValueError, match=rf"{name}=.* is not allowed: the study 's' has .*; allowed: what it was begun with"):
+        search(replace(known(monkeypatch), **{name: value}), storage, "s", 2)
+    assert len(study.trials) == 1
+    assert len(search(replace(known(monkeypatch), seeds=SEEDS[::-1], device="cpu"), storage, "s", 2).trials) == 2
 
 
 def test_a_study_goes_on_until_it_has_so_many_trials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +116,33 @@ def test_a_real_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     study.enqueue_trial(study.trials[0].params)
     again = search(small_search(), storage, "s", 2).trials[1]
     assert again.intermediate_values == values
+
+
+class Counts(BaseCallback):
+    """A callback of a YAML file."""
+
+    steps = 0
+
+    def _on_step(self) -> bool:
+        type(self).steps += 1
+        return True
+
+
+def test_a_run_has_the_callbacks_of_its_file_and_no_step_more_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PPO alone would make whole rollouts, and be evaluated the more often, the longer they are."""
+    monkeypatch.setattr(Counts, "steps", 0)
+    monkeypatch.setitem(HYPERPARAMS_SAMPLER, "ppo", lambda *_: {"n_steps": 100, "batch_size": 50})
+    fixed = {"callback": f"{__name__}.Counts", "n_envs": 1}
+    study = search(Search("ppo", "Pendulum-v1", 60, (0,), 2, 1, hyperparams=fixed), InMemoryStorage(), "s", 1)
+    assert study.trials[0].state == TrialState.COMPLETE and Counts.steps == 60
+
+
+@pytest.mark.parametrize("algo", ["sac", "mbpo"])
+def test_the_arguments_of_the_env_are_those_of_its_evaluation_too(algo: str) -> None:
+    objective = Search(algo, "Pendulum-v1", 60, hyperparams={"env_kwargs": {"g": 3.0}})
+    for is_eval in (False, True):
+        env = objective._manager.create_envs(1, eval_env=is_eval, no_log=True)
+        assert env.envs[0].unwrapped.g == 3.0
 
 
 def test_a_trial_that_diverges_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +188,7 @@ def test_storages_by_their_names(tmp_path: Path) -> None:
         ("--algo mpbo", "algo='mpbo' is not allowed"),
         ("--storage here", "storage='here' is not allowed"),
         ("-params real_rato:0.5", "real_rato"),
+        ("-conf missing.yml", "config='missing.yml' cannot be read"),
     ],
 )
 def test_the_command_names_what_is_wrong(given: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
