@@ -56,7 +56,7 @@ def only_one(path: Path, seconds: float, what: str) -> Iterator[None]:
     :raises BlockingIOError: if another process does not let go
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("a") as file:  # whatever has this name already stays as it is
         until = time.monotonic() + seconds
         while not _locked(file):
             if time.monotonic() >= until:
@@ -133,7 +133,7 @@ def steps_of(folder: Path) -> int:
     """
     try:
         return int((folder / STEPS).read_text())
-    except (FileNotFoundError, ValueError):  # between two writes of a file system that others share
+    except (OSError, ValueError):  # none yet, or replaced by another machine while it is read (ESTALE)
         return 0
 
 

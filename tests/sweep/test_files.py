@@ -1,5 +1,6 @@
 """The folder of a sweep: replaced in one step, claimed by one spec, locked by one process, summed up in one table."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -72,6 +73,26 @@ def test_only_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with only_one(lock, 0.0, "it"):
         pass
+
+
+def test_a_file_that_has_the_locks_name_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("somebody's")
+    with pytest.raises(ValueError, match=r"holds notes, but no sweep\.json"), only_one(tmp_path / "lock", 0.0, "it"):
+        (tmp_path / "notes").write_text("more of it")
+        claim(tmp_path, [small_run("sac")])
+    assert (tmp_path / "lock").read_text() == "somebody's"
+
+
+def test_steps_that_another_machine_replaces_while_they_are_read_stop_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(path: Path) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    replace_file(tmp_path / "steps.txt", "7")
+    assert steps_of(tmp_path) == 7
+    monkeypatch.setattr(Path, "read_text", stale)
+    assert steps_of(tmp_path) == 0
 
 
 def test_the_table_has_a_row_per_run_with_its_last_evaluation(tmp_path: Path) -> None:
