@@ -7,7 +7,7 @@ Each wrapper takes the method that it wraps, the manager, the algorithm's class,
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +17,7 @@ from sb3_tom.contracts.resolve import resolve_plug
 from sb3_tom.mbpo.axes import AXES, default_of
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
-from sb3_tom.zoo.samplers import BUDGET
+from sb3_tom.zoo.samplers import BUDGET, SAMPLERS
 
 PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
 """Arguments that hold those of plugs."""
@@ -137,10 +137,22 @@ def load_pretrained_agent(
 
 
 def _warn_of_replaced(manager: Any, algorithm: type[MBPO]) -> None:
-    """The zoo lets nested mappings of a trial replace those of the file and of ``-params`` whole."""
-    named_after = [name for name in NAMING if default_of(algorithm, name) != AXES[name].default]
-    sampled = {AXES[name].kwargs_argument for name in ("dynamics", *named_after)}
-    given = {name: manager._hyperparams[name] for name in sorted(sampled) if manager._hyperparams.get(name)}
+    """Those plugs that an algorithm is named after are searched, with a search space of its own; else its backbone's are."""
+    searched = [name for name in NAMING if default_of(algorithm, name) != AXES[name].default]
+    if manager.algo not in SAMPLERS:
+        searched = [name for name in searched if name == "policy_update"]
+    warn_of_replaced(manager, [AXES[name].kwargs_argument for name in ("dynamics", *searched)])
+
+
+def warn_of_replaced(manager: Any, sampled: Iterable[str]) -> None:
+    """
+    The zoo lets nested mappings of a trial replace those of the file and of ``-params`` whole: say so.
+
+    :param manager: the zoo's
+    :param sampled: names of what a trial samples
+    """
+    fixed = {name: manager._hyperparams.get(name) for name in sorted(sampled)}
+    given = {name: value for name, value in fixed.items() if value and isinstance(value, Mapping)}
     if given:
         warnings.warn(f"{_place(manager)}: trials do not have {given!r}: what they sample replaces it whole", stacklevel=2)
 

@@ -18,6 +18,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 
 from sb3_tom.checks.validation import check_choice, check_integer, check_integers
+from sb3_tom.zoo.experiments import warn_of_replaced
 from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
 from sb3_tom.zoo.samplers import BUDGET
 
@@ -93,6 +94,7 @@ class Search:
         """
         trial.set_user_attr(BUDGET, self.n_timesteps)
         sampled = HYPERPARAMS_SAMPLER[self.algo](trial, self._manager.n_actions, self._manager.n_envs, self._additional)
+        warn_of_replaced(self._manager, sampled)
         returns = dict(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         for seed in np.random.default_rng(trial.number).permutation(self.seeds).tolist():
             if seed in returns:

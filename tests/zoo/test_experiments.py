@@ -217,6 +217,15 @@ def test_a_search_leaves_alone_what_it_does_not_sample(algo: str, named: bool, t
     assert ("'policy_update_kwargs': " in str(caught[0].message)) is named
 
 
+def test_a_search_space_of_the_backbone_leaves_the_plugs_of_a_name_alone(tmp_path: Path) -> None:
+    small = {**SMALL, "weighting": "rows", "weighter_kwargs": {"a": 1}, "policy_update_kwargs": {"b": 2}}
+    manager = optimizing(tmp_path, algo="dhmbpo_recency", hyperparams=small)
+    with pytest.warns(UserWarning, match="trials do not have") as caught, pytest.raises(HyperparameterError):
+        optuna.create_study().optimize(manager.objective, n_trials=1)
+    said = str(caught[0].message).partition("trials do not have")[2]
+    assert "policy_update_kwargs" in said and "weighter_kwargs" not in said
+
+
 def test_bad_values_stop_a_search_with_one_error(tmp_path: Path) -> None:
     manager = optimizing(tmp_path, hyperparams={**SMALL, "weighting": "rows"})
     study = optuna.create_study()

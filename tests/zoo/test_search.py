@@ -137,6 +137,14 @@ def test_a_run_has_the_callbacks_of_its_file_and_no_step_more_than_asked_for(mon
     assert study.trials[0].state == TrialState.COMPLETE and Counts.steps == 60
 
 
+def test_what_a_trial_replaces_of_the_fixed_hyperparameters_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = replace(
+        known(monkeypatch), hyperparams={"tau": 0.1, "dynamics_kwargs": {"n_members": 2}, "weighter_kwargs": {}}
+    )
+    with pytest.warns(UserWarning, match=r"trials do not have \{'dynamics_kwargs': \{'n_members': 2\}\}: what they sample"):
+        search(objective, InMemoryStorage(), "s", 1)
+
+
 @pytest.mark.parametrize("algo", ["sac", "mbpo"])
 def test_the_arguments_of_the_env_are_those_of_its_evaluation_too(algo: str) -> None:
     objective = Search(algo, "Pendulum-v1", 60, hyperparams={"env_kwargs": {"g": 3.0}})
