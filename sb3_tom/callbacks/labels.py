@@ -8,8 +8,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_tom.envs.workers import ask
-from sb3_tom.objectives.likelihood import LikelihoodObjective
-from sb3_tom.weighters.uniform import UniformWeighter
+from sb3_tom.mbpo.axes import AXES
 
 
 def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
@@ -29,13 +28,21 @@ def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
 def _method(agent: BaseAlgorithm) -> str:
     """The agent's class, and its weighter and model objective unless they are the usual ones, as the zoo calls them."""
     name, kinds = type(agent).__name__.lower(), []
-    for suffix, usual in (("Weighter", UniformWeighter), ("Objective", LikelihoodObjective)):
-        plug = getattr(agent, suffix.lower(), None)
-        if plug is not None and type(plug) is not usual:
-            kind = type(plug).__name__.removesuffix(suffix)
-            name = name.removesuffix(kind.lower())
-            kinds.append(kind.lower())
+    for argument in ("weighter", "objective"):
+        kind = _kind(argument, getattr(agent, argument, None))
+        if kind != AXES[argument].default:
+            name = name.removesuffix(kind.replace("_", ""))
+            kinds.append(kind)
     return "_".join([name, *kinds])
+
+
+def _kind(argument: str, plug: Any) -> str:
+    """Short name of a plug, or what its class is called; the default's for an agent that has none."""
+    axis, cls = AXES[argument], type(plug)
+    if plug is None:
+        return str(axis.default)
+    short = {path: alias for alias, path in axis.aliases.items()}
+    return short.get(f"{cls.__module__}:{cls.__qualname__}", cls.__name__.removesuffix(argument.capitalize()).lower())
 
 
 def _task(env: gym.Env | VecEnv) -> str:

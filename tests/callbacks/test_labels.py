@@ -12,6 +12,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from sb3_tom import DHMBPO, DHMBPOTOM, MBPO, MBPOTOM
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.mbpo.variants import NAMED_AFTER_PLUGS
+from sb3_tom.weighters.uniform import UniformWeighter
+
+
+class MineWeighter(UniformWeighter):
+    """Of a user."""
 
 
 class Still(gym.Env[np.ndarray, np.ndarray]):
@@ -71,8 +76,8 @@ def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> Non
         (MBPO, {"weighter": "pdml"}, "mbpo_pdml"),
         (DHMBPO, {"weighter": "maper"}, "dhmbpo_maper"),
         (DHMBPO, {"weighter": "tom", "objective": "vagram"}, "dhmbpo_tom_vagram"),
-        (NAMED_AFTER_PLUGS["mbpo_mnm"], {}, "mbpo_mnm"),
-        (NAMED_AFTER_PLUGS["dhmbpo_recency"], {}, "dhmbpo_recency"),
+        (MBPO, {"weighter": MineWeighter}, "mbpo_mine"),
+        *[(cls, {}, name) for name, cls in NAMED_AFTER_PLUGS.items()],
         (SAC, {}, "sac"),
     ],
 )
