@@ -206,18 +206,19 @@ def _ratios(places: list[Rows], method: str, column: str) -> list[float]:
     """
     ratios = []
     for place in places:
-        own = [row for row in place if row["method"] == method and row[column]]
-        steps = {row["env_step"] for row in own}
-        uniform = [row for row in place if row["method"] == _uniform(row) and row["env_step"] in steps and row[column]]
-        if own and uniform:
-            ratios.append(float(np.exp(_mean_log(own, column) - _mean_log(uniform, column))))
+        own, uniform = (
+            _mean_logs([row for row in place if row["method"] == name], column)
+            for name in (method, _uniform({"method": method}))
+        )
+        if both := [own[step] - uniform[step] for step in own if step in uniform]:
+            ratios.append(float(np.exp(np.mean(both))))
     return ratios
 
 
-def _mean_log(rows: Rows, column: str) -> float:
-    """Mean over buffers of the mean over fits."""
-    buffers = grouped(rows, lambda row: row["env_step"]).values()
-    return float(np.mean([np.mean([np.log(float(row[column])) for row in buffer]) for buffer in buffers]))
+def _mean_logs(rows: Rows, column: str) -> dict[str, float]:
+    """For each buffer that has errors, by its env steps, the mean over fits of their logarithms."""
+    buffers = grouped((row for row in rows if row[column]), lambda row: row["env_step"])
+    return {step: float(np.mean([np.log(float(row[column])) for row in buffer])) for step, buffer in buffers.items()}
 
 
 def _center(ratios: list[float]) -> str:

@@ -114,6 +114,16 @@ def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) 
     assert "`mbpo_tom` 1 of 1 above, 0 of 1 below" in apart
 
 
+def test_only_buffers_that_both_were_fitted_to_are_compared() -> None:
+    """Two of three; of these one has two fits. On the third, uniform weights have no error."""
+    errors = {("mbpo", "1"): [4.0], ("mbpo_tom", "1"): [1.0, 4.0], ("mbpo", "2"): [1.0], ("mbpo_tom", "2"): [2.0]}
+    errors |= {("mbpo", "3"): [""], ("mbpo_tom", "3"): [100.0]}
+    rows = [
+        {"method": method, "env_step": step, "local": str(error)} for (method, step), some in errors.items() for error in some
+    ]
+    assert same_data._ratios([rows], "mbpo_tom", "local") == pytest.approx([1.0])
+
+
 def test_the_page_is_that_of_the_table() -> None:
     page = (ROOT / "docs" / "results" / "model_error.md").read_text()
     between = page.partition(same_data.BEGIN)[2].partition(same_data.END)[0]
