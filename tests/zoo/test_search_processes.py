@@ -98,7 +98,7 @@ def test_two_workers_behind_a_proxy(start: Start, tmp_path: Path) -> None:
     assert [worker.wait(900) for worker in workers] == [0, 0]
     assert [trial.state for trial in trials(storage)] == [TrialState.COMPLETE] * 4
     outputs = [(tmp_path / f"output{number}.txt").read_text() for number in (1, 2)]
-    assert all("s: 4 complete" in output or "finished with value" in output for output in outputs)
+    assert any("s: 4 complete" in output for output in outputs)
     assert all(output.count("finished with value") >= 1 for output in outputs)
 
 
