@@ -116,11 +116,11 @@ def read_result(folder: Path) -> dict[str, Any]:
     How a run ended.
 
     :param folder: of the run
-    :return: its state ("done" or "failed") and its error; empty if it has not ended
+    :return: its state ("done" or "failed") and its error; empty if it has not ended, or if the file was lost with its machine
     """
     try:
         result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError):  # the latter: its name reached the disk, what it says did not
         return {}
     return result
 

@@ -111,3 +111,5 @@ def test_the_table_has_a_row_per_run_with_its_last_evaluation(tmp_path: Path) ->
 
 def test_what_is_not_there_yet(tmp_path: Path) -> None:
     assert (read_result(tmp_path), steps_of(tmp_path)) == ({}, 0)
+    (tmp_path / "result.json").touch()
+    assert read_result(tmp_path) == {}
