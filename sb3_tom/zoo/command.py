@@ -2,9 +2,7 @@
 
 from importlib import import_module
 
-from sb3_tom.zoo.registration import register
-
-MODULES = ("rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager")
+from sb3_tom.zoo.registration import register_all
 
 
 def run_command(name: str) -> None:
@@ -26,7 +24,6 @@ def register_algorithms(name: str) -> None:
     :raises SystemExit: with a message, if the zoo is not installed
     """
     try:
-        for module in MODULES:
-            register(import_module(module))
+        register_all()
     except ModuleNotFoundError as error:
         raise SystemExit(f"python -m sb3_tom.{name} needs the RL Zoo ({error}): pip install 'sb3_tom[zoo]'") from error

@@ -6,6 +6,7 @@ their YAML files are. The zoo has no place for extensions, so entries are added 
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from inspect import Signature, signature
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +70,16 @@ def register(module: ModuleType) -> None:
     _REGISTRATIONS[module.__name__](module)
 
 
+def register_all() -> None:
+    """
+    Import those modules and :func:`register` them.
+
+    :raises ModuleNotFoundError: if the zoo is not installed
+    """
+    for name in MODULES:
+        register(import_module(name))
+
+
 def _register_algorithms(utils: ModuleType) -> None:
     for name, algorithm in REGISTERED.items():
         utils.ALGOS.setdefault(name, algorithm)
@@ -125,3 +136,6 @@ _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     "rl_zoo3.hyperparams_opt": _register_search_spaces,
     "rl_zoo3.exp_manager": _register_experiments,
 }
+
+MODULES = tuple(_REGISTRATIONS)
+"""Modules of the zoo, in the order in which they are imported."""

@@ -16,8 +16,7 @@ from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
 from sb3_tom.checks.validation import check_choice, plain
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.checks import check_hyperparams
-from sb3_tom.zoo.command import MODULES
-from sb3_tom.zoo.registration import register
+from sb3_tom.zoo.registration import register_all
 
 
 def zoo_algorithms() -> dict[str, type[BaseAlgorithm]]:
@@ -26,8 +25,7 @@ def zoo_algorithms() -> dict[str, type[BaseAlgorithm]]:
 
     :raises ModuleNotFoundError: if the zoo is not installed
     """
-    for module in MODULES:
-        register(import_module(module))
+    register_all()
     algorithms: dict[str, type[BaseAlgorithm]] = import_module("rl_zoo3.utils").ALGOS
     return algorithms
 

@@ -18,8 +18,9 @@ import rl_zoo3.utils
 import _sb3_tom_zoo_hook as hook
 from sb3_tom import DHMBPO, DHMBPOPMAC, DHMBPOTOM, MBPO, MBPOPMAC, MBPOTOM
 from sb3_tom.mbpo.axes import default_of
-from sb3_tom.zoo.command import MODULES, run_command
-from sb3_tom.zoo.registration import hyperparams_folder, register
+from sb3_tom.mbpo.variants import NAMED_AFTER_PLUGS
+from sb3_tom.zoo.command import run_command
+from sb3_tom.zoo.registration import MODULES, hyperparams_folder, register
 from tests.zoo.small import experiment
 
 NAMES = {
@@ -84,12 +85,12 @@ def test_names_that_are_taken_stay_as_they_are() -> None:
 
     taken = {"mbpo": Other, "sac": Other}
     register(fake_module("rl_zoo3.utils", ALGOS=taken))
-    assert taken == {**NAMES, "mbpo": Other, "sac": Other}
+    assert taken == {**NAMES, **NAMED_AFTER_PLUGS, "mbpo": Other, "sac": Other}
     tables = {"HYPERPARAMS_SAMPLER": {"mbpo": Other}, "HYPERPARAMS_CONVERTER": {"mbpo_tom": Other}}
     search = fake_module("rl_zoo3.hyperparams_opt", **tables)
     register(search)
     assert search.HYPERPARAMS_SAMPLER["mbpo"] is search.HYPERPARAMS_CONVERTER["mbpo_tom"] is Other
-    assert set(search.HYPERPARAMS_SAMPLER) == set(search.HYPERPARAMS_CONVERTER) == set(NAMES)
+    assert set(search.HYPERPARAMS_SAMPLER) == set(search.HYPERPARAMS_CONVERTER) == {*NAMES, *NAMED_AFTER_PLUGS}
 
 
 def test_only_our_algorithms_are_treated_otherwise() -> None:
