@@ -145,16 +145,37 @@ def linear_system(size: int, n_actions: int, kind: str, seed: int, n_rows: int =
     :param n_rows: rows in all
     :param n_recent: newest rows, those of the second policy
     """
-    rng = np.random.default_rng(seed)
-    system = LinearSystem(size, n_actions, rng)
-    first = Policy(0.2 * rng.normal(size=(n_actions, size)) / np.sqrt(size), np.zeros(n_actions))
-    second = _changed(system, first, kind, rng)
+    system, first, second, rng = _two_policies(size, n_actions, kind, seed)
     steps = system.run(first, n_rows - n_recent, rng) + system.run(second, n_recent, rng)
     states, actions = (np.array([step[part] for step in steps]) for part in (0, 1))
     ours, theirs = (system.log_density(policy, states, actions) for policy in (second, first))
     share = n_recent / n_rows
     buffer = np.logaddexp(np.log(1 - share) + theirs, np.log(share) + ours)
     return Known(rows_of(steps), ours - buffer)
+
+
+def fresh_rows(size: int, n_actions: int, kind: str, seed: int, n_rows: int) -> Array:
+    """
+    Other rows of the second policy of :func:`linear_system`.
+
+    :param size: of the state; as the others, as there
+    :param n_actions: size of the action
+    :param kind: what changes
+    :param seed: of system and policies
+    :param n_rows: how many
+    :return: (s, a) ``[n_rows, O + A]``
+    """
+    system, _, second, _ = _two_policies(size, n_actions, kind, seed)
+    steps = system.run(second, n_rows, np.random.default_rng([seed, 1]))
+    return np.array([np.concatenate([state, action]) for state, action, _, _ in steps])
+
+
+def _two_policies(size: int, n_actions: int, kind: str, seed: int) -> tuple[LinearSystem, Policy, Policy, np.random.Generator]:
+    """System, first and second policy, and what draws the rows."""
+    rng = np.random.default_rng(seed)
+    system = LinearSystem(size, n_actions, rng)
+    first = Policy(0.2 * rng.normal(size=(n_actions, size)) / np.sqrt(size), np.zeros(n_actions))
+    return system, first, _changed(system, first, kind, rng), rng
 
 
 def _changed(system: LinearSystem, policy: Policy, kind: str, rng: np.random.Generator) -> Policy:
