@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--study", default="mbpo_tom")
     arguments = parser.parse_args()
     study = optuna.create_study(
-        storage=open_storage(arguments.storage),
+        storage=open_storage(arguments.storage, retries=0),
         study_name=arguments.study,
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
