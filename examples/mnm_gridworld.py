@@ -23,7 +23,6 @@ from mnm_tables import (
     mnm_rewards,
     objective,
     solve,
-    state_rewards,
     vmbpo_rewards,
 )
 
@@ -68,7 +67,7 @@ def learn(mdp: MDP, method: str, seed: int, updates: int, every: int, model: Arr
     """
     rng, (n_states, n_actions) = np.random.default_rng(seed), mdp.rewards.shape
     extra = {"MnM": mnm_rewards, "VMBPO": vmbpo_rewards}.get(method)
-    rewards = mdp.rewards if extra is None else state_rewards(mdp, extra(mdp, mdp.transitions))
+    rewards = mdp.rewards if extra is None else extra(mdp)
     quality = np.full((n_states, n_actions), rewards.min() / (1.0 - mdp.gamma))
     state, returns = 0, []
     for update in range(updates):
@@ -106,7 +105,7 @@ def learning(seeds: int, updates: int, gamma: float) -> list[Row]:
 def reuse(seeds: int, updates: int) -> list[Row]:
     """Figure 13: Q-learning on other tasks, in true dynamics and in those that MnM has learned for the first task."""
     first, every = gridworld(10, (9, 9), noise=0.5), max(updates // 40, 1)
-    lucky = best_model(first, solve(first, state_rewards(first, mnm_rewards(first, first.transitions))).max(1))
+    lucky = best_model(first, solve(first, mnm_rewards(first)).max(1))
     rows = []
     for task, goal in {"a goal nearby": (9, 8), "a goal elsewhere": (0, 9)}.items():
         mdp = gridworld(10, goal, noise=0.5)
@@ -122,11 +121,11 @@ def bound(sweeps: int) -> list[Row]:
     """Figure 3 b: what value iteration believes of its greedy policy, and what is true."""
     mdp, rows = gridworld(10, (9, 9), noise=0.5), []
     for method, rewards in {"MnM": mnm_rewards, "VMBPO": vmbpo_rewards}.items():
-        plain, values = state_rewards(mdp, rewards(mdp, mdp.transitions)), np.zeros(len(mdp.start))
+        plain, values = rewards(mdp), np.zeros(len(mdp.start))
         for sweep in range(sweeps):
             quality = backup(mdp, values, plain)
             model, policy = best_model(mdp, values), greedy(quality)
-            believed = objective(mdp, policy, model, rewards(mdp, model))
+            believed = objective(mdp, policy, model, plain)
             believed = believed if method == "MnM" else float(np.log(max(believed, 1e-9)))
             rows.append(_row("bound", f"{method}'s objective", sweep, believed))
             rows.append(_row("bound", f"log return of {method}'s policy", sweep, np.log(expected_return(mdp, policy))))
@@ -139,8 +138,7 @@ def risk() -> list[Row]:
     mdp = windy()
     rows = []
     for method, rewards in {"best": None, "MnM": mnm_rewards, "VMBPO": vmbpo_rewards}.items():
-        plain = None if rewards is None else state_rewards(mdp, rewards(mdp, mdp.transitions))
-        policy = greedy(solve(mdp, plain))
+        policy = greedy(solve(mdp, None if rewards is None else rewards(mdp)))
         rows.append(
             _row("risk", f"{method} goes {('left', 'right')[int(policy[0].argmax())]}", 0, expected_return(mdp, policy))
         )
@@ -232,7 +230,7 @@ def draw(rows: list[Row], out: Path) -> None:
 def _draw_luck(axes: Any) -> None:
     """By how much noise carries a random walker further in MnM's dynamics than in the true ones, on the mean."""
     mdp, size = gridworld(10, (9, 9), noise=0.5), 10
-    values = solve(mdp, state_rewards(mdp, mnm_rewards(mdp, mdp.transitions))).max(1)
+    values = solve(mdp, mnm_rewards(mdp)).max(1)
     places = np.array([divmod(state, size) for state in range(size * size)])
     luck = (best_model(mdp, values) - mdp.transitions).mean(1) @ places
     axes.quiver(places[:, 1], places[:, 0], luck[:, 1], luck[:, 0], color="tab:blue", angles="xy")

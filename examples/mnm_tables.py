@@ -45,28 +45,26 @@ def expected_return(mdp: MDP, policy: Array) -> float:
     return float(mdp.start @ _evaluate(mdp.transitions, policy, mdp.rewards, mdp.gamma))
 
 
-def mnm_rewards(mdp: MDP, model: Array) -> Array:
+def mnm_rewards(mdp: MDP) -> Array:
     """
-    Eq. 3.
+    What of Eq. 3 does not depend on the model.
 
-    :param model: :math:`q`, ``[S, A, S]``
-    :return: ``[S, A, S]``, minus infinity where the model goes and the world does not
+    :return: ``[S, A]``
     :raises ValueError: for rewards that are not above 0
     """
     if mdp.rewards.min() <= 0.0:
         raise ValueError(f"rewards={mdp.rewards.min():g} is not allowed: MnM takes their logarithm; allowed: rewards above 0")
-    plain = (1.0 - mdp.gamma) * (np.log(mdp.rewards) - np.log(1.0 - mdp.gamma))
-    return plain[:, :, None] + log_ratio(mdp, model)
+    return (1.0 - mdp.gamma) * (np.log(mdp.rewards) - np.log(1.0 - mdp.gamma))
 
 
-def approximate_rewards(mdp: MDP, model: Array) -> Array:
-    """Eq. 5, what the paper's algorithm learns from; as :func:`mnm_rewards`, without its factor and its last term."""
-    return np.log(mdp.rewards)[:, :, None] + log_ratio(mdp, model)
+def approximate_rewards(mdp: MDP) -> Array:
+    """The same of Eq. 5, what the paper's algorithm learns from: without the factor and the last term."""
+    return np.log(mdp.rewards)
 
 
-def vmbpo_rewards(mdp: MDP, model: Array) -> Array:
-    """VMBPO's, which has the reward itself; as :func:`mnm_rewards`."""
-    return mdp.rewards[:, :, None] + log_ratio(mdp, model)
+def vmbpo_rewards(mdp: MDP) -> Array:
+    """The same of VMBPO, which has the reward itself."""
+    return mdp.rewards
 
 
 def log_ratio(mdp: MDP, model: Array) -> Array:
@@ -81,10 +79,11 @@ def objective(mdp: MDP, policy: Array, model: Array, rewards: Array) -> float:
 
     :param policy: ``[S, A]``
     :param model: :math:`q`, ``[S, A, S]``
-    :param rewards: ``[S, A, S]``
+    :param rewards: ``[S, A]``, to which the logits of the best classifier are added; minus infinity comes out where the model
+        goes and the world does not
     """
-    expected = np.where(model > 0.0, model * np.where(model > 0.0, rewards, 0.0), 0.0).sum(2)
-    return float(mdp.start @ _evaluate(model, policy, expected, mdp.gamma))
+    logits = np.where(model > 0.0, model * log_ratio(mdp, model), 0.0).sum(2)
+    return float(mdp.start @ _evaluate(model, policy, rewards + logits, mdp.gamma))
 
 
 def best_model(mdp: MDP, values: Array) -> Array:
@@ -104,20 +103,11 @@ def backup(mdp: MDP, values: Array, rewards: Array) -> Array:
     One step of value iteration with the best model: :math:`r + \log \sum_{s'} p \, e^{\gamma V(s')}`.
 
     :param values: V, ``[S]``
-    :param rewards: of states and actions ``[S, A]``: :func:`mnm_rewards` or :func:`vmbpo_rewards` under the true dynamics
+    :param rewards: ``[S, A]``: :func:`mnm_rewards` or :func:`vmbpo_rewards`
     :return: Q, ``[S, A]``
     """
     shift = mdp.gamma * values.max()
     return rewards + shift + np.log((mdp.transitions * np.exp(mdp.gamma * values - shift)).sum(2))
-
-
-def state_rewards(mdp: MDP, rewards: Array) -> Array:
-    """
-    What of a reward does not depend on the model, ``[S, A]``.
-
-    :param rewards: of states, actions and next states under the true dynamics
-    """
-    return rewards.max(2)
 
 
 def solve(mdp: MDP, rewards: Array | None, sweeps: int = 2_000) -> Array:
