@@ -24,14 +24,13 @@ import checkout  # noqa: F401
 import numpy as np
 import torch as th
 from curated_buffer_data import curated_buffer, policy_rows
-from curves_jobs import Job, agent_class, make_env
-from curves_methods import METHODS, VARIANTS
-from marked_page import run_and_page, write_between
+from curves_jobs import Job, agent_class
+from marked_page import draw_and_write, run_and_page
 from nearest_ratio import N_FRESH, distances_and_halves, matches, mean_one, rank_correlation, same_units
-from same_data import describe
+from run_checkpoints import describe, method_of, resumed
 from weights_truth_data import Array
 
-from sb3_tom import MBPO, Transitions
+from sb3_tom import Transitions
 from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.data.weights import effective_sample_size
 from sb3_tom.plots.drawing import finish, grouped, panels, save
@@ -86,9 +85,7 @@ def _place(row: dict[str, str]) -> tuple[str, str, int]:
 
 def measure(path: Path, task: str, names: list[str], n_fresh: int) -> Iterator[dict[str, str]]:
     """Rows of one checkpoint: the truth, and the weighters."""
-    backbone = path.parts[path.parts.index(task) + 1].rpartition("_seed")[0]
-    env = make_env(Job(task, backbone, 0, 0, 0, {}))()
-    driver: MBPO = agent_class((METHODS | VARIANTS)[backbone]).resume(path, env, device="cpu")
+    backbone, (driver, env) = method_of(path), resumed(path)
     driver.replay_buffer = curated_buffer(driver, env)
     fresh, returns = policy_rows(driver, env, N_FOOTPRINT + n_fresh)
     footprint, judges = fresh.rows(th.arange(N_FOOTPRINT)), fresh.rows(th.arange(N_FOOTPRINT, fresh.size))
@@ -187,11 +184,7 @@ def draw(rows: Rows, path: Path) -> None:
 
 def write_page(out: Path) -> None:
     """Draw the picture, and write the part of ``curated_buffer.md`` between its marks."""
-    table = out / "curated_buffer.csv"
-    rows: Rows = list(read_table(table)) if table.exists() else []
-    if rows:
-        draw(rows, out / "curated_buffer.png")
-    write_between(out / "curated_buffer.md", BEGIN, END, page_text(rows))
+    draw_and_write(out / "curated_buffer.csv", draw, out / "curated_buffer.md", BEGIN, END, page_text)
 
 
 def main() -> int:

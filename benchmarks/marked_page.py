@@ -1,11 +1,12 @@
 """What benchmarks with a page share: one that is written by hand but for the part between two marks, two commands, figures."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sb3_tom.callbacks.tables import read_table
 from sb3_tom.plots.statistics import mean_interval
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -22,6 +23,30 @@ def write_between(page: Path, begin: str, end: str, text: str) -> None:
     """
     before, _, rest = page.read_text().partition(begin)
     page.write_text(f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}")
+
+
+def draw_and_write(
+    table: Path,
+    draw: Callable[[list[dict[str, str]], Path], None],
+    page: Path,
+    begin: str,
+    end: str,
+    text: Callable[[list[dict[str, str]]], str],
+) -> None:
+    """
+    Draw a picture beside its table, if that has rows, and write the part of a page that the table makes.
+
+    :param table: CSV file, which need not be there yet
+    :param draw: ``draw(rows, path)``
+    :param page: see :func:`write_between`
+    :param begin: the same
+    :param end: the same
+    :param text: of the rows
+    """
+    rows = list(read_table(table)) if table.exists() else []
+    if rows:
+        draw(rows, table.with_suffix(".png"))
+    write_between(page, begin, end, text(rows))
 
 
 def run_and_page(description: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

@@ -18,15 +18,14 @@ from typing import Any
 import checkout  # noqa: F401
 import numpy as np
 import torch as th
-from curves_jobs import Job, agent_class, make_env
-from curves_methods import METHODS, VARIANTS
-from marked_page import run_and_page, write_between
+from marked_page import draw_and_write, run_and_page
 from numpy.typing import NDArray
-from same_data import FIRST_EPISODE, N_EPISODES, describe
+from run_checkpoints import describe, resumed
+from same_data import FIRST_EPISODE, N_EPISODES
 from scipy.stats import wasserstein_distance
 
 from sb3_tom.callbacks.model_error import play_episode
-from sb3_tom.callbacks.tables import read_table, write_table
+from sb3_tom.callbacks.tables import write_table
 from sb3_tom.plots.drawing import finish, grouped, panels, save
 from sb3_tom.weighters.pmac import pmac_weights
 
@@ -46,9 +45,7 @@ def measure(path: Path, alpha: float) -> list[dict[str, str]]:
     :param alpha: PMAC's
     """
     task, name, step = describe(path)
-    owner = (METHODS | VARIANTS)[name.rpartition("_seed")[0]]
-    env = make_env(Job(task, "mbpo", 0, 0, 0, {}))()
-    agent = agent_class(owner).resume(path, env, device="cpu")
+    agent, env = resumed(path)
     data = agent.replay_buffer.transitions()
     episodes = [play_episode(agent, env, FIRST_EPISODE + index) for index in range(N_EPISODES)]
     fresh = [th.cat([getattr(one, field)[: len(one.actions)] for one in episodes]) for field in ("observations", "actions")]
@@ -112,9 +109,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 
 def write_page(out: Path) -> None:
     """Draw the picture, and write the part of ``model_error.md`` between its marks."""
-    rows = list(read_table(out / "pmac_visits.csv"))
-    draw(rows, out / "pmac_visits.png")
-    write_between(out / "model_error.md", BEGIN, END, page_text(rows))
+    draw_and_write(out / "pmac_visits.csv", draw, out / "model_error.md", BEGIN, END, page_text)
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from typing import Any
 import checkout  # noqa: F401
 import numpy as np
 import torch as th
-from curves_jobs import Job, make_env
+from curves_jobs import Job
 from curves_methods import TASKS
 from marked_page import run_and_page, write_between
-from same_data import describe
+from run_checkpoints import describe, resumed
 
 from sb3_tom import MBPO
 from sb3_tom.callbacks.tables import read_table, write_table
@@ -61,8 +61,7 @@ def measure(path: Path, task: str, methods: list[str], phases: int) -> Iterator[
     """Rows of one checkpoint, a new agent for each method."""
     if not methods:
         return
-    env = make_env(Job(task, "mbpo", 0, 0, 0, {}))()
-    driver = MBPO.resume(path, env, device="cpu")
+    driver, env = resumed(path)
     for method in methods:
         yield {"method": method, **reward_errors(driver, env, Job(task, method, 0, 0, 0, {}), phases)}
 

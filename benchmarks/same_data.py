@@ -23,9 +23,10 @@ from typing import Any
 import checkout  # noqa: F401
 import numpy as np
 import torch as th
-from curves_jobs import Job, agent_class, make_env
-from curves_methods import METHODS, TASKS, VARIANTS
-from marked_page import run_and_page, write_between
+from curves_jobs import Job, agent_class
+from curves_methods import METHODS, VARIANTS
+from marked_page import draw_and_write, run_and_page
+from run_checkpoints import describe, resumed
 
 from sb3_tom import MBPO
 from sb3_tom.callbacks.model_error import Episode, error_scale, model_errors, play_episode
@@ -82,21 +83,11 @@ def _place(row: dict[str, str]) -> tuple[str, int, str, int, int, int]:
     return row["task"], phases, row["run"], step, fit, MODEL_BASED.index(row["method"])
 
 
-def describe(path: Path) -> tuple[str, str, str]:
-    """Task, run and env step of a checkpoint, from its path."""
-    places = [index for index, part in enumerate(path.parts) if part in TASKS]
-    if not places or not path.stem.startswith("checkpoint_"):
-        raise SystemExit(f"{path} is not allowed; allowed: <task>/<run>/.../checkpoint_<step>_steps.zip")
-    return path.parts[places[-1]], path.parts[places[-1] + 1], path.stem.split("_")[1]
-
-
 def measure(path: Path, task: str, cells: list[tuple[str, int]], phases: int) -> Iterator[dict[str, str]]:
     """Rows of one checkpoint, a new agent for each method and fit."""
     if not cells:
         return
-    env = make_env(Job(task, "mbpo", 0, 0, 0, {}))()
-    owner = (METHODS | VARIANTS)[path.parts[path.parts.index(task) + 1].rpartition("_seed")[0]]
-    driver = agent_class(owner).resume(path, env, device="cpu")
+    driver, env = resumed(path)
     episodes = [play_episode(driver, env, FIRST_EPISODE + index) for index in range(N_EPISODES)]
     near = {"near_newest": f"{near_newest(driver, episodes):.2f}"}
     for method, fit in cells:
@@ -250,11 +241,7 @@ def draw(rows: Rows, path: Path) -> None:
 
 def write_page(out: Path) -> None:
     """Draw the picture, and write the part of ``model_error.md`` between its marks."""
-    table = out / "same_data.csv"
-    rows: Rows = list(read_table(table)) if table.exists() else []
-    if rows:
-        draw(rows, out / "same_data.png")
-    write_between(out / "model_error.md", BEGIN, END, page_text(rows))
+    draw_and_write(out / "same_data.csv", draw, out / "model_error.md", BEGIN, END, page_text)
 
 
 def main() -> None:

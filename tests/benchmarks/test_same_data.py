@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import run_checkpoints
 import same_data
 import torch as th
 from curves_jobs import Job
@@ -72,6 +73,11 @@ def test_which_rows_the_policy_is_near_to() -> None:
 def test_a_path_without_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="allowed: <task>/<run>"):
         same_data.describe(tmp_path / "checkpoint_5_steps.zip")
+
+
+def test_a_run_of_no_known_method_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no method is called 'mbpo_tomm'; allowed: <task>/<method>_seed<number>"):
+        run_checkpoints.resumed(tmp_path / "Hopper-v5" / "mbpo_tomm_seed0" / "checkpoints" / "checkpoint_5_steps.zip")
 
 
 def test_no_phase_is_refused(tmp_path: Path) -> None:

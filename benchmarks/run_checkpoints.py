@@ -1,0 +1,39 @@
+"""Checkpoints of the runs of ``benchmarks/curves.py``: whose they are, and their agents."""
+
+from pathlib import Path
+from typing import Any
+
+import checkout  # noqa: F401
+from curves_jobs import Job, agent_class, make_env
+from curves_methods import METHODS, TASKS, VARIANTS
+
+from sb3_tom import MBPO
+
+
+def describe(path: Path) -> tuple[str, str, str]:
+    """Task, run and env step of a checkpoint, from its path."""
+    places = [index for index, part in enumerate(path.parts) if part in TASKS]
+    if not places or not path.stem.startswith("checkpoint_"):
+        raise SystemExit(f"{path} is not allowed; allowed: <task>/<run>/.../checkpoint_<step>_steps.zip")
+    return path.parts[places[-1]], path.parts[places[-1] + 1], path.stem.split("_")[1]
+
+
+def method_of(path: Path) -> str:
+    """Method of a checkpoint's run, from its path."""
+    _, run, _ = describe(path)
+    method = run.rpartition("_seed")[0]
+    if method not in METHODS | VARIANTS:
+        raise SystemExit(f"{path} is not allowed: no method is called {method!r}; allowed: <task>/<method>_seed<number>/...")
+    return method
+
+
+def resumed(path: Path) -> tuple[MBPO, Any]:
+    """
+    The agent of a checkpoint, and an env of its task.
+
+    :param path: below ``<task>/<run>/``
+    """
+    job = Job(describe(path)[0], method_of(path), 0, 0, 0, {})
+    env = make_env(job)()
+    agent: MBPO = agent_class(job.compared).resume(path, env, device="cpu")
+    return agent, env
