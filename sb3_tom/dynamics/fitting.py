@@ -145,13 +145,12 @@ class _HeldOut:
         with th.no_grad():
             self.n_members = model.validation_error(data.rows(rows[:1])).shape[0]
         size = rows_at_once(data.device, self.n_members)
-        self._pieces = [self._piece(data, extras, some) for some in rows.split(size)]
-        n_some = min(size, len(rows))
-        self._some = self._piece(data, extras, rows[th.arange(n_some, device=rows.device) * len(rows) // n_some])
+        self._data, self._extras, self._rows = data, extras, rows
+        self._pieces = [self._piece(some) for some in rows.split(size)]
+        self._n_at_once = min(size, len(rows))
 
-    @staticmethod
-    def _piece(data: Transitions, extras: Extras, rows: th.Tensor) -> tuple[Transitions, Extras]:
-        return data.rows(rows), {name: values[rows] for name, values in extras.items()}
+    def _piece(self, rows: th.Tensor) -> tuple[Transitions, Extras]:
+        return self._data.rows(rows), {name: values[rows] for name, values in self._extras.items()}
 
     @th.no_grad()
     def errors(self) -> th.Tensor | None:
@@ -168,7 +167,8 @@ class _HeldOut:
     @th.no_grad()
     def figures(self, context: Context) -> dict[str, float]:
         """What the objective has to say, of as many rows as go through a network together, evenly from all of them."""
-        said = self._objective.figures(self._model, *self._some, context)
+        places = th.arange(self._n_at_once, device=self._rows.device) * len(self._rows) // self._n_at_once
+        said = self._objective.figures(self._model, *self._piece(self._rows[places]), context)
         return figures_of(self._objective, said, "figures")
 
     def _mean(self, errors: list[th.Tensor]) -> th.Tensor:
