@@ -58,7 +58,7 @@ def _named_after_plugs(*written: type[MBPO]) -> dict[str, type[MBPO]]:
     :param written: classes that are there
     :return: by the zoo's names, such as ``mbpo_vagram``
     """
-    known = {(cls.__mro__[1], cls.default_weighter) for cls in written}
+    known = {(cls.__base__, cls.default_weighter) for cls in written}
     plugs = [(argument, alias) for argument in ("weighter", "objective") for alias in sorted(AXES[argument].aliases)]
     found: dict[str, type[MBPO]] = {}
     for backbone, (argument, alias) in product((MBPO, DHMBPO), plugs):

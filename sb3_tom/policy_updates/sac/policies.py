@@ -1,40 +1,35 @@
 """The policies that SAC's gradient steps know by name, and the one with layer normalisation and dropout in its critics."""
 
-from functools import partial
 from typing import Any
 
 from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from sb3_tom.checks.validation import check_number
+from sb3_tom.policy_updates.sac.critics import MadeCritics
 from sb3_tom.policy_updates.sac.simba import SimbaPolicy
 
 
-class NormedCritics(ContinuousCritic):
+class NormedCritics(MadeCritics):
     """
     SB3's critics, each hidden layer followed by dropout and layer normalisation before its activation.
 
     :param net_arch: widths of the hidden layers
-    :param n_critics: networks
     :param activation_fn: between the layers
     :param dropout_rate: share of the units that are dropped in training; 0: there is no dropout
     :param kwargs: the other arguments are SB3's
     """
 
-    def __init__(
-        self, net_arch: list[int], n_critics: int, activation_fn: type[nn.Module], dropout_rate: float, **kwargs: Any
-    ) -> None:
-        super().__init__(net_arch=net_arch, n_critics=0, **kwargs)
-        self.n_critics = n_critics
-        n_inputs = kwargs["features_dim"] + get_action_dim(self.action_space)
+    def __init__(self, net_arch: list[int], activation_fn: type[nn.Module], dropout_rate: float, **kwargs: Any) -> None:
         dropout: list[Any] = [lambda width: nn.Dropout(dropout_rate)] if dropout_rate else []
-        make = partial(create_mlp, n_inputs, 1, net_arch, activation_fn, post_linear_modules=[*dropout, nn.LayerNorm])
-        self.q_networks = [nn.Sequential(*make()) for _ in range(n_critics)]
-        for number, network in enumerate(self.q_networks):
-            self.add_module(f"qf{number}", network)
+        behind = [*dropout, nn.LayerNorm]
+
+        def make(n_inputs: int) -> nn.Module:
+            return nn.Sequential(*create_mlp(n_inputs, 1, net_arch, activation_fn, post_linear_modules=behind))
+
+        super().__init__(make, net_arch=net_arch, **kwargs)
 
 
 class LayerNormPolicy(SACPolicy):

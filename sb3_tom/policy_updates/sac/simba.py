@@ -5,12 +5,12 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
+from sb3_tom.policy_updates.sac.critics import MadeCritics
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 
 EXPANSION = 4
@@ -53,25 +53,21 @@ def simba_layers(n_inputs: int, net_arch: list[int], activation_fn: type[nn.Modu
     ]
 
 
-class SimbaCritics(ContinuousCritic):
+class SimbaCritics(MadeCritics):
     """
     SimBa's critics.
 
     :param net_arch: widths of the residual blocks
-    :param n_critics: networks
     :param activation_fn: within the blocks
     :param kwargs: the other arguments are SB3's
     """
 
-    def __init__(self, net_arch: list[int], n_critics: int, activation_fn: type[nn.Module], **kwargs: Any) -> None:
-        super().__init__(net_arch=net_arch, n_critics=0, **kwargs)
-        self.n_critics = n_critics
-        n_inputs = kwargs["features_dim"] + get_action_dim(self.action_space)
-        for number in range(n_critics):
+    def __init__(self, net_arch: list[int], activation_fn: type[nn.Module], **kwargs: Any) -> None:
+        def make(n_inputs: int) -> nn.Module:
             head = _orthogonal(nn.Linear(net_arch[-1], 1))
-            network = nn.Sequential(*simba_layers(n_inputs, net_arch, activation_fn), head)
-            self.add_module(f"qf{number}", network)
-            self.q_networks.append(network)
+            return nn.Sequential(*simba_layers(n_inputs, net_arch, activation_fn), head)
+
+        super().__init__(make, net_arch=net_arch, **kwargs)
 
 
 class SimbaPolicy(SACPolicy):
