@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
@@ -108,6 +109,17 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is not allowed; allowed: one of {sorted(choices)}")
     return value
+
+
+def close_names(name: str, allowed: Collection[str]) -> str:
+    """
+    What a name that is not allowed was meant to be, for messages where too many are allowed to list them.
+
+    :param name: what came
+    :param allowed: names
+    """
+    close = get_close_matches(name, allowed, n=1)
+    return f"{close[0]!r}, or another of {len(allowed)}" if close else f"one of {sorted(allowed)[:12]}, ..."
 
 
 def check_integers(name: str, value: Any, low: int = 1, least: int = 0) -> tuple[int, ...]:

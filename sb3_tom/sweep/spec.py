@@ -3,15 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from itertools import product
 from typing import Any
 
-import gymnasium as gym
-
-from sb3_tom.checks.validation import check_integer
-from sb3_tom.zoo.runs import zoo_hyperparams
+from sb3_tom.checks.validation import check_integer, close_names
+from sb3_tom.zoo.runs import check_env, zoo_hyperparams
 
 DEFAULTS: dict[str, Any] = {
     "env": None,
@@ -93,12 +90,12 @@ def make_runs(words: Mapping[str, Any]) -> list[RunSpec]:
     """
     unknown = sorted(set(words) - set(DEFAULTS))
     if unknown:
-        raise ValueError(f"{unknown[0]}={words[unknown[0]]!r} is not allowed; allowed: {_close(unknown[0], DEFAULTS)}")
+        raise ValueError(f"{unknown[0]}={words[unknown[0]]!r} is not allowed; allowed: {close_names(unknown[0], DEFAULTS)}")
     settings = {**DEFAULTS, **words}
     settings["gym_packages"] = _listed("gym_packages", settings["gym_packages"], str, least=0)
     for package in settings["gym_packages"]:
         _import(package)
-    envs = [_registered(env) for env in _listed("env", settings["env"], str)]
+    envs = [check_env(env) for env in _listed("env", settings["env"], str)]
     seeds = [check_integer("seed", seed, 0, 2**32 - 1) for seed in _listed("seed", settings["seed"], int)]
     methods = _methods(settings)
     hyperparams = {(env, method.label): _hyperparams(env, method) for env, method in product(envs, methods)}
@@ -214,19 +211,6 @@ def _import(package: str) -> None:
         import_module(package)
     except ImportError as error:
         raise ValueError(f"gym_packages={package!r} cannot be imported: {error}; allowed: modules of envs") from None
-
-
-def _registered(env: str) -> str:
-    try:
-        gym.spec(env)
-    except gym.error.Error as error:
-        raise ValueError(f"env={env!r} is not allowed: {error}; allowed: {_close(env, gym.registry)}") from None
-    return env
-
-
-def _close(name: str, allowed: Mapping[str, Any]) -> str:
-    close = get_close_matches(name, allowed, n=1)
-    return f"{close[0]!r}, or another of {len(allowed)}" if close else f"one of {sorted(allowed)[:12]}, ..."
 
 
 def _as_folder(name: str) -> str:

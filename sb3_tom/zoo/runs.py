@@ -8,12 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
-from sb3_tom.checks.validation import check_choice, plain
+from sb3_tom.checks.validation import check_choice, close_names, plain
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.checks import check_hyperparams
 from sb3_tom.zoo.registration import register_all
@@ -30,6 +31,21 @@ def zoo_algorithms() -> dict[str, type[BaseAlgorithm]]:
     return algorithms
 
 
+def check_env(env: str) -> str:
+    """
+    Refuse an environment that nobody has registered.
+
+    :param env: id
+    :return: the id
+    :raises ValueError: naming it, and one that is spelled nearly so
+    """
+    try:
+        gym.spec(env)
+    except gym.error.Error as error:
+        raise ValueError(f"env={env!r} is not allowed: {error}; allowed: {close_names(env, gym.registry)}") from None
+    return env
+
+
 def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
     """
     The hyperparameters with which the zoo would train, not yet converted: its file's entry for the env, or ``default``.
@@ -44,6 +60,7 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
     from yaml import YAMLError
 
     algorithm = zoo_algorithms()[check_choice("algo", algo, zoo_algorithms())]
+    check_env(env)
     manager = make_manager(algo, env, config=config, hyperparams=dict(params))
     try:
         with redirect_stdout(io.StringIO()):

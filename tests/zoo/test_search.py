@@ -194,6 +194,7 @@ def test_storages_by_their_names(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ("--algo mpbo", "algo='mpbo' is not allowed"),
+        ("--env Pendulm-v1", "env='Pendulm-v1' is not allowed: Environment `Pendulm` doesn't exist"),
         ("--storage here", "storage='here' is not allowed"),
         ("-params real_rato:0.5", "real_rato"),
         ("-conf missing.yml", "config='missing.yml' cannot be read"),
