@@ -2,16 +2,17 @@
 Same data, same policy, other weights: is a model that is fitted to weighted data better where the policy goes?
 
     python benchmarks/same_data.py run runs/curves/Hopper-v5/mbpo_seed0/checkpoints/*.zip --method mbpo mbpo_pmac mbpo_tom
-    python benchmarks/same_data.py run runs/curves/*/dhmbpo*/checkpoints/*.zip --method dhmbpo dhmbpo_tom --phases 1
+    python benchmarks/same_data.py run runs/curves/*/dhmbpo*/checkpoints/*.zip --method dhmbpo dhmbpo_tom --phases 1 10
     python benchmarks/same_data.py page
 
 Two training runs differ in their data and policies too, so that their model errors do not compare weights alone. Here each
 checkpoint of a run (``benchmarks/curves.py`` leaves the last two) gives its replay buffer and its policy to new agents, one
 for each method and fit. Such an agent weighs the data, fits a new model to it and measures the model's errors
 (:mod:`sb3_tom.callbacks.model_error`) on the buffer and on the same fresh episodes of the policy. A run's model has gone
-through many model phases, each from where the one before ended: ``--phases`` repeats the fit as often. The methods are those
-of the run's own backbone, MBPO's or the double horizon's. What a method gains is one number per run. ``run`` may be stopped
-and started again: it skips the rows that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
+through many model phases, each from where the one before ended: ``--phases 1 10`` weighs and fits ten times and measures the
+first and the tenth model. Weights that ask the model (``error``) are even in the first phase: there is none yet. The methods
+are those of the run's own backbone, MBPO's or the double horizon's. What a method gains is one number per run. ``run`` may be
+stopped and started again: it skips the fits that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
 writes the table of ``docs/results/model_error.md``.
 """
 
@@ -52,7 +53,7 @@ BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 Rows = list[dict[str, str]]
 
 
-def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path, phases: int = 1) -> None:
+def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path, phases: tuple[int, ...] = (1,)) -> None:
     """
     Measure what the table does not have.
 
@@ -60,18 +61,23 @@ def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path, pha
     :param methods: model-based methods of ``benchmarks/curves.py``
     :param fits: models per checkpoint and method, each of another seed
     :param table: CSV file, rewritten after each fit
-    :param phases: model phases of each fit, at least one
+    :param phases: after how many model phases each model is measured, at least one
     :raises ValueError: naming ``phases``
     """
-    check_integer("phases", phases, 1)
+    for number in phases:
+        check_integer("phases", number, 1)
     table.parent.mkdir(parents=True, exist_ok=True)
     rows: Rows = list(read_table(table)) if table.exists() else []
     known = {tuple(row[name] for name in KEY) for row in rows}
     for path in checkpoints:
         task, name, step = describe(path)
-        cells = [(method, fit) for fit in range(fits) for method in methods]
-        missing = [(method, fit) for method, fit in cells if (task, name, step, method, str(phases), str(fit)) not in known]
-        for row in measure(path, task, missing, phases):
+        missing = {
+            (method, fit): absent
+            for fit in range(fits)
+            for method in methods
+            if (absent := [one for one in phases if (task, name, step, method, str(one), str(fit)) not in known])
+        }
+        for row in measure(path, task, missing):
             rows.append({"task": task, "run": name, "env_step": step} | row)
             write_table(table, COLUMNS, sorted(rows, key=_place))
             print(", ".join(f"{name} {rows[-1].get(name, '-')}" for name in COLUMNS), flush=True)
@@ -83,20 +89,16 @@ def _place(row: dict[str, str]) -> tuple[str, int, str, int, int, int]:
     return row["task"], phases, row["run"], step, fit, MODEL_BASED.index(row["method"])
 
 
-def measure(path: Path, task: str, cells: list[tuple[str, int]], phases: int) -> Iterator[dict[str, str]]:
-    """Rows of one checkpoint, a new agent for each method and fit."""
+def measure(path: Path, task: str, cells: dict[tuple[str, int], list[int]]) -> Iterator[dict[str, str]]:
+    """Rows of one checkpoint: a new agent for each method and fit, measured after these numbers of phases."""
     if not cells:
         return
     driver, env = resumed(path)
     episodes = [play_episode(driver, env, FIRST_EPISODE + index) for index in range(N_EPISODES)]
     near = {"near_newest": f"{near_newest(driver, episodes):.2f}"}
-    for method, fit in cells:
-        yield near | {
-            "method": method,
-            "phases": str(phases),
-            "fit": str(fit),
-            **fitted_errors(driver, env, episodes, Job(task, method, fit, 0, 0, {}), phases),
-        }
+    for (method, fit), phases in cells.items():
+        for figures in fitted_errors(driver, env, episodes, Job(task, method, fit, 0, 0, {}), phases):
+            yield near | {"method": method, "fit": str(fit)} | figures
 
 
 def near_newest(driver: MBPO, episodes: list[Episode]) -> float:
@@ -121,23 +123,26 @@ def near_newest(driver: MBPO, episodes: list[Episode]) -> float:
     return float((to_newest < to_others).float().mean())
 
 
-def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job, phases: int) -> dict[str, str]:
+def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job, phases: list[int]) -> Iterator[dict[str, str]]:
     """
-    Effective sample size and errors of a new model.
+    Effective sample size and errors of a new model, as it is after some numbers of phases.
 
     :param driver: its replay buffer and its policy are used
     :param env: of the task
     :param episodes: of the driver's policy
     :param job: its method decides the weights, its seed the rest
-    :param phases: how often the model is fitted, each time from where it is
+    :param phases: after which phases to measure; each weighs the data and fits the model, both from where they are
     """
     agent = agent_class(job.compared).from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
-    weights = agent.fit_weights()
-    for _ in range(phases):
+    for phase in range(1, max(phases) + 1):
+        weights = agent.fit_weights()
         agent.fit_model()
-    errors = model_errors(agent, episodes, HORIZON, N_GLOBAL, N_SAMPLES, agent.generator)
-    figures = {name: f"{float(errors[key].mean()):.5g}" for name, key in ERRORS.items() if key in errors}
-    return {"rows": str(len(weights)), "ess": f"{effective_sample_size(weights):.3f}", **figures}
+        if phase in phases:
+            generator = th.Generator().manual_seed(phase)  # measuring leaves the later phases as they are
+            errors = model_errors(agent, episodes, HORIZON, N_GLOBAL, N_SAMPLES, generator)
+            figures = {name: f"{float(errors[key].mean()):.5g}" for name, key in ERRORS.items() if key in errors}
+            sizes = {"rows": str(len(weights)), "ess": f"{effective_sample_size(weights):.3f}"}
+            yield {"phases": str(phase)} | sizes | figures
 
 
 def page_text(rows: Rows) -> str:
@@ -250,13 +255,13 @@ def main() -> None:
     command.add_argument("checkpoints", type=Path, nargs="+")
     command.add_argument("--method", choices=MODEL_BASED, nargs="+", default=["mbpo", "mbpo_pmac", "mbpo_tom"])
     command.add_argument("--fits", type=int, default=2, help="models per checkpoint and method")
-    command.add_argument("--phases", type=int, default=1, help="model phases of each")
+    command.add_argument("--phases", type=int, nargs="+", default=[1], help="model phases before each measurement")
     arguments = parser.parse_args()
     if arguments.command == "page":
         write_page(arguments.out)
     else:
         table = arguments.out / "same_data.csv"
-        run(arguments.checkpoints, arguments.method, arguments.fits, table, arguments.phases)
+        run(arguments.checkpoints, arguments.method, arguments.fits, table, tuple(arguments.phases))
 
 
 if __name__ == "__main__":

@@ -43,9 +43,6 @@ def test_each_method_is_fitted_to_the_same_data_once(
     same_data.run([checkpoint], ["mbpo"], 1, table)
     first = table.read_text()
     same_data.run([checkpoint], ["mbpo", "mbpo_pmac"], 1, table)
-    same_data.run([checkpoint], ["mbpo"], 1, tmp_path / "often" / "same_data.csv", phases=3)
-    (often,) = read_table(tmp_path / "often" / "same_data.csv")
-    assert often["phases"] == "3"
     assert table.read_text().startswith(first), "what is there is kept"
     rows = read_table(table)
     assert [(row["run"], row["env_step"], row["rows"], row["method"]) for row in rows] == [
@@ -56,6 +53,22 @@ def test_each_method_is_fitted_to_the_same_data_once(
     assert 0.0 <= float(rows[0]["near_newest"]) == float(rows[1]["near_newest"]) <= 1.0
     for row in rows:
         assert all(float(row[name]) > 0.0 for name in same_data.ERRORS)
+
+
+def test_each_phase_weighs_the_data_and_the_models_asked_for_are_measured(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights by the model's error: even before the first model, uneven after it. A later phase starts all phases anew."""
+    monkeypatch.setattr(Job, "agent_kwargs", lambda job: TINY | {"weighter": "error", "weight_rollout_starts": False})
+    monkeypatch.setattr(same_data, "NEWEST", 50)
+    tables = {name: tmp_path / name / "same_data.csv" for name in ("both", "in_turn")}
+    same_data.run([checkpoint], ["mbpo_error"], 1, tables["both"], (1, 3))
+    for phases in ((1,), (3,)):
+        same_data.run([checkpoint], ["mbpo_error"], 1, tables["in_turn"], phases)
+    first, third = read_table(tables["both"])
+    assert (first["phases"], third["phases"]) == ("1", "3")
+    assert float(first["ess"]) == 1.0 > float(third["ess"])
+    assert tables["both"].read_text() == tables["in_turn"].read_text()
 
 
 def test_which_rows_the_policy_is_near_to() -> None:
@@ -82,7 +95,7 @@ def test_a_run_of_no_known_method_is_refused(tmp_path: Path) -> None:
 
 def test_no_phase_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="phases=0 is not allowed"):
-        same_data.run([], ["mbpo"], 1, tmp_path / "same_data.csv", phases=0)
+        same_data.run([], ["mbpo"], 1, tmp_path / "same_data.csv", phases=(1, 0))
 
 
 def test_the_page_divides_by_uniform_weights_on_the_same_buffer(tmp_path: Path) -> None:
