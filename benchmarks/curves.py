@@ -5,10 +5,11 @@ Learning curves: tasks x methods x seeds, and one tidy table of them all.
     python benchmarks/curves.py run --task InvertedDoublePendulum-v5 --method ablations --model-error
     python benchmarks/curves.py page
 
-``run`` starts one process (with one torch thread) per task, method and seed, and skips what is finished. It may be stopped
-and started again at any time: MBPO goes on from its last checkpoint, a model-free method begins anew. A greater ``--steps``
-continues a finished run of MBPO. A run writes its learning curve, its weights by age and a JSON file (command, settings,
-versions, machine, seconds) as it goes; SB3's log, checkpoints and the agent are left under ``runs/curves``. ``page`` puts the
+``run`` starts one process (with one torch thread) per task, method and seed on the engine of ``python -m sb3_tom.sweep``, and
+skips what is finished; ``job`` is one run in this process. Either may be stopped and started again at any time: MBPO goes on
+from its last checkpoint, a model-free method begins anew. A greater ``--steps`` continues a finished run of MBPO. A run writes
+its learning curve, its weights by age and a JSON file (command, settings, versions, machine, seconds) as it goes; SB3's log,
+checkpoints and the agent are left under ``runs/curves``. ``page`` puts the
 curves into ``docs/results/curves.csv`` and draws every picture and table of ``docs/results/README.md`` from it.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from checkout import ROOT
 from curves_ablations import write_ablations
 from curves_front import write_front
-from curves_jobs import Job, run_all, run_job
+from curves_jobs import Job, run_job
 from curves_methods import (
     ABLATIONS,
     CHI2_SHARP_ABLATIONS,
@@ -37,6 +38,7 @@ from curves_methods import (
 )
 from curves_page import write_curves, write_page
 from curves_stability import write_stability
+from curves_sweep import run_all
 
 GROUPS = {
     "all": METHODS,
@@ -81,6 +83,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--model-error", action="store_true", help="measure the model's errors every 1,000 steps too")
         command.add_argument("--runs", type=Path, default=ROOT / "runs" / "curves", help="folder of logs and checkpoints")
     commands.choices["run"].add_argument("--jobs", type=int, default=2, help="processes at a time")
+    commands.choices["run"].add_argument("--address", help="of a Ray cluster; default: this machine alone")
     return parser.parse_args(words)
 
 
@@ -97,7 +100,8 @@ def main() -> int:
         return 0
     jobs = make_jobs(arguments)
     if arguments.command == "run":
-        return min(run_all(jobs, arguments.out, arguments.runs, arguments.jobs, arguments.model_error), 1)
+        folders = arguments.out, arguments.runs
+        return min(run_all(jobs, *folders, arguments.jobs, arguments.model_error, arguments.address), 1)
     run_job(jobs[0], arguments.out, arguments.runs, arguments.model_error)
     return 0
 

@@ -1,4 +1,4 @@
-"""A run of ``benchmarks/curves.py``, from its settings to its files, and many of them side by side."""
+"""A run of ``benchmarks/curves.py``, from its settings to its files."""
 
 import fcntl
 import json
@@ -6,8 +6,6 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -232,35 +230,3 @@ def check_kept(job: Job, out: Path, runs: Path) -> None:
         raise SystemExit(
             f"{path} is finished, and {runs} has no checkpoint to go on from: move its files away, or choose another --out"
         )
-
-
-def run_all(jobs: list[Job], out: Path, runs: Path, parallel: int, model_error: bool) -> int:
-    """Run what is not finished, ``parallel`` processes at a time; return the number of failed jobs."""
-    waiting = [job for job in jobs if not is_finished(job, out)]
-    for job in waiting:
-        check_kept(job, out, runs)
-    print(f"{len(jobs)} jobs, {len(jobs) - len(waiting)} of them finished before", flush=True)
-    running: dict[subprocess.Popen[bytes], Job] = {}
-    failed = 0
-    while waiting or running:
-        while waiting and len(running) < parallel:
-            job = waiting.pop(0)
-            running[start_job(job, out, runs, model_error)] = job
-        time.sleep(1.0)
-        for process in [process for process in running if process.poll() is not None]:
-            job = running.pop(process)
-            failed += process.returncode != 0
-            state = "done" if process.returncode == 0 else f"FAILED with exit code {process.returncode}"
-            print(f"{job.task} {job.name} {state}; {len(waiting)} waiting, {len(running)} running", flush=True)
-    return failed
-
-
-def start_job(job: Job, out: Path, runs: Path, model_error: bool) -> "subprocess.Popen[bytes]":
-    """Start a job in a process of its own; what it prints goes to its folder under ``runs``."""
-    folder = runs / job.task / job.name
-    folder.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, *job_command(job, model_error)[1:], "--out", str(out.resolve()), "--runs", str(runs.resolve())]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with (folder / "output.txt").open("ab") as output:
-        print(f"{job.task} {job.name} started; output in {output.name}", flush=True)
-        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=output)

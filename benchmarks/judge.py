@@ -18,8 +18,9 @@ from typing import Any
 
 from checkout import ROOT
 from curves import make_jobs
-from curves_jobs import Job, git_commit, is_finished, run_all
+from curves_jobs import Job, git_commit, is_finished
 from curves_methods import METHODS, TASKS, VARIANTS
+from curves_sweep import run_all
 
 from sb3_tom.callbacks.tables import read_table, write_table
 
@@ -104,7 +105,7 @@ def main() -> int:
     check_seeds(arguments.seed)
     check_clean()
     waiting = enter(make_jobs(arguments), TABLE, OUT, git_commit())
-    return min(run_all(waiting, OUT, RUNS, arguments.jobs, model_error=False), 1)
+    return min(run_all(waiting, OUT, RUNS, arguments.jobs), 1)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,17 @@ class RayEngine:
     :param cpus: that a run takes of its machine
     :param gpus: the same, a share is allowed
     :param num_threads: of numerical libraries
+    :param there: what a machine does with a run and the folder; of a module that it can import
     """
 
-    def __init__(self, cpus: int, gpus: float, num_threads: int) -> None:
+    def __init__(self, cpus: int, gpus: float, num_threads: int, there: Callable[[Any, Path], Outcome] = run_there) -> None:
         import ray
 
         threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         # A process per run: what one run leaves in memory is not the next one's
         options: dict[str, Any] = {"max_calls": 1, "max_retries": 0, "runtime_env": {"env_vars": threads}}
         self._needs = {"CPU": cpus, "GPU": gpus}
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(run_there)
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(there)
 
     def room(self) -> int:
         """See :class:`~sb3_tom.sweep.driver.Engine`."""
@@ -60,7 +61,7 @@ class RayEngine:
         has = ray.cluster_resources()
         return max(int(min(has.get(name, 0.0) / need for name, need in self._needs.items() if need)), 1)
 
-    def submit(self, run: RunSpec, out: Path) -> Hashable:
+    def submit(self, run: Any, out: Path) -> Hashable:
         """See :class:`~sb3_tom.sweep.driver.Engine`."""
         attempt: Hashable = self._task.options(name=run.name).remote(run, out)
         return attempt
@@ -98,15 +99,23 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def connected(address: str | None, cpus: int, gpus: float, num_threads: int, n_jobs: int | None) -> Iterator[Engine]:
+def connected(
+    address: str | None,
+    n_jobs: int | None,
+    cpus: int = 1,
+    gpus: float = 0.0,
+    num_threads: int = 1,
+    there: Callable[[Any, Path], Outcome] = run_there,
+) -> Iterator[Engine]:
     """
     A Ray to run on: that of a cluster, or one of this process alone, which ends with it.
 
     :param address: of a cluster ("auto", "host:port"); None for a local Ray
+    :param n_jobs: runs at a time, for which a local Ray has room; None: as many as this process has CPUs for
     :param cpus: that a run takes
     :param gpus: the same
     :param num_threads: of a run
-    :param n_jobs: runs at a time, for which a local Ray has room; None: as many as this process has CPUs for
+    :param there: see :class:`RayEngine`
     :raises ValueError: if there is no such cluster
     :raises ModuleNotFoundError: if Ray is not installed
     """
@@ -124,6 +133,6 @@ def connected(address: str | None, cpus: int, gpus: float, num_threads: int, n_j
     except (ConnectionError, ValueError) as error:
         raise ValueError(f"address={address!r} is not allowed: {error}; allowed: 'auto', or host:port of a Ray") from error
     try:
-        yield RayEngine(cpus, gpus, num_threads)
+        yield RayEngine(cpus, gpus, num_threads, there)
     finally:
         ray.shutdown()

@@ -3,10 +3,10 @@
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sb3_tom.sweep.files import LOCK, claim, only_one, read_result, steps_of, write_table
 from sb3_tom.sweep.run import Outcome
@@ -32,13 +32,21 @@ def say(line: str) -> None:
     print(f"{CLEAR if sys.stdout.isatty() else ''}{line}", flush=True)
 
 
+class Named(Protocol):
+    """A run, as far as it matters here."""
+
+    @property
+    def name(self) -> str:
+        """Distinguishes it from all others."""
+
+
 class Engine(Protocol):
     """What starts runs somewhere."""
 
     def room(self) -> int:
         """How many runs there is room for at the moment, at least 1."""
 
-    def submit(self, run: RunSpec, out: Path) -> Hashable:
+    def submit(self, run: Any, out: Path) -> Hashable:
         """
         Start a run, or let it wait for its resources.
 
@@ -57,9 +65,63 @@ class Engine(Protocol):
         """
 
 
+class Watch(Protocol):
+    """Is told what happens to runs."""
+
+    def started(self, run: Any) -> None:
+        """
+        An attempt has begun, or waits for its resources.
+
+        :param run: of which
+        """
+
+    def ended(self, run: Any, outcome: Outcome, left: int, again: bool) -> None:
+        """
+        An attempt has ended.
+
+        :param run: of which
+        :param outcome: how
+        :param left: attempts that the run has left
+        :param again: whether another one follows
+        """
+
+    def tick(self) -> None:
+        """Some time has passed: at most :data:`POLL_SECONDS`."""
+
+
+def drive(engine: Engine, runs: Iterable[Named], out: Path, retries: int, n_jobs: int | None, watch: Watch) -> None:
+    """
+    Run each run, one that failed otherwise than for good again after the others.
+
+    :param engine: that starts runs
+    :param runs: to run, in this order
+    :param out: folder that the engine is told
+    :param retries: further attempts of each
+    :param n_jobs: runs at a time; None: as many as there is room for
+    :param watch: is told what happens
+    """
+    waiting, running = deque(runs), dict[Hashable, Named]()
+    attempts: Counter[str] = Counter()
+    while waiting or running:
+        room = n_jobs or engine.room()
+        while waiting and len(running) < room:
+            run = waiting.popleft()
+            running[engine.submit(run, out)] = run
+            watch.started(run)
+        watch.tick()
+        for attempt, outcome in engine.wait(list(running), POLL_SECONDS).items():
+            run = running.pop(attempt)
+            attempts[run.name] += 1
+            left = retries + 1 - attempts[run.name]
+            again = outcome.state != "done" and not outcome.is_final and left > 0
+            watch.ended(run, outcome, left, again)
+            if again:
+                waiting.append(run)
+
+
 class Sweep:
     """
-    The runs of a sweep and what is known of them.
+    The runs of a sweep and what is known of them; watches :func:`drive`.
 
     :param runs: all of them
     :param out: folder of the sweep
@@ -89,46 +151,36 @@ class Sweep:
             claim(self.out, self.runs)
             for run in self.runs:
                 self.states[run.name] = "done" if read_result(self.out / run.name).get("state") == "done" else "waiting"
-            progress = Progress(self)
+            self._progress = Progress(self)
+            waiting = [run for run in self.runs if self.states[run.name] == "waiting"]
             try:
-                self._loop(engine, retries, n_jobs, progress)
+                drive(engine, waiting, self.out, retries, n_jobs, self)
             except BaseException:  # stopped by the user, or the engine is lost
                 self.states = {name: "waiting" if state == "running" else state for name, state in self.states.items()}
                 self._write()
                 raise
             write_table(self.out, self.runs, self.states, self.errors)
-            self.say(progress.line())
+            self.say(self._progress.line())
         return sum(state != "done" for state in self.states.values())
 
-    def _loop(self, engine: Engine, retries: int, n_jobs: int | None, progress: "Progress") -> None:
-        waiting = deque(run for run in self.runs if self.states[run.name] == "waiting")
-        running: dict[Hashable, RunSpec] = {}
-        attempts: Counter[str] = Counter()
-        while waiting or running:
-            room = n_jobs or engine.room()
-            while waiting and len(running) < room:
-                run = waiting.popleft()
-                running[engine.submit(run, self.out)] = run
-                self.states[run.name] = "running"
-            self._write()
-            progress.show()
-            for attempt, outcome in engine.wait(list(running), POLL_SECONDS).items():
-                run = running.pop(attempt)
-                attempts[run.name] += 1
-                if self._take(run, outcome, retries + 1 - attempts[run.name]):
-                    waiting.append(run)
+    def started(self, run: RunSpec) -> None:
+        """See :class:`Watch`."""
+        self.states[run.name] = "running"
 
-    def _take(self, run: RunSpec, outcome: Outcome, left: int) -> bool:
-        """Remember how an attempt ended; whether another one follows."""
-        again = outcome.state != "done" and not outcome.is_final and left > 0
+    def ended(self, run: RunSpec, outcome: Outcome, left: int, again: bool) -> None:
+        """See :class:`Watch`."""
         self.states[run.name] = "waiting" if again else outcome.state
         self.errors.pop(run.name, None)
         if outcome.state == "done":
             self.say(f"{run.name}: done")
-            return False
+            return
         self.errors[run.name] = outcome.error
         self.say(f"{run.name}: {outcome.error}; {f'tried again, {left} attempts are left' if again else 'given up'}")
-        return again
+
+    def tick(self) -> None:
+        """See :class:`Watch`."""
+        self._write()
+        self._progress.show()
 
     def _write(self) -> None:
         """A full disk is no reason to stop runs that may write elsewhere: the table is made anew of their files."""

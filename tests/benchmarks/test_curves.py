@@ -10,6 +10,7 @@ from typing import Any
 
 import curves
 import curves_jobs
+import curves_sweep
 import pytest
 import yaml
 from curves_jobs import Job, is_finished
@@ -17,6 +18,7 @@ from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, OFFICIAL_PA
 
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.weighters.tom.settings import PRESETS, tom_settings
+from tests.sweep.small import without_seconds
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,7 +175,7 @@ def test_a_finished_run_is_not_begun_anew(tmp_path: Path) -> None:
     out, runs = tmp_path / "out", tmp_path / "runs"
     meta(out / "Hopper-v5" / "mbpo_seed0.json")
     with pytest.raises(SystemExit, match=r"mbpo_seed0.json is finished, and .*runs has no checkpoint"):
-        curves_jobs.run_all([job("mbpo", steps=200)], out, runs, 1, model_error=False)
+        curves_sweep.run_all([job("mbpo", steps=200)], out, runs, 1)
     (runs / "Hopper-v5" / "mbpo_seed0" / "checkpoints").mkdir(parents=True)
     (runs / "Hopper-v5" / "mbpo_seed0" / "checkpoints" / "checkpoint_100_steps.zip").touch()
     curves_jobs.check_kept(job("mbpo", steps=200), out, runs)
@@ -196,10 +198,6 @@ def words(tmp_path: Path, *more: str) -> list[str]:
     command = [sys.executable, str(ROOT / "benchmarks" / "curves.py"), "job", "--task", "Reacher-v5", "--method", "mbpo_pmac"]
     command += ["--seed", "3", "--steps", "300", "--eval-freq", "30", "--kwargs", json.dumps(TINY), *more]
     return [*command, "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
-
-
-def without_seconds(path: Path) -> list[dict[str, str]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in read_table(path)]
 
 
 @pytest.mark.expensive
