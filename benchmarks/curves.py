@@ -34,6 +34,7 @@ from curves_methods import (
     PMAC_PARTS,
     POLICIES,
     TASKS,
+    TOM_PLACES,
     VARIANTS,
 )
 from curves_page import write_curves, write_page
@@ -49,6 +50,7 @@ GROUPS = {
     "policies": POLICIES,
     "pmac_parts": PMAC_PARTS,
     "pmac_alpha": PMAC_ALPHA,
+    "tom_places": TOM_PLACES,
 }
 """Names that stand for several methods."""
 

@@ -249,11 +249,11 @@ NETWORKS = {
 POLICIES = NETWORKS | {"mbpo_fast": Method(changes={"update_to_data_ratio": 10})}
 """MBPO's policy otherwise: its networks, or half of its gradient steps where the YAML file has 20."""
 
-PMAC_PARTS = {
-    "mbpo_pmac_fit": Method(weighter="pmac", changes={"weight_rollout_starts": False}),
-    "mbpo_pmac_starts": Method(weighter="pmac", changes={"weight_model_fit": False}),
-}
+IN_ONE_PLACE = {"fit": {"weight_rollout_starts": False}, "starts": {"weight_model_fit": False}}
+PMAC_PARTS = {f"mbpo_pmac_{part}": Method(weighter="pmac", changes=changes) for part, changes in IN_ONE_PLACE.items()}
 """PMAC's weights in one place only (App. C.1)."""
+TOM_PLACES = {f"dhmbpo_tom_{part}": Method(DHMBPO, weighter="tom", changes=changes) for part, changes in IN_ONE_PLACE.items()}
+"""TOM's weights in one place only: its paper weighs the model's fit."""
 PMAC_ALPHA = {
     f"mbpo_pmac_alpha_{name}": Method(weighter="pmac", weighter_kwargs={"alpha": alpha})
     for name, alpha in {"05": 0.5, "07": 0.7, "08": 0.8, "095": 0.95, "099": 0.99}.items()
@@ -274,4 +274,6 @@ CHI2_SHARP_ABLATIONS = {
     for name, method in {"labels": tom(buffer_label=0.1), **TOM_PARTS}.items()
 }
 """The same parts changed in the earlier defaults."""
-VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON | PMAC_PARTS | PMAC_ALPHA
+VARIANTS = (
+    ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON | PMAC_PARTS | PMAC_ALPHA | TOM_PLACES
+)
