@@ -167,13 +167,7 @@ TOM_PARTS = {
 """TOM with a part changed."""
 
 RIVALS: dict[str, dict[str, Any]] = {
-    "recency": {"weighter": "recency"},
-    # PMER draws by error for the model's fit only
-    "error": {"weighter": "error", "changes": {"weight_rollout_starts": False}},
-    "ratio": {"weighter": "ratio"},
-    **{name: {"weighter": name} for name in ("pdml", "per", "recall", "maper")},
-    # Lambert et al. and MnM weigh the likelihood, which rollouts have nothing to do with
-    "value": {"weighter": "value", "changes": {"weight_rollout_starts": False}},
+    name: {"weighter": name} for name in ("recency", "error", "ratio", "pdml", "per", "recall", "maper", "value")
 }
 """Weighters that cost less than TOM, and those that papers compare with, at their defaults."""
 

@@ -16,6 +16,8 @@ class Weighter(Plug):
     (:func:`sb3_tom.data.weights.usable_weights`) and uses that one vector for the model fit, its validation and the
     starts of the imagined rollouts.
 
+    :cvar weighs_starts: whether the starts of imagined rollouts are drawn by the weights too, where the agent's
+        ``weight_rollout_starts`` does not say otherwise
     :cvar recent_size: number of newest rows that the agent takes as the current policy's footprint, if it is given no other
     :cvar needs_recent: whether fewer rows are too few: until the buffer holds ``recent_size`` the agent does not call the
         weighter, and weights are 1; a ``buffer_size`` without room for them is refused
@@ -27,6 +29,7 @@ class Weighter(Plug):
     The agent refuses other values of these attributes by name, when it is made and in each model phase.
     """
 
+    weighs_starts: bool = True
     recent_size: int = 1000
     needs_recent: bool = False
     max_weight: float | None = None

@@ -75,7 +75,7 @@ class MBPO(SACHooks):
         ``(start_step, end_step, start_ratio, end_ratio)`` in env steps
     :param weighting: "sample" (rows drawn in proportion to their weights) or "loss" (weights multiply the model's loss)
     :param weight_model_fit: whether the model is fitted by the weights
-    :param weight_rollout_starts: whether imagined rollouts start from rows drawn by the weights too
+    :param weight_rollout_starts: whether imagined rollouts start from rows drawn by the weights too (None: the weighter's)
     :param update_to_data_ratio: gradient steps per real transition (None: SAC's are 20)
     :param max_grad_norm: norm to which the gradients of actor and of critics are each clipped; None: they are not
     :raises ValueError: naming the argument, what came and what is allowed
@@ -143,7 +143,7 @@ class MBPO(SACHooks):
         real_ratio: float | Sequence[float] | None = None,
         weighting: str = "sample",
         weight_model_fit: bool = True,
-        weight_rollout_starts: bool = True,
+        weight_rollout_starts: bool | None = None,
         update_to_data_ratio: float | None = None,
         max_grad_norm: float | None = None,
         _init_setup_model: bool = True,
@@ -159,12 +159,12 @@ class MBPO(SACHooks):
         self.rollout_batch_size: Any = rollout_batch_size
         self.real_ratio: Any = real_ratio
         self.update_to_data_ratio: Any = update_to_data_ratio
-        self.max_grad_norm = max_grad_norm
-        self.rollout_freq = rollout_freq
+        self.max_grad_norm, self.rollout_freq = max_grad_norm, rollout_freq
         self.model_train_freq = model_train_freq
         self.model_retain_epochs: Any = model_retain_epochs
         self.imagined_capacity = imagined_capacity
-        self.weighting, self.weight_model_fit, self.weight_rollout_starts = weighting, weight_model_fit, weight_rollout_starts
+        self.weighting, self.weight_model_fit = weighting, weight_model_fit
+        self.weight_rollout_starts: Any = weight_rollout_starts
         self.policy_version = self._env_steps = 0
         self._new_transitions = self._since_phase = self._since_rollouts = 0
         self.checkpointer, self.update_counter = Checkpointer(), UpdateCounter()

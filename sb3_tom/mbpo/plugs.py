@@ -103,6 +103,7 @@ class Plugs:
             value, kwargs = specs[argument]
             none = value is None and axis.default is None
             self.by_part[axis.part] = None if none else resolve_plug(argument, axis, value, kwargs)
+        check_weighter(cast(Weighter, self.by_part["weighter"]))
 
     @property
     def made(self) -> dict[str, Plug]:
@@ -123,7 +124,6 @@ class Plugs:
         objective, update = cast(ModelObjective, self.by_part["objective"]), cast(PolicyUpdate, self.by_part["policy_update"])
         dynamics.check_objective(objective)
         objective.check_model(dynamics)
-        check_weighter(weighter)
         check_room(weighter, buffer)
         weighter.check_gamma(gamma)
         objective.check_reward_fn(reward_fn)
@@ -167,11 +167,13 @@ class Plugs:
 
     def fill_defaults(self, agent: object) -> None:
         """
-        Set arguments that the user has left to the policy update.
+        Set arguments that the user has left to the policy update and to the weighter.
 
         :param agent: its attributes that are None change
         """
-        for name, value in {**PolicyUpdate.defaults, **cast(PolicyUpdate, self.by_part["policy_update"]).defaults}.items():
+        update, weighter = cast(PolicyUpdate, self.by_part["policy_update"]), cast(Weighter, self.by_part["weighter"])
+        defaults = {**PolicyUpdate.defaults, **update.defaults, "weight_rollout_starts": weighter.weighs_starts}
+        for name, value in defaults.items():
             if getattr(agent, name) is None:
                 setattr(agent, name, value)
 

@@ -19,12 +19,14 @@ class ErrorWeighter(Weighter):
         w_i = (1 - \text{mix})\, e_i^{\text{power}} / \overline{e^{\text{power}}} + \text{mix}.
 
     Until the model is fitted for the first time, weights are 1. No code and no numbers of PMER are known to us, nor its
-    power and share; it draws rows of high error for the model's fit only, which is ``weight_rollout_starts=False``.
+    power and share; it draws rows of high error for the model's fit only, and so does this.
 
     :param power: 0 are uniform weights; the default is that of prioritised replay (Schaul et al. 2016, arXiv:1511.05952)
     :param uniform_mix: share of uniform weights, in [0, 1]
     :raises ValueError: naming the argument, what came and what is allowed
     """
+
+    weighs_starts = False
 
     def __init__(self, power: float = 0.6, uniform_mix: float = 0.5) -> None:
         super().__init__()

@@ -20,10 +20,13 @@ class ValueWeighter(Weighter):
     the trajectory of an expert. Here is no expert: the distance is that in value, in standard deviations over the buffer, so
     that the unit of the rewards does not matter. MnM (Eysenbach et al. 2022, Fig. 6) has a baseline by that name and refers
     to Lambert et al., but gives no equation: temperature and unit are ours. Critics without an opinion make uniform weights.
+    A likelihood says nothing of rollouts: their starts are drawn uniformly.
 
     :param temperature: the distance at which a weight is 1/e, in standard deviations; in [0.001, 1000]
     :raises ValueError: naming the argument, what came and what is allowed
     """
+
+    weighs_starts = False
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ def check_weighter(weighter: Weighter) -> None:
     name = type(weighter).__name__
     check_integer(f"{name}.recent_size", weighter.recent_size, 1)
     check_bool(f"{name}.needs_recent", weighter.needs_recent)
+    check_bool(f"{name}.weighs_starts", weighter.weighs_starts)
     if weighter.max_weight is not None:
         check_number(f"{name}.max_weight", weighter.max_weight, 1.0)
     check_number(f"{name}.uniform_mix", weighter.uniform_mix, 0.0, 1.0)

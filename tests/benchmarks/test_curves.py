@@ -65,7 +65,6 @@ def test_settings_are_those_of_the_yaml_file(method: str, file: str, weighter: s
         "mbpo_vagram": {"objective"},
         "mbpo_mnm": {"objective"},
     }
-    parts |= {name: {"weight_rollout_starts"} for name in ("mbpo_error", "mbpo_value", "dhmbpo_value")}
     judges = {"confidence": {"confidence"}, "stop": {"rollout_stop"}}
     assert changed == parts.get(method, judges.get(method.rpartition("_")[2], set()))
 

@@ -59,7 +59,7 @@ def test_each_phase_weighs_the_data_and_the_models_asked_for_are_measured(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights by the model's error: even before the first model, uneven after it. A later phase starts all phases anew."""
-    monkeypatch.setattr(Job, "agent_kwargs", lambda job: TINY | {"weighter": "error", "weight_rollout_starts": False})
+    monkeypatch.setattr(Job, "agent_kwargs", lambda job: TINY | {"weighter": "error"})
     monkeypatch.setattr(same_data, "NEWEST", 50)
     tables = {name: tmp_path / name / "same_data.csv" for name in ("both", "in_turn")}
     same_data.run([checkpoint], ["mbpo_error"], 1, tables["both"], (1, 3))

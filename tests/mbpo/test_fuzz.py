@@ -124,7 +124,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "real_ratio": numbers(0.0, 1.0) | st.tuples(counts(0, 200), counts(100, 300), numbers(0.0, 1.0), numbers(0.0, 1.0)),
     "weighting": st.sampled_from(["sample", "loss"]),
     "weight_model_fit": st.booleans(),
-    "weight_rollout_starts": st.booleans(),
+    "weight_rollout_starts": st.none() | st.booleans(),
     "update_to_data_ratio": numbers(0.0, 0.3),
     "max_grad_norm": st.none() | numbers(0.0, 10.0),
 }

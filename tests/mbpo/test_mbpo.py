@@ -172,8 +172,17 @@ def test_rollout_starts_follow_the_weights() -> None:
         def weights(self, data: Transitions, context: Context) -> th.Tensor:
             return (th.arange(data.size) < 3).float()
 
-    for weighted in (True, False):
-        agent = small_agent(Corridor(), weighter=OnlyFirst(), weight_rollout_starts=weighted).learn(60)
+    class FitOnly(OnlyFirst):
+        weighs_starts = False
+
+    for weighter, said, weighted in (
+        (OnlyFirst, None, True),
+        (OnlyFirst, False, False),
+        (FitOnly, None, False),
+        (FitOnly, True, True),
+    ):
+        agent = small_agent(Corridor(), weighter=weighter(), weight_rollout_starts=said).learn(60)
+        assert agent.weight_rollout_starts is weighted
         starts = th.unique(agent.imagined.gather(th.arange(agent.imagined.size))[0])
         observations = agent.replay_buffer.transitions().observations
         assert bool(th.isin(starts, observations).all())

@@ -102,5 +102,9 @@ def test_a_users_weighter_says_whether_it_needs_a_full_footprint() -> None:
     assert th.equal(needy.fit_weights(), th.ones(40))
     with pytest.raises(ValueError, match=ROOM % (60, 59, "Needy", 59)):
         agent_with(Needy, buffer_size=59)
-    with pytest.raises(ValueError, match=r"^Mine\.needs_recent=1 is not allowed; allowed: True or False"):
-        agent_with(type("Mine", (Sizes,), {"needs_recent": 1}))
+
+
+@pytest.mark.parametrize("name", ["needs_recent", "weighs_starts"])
+def test_what_a_users_weighter_says_is_yes_or_no(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^Mine\.{name}=1 is not allowed; allowed: True or False"):
+        agent_with(type("Mine", (Sizes,), {name: 1}))
