@@ -198,7 +198,11 @@ METHODS = {
     "mbpo_confidence": Method(changes=JUDGED["confidence"]),
     "mbpo_stop": Method(changes=JUDGED["stop"] | LONGER),
     **{f"dhmbpo_{name}": Method(DHMBPO, changes=changes) for name, changes in JUDGED.items()},
-    **{f"dhmbpo_tom_{name}": Method(DHMBPO, weighter="tom", changes=changes) for name, changes in JUDGED.items()},
+    **{
+        f"dhmbpo_{weighter}_{name}": Method(DHMBPO, weighter=weighter, changes=changes)
+        for weighter in ("tom", "pmac")
+        for name, changes in JUDGED.items()
+    },
     "mbpo_tom_chi2_sharp": tom(**CHI2_SHARP),
     "mbpo_tom_official": tom(preset="official"),
 }

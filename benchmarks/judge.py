@@ -1,12 +1,15 @@
 """
 Runs that carry a claim: seeds 10 and up, which no default was chosen by, each run once.
 
-    python benchmarks/judge.py --task Hopper-v5 --method dhmbpo dhmbpo_tom --seed 10 11 12 --steps 25000
+    python benchmarks/judge.py run --study hopper
+    python benchmarks/judge.py run --study hopper --method dhmbpo --seed 17
+    python benchmarks/judge.py page
 
-A run is entered in ``docs/results/judging.csv`` with the commit of the code before it starts; what stands there is not run
-again. An interrupted one goes on where it was, under the code that it began with: a checkout of its commit. What a defect has
-spoilt stays in the table; it is repeated on fresh seeds. Curves and settings go to ``docs/results/judging``, as those of
-``curves.py`` do.
+Studies and claims are those of ``judge_plan.py``, which was written before the first run; other seeds are for what has to be
+repeated. A run is entered in ``docs/results/judging.csv`` with the commit of the code before it starts; what stands there is
+not run again. An interrupted one goes on where it was, under the code that it began with: a checkout of its commit. What a
+defect has spoilt stays in the table; it is repeated on fresh seeds. Curves and settings go to ``docs/results/judging``, as
+those of ``curves.py`` do. ``page`` writes ``docs/results/judging.md`` from all that is finished.
 """
 
 import argparse
@@ -19,8 +22,9 @@ from typing import Any
 from checkout import ROOT
 from curves import make_jobs
 from curves_jobs import Job, git_commit, is_finished
-from curves_methods import METHODS, TASKS, VARIANTS
 from curves_sweep import run_all
+from judge_page import write_page
+from judge_plan import STUDIES
 
 from sb3_tom.callbacks.tables import read_table, write_table
 
@@ -92,16 +96,33 @@ def enter(jobs: list[Job], table: Path, out: Path, commit: str) -> list[Job]:
     return waiting
 
 
-def main() -> int:
-    """Enter and run; return the exit code."""
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line; what is not said is the study's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", nargs="+", choices=tuple(TASKS), required=True)
-    parser.add_argument("--method", nargs="+", choices=(*METHODS, *VARIANTS), required=True)
-    parser.add_argument("--seed", nargs="+", type=int, required=True)
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.set_defaults(eval_freq=None, kwargs={})  # the task's evaluations, the method's settings
-    arguments = parser.parse_args()
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("page")
+    run = commands.add_parser("run")
+    run.add_argument("--study", choices=tuple(STUDIES), required=True)
+    run.add_argument("--method", nargs="+", help="some of the study's; default: all of them")
+    run.add_argument("--seed", nargs="+", type=int, help="default: the study's")
+    run.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    run.set_defaults(kwargs={})  # the method's settings
+    parsed = parser.parse_args(words)
+    if parsed.command == "run":
+        study = STUDIES[parsed.study]
+        parsed.task, parsed.steps, parsed.eval_freq = [study.task], study.steps, study.eval_freq
+        parsed.method, parsed.seed = parsed.method or list(study.methods), parsed.seed or list(study.seeds)
+        if not set(parsed.method) <= set(study.methods):
+            parser.error(f"--method {parsed.method} is not allowed with --study {parsed.study}; allowed: {study.methods}")
+    return parsed
+
+
+def main() -> int:
+    """Enter and run, or write the page; return the exit code."""
+    arguments = parse_arguments()
+    if arguments.command == "page":
+        write_page(TABLE.parent)
+        return 0
     check_seeds(arguments.seed)
     check_clean()
     waiting = enter(make_jobs(arguments), TABLE, OUT, git_commit())
