@@ -18,7 +18,7 @@ import yaml
 from checkout import ROOT
 from curves_methods import METHODS, TASKS, VARIANTS, Method
 
-PACKAGES = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "mujoco", "numpy")
+PACKAGES = ("torch", "stable_baselines3", "gymnasium", "mujoco", "numpy")
 ZOO_KEYS = ("policy", "n_timesteps", "env_kwargs", "normalize", "n_envs")
 """Entries of a YAML file that are not arguments of the agent."""
 
@@ -63,11 +63,11 @@ class Job:
         return self.yaml_entry().get("env_kwargs", {}) | TASKS[self.task].env_kwargs
 
     def agent_kwargs(self) -> dict[str, Any]:
-        """Arguments of the agent besides policy, env and seed; SAC and CrossQ keep their own defaults but for the warm-up."""
+        """Arguments of the agent besides policy, env and seed; without a model the package's own, but for the warm-up."""
         settings = {name: value for name, value in self.yaml_entry().items() if name not in ZOO_KEYS}
         settings |= TASKS[self.task].settings
         if not self.compared.is_model_based:
-            return {"learning_starts": settings["learning_starts"]} | self.overrides
+            return {"learning_starts": settings["learning_starts"]} | self.compared.changes | self.overrides
         return settings | self.compared.settings(TASKS[self.task]) | self.overrides
 
 
@@ -149,7 +149,7 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
 
 def describe(job: Job, model_error: bool) -> dict[str, Any]:
     """Everything that is needed to repeat a job."""
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()} | {name: version(name) for name in packages_of(job.compared)}
     versions["sb3_tom"] = (ROOT / "sb3_tom" / "version.txt").read_text().strip()
     return {
         **asdict(job),
@@ -164,6 +164,11 @@ def describe(job: Job, model_error: bool) -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "finished": False,
     }
+
+
+def packages_of(method: Method) -> tuple[str, ...]:
+    """Whose versions decide what a run does."""
+    return (*PACKAGES, "sbx-rl", "jax") if method.agent.startswith("sbx:") else (*PACKAGES, "sb3_contrib")
 
 
 def job_command(job: Job, model_error: bool) -> list[str]:

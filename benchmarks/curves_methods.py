@@ -14,11 +14,11 @@ class Method:
     """
     An agent to compare.
 
-    :param agent: ``"module:Class"``; one without a model keeps its package's settings, but for the warm-up
+    :param agent: ``"module:Class"``; one without a model keeps its package's settings, but for the warm-up and the changes
     :param policy: of the agent
     :param weighter: of an MBPO
     :param weighter_kwargs: arguments of the weighter
-    :param changes: settings of an MBPO in place of those of its YAML file
+    :param changes: settings in place of those of the YAML file, or of the package
     :param survive: the model is told the task's survive bonus instead of learning it
     """
 
@@ -247,6 +247,15 @@ NETWORKS = {
 POLICIES = NETWORKS | {"mbpo_fast": Method(changes={"update_to_data_ratio": 10})}
 """MBPO's policy otherwise: its networks, or half of its gradient steps where the YAML file has 20."""
 
+MODEL_FREE = {
+    "droq": Method(
+        "sbx:SAC",
+        changes={"gradient_steps": 20, "policy_delay": 20, "policy_kwargs": {"dropout_rate": 0.01, "layer_norm": True}},
+    ),
+    "simba": Method("sbx:SAC", policy="SimbaPolicy", changes={"gradient_steps": 2}),
+}
+"""The strongest of SBX (``pip install sbx-rl``) for few env steps: DroQ as its README has it, SimBa at its paper's ratio."""
+
 IN_ONE_PLACE = {"fit": {"weight_rollout_starts": False}, "starts": {"weight_model_fit": False}}
 PMAC_PARTS = {f"mbpo_pmac_{part}": Method(weighter="pmac", changes=changes) for part, changes in IN_ONE_PLACE.items()}
 """PMAC's weights in one place only (App. C.1)."""
@@ -272,6 +281,5 @@ CHI2_SHARP_ABLATIONS = {
     for name, method in {"labels": tom(buffer_label=0.1), **TOM_PARTS}.items()
 }
 """The same parts changed in the earlier defaults."""
-VARIANTS = (
-    ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON | PMAC_PARTS | PMAC_ALPHA | TOM_PLACES
-)
+VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON
+VARIANTS |= PMAC_PARTS | PMAC_ALPHA | TOM_PLACES | MODEL_FREE

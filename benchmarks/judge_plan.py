@@ -50,7 +50,7 @@ STUDIES = {
     "hopper": Study(HOPPER, 25_000, ("dhmbpo", "dhmbpo_tom"), SEEDS, (EARLY, LATE, HOPPED)),
     "pendulum_mbpo": Study(PENDULUM, 5_000, ("mbpo", "mbpo_tom", "mbpo_pmac"), SEEDS, (WHOLE,)),
     "hopper_mbpo": Study(HOPPER, 15_000, ("mbpo", "mbpo_tom"), SEEDS[:3], (EARLY, (11_000, 15_000))),
-    "hopper_model_free": Study(HOPPER, 25_000, ("crossq", "sac"), SEEDS[:1], (EARLY, LATE)),
+    "hopper_model_free": Study(HOPPER, 25_000, ("crossq", "droq", "simba", "sac"), SEEDS[:1], (EARLY, LATE)),
     "hopper_judges": Study(
         HOPPER,
         15_000,

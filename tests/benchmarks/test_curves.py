@@ -14,7 +14,7 @@ import curves_sweep
 import pytest
 import yaml
 from curves_jobs import Job, is_finished
-from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, OFFICIAL_PARTS, TASKS, VARIANTS, Method
+from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, MODEL_FREE, OFFICIAL_PARTS, TASKS, VARIANTS, Method
 
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.weighters.tom.settings import PRESETS, tom_settings
@@ -77,6 +77,8 @@ def test_a_stop_of_mbpo_comes_with_rollouts_that_can_be_stopped() -> None:
 
 @pytest.mark.parametrize("method", [*METHODS, *VARIANTS])
 def test_every_method_makes_an_agent_of_its_settings(method: str) -> None:
+    if method in MODEL_FREE:
+        pytest.importorskip("sbx", reason="sbx is not installed: pip install sbx-rl")
     agent = curves_jobs.make_agent(job(method, "InvertedDoublePendulum-v5", overrides={"buffer_size": 2000}))
     assert agent.learning_starts == (5_000 if method == "dhmbpo_random_5000" else 500)
     if method.startswith("mbpo"):
