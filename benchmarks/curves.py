@@ -30,6 +30,7 @@ from curves_methods import (
     CLAMPS,
     DOUBLE_HORIZON,
     METHODS,
+    PAPERS,
     PMAC_ALPHA,
     PMAC_PARTS,
     POLICIES,
@@ -50,6 +51,7 @@ GROUPS = {
     "policies": POLICIES,
     "pmac_parts": PMAC_PARTS,
     "pmac_alpha": PMAC_ALPHA,
+    "papers": PAPERS,
     "tom_places": TOM_PLACES,
 }
 """Names that stand for several methods."""

@@ -171,6 +171,9 @@ RIVALS: dict[str, dict[str, Any]] = {
 }
 """Weighters that cost less than TOM, and those that papers compare with, at their defaults."""
 
+OBJECTIVES = ("vagram", "mnm")
+"""What the model is fitted by, in place of the likelihood."""
+
 JUDGED: dict[str, dict[str, Any]] = {
     "confidence": {"confidence": "inverse_std"},
     "stop": {"rollout_stop": "quantile"},
@@ -193,8 +196,8 @@ METHODS = {
     "dhmbpo_tom_one_network": Method(DHMBPO, weighter="tom", weighter_kwargs=ONE_NETWORK | SOFT),
     **{f"mbpo_{name}": Method(**settings) for name, settings in RIVALS.items()},
     **{f"dhmbpo_{name}": Method(DHMBPO, **settings) for name, settings in RIVALS.items()},
-    "mbpo_vagram": Method(changes={"objective": "vagram"}),
-    "mbpo_mnm": Method(changes={"objective": "mnm"}),
+    **{f"mbpo_{name}": Method(changes={"objective": name}) for name in OBJECTIVES},
+    **{f"dhmbpo_{name}": Method(DHMBPO, changes={"objective": name}) for name in OBJECTIVES},
     "mbpo_confidence": Method(changes=JUDGED["confidence"]),
     "mbpo_stop": Method(changes=JUDGED["stop"] | LONGER),
     **{f"dhmbpo_{name}": Method(DHMBPO, changes=changes) for name, changes in JUDGED.items()},
@@ -206,6 +209,10 @@ METHODS = {
     "mbpo_tom_chi2_sharp": tom(**CHI2_SHARP),
     "mbpo_tom_official": tom(preset="official"),
 }
+PAPERS = {
+    f"dhmbpo{name}": METHODS[f"dhmbpo{name}"] for name in ("", *(f"_{plug}" for plug in ("pmac", "tom", *RIVALS, *OBJECTIVES)))
+}
+"""The methods of the papers, and what has to be beaten, on the cheaper backbone."""
 CLAMPS = {
     f"mbpo_clamp_{name}": Method(changes={"dynamics_kwargs": {"clamp": clamp}})
     for name, clamp in {"range": "range", "margin": "margin", "none": None}.items()
