@@ -4,7 +4,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.policies import BaseModel, ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
@@ -62,6 +62,15 @@ class NamesFirstLayers(Protocol):
         """Weights ``[..., inputs, outputs]``, the observation first, and biases of the layers that take the features."""
 
 
+def networks_of(policy: SACPolicy) -> list[BaseModel]:
+    """
+    Actor, critics, target critics, and what the policy has beside them.
+
+    :param policy: any
+    """
+    return [network for network in policy.children() if isinstance(network, BaseModel)]
+
+
 def standardize(policy: SACPolicy, data: Transitions, units: Units) -> None:
     """
     What :func:`rescale` does, by the rows of a replay buffer. Free where no network has :class:`StandardizedFeatures`.
@@ -70,8 +79,7 @@ def standardize(policy: SACPolicy, data: Transitions, units: Units) -> None:
     :param data: the N rows
     :param units: in which the policy sees them
     """
-    networks = policy.actor, policy.critic, policy.critic_target
-    if any(isinstance(network.features_extractor, StandardizedFeatures) for network in networks):
+    if any(isinstance(network.features_extractor, StandardizedFeatures) for network in networks_of(policy)):
         rescale(policy, _seen(data, units))
 
 
@@ -87,7 +95,7 @@ def rescale(policy: SACPolicy, observations: Moments) -> None:
     mean, std = observations.mean, observations.varying()
     std = th.where(std > 0, std, 1.0)
     changes: dict[StandardizedFeatures, tuple[th.Tensor, th.Tensor]] = {}  # actor and critics may share their features
-    for network in (policy.actor, policy.critic, policy.critic_target):
+    for network in networks_of(policy):
         features = network.features_extractor
         if not isinstance(features, StandardizedFeatures):
             continue

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
+from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 
 
@@ -78,14 +78,16 @@ class LayerNormCritics(ContinuousCritic):
             return self.values(obs, actions)[0]
 
 
-class DoubleHorizonPolicy(SACPolicy):
+class DoubleHorizonPolicy(AveragedActorPolicy):
     """
     SB3's SAC policy with the networks of Double Horizon MBPO: SiLU, five critics with layer normalisation, observations in
-    unit scale. The arguments are SB3's; ``activation_fn`` is the actor's.
+    unit scale; deterministic actions are those of an averaged actor. The arguments are those of
+    :class:`~sb3_tom.policy_updates.averaged_actor.AveragedActorPolicy`; ``activation_fn`` is the actor's.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        own: dict[str, Any] = {"activation_fn": nn.SiLU, "n_critics": 5, "features_extractor_class": StandardizedFeatures}
+        own: dict[str, Any] = {"activation_fn": nn.SiLU, "n_critics": 5, "averaging": 39.0}
+        own["features_extractor_class"] = StandardizedFeatures
         super().__init__(*args, **{**own, **kwargs})
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:

@@ -17,6 +17,7 @@ from sb3_tom.checks.policies import network_sizes
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
 from sb3_tom.contracts.types import Batch, Transitions
+from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.double_horizon.path import Path, path_figures, path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics
@@ -184,6 +185,8 @@ class DoubleHorizonUpdate(PolicyUpdate):
         norm = nn.utils.get_total_norm([p.grad for p in policy.actor.parameters() if p.grad is not None])
         clip_gradients(parts, policy.actor.optimizer, norm)
         policy.actor.optimizer.step()
+        if isinstance(policy, AveragedActorPolicy):
+            policy.average()
         return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
 
 

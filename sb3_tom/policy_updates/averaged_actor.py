@@ -1,0 +1,96 @@
+"""An actor that is the average of those that training has gone through: a policy to use, steadier than the last one."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac.policies import Actor, SACPolicy
+
+from sb3_tom.checks.validation import check_number
+
+
+class AveragedActorPolicy(SACPolicy):
+    r"""
+    A SAC policy whose deterministic actions are those of an average over the actors of training. What collects data and what
+    is trained is the actor itself: training is the same with and without it.
+
+    The average is that of polynomial decay (Shamir and Zhang 2013, arXiv:1212.1824, Sec. 4): after the t-th step of the actor
+
+    .. math:: \bar\theta_t = \Bigl(1 - \frac{\eta + 1}{t + \eta}\Bigr) \bar\theta_{t-1} + \frac{\eta + 1}{t + \eta} \theta_t,
+
+    whose weights grow like :math:`t^\eta`, so that its memory is about the last 1 / eta of the steps, however many there are:
+    at first it follows at once, later it looks over what comes and goes.
+
+    :param args: SB3's
+    :param averaging: eta, at least 0; None: no average, deterministic actions are the actor's. With gSDE there is none
+    :param kwargs: SB3's
+    :raises ValueError: naming ``averaging``
+    """
+
+    averaged_actor: Actor | None
+    averaged_steps: th.Tensor
+
+    def __init__(self, *args: Any, averaging: float | None = None, **kwargs: Any) -> None:
+        self.averaging = None if averaging is None else check_number("averaging", averaging, 0.0, 1e6)
+        super().__init__(*args, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.averaged_actor = None
+        if self.averaging is None or self.actor.use_sde:
+            return
+        self.averaged_actor = _untrained(self.actor)
+        self.register_buffer("averaged_steps", th.zeros((), dtype=th.int64, device=self.device))
+
+    @th.no_grad()
+    def average(self) -> None:
+        """Take the actor into the average, after a step of it."""
+        if self.averaged_actor is None or self.averaging is None:
+            return
+        self.averaged_steps += 1
+        names, now = zip(*self.actor.named_parameters(), strict=True)
+        share = (self.averaging + 1) / (self.averaged_steps + self.averaging).to(now[0].dtype)
+        th._foreach_lerp_([self.averaged_actor.get_buffer(name) for name in names], now, [share] * len(now))
+
+    def set_training_mode(self, mode: bool) -> None:
+        """SB3's; the average has none."""
+        super().set_training_mode(mode)
+        if self.averaged_actor is not None:
+            self.averaged_actor.set_training_mode(False)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        actor = self.averaged_actor if deterministic and self.averaged_actor is not None else self.actor
+        return actor(observation, deterministic)
+
+    def completed(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """
+        The state of a policy that was saved before there was an average, or without one: its actor begins it.
+
+        :param state: from ``state_dict``
+        :return: one that has all that this policy has
+        """
+        if self.averaged_actor is None or "averaged_steps" in state:
+            return state
+        begun = {f"averaged_{name}": value for name, value in state.items() if name.startswith("actor.")}
+        return {**state, **begun, "averaged_steps": th.zeros_like(self.averaged_steps)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """PyTorch's, also of a policy without an average."""
+        return super().load_state_dict(self.completed(state_dict), strict, assign)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | {"averaging": self.averaging}
+
+
+def _untrained(actor: Actor) -> Actor:
+    """A copy (drawing another one would change the run) whose weights are buffers: no parameters of the policy."""
+    made = copy.deepcopy(actor)
+    made.optimizer = None  # type: ignore[assignment]
+    made.set_training_mode(False)
+    for module in made.modules():
+        for name, parameter in [*module.named_parameters(recurse=False)]:
+            delattr(module, name)
+            module.register_buffer(name, parameter.detach())
+    return made
