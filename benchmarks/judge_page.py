@@ -58,7 +58,7 @@ def page_text(rows: Rows, entered: Rows) -> str:
         lines.append(f"| {claim.text} | {claim.source} | {verdict.evidence} | {verdict.seeds} | **{verdict.word}** |")
     for name, study in STUDIES.items():
         own = [row for row in rows if row["task"] == study.task and row["method"] in study.methods]
-        lines += [f"\n### {name}: {study.task} to {study.steps:,} env steps", f"\n```bash\n{command(name)}\n```\n"]
+        lines += [f"\n## {name}: {study.task} to {study.steps:,} env steps", f"\n```bash\n{command(name)}\n```\n"]
         lines += study_lines(study, runs.get(study.task, {}), own)
         if own:
             lines.append(f"\n![{name}](judging/{name}.png)")
