@@ -27,14 +27,15 @@ LIMIT, BEFORE, COPIES = 1_000, (5, 10, 20, 40, 80, 160), 50
 Rows = list[dict[str, Any]]
 
 
+@th.no_grad()
 def real_episodes(agent: MBPO, env: gym.Env, n_episodes: int) -> list[tuple[np.ndarray, np.ndarray, bool]]:
     """Observations ``[T + 1, O]`` and rewards ``[T]`` of episodes with the mean action, and whether they ended in a fall."""
     episodes = []
     for number in range(n_episodes):
         seen, rewards, fallen = [env.reset(seed=500 + number)[0]], [], False
         while len(rewards) < LIMIT and not fallen:
-            action, _ = agent.predict(seen[-1], deterministic=True)
-            observation, reward, fallen, _, _ = env.step(action)
+            action = agent.actor(th.as_tensor(seen[-1]).float().unsqueeze(0), deterministic=True)[0]  # of no average
+            observation, reward, fallen, _, _ = env.step(agent.policy.unscale_action(action.numpy()))
             seen.append(observation)
             rewards.append(float(reward))
         episodes.append((np.array(seen), np.array(rewards), fallen))
