@@ -225,7 +225,8 @@ MODELS = {"mbpo_beta_05": Method(changes={"dynamics_kwargs": {"beta_nll": 0.5}})
 DOUBLE_HORIZON = {
     f"dhmbpo_{name}": Method(DHMBPO, changes=changes)
     for name, changes in {
-        "last_actor": {"policy_kwargs": {"averaging": None}},  # evaluated without the average: until 2026-11-29
+        "averaging_39": {"policy_kwargs": {"averaging": 39}},
+        "averaging_99": {"policy_kwargs": {"averaging": 99}},
         "gamma_099": {"gamma": 0.99},
         "gamma_0995": {"gamma": 0.995},  # the authors', and the default until 2026-11-29
         "gamma_0995_ratio_1": {"gamma": 0.995, "update_to_data_ratio": 1, "batch_size": 256},

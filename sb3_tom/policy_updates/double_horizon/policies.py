@@ -81,13 +81,11 @@ class LayerNormCritics(ContinuousCritic):
 class DoubleHorizonPolicy(AveragedActorPolicy):
     """
     SB3's SAC policy with the networks of Double Horizon MBPO: SiLU, five critics with layer normalisation, observations in
-    unit scale; deterministic actions are those of an averaged actor. The arguments are those of
-    :class:`~sb3_tom.policy_updates.averaged_actor.AveragedActorPolicy`; ``activation_fn`` is the actor's.
+    unit scale. The arguments are SB3's and ``averaging``; ``activation_fn`` is the actor's.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        own: dict[str, Any] = {"activation_fn": nn.SiLU, "n_critics": 5, "averaging": 39.0}
-        own["features_extractor_class"] = StandardizedFeatures
+        own: dict[str, Any] = {"activation_fn": nn.SiLU, "n_critics": 5, "features_extractor_class": StandardizedFeatures}
         super().__init__(*args, **{**own, **kwargs})
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
