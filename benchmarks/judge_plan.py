@@ -186,7 +186,7 @@ def _span(window: Window) -> str:
     return f"{window[0]:,}-{window[1]:,}"
 
 
-KUBO, MA, WANG = "Kubo et al. 2025, Fig. 2", "Ma et al. 2023", "Wang et al. 2022"
+KUBO, MA, WANG = "Kubo et al. 2025, [their curves](published_curves.csv)", "Ma et al. 2023", "Wang et al. 2022"
 
 CLAIMS: tuple[Better | Reaches, ...] = (
     Reaches(

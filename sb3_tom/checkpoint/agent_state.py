@@ -105,8 +105,6 @@ def check_agent(agent: Any, state: State) -> None:
     check_form(state, _FORM, "the agent's state")
     if hasattr(agent, "_env_steps"):  # an agent of this package
         upgrade_state(state)
-    if hasattr(agent.policy, "completed"):  # a policy that has more than it had
-        state["parameters"]["policy"] = agent.policy.completed(state["parameters"]["policy"])
     for name in HANDLED:  # of older files
         state["attributes"].pop(name, None)
     check_parameters(agent, state["parameters"])

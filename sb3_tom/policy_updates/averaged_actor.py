@@ -1,4 +1,4 @@
-"""An actor that is the average of those that training has gone through: a policy to use, steadier than the last one."""
+"""An actor that is the average of those that training has gone through: a policy to use where the last one goes to and fro."""
 
 import copy
 from collections.abc import Mapping
@@ -64,21 +64,12 @@ class AveragedActorPolicy(SACPolicy):
         actor = self.averaged_actor if deterministic and self.averaged_actor is not None else self.actor
         return actor(observation, deterministic)
 
-    def completed(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        """
-        The state of a policy that was saved before there was an average, or without one: its actor begins it.
-
-        :param state: from ``state_dict``
-        :return: one that has all that this policy has
-        """
-        if self.averaged_actor is None or "averaged_steps" in state:
-            return state
-        begun = {f"averaged_{name}": value for name, value in state.items() if name.startswith("actor.")}
-        return {**state, **begun, "averaged_steps": th.zeros_like(self.averaged_steps)}
-
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """PyTorch's, also of a policy without an average."""
-        return super().load_state_dict(self.completed(state_dict), strict, assign)
+        """PyTorch's. Of a policy that has no average the actor begins it."""
+        if self.averaged_actor is not None and "averaged_steps" not in state_dict:
+            begun = {f"averaged_{name}": value for name, value in state_dict.items() if name.startswith("actor.")}
+            state_dict = {**state_dict, **begun, "averaged_steps": th.zeros_like(self.averaged_steps)}
+        return super().load_state_dict(state_dict, strict, assign)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {"averaging": self.averaging}
