@@ -9,8 +9,8 @@ Learning curves: tasks x methods x seeds, and one tidy table of them all.
 skips what is finished; ``job`` is one run in this process. Either may be stopped and started again at any time: MBPO goes on
 from its last checkpoint, a model-free method begins anew. A greater ``--steps`` continues a finished run of MBPO. A run writes
 its learning curve, its weights by age and a JSON file (command, settings, versions, machine, seconds) as it goes; SB3's log,
-checkpoints and the agent are left under ``runs/curves``. ``page`` puts the
-curves into ``docs/results/curves.csv`` and draws every picture and table of ``docs/results/README.md`` from it.
+checkpoints and the agent are left under ``runs/curves``. ``page`` puts the curves into ``docs/results/curves.csv`` and draws
+every picture and table of ``docs/results/README.md`` from it.
 """
 
 import argparse

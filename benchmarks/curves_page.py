@@ -1,7 +1,9 @@
 """The tidy table of all learning curves, and the pictures and the generated part of ``docs/results/README.md``."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from curves_methods import METHODS, TASKS
@@ -22,6 +24,17 @@ BEGIN, END = "<!-- curves: begin -->", "<!-- curves: end -->"
 WINDOW = (2_000, 10_000)
 
 
+def runs_in(out: Path) -> Iterator[tuple[dict[str, Any], Rows]]:
+    """
+    What each run has left so far: its settings, and its evaluations.
+
+    :param out: folder with ``<task>/<method>_seed<k>.csv`` and ``.json``
+    """
+    for path in sorted(out.glob("*/*_seed*.json")):
+        curve = path.with_suffix(".csv")
+        yield json.loads(path.read_text()), list(read_table(curve)) if curve.exists() else []
+
+
 def write_curves(out: Path) -> Path:
     """
     Put the learning curves of all runs into one table.
@@ -30,12 +43,10 @@ def write_curves(out: Path) -> Path:
     :return: ``curves.csv`` in it
     """
     rows = []
-    for path in sorted(out.glob("*/*_seed*.json")):
-        curve, meta = path.with_suffix(".csv"), json.loads(path.read_text())
+    for meta, evaluations in runs_in(out):
         versions = "; ".join(f"{name} {value}" for name, value in meta["versions"].items())
         labels = {"finished": meta["finished"], "commit": meta["git_commit"], "versions": versions}
-        for row in read_table(curve) if curve.exists() else []:
-            rows.append({name: row[name] for name in COLUMNS} | labels)
+        rows += [{name: row[name] for name in COLUMNS} | labels for row in evaluations]
     rows.sort(key=lambda row: (row["task"], _rank(row["method"]), int(row["seed"]), int(row["env_step"])))
     path = out / "curves.csv"
     write_table(path, TABLE_COLUMNS, rows)

@@ -93,6 +93,7 @@ def run_all(
     :param model_error: whether to measure the models' errors too
     :param address: of a Ray cluster; None for this machine alone
     :return: the number of failed jobs
+    :raises SystemExit: with one line, if there is no Ray, or none at the address
     """
     waiting = [job for job in jobs if not is_finished(job, out)]
     for job in waiting:
@@ -102,6 +103,12 @@ def run_all(
         return 0
     out, runs = out.resolve(), runs.resolve()
     lines = Lines(len(waiting))
-    with connected(address, parallel, there=run_there) as engine:
-        drive(engine, [PlacedJob(job, out, runs, model_error) for job in waiting], runs, RETRIES, parallel, lines)
+    placed = [PlacedJob(job, out, runs, model_error) for job in waiting]
+    try:
+        with connected(address, parallel, there=run_there) as engine:
+            drive(engine, placed, runs, RETRIES, parallel, lines)
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error}; benchmarks/curves.py run needs Ray: pip install 'sb3_tom[ray]'") from error
+    except ValueError as error:  # of the address
+        raise SystemExit(str(error)) from error
     return lines.failed

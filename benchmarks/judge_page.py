@@ -1,11 +1,10 @@
 """The page of the verdict, ``docs/results/judging.md``: claims first, then every seed of every study."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from curves_methods import TASKS
-from curves_page import COLUMNS, first_at_least, solved_text
+from curves_page import COLUMNS, Rows, first_at_least, runs_in, solved_text
 from judge_plan import CLAIMS, STUDIES, Runs, Study, window_mean
 from marked_page import over_seeds, write_between
 
@@ -14,8 +13,8 @@ from sb3_tom.plots.curves import draw_method
 from sb3_tom.plots.drawing import finish, grouped, panels
 from sb3_tom.plots.statistics import summarize
 
-Rows = list[dict[str, str]]
 TABLE_COLUMNS = (*COLUMNS, "commit")
+RUN = "python benchmarks/judge.py run --study"
 BEGIN, END = "<!-- judging: begin -->", "<!-- judging: end -->"
 
 
@@ -25,12 +24,12 @@ def gather(out: Path) -> Rows:
 
     :param out: folder with ``<task>/<method>_seed<k>.csv`` and ``.json``
     """
-    rows: Rows = []
-    for path in sorted(out.glob("*/*_seed*.json")):
-        meta = json.loads(path.read_text())
-        for row in read_table(path.with_suffix(".csv")) if meta["finished"] else []:
-            rows.append({name: row[name] for name in COLUMNS} | {"commit": meta["git_commit"][:7]})
-    return rows
+    return [
+        {name: row[name] for name in COLUMNS} | {"commit": meta["git_commit"][:7]}
+        for meta, evaluations in runs_in(out)
+        if meta["finished"]
+        for row in evaluations
+    ]
 
 
 def runs_of(rows: Rows) -> dict[str, Runs]:
@@ -58,20 +57,11 @@ def page_text(rows: Rows, entered: Rows) -> str:
         lines.append(f"| {claim.text} | {claim.source} | {verdict.evidence} | {verdict.seeds} | **{verdict.word}** |")
     for name, study in STUDIES.items():
         own = [row for row in rows if row["task"] == study.task and row["method"] in study.methods]
-        lines += [f"\n## {name}: {study.task} to {study.steps:,} env steps", f"\n```bash\n{command(name)}\n```\n"]
+        lines += [f"\n## {name}: {study.task} to {study.steps:,} env steps", f"\n```bash\n{RUN} {name}\n```\n"]
         lines += study_lines(study, runs.get(study.task, {}), own)
         if own:
             lines.append(f"\n![{name}](judging/{name}.png)")
     return "\n".join([*lines, "\n"])
-
-
-def command(name: str) -> str:
-    """
-    What makes the runs of a study.
-
-    :param name: of :data:`~judge_plan.STUDIES`
-    """
-    return f"python benchmarks/judge.py run --study {name}"
 
 
 def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
@@ -92,14 +82,11 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
         if goal is not None:
             cells.append(", ".join(solved_text(first_at_least(curve, goal), max(curve)) for curve in curves.values()))
         own = [row for row in rows if row["method"] == method]
-        paces = [1000 * float(run[-1]["seconds"]) / int(run[-1]["env_step"]) for run in grouped(own, _seed).values()]
+        last = [run[-1] for run in grouped(own, lambda row: row["seed"]).values()]
+        paces = [1000 * float(row["seconds"]) / int(row["env_step"]) for row in last]
         cells += [f"{np.median(paces):.0f}", ", ".join(dict.fromkeys(row["commit"] for row in own))]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _seed(row: dict[str, str]) -> str:
-    return row["seed"]
 
 
 def draw(name: str, study: Study, runs: Runs, folder: Path) -> None:

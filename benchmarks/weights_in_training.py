@@ -94,14 +94,15 @@ def draw(rows: Rows, path: Path) -> None:
     """A panel per run: each phase a column, the newest tenth on top, the mean weight as colour; the figures beside it."""
     runs = _runs(rows)
     figure, axes = panels(len(runs))
+    table = []
     for axis, ((task, method, seed), found) in zip(axes, runs.items(), strict=True):
         weights, steps = weights_of(found), [int(row["env_step"]) for row in found]
         drawn, place = np.log2(np.maximum(weights.T, 2.0**-LIMIT)), (steps[0], steps[-1], 0, weights.shape[1])
         image = axis.imshow(drawn, aspect="auto", origin="lower", cmap="coolwarm", vmin=-LIMIT, vmax=LIMIT, extent=place)
         figure.colorbar(image, ax=axis, label="log2 of the mean weight")
         axis.set(title=f"{task}, {method}, seed {seed}", xlabel="env steps", ylabel="tenth of the rows, the newest on top")
-    labels = [dict(zip(COLUMNS, run, strict=False)) for run in runs]
-    save(figure, path, [label | counts(weights_of(found)) for label, found in zip(labels, runs.values(), strict=True)])
+        table.append({"task": task, "method": method, "seed": seed} | counts(weights))
+    save(figure, path, table)
 
 
 def main() -> int:

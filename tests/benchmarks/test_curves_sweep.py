@@ -103,3 +103,21 @@ def test_runs_side_by_side_on_ray_are_those_of_one_process_each(tmp_path: Path) 
         many, alone = (json.loads((folder / path).read_text()) for folder in both)
         assert {**many, "started": "", "seconds": 0} == {**alone, "started": "", "seconds": 0}
         assert "step 60" in (both[0] / "runs" / one.task / one.name / "output.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("address='nowhere' is not allowed"), "address='nowhere' is not allowed"),
+        (ModuleNotFoundError("No module named 'ray'"), r"No module named 'ray'.* pip install 'sb3_tom\[ray\]'"),
+    ],
+)
+def test_without_an_engine_there_is_one_line(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connected(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(curves_sweep, "connected", connected)
+    with pytest.raises(SystemExit, match=said):
+        curves_sweep.run_all([job("mbpo")], tmp_path / "out", tmp_path / "runs", 2, address="nowhere")
