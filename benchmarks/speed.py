@@ -6,12 +6,12 @@ Where the time goes: each part beside what it replaces, as medians of paired run
     python benchmarks/speed.py --gpu --out docs/results/speed_gpu.csv
     python benchmarks/speed.py --sections processes
     python benchmarks/speed.py --sections growth --threads 1 --sizes 10000 1000000
-    python benchmarks/speed.py --sections backbones --threads 1
+    python benchmarks/speed.py --sections backbones tried --threads 1
 
 SBX (``pip install sbx-rl``) runs in a process of its own that takes turns with the others; where it cannot be imported its row
 is left out. ``processes`` measures what several runs on one machine cost, ``growth`` what a model phase costs beside few and
-beside many rows, ``backbones`` (in processor time) what an env step costs with either way of learning. Other times are wall
-times; on a shared machine only the ratios of one run are worth quoting.
+beside many rows, ``backbones`` (in processor time) what an env step costs with either way of learning, ``tried`` other ways
+to make a step of the double horizon. Other times are wall times; on a shared machine only ratios of one run are worth quoting.
 """
 
 import argparse
@@ -223,8 +223,9 @@ SECTIONS = {
     "processes": processes,
     "growth": growth,
     "backbones": speed_backbones.table,
+    "tried": speed_backbones.tried,
 }
-ON_DEMAND = ("processes", "growth", "backbones")
+ON_DEMAND = ("processes", "growth", "backbones", "tried")
 """Sections that only run where they are asked for."""
 
 

@@ -1,4 +1,4 @@
-"""What an env step costs with either way of learning: processor time of whole runs on Hopper, taking turns."""
+"""What an env step costs with either way of learning, and a step of the double horizon by what was tried: processor time."""
 
 import argparse
 import statistics
@@ -6,6 +6,9 @@ import time
 from typing import Any
 
 import speed_parts
+import torch as th
+
+from sb3_tom import MBPO
 
 BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "mbpo": ("mbpo", {}),
@@ -15,6 +18,7 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """A method of the learning curves, and what is changed of it. The first is what the others are compared with."""
 ROWS = 5_000
+CALLS = 5
 
 
 def table(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str]]:
@@ -72,3 +76,39 @@ class Run:
         parts = {"weights": "fit_weights", "fit": "fit_model", "rollouts": "imagine", "updates": "train_policy"}
         figures = {name: 1e3 * self.spent.get(verb, 0.0) / steps for name, verb in parts.items()}
         return {"total": 1e3 * total / steps, **figures}
+
+
+def tried(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str]]:
+    """
+    A row per way to make the gradient steps of the double horizon, taking turns: as they are, with the hidden products in
+    bfloat16 (PyTorch's autocast), and with networks that ``torch.compile`` has translated.
+
+    :param arguments: ``repeats``, how many times each
+    """
+    agents = {name: _stepping(name) for name in ("as they are", "bfloat16", "compiled critics", "compiled model")}
+    times: dict[str, list[float]] = {name: [] for name in agents}
+    for repeat in range(arguments.repeats + 1):
+        for name, agent in agents.items():
+            before, start = agent._n_updates, time.process_time()
+            with th.autocast("cpu", th.bfloat16, enabled=name == "bfloat16"):
+                agent.train(CALLS, agent.batch_size)
+            if repeat:  # the first one translates
+                times[name].append(1e3 * (time.process_time() - start) / (agent._n_updates - before))
+    usual = times["as they are"]
+    rows = []
+    for name, values in times.items():
+        ratio = statistics.median(value / other for value, other in zip(values, usual, strict=True))
+        note = "" if values is usual else f"{ratio:.2f} x as they are"
+        rows.append(("gradient step of the double horizon, Hopper", name, statistics.median(values), "ms", note))
+    return rows
+
+
+def _stepping(name: str) -> MBPO:
+    agent = speed_parts.running_agent("dhmbpo", 2_000)
+    agent.learn(20, reset_num_timesteps=False, log_interval=None)
+    if name == "compiled critics":
+        for critics in (agent.policy.critic, agent.policy.critic_target):
+            critics.values = th.compile(critics.values, dynamic=False)
+    if name == "compiled model":
+        agent.dynamics._predict = th.compile(agent.dynamics._predict, dynamic=False)
+    return agent

@@ -43,7 +43,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "common.weights": ("data.weights",),
     "common.workers": ("envs.workers",),
     "dynamics.base": ("contracts.dynamics",),
-    "mbpo.direct_adam": ("policy_updates.sac.direct_adam",),
+    "mbpo.direct_adam": ("policy_updates.direct_adam",),
     "mbpo.graphed_update": ("policy_updates.sac.graphed_update",),
     "mbpo.plain_update": ("policy_updates.sac.plain_update",),
     "mbpo.sac_update": ("policy_updates.sac.sac_update", "policy_updates.sampling", "policy_updates.steps"),

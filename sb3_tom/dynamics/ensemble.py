@@ -187,7 +187,9 @@ class ProbabilisticEnsemble(DynamicsModel):
         order = th.randperm(n_rows, generator=generator, device=device)
         dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
         inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
-        mean, log_var = (values.flatten(0, 1)[:n_rows] for values in self._predict(inputs, self._predicting()))
+        mean, log_var = (values.flatten(0, 1) for values in self._predict(inputs, self._predicting()))
+        if len(mean) > n_rows:  # a cut, even of nothing, costs its gradient a copy
+            mean, log_var = mean[:n_rows], log_var[:n_rows]
         drawn = self._draw(mean, log_var, generator)
         return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
 
@@ -196,8 +198,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         return None if self.n_elites == self.n_members else self.elites.long()
 
     def _draw(self, mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
-        drawn = draw(mean, log_var, generator)
-        return drawn if self.reward_noise else th.cat([mean[..., :1], drawn[..., 1:]], dim=-1)
+        return draw(mean, log_var, generator, n_exact=0 if self.reward_noise else 1)
 
     def sample_members(
         self,

@@ -19,16 +19,19 @@ def log_density(targets: th.Tensor, mean: th.Tensor, log_var: th.Tensor) -> th.T
     return -0.5 * ((targets - mean).square() * th.exp(-log_var) + log_var)
 
 
-def draw(mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
+def draw(mean: th.Tensor, log_var: th.Tensor, generator: th.Generator, n_exact: int = 0) -> th.Tensor:
     """
     A sample that is reparameterised: gradients reach mean and variance.
 
     :param mean: ``[..., D]``
     :param log_var: ``[..., D]``
     :param generator: source of randomness, on their device
+    :param n_exact: the first dimensions that get their mean
     :return: ``[..., D]``
     """
     noise = th.randn(mean.shape, generator=generator, device=mean.device)
+    if n_exact:
+        noise[..., :n_exact] = 0.0
     return mean + noise * th.exp(0.5 * log_var)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from sb3_tom.checks.untouched import methods_are_known
 from sb3_tom.compute.cuda_graphs import counters_to_device
 from sb3_tom.contracts.policy_update import PolicyParts
+from sb3_tom.policy_updates.direct_adam import stepper
 
 SAMPLING = ("action_log_prob",)
 DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")
@@ -118,7 +119,7 @@ def temperature_step(parts: PolicyParts, log_prob: th.Tensor) -> tuple[th.Tensor
     loss = -(parts.log_ent_coef * (log_prob + parts.target_entropy).detach()).mean()
     parts.ent_coef_optimizer.zero_grad()
     loss.backward()
-    parts.ent_coef_optimizer.step()
+    stepper(parts.ent_coef_optimizer)()
     return ent_coef, loss.detach()
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import speed_backbones
+import torch as th
 
 
 def test_ratios_are_to_the_first_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +27,28 @@ def test_verbs_are_timed_and_work_as_before() -> None:
     call = run._timed("fit_model", lambda number: sum(range(number)))
     assert call(200_000) == sum(range(200_000)) and call(3) == 3
     assert 0.0 < run.spent["fit_model"] < 10.0
+
+
+def test_ways_to_step_take_turns_and_count_their_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call makes two steps; the first, which translates, is not counted."""
+    clock, modes = [0.0], []
+
+    def make(name: str) -> SimpleNamespace:
+        seconds = iter([9.0] + [0.002 if name == "bfloat16" else 0.004] * 3)
+        agent = SimpleNamespace(_n_updates=0, batch_size=1)
+
+        def train(calls: int, batch_size: int) -> None:
+            agent._n_updates += 2
+            clock[0] += next(seconds)
+            modes.append((name, th.is_autocast_enabled("cpu")))
+
+        agent.train = train
+        return agent
+
+    monkeypatch.setattr(speed_backbones, "_stepping", make)
+    monkeypatch.setattr(speed_backbones.time, "process_time", lambda: clock[0])
+    rows = {name: (median, note) for _, name, median, _, note in speed_backbones.tried(argparse.Namespace(repeats=3))}
+    assert rows["as they are"] == (pytest.approx(2.0), "")
+    assert rows["bfloat16"] == (pytest.approx(1.0), "0.50 x as they are")
+    assert rows["compiled model"] == (pytest.approx(2.0), "1.00 x as they are")
+    assert modes[:4] == [(name, name == "bfloat16") for name in rows]

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from sb3_tom.compute import cuda_graphs
 from sb3_tom.compute.cuda_graphs import Results
-from sb3_tom.policy_updates.sac import direct_adam, update
+from sb3_tom.policy_updates import direct_adam
+from sb3_tom.policy_updates.sac import update
 
 HOST_OPERATIONS = {
     "aten::_local_scalar_dense": "a host read",

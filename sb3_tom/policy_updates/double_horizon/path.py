@@ -53,11 +53,6 @@ class Path(NamedTuple):
             return self.confidence
         return (self.length > 0).to(self.length.dtype)
 
-    def detach(self) -> "Path":
-        """The same numbers without their graph."""
-        observations, actions, log_probs, alive, rewards = ([value.detach() for value in values] for values in self[:5])
-        return Path(observations, actions, log_probs, alive, rewards, self.length, self.confidence)
-
 
 def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, units: Units, context: Context) -> Path:
     """

@@ -56,20 +56,22 @@ class LayerNormCritics(ContinuousCritic):
         """Values of each critic, K times ``[B, 1]``."""
         return self.values(obs, actions).unbind(0)
 
-    def values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    def values(self, observations: th.Tensor, actions: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
         """
-        Of all critics.
+        Of several critics.
 
         :param observations: ``[B, O]``
         :param actions: ``[B, A]``
+        :param members: numbers of K critics; None: all
         :return: ``[K, B, 1]``
         """
+        n_critics = self.n_critics if members is None else members.numel()
         features = self.extract_features(observations, self.features_extractor)
-        hidden = th.cat([features, actions], dim=1).expand(self.n_critics, -1, -1)
+        hidden = th.cat([features, actions], dim=1).expand(n_critics, -1, -1)
         for number, layer in enumerate(self.layers):
             if number:
                 hidden = F.layer_norm(F.silu(hidden), hidden.shape[-1:])
-            hidden = layer(hidden)
+            hidden = layer(hidden, members)
         return self.scale * hidden
 
     def q1_forward(self, obs: th.Tensor, actions: th.Tensor) -> th.Tensor:

@@ -19,6 +19,7 @@ from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts,
 from sb3_tom.contracts.types import Batch, Transitions
 from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.checked import checked_figures
+from sb3_tom.policy_updates.direct_adam import stepper
 from sb3_tom.policy_updates.double_horizon.path import Path, path_figures, path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
@@ -140,17 +141,16 @@ class DoubleHorizonUpdate(PolicyUpdate):
         """Squared error to the soft value of a path, by its confidence, summed over critics, in units of their scale."""
         policy, units = parts.policy, batches.units
         with th.no_grad():
-            path = path.detach()
             last = self._target_value(parts, units.observations(path.observations[-1]), path.actions[-1], context)
             target = path_value(path, last, parts.gamma, temperature(parts), first_entropy=False)
-        values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0]))
+        values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0].detach()))
         loss = _squared_errors(parts, values, target, path.weights)
         if real is not None:
             loss = loss + self.settings.real_critic_coef * self._real_loss(parts, real, context)
         policy.critic.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip_gradients(parts, policy.critic.optimizer)
-        policy.critic.optimizer.step()
+        stepper(policy.critic.optimizer)()
         figures = {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
         return figures | path_figures(path)
 
@@ -165,9 +165,12 @@ class DoubleHorizonUpdate(PolicyUpdate):
 
     def _target_value(self, parts: PolicyParts, seen: th.Tensor, actions: th.Tensor, context: Context) -> th.Tensor:
         """``[B, 1]``, what some target critics say, drawn anew."""
-        values = th.stack(parts.policy.critic_target(seen, actions))
-        order = th.randperm(len(values), generator=context.generator, device=values.device)
-        return _reduced(values[order[: self.settings.n_target_critics]], self.settings.target_reduction)
+        critics, reduction = parts.policy.critic_target, self.settings.target_reduction
+        order = th.randperm(critics.n_critics, generator=context.generator, device=seen.device)
+        drawn = order[: self.settings.n_target_critics]
+        if isinstance(critics, LayerNormCritics):
+            return _reduced(critics.values(seen, actions, drawn), reduction)
+        return _reduced(th.stack(critics(seen, actions))[drawn], reduction)
 
     def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Figures:
         """The pathwise gradient of the soft value of the first states; critics and model are constants."""
@@ -184,7 +187,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
             loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in policy.actor.parameters() if p.grad is not None])
         clip_gradients(parts, policy.actor.optimizer, norm)
-        policy.actor.optimizer.step()
+        stepper(policy.actor.optimizer)()
         if isinstance(policy, AveragedActorPolicy):
             policy.average()
         return {"actor_loss": loss.detach(), "actor_grad_norm": norm}

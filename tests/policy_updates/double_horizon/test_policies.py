@@ -76,6 +76,7 @@ def test_each_critic_is_the_network_that_it_says() -> None:
             hidden = hidden if place == 0 else th.nn.functional.layer_norm(th.nn.functional.silu(hidden), (16,))
             hidden = hidden @ layer.weight[number] + layer.bias[number]
         th.testing.assert_close(value, hidden)
+        th.testing.assert_close(agent.critic.values(observations, actions, th.tensor([number]))[0], hidden)
 
 
 def test_inputs_are_scaled_by_the_policy_itself(tmp_path: Path) -> None:
