@@ -2,14 +2,14 @@
 
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curves_jobs import Job, check_kept, is_finished, run_job
 
 from sb3_tom.sweep.cluster import connected
 from sb3_tom.sweep.driver import drive
-from sb3_tom.sweep.run import Outcome
+from sb3_tom.sweep.run import Outcome, failed
 
 RETRIES = 3
 """Further attempts of a run whose process was lost."""
@@ -49,10 +49,13 @@ def run_there(placed: PlacedJob, runs: Path) -> Outcome:
     with (folder / "output.txt").open("a") as output, redirect_stdout(output), redirect_stderr(output):
         try:
             run_job(placed.job, placed.out, runs, placed.model_error)
-        except (Exception, SystemExit) as error:
+            outcome = Outcome("done")
+        except SystemExit as error:  # what is there is of other settings, or of another method
+            outcome = Outcome("failed", str(error))
+        except Exception as error:
             traceback.print_exc()
-            return Outcome("failed", f"{error}; see {output.name}")
-    return Outcome("done")
+            outcome = failed(error)
+    return outcome if outcome.state == "done" else replace(outcome, error=f"{outcome.error}; see {output.name}")
 
 
 class Lines:

@@ -68,7 +68,7 @@ def run(spec: RunSpec, folder: Path) -> Outcome:
                 return Outcome("done")
             return _attempt(spec, folder)
     except Exception as error:  # a folder that cannot be read or written
-        return _failure(error)
+        return failed(error)
 
 
 def _attempt(spec: RunSpec, folder: Path) -> Outcome:
@@ -80,13 +80,13 @@ def _attempt(spec: RunSpec, folder: Path) -> Outcome:
             _train(spec, folder, own)
             outcome = Outcome("done")
         except Exception as error:
-            outcome = _failure(error)
+            outcome = failed(error)
             with suppress(OSError):
                 traceback.print_exc()
     try:
         replace_file(folder / RESULT, json.dumps(asdict(outcome)) + "\n")
     except OSError as error:
-        return _failure(error)
+        return failed(error)
     return outcome
 
 
@@ -150,7 +150,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _failure(error: Exception) -> Outcome:
-    """A ValueError (DivergenceError is one) would come again; a full disk, lack of memory and a lost machine need not."""
+def failed(error: Exception) -> Outcome:
+    """
+    The outcome of an attempt that an error has ended. A ValueError (DivergenceError is one) would come again; a full disk,
+    lack of memory and a lost machine need not.
+
+    :param error: that nobody has caught
+    """
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return Outcome("failed", text[:500], isinstance(error, ValueError | TypeError | ImportError))

@@ -64,9 +64,22 @@ def test_nothing_to_run_starts_nothing(on: Any, tmp_path: Path) -> None:
     assert engine.names == []
 
 
-@pytest.mark.parametrize("error", [SystemExit("it is being run by another process"), ValueError("gamma=2 is not allowed")])
-def test_a_run_that_fails_fails_for_good_and_says_where_to_look(
-    on: Any, tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+FAILURES = {
+    SystemExit("it is being run by another process"): ("it is being run by another process", 1),
+    ValueError("gamma=2 is not allowed"): ("ValueError: gamma=2 is not allowed", 1),
+    OSError("no space left"): ("OSError: no space left", 1 + curves_sweep.RETRIES),
+}
+
+
+@pytest.mark.parametrize(("error", "said", "attempts"), [(error, *then) for error, then in FAILURES.items()])
+def test_a_run_that_fails_says_where_to_look_and_is_tried_again_where_that_may_help(
+    on: Any,
+    tmp_path: Path,
+    error: BaseException,
+    said: str,
+    attempts: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail(job: Job, out: Path, runs: Path, model_error: bool) -> None:
         print("on its way")
@@ -75,10 +88,11 @@ def test_a_run_that_fails_fails_for_good_and_says_where_to_look(
     monkeypatch.setattr(curves_sweep, "run_job", fail)
     engine = on(None)
     assert curves_sweep.run_all([job("mbpo")], tmp_path / "out", tmp_path / "runs", 2) == 1
-    assert len(engine.names) == 1
+    assert len(engine.names) == attempts
     output = tmp_path / "runs" / "Hopper-v5" / "mbpo_seed0" / "output.txt"
-    assert f"FAILED: {error}; see {output}" in capsys.readouterr().out
-    assert output.read_text().startswith("on its way\nTraceback")
+    assert f"FAILED: {said}; see {output}" in capsys.readouterr().out
+    assert output.read_text().startswith("on its way\n")
+    assert output.read_text().count("Traceback") == (attempts if isinstance(error, Exception) else 0)
 
 
 @pytest.mark.expensive
