@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -86,8 +87,12 @@ def agent_class(method: Method) -> Any:
 
 def make_agent(job: Job) -> Any:
     """The agent of a job."""
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
     kwargs = {"device": "cpu"} | job.agent_kwargs()
-    return agent_class(job.compared)(job.compared.policy, make_env(job)(), seed=job.seed, **kwargs)
+    make = make_env(job)
+    env = VecNormalize(DummyVecEnv([make]), norm_reward=False) if job.compared.normalize else make()
+    return agent_class(job.compared)(job.compared.policy, env, seed=job.seed, **kwargs)
 
 
 def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
@@ -119,6 +124,9 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
     from sb3_tom.checkpoint import ResumeCallback
 
     th.set_num_threads(1)
+    if job.compared.agent.startswith("sbx:") and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))  # JAX takes all that it sees
+        os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
     folder, run_folder = out / job.task, runs / job.task / job.name
     run_folder.mkdir(parents=True, exist_ok=True)
     lock = (run_folder / "lock").open("w")
@@ -126,8 +134,11 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SystemExit(f"{job.task} {job.name} is being run by another process") from None
+    if is_finished(job, out):  # by another process, since this one was told to run it
+        return
     check_kept(job, out, runs)
-    if not has_checkpoint(job, runs):
+    is_new, start = not has_checkpoint(job, runs), time.process_time()
+    if is_new:
         for path in (folder / f"{job.name}.csv", *folder.glob(f"{job.name}_*.csv")):
             path.unlink(missing_ok=True)  # what an interrupted run has left
     meta = describe(job, model_error)
@@ -143,6 +154,7 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
     agent.save(run_folder / "agent")
     seconds = float(callbacks[0].table.rows[-1]["seconds"])
     meta |= {"finished": True, "seconds": seconds, "solved_step": callbacks[0].solved_step}
+    meta["core_seconds"] = time.process_time() - start if is_new else None
     write_json(folder / f"{job.name}.json", meta)
     print(f"{job.task} {job.name}: done in {seconds:.0f} s", flush=True)
 

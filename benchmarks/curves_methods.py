@@ -20,6 +20,7 @@ class Method:
     :param weighter_kwargs: arguments of the weighter
     :param changes: settings in place of those of the YAML file, or of the package
     :param survive: the model is told the task's survive bonus instead of learning it
+    :param normalize: observations in unit scale, by SB3's ``VecNormalize``
     """
 
     agent: str = MBPO
@@ -28,6 +29,7 @@ class Method:
     weighter_kwargs: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     survive: bool = False
+    normalize: bool = False
 
     @property
     def is_model_based(self) -> bool:
@@ -261,9 +263,12 @@ MODEL_FREE = {
         "sbx:SAC",
         changes={"gradient_steps": 20, "policy_delay": 20, "policy_kwargs": {"dropout_rate": 0.01, "layer_norm": True}},
     ),
-    "simba": Method("sbx:SAC", policy="SimbaPolicy", changes={"gradient_steps": 2}),
+    "simba": Method("sbx:SAC", policy="SimbaPolicy", changes={"gradient_steps": 2}, normalize=True),
 }
-"""The strongest of SBX (``pip install sbx-rl``) for few env steps: DroQ as its README has it, SimBa at its paper's ratio."""
+"""
+The strongest of SBX (``pip install sbx-rl``) for few env steps: DroQ as its README has it, SimBa at its paper's ratio and with
+the normalised observations that the README asks for.
+"""
 
 IN_ONE_PLACE = {"fit": {"weight_rollout_starts": False}, "starts": {"weight_model_fit": False}}
 PMAC_PARTS = {f"mbpo_pmac_{part}": Method(weighter="pmac", changes=changes) for part, changes in IN_ONE_PLACE.items()}

@@ -1,6 +1,7 @@
 """Runs of ``benchmarks/curves.py`` side by side, on the engine of ``python -m sb3_tom.sweep``."""
 
 import traceback
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +85,13 @@ class Lines:
 
 
 def run_all(
-    jobs: list[Job], out: Path, runs: Path, parallel: int, model_error: bool = False, address: str | None = None
+    jobs: list[Job],
+    out: Path,
+    runs: Path,
+    parallel: int,
+    model_error: bool = False,
+    address: str | None = None,
+    there: Callable[[PlacedJob, Path], Outcome] = run_there,
 ) -> int:
     """
     Run what is not finished.
@@ -95,6 +102,7 @@ def run_all(
     :param parallel: runs at a time
     :param model_error: whether to measure the models' errors too
     :param address: of a Ray cluster; None for this machine alone
+    :param there: what a machine does with a run
     :return: the number of failed jobs
     :raises SystemExit: with one line, if there is no Ray, or none at the address
     """
@@ -108,7 +116,7 @@ def run_all(
     lines = Lines(len(waiting))
     placed = [PlacedJob(job, out, runs, model_error) for job in waiting]
     try:
-        with connected(address, parallel, there=run_there) as engine:
+        with connected(address, parallel, there=there) as engine:
             drive(engine, placed, runs, RETRIES, parallel, lines)
     except ModuleNotFoundError as error:
         raise SystemExit(f"{error}; benchmarks/curves.py run needs Ray: pip install 'sb3_tom[ray]'") from error

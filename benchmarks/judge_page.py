@@ -1,35 +1,59 @@
 """The page of the verdict, ``docs/results/judging.md``: claims first, then every seed of every study."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from curves_methods import TASKS
 from curves_page import COLUMNS, Rows, first_at_least, runs_in, solved_text
-from judge_plan import CLAIMS, STUDIES, Runs, Study, window_mean
+from judge_plan import CLAIMS, STUDIES
+from judge_rules import Runs, Study, published_mean, window_mean
+from judge_runs import spoilt_seeds
 from marked_page import over_seeds, write_between
 
 from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.plots.curves import draw_method
 from sb3_tom.plots.drawing import finish, grouped, panels
-from sb3_tom.plots.statistics import summarize
+from sb3_tom.plots.statistics import Curve, summarize
 
-TABLE_COLUMNS = (*COLUMNS, "commit")
+TABLE_COLUMNS = (*COLUMNS, "commit", "core_seconds")
 RUN = "python benchmarks/judge.py run --study"
 BEGIN, END = "<!-- judging: begin -->", "<!-- judging: end -->"
 
 
-def gather(out: Path) -> Rows:
+def gather(out: Path, entered: Rows) -> Rows:
     """
-    The evaluations of all runs that are finished.
+    The evaluations of all runs that are finished; after a divergence they are 0.
 
     :param out: folder with ``<task>/<method>_seed<k>.csv`` and ``.json``
+    :param entered: of ``judging.csv``
+    :raises SystemExit: for results of a run that was never entered, or by other code, and for evaluations that are missing
     """
-    return [
-        {name: row[name] for name in COLUMNS} | {"commit": meta["git_commit"][:7]}
-        for meta, evaluations in runs_in(out)
-        if meta["finished"]
-        for row in evaluations
-    ]
+    known = {(row["task"], row["method"], row["seed"]): row for row in entered}
+    rows: Rows = []
+    for meta, evaluations in runs_in(out):
+        name = f"{meta['task']} {meta['method']} seed {meta['seed']}"
+        row = known.get((meta["task"], meta["method"], str(meta["seed"])))
+        if row is None or row["commit"] != meta["git_commit"] or int(row["steps"]) != meta["steps"]:
+            raise SystemExit(f"{name} in {out} is no run of judging.csv: another commit or length, or never entered")
+        if not meta["finished"]:
+            continue
+        labels = {"commit": row["commit"][:7], "core_seconds": meta["core_seconds"] or ""}
+        found = {int(one["env_step"]): {column: one[column] for column in COLUMNS} | labels for one in evaluations}
+        rows += [found.get(step) or _after(meta, step, name, labels) for step in _expected(meta)]
+    return rows
+
+
+def _expected(meta: dict[str, Any]) -> range:
+    return range(0, meta["steps"] + 1, meta["eval_freq"])
+
+
+def _after(meta: dict[str, Any], step: int, name: str, labels: dict[str, str]) -> dict[str, str]:
+    if "diverged" not in meta:
+        raise SystemExit(f"{name} is finished, and has no evaluation at {step}")
+    own = {"task": meta["task"], "method": meta["method"], "seed": str(meta["seed"]), "env_step": str(step)}
+    return dict.fromkeys(COLUMNS, "0") | own | labels
 
 
 def runs_of(rows: Rows) -> dict[str, Runs]:
@@ -41,6 +65,23 @@ def runs_of(rows: Rows) -> dict[str, Runs]:
     return runs
 
 
+def counting(runs: dict[str, Runs], entered: Rows) -> dict[str, Runs]:
+    """
+    Of all runs those that claims are decided by: of the seeds that their study judges.
+
+    :param runs: by task
+    :param entered: of ``judging.csv``
+    """
+    counted: dict[str, dict[str, dict[int, Curve]]] = {}
+    for study in STUDIES.values():
+        seeds = study.judged(spoilt_seeds(entered, study.task, study.methods))
+        for method in study.methods:
+            curves = runs.get(study.task, {}).get(method, {})
+            if own := {seed: curves[seed] for seed in seeds if seed in curves}:
+                counted.setdefault(study.task, {})[method] = own
+    return dict(counted)
+
+
 def page_text(rows: Rows, entered: Rows) -> str:
     """
     The generated part.
@@ -49,17 +90,18 @@ def page_text(rows: Rows, entered: Rows) -> str:
     :param entered: of ``judging.csv``
     """
     runs = runs_of(rows)
+    counted = counting(runs, entered)
     finished = {(row["task"], row["method"], row["seed"]) for row in rows}
     lines = [f"\n{len(finished)} of {len(entered)} entered runs are finished.\n"]
     lines += ["| claim | who makes it | evidence | seeds | verdict |", "|---|---|---|---|---|"]
     for claim in CLAIMS:
-        verdict = claim.verdict(runs.get(claim.task, {}))
+        verdict = claim.verdict(counted)
         lines.append(f"| {claim.text} | {claim.source} | {verdict.evidence} | {verdict.seeds} | **{verdict.word}** |")
     for name, study in STUDIES.items():
-        own = [row for row in rows if row["task"] == study.task and row["method"] in study.methods]
         lines += [f"\n## {name}: {study.task} to {study.steps:,} env steps", f"\n```bash\n{RUN} {name}\n```\n"]
-        lines += study_lines(study, runs.get(study.task, {}), own)
-        if own:
+        lines += study_lines(study, counted.get(study.task, {}), rows)
+        lines += without_say(study, runs.get(study.task, {}), entered, finished)
+        if any(method in counted.get(study.task, {}) for method in study.methods):
             lines.append(f"\n![{name}](judging/{name}.png)")
     return "\n".join([*lines, "\n"])
 
@@ -71,40 +113,101 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
     heads = [f"{low:,}-{high:,}" for low, high in study.windows]
     goal = TASKS[study.task].goal
     solved = [] if goal is None else [f"first of at least {goal:,g}"]
-    lines = [f"| method | seeds | {' | '.join([*heads, *solved])} | s / 1,000 steps | commit |"]
-    lines.append("|---" * (4 + len(heads) + len(solved)) + "|")
-    for method in (name for name in study.methods if name in runs):
-        curves = runs[method]
-        cells = [f"`{method}`", f"{min(curves)}-{max(curves)} ({len(curves)})"]
+    lines = [f"| method | seeds | {' | '.join([*heads, *solved])} | s / 1,000 steps | core-s / 1,000 steps | commit |"]
+    lines.append("|---" * (5 + len(heads) + len(solved)) + "|")
+    for method in (name for name in (*study.methods, *study.beside) if name in runs):
+        curves = shown(study, method, runs)
+        cells = [f"`{method}`", ", ".join(map(str, curves))]
         for window in study.windows:
             means = [window_mean(curve, window) for curve in curves.values()]
             cells.append(f"{over_seeds(means)}: {', '.join(f'{mean:,.0f}' for mean in means)}")
         if goal is not None:
             cells.append(", ".join(solved_text(first_at_least(curve, goal), max(curve)) for curve in curves.values()))
-        own = [row for row in rows if row["method"] == method]
-        last = [run[-1] for run in grouped(own, lambda row: row["seed"]).values()]
-        paces = [1000 * float(row["seconds"]) / int(row["env_step"]) for row in last]
-        cells += [f"{np.median(paces):.0f}", ", ".join(dict.fromkeys(row["commit"] for row in own))]
-        lines.append(f"| {' | '.join(cells)} |")
+        own = [row for row in rows if (row["task"], row["method"]) == (study.task, method) and int(row["seed"]) in curves]
+        cells += [_text(pace(own, "seconds")), _text(pace(own, "core_seconds"))]
+        lines.append(f"| {' | '.join([*cells, ', '.join(dict.fromkeys(row['commit'] for row in own))])} |")
+    return lines + published_line(study, len(solved))
+
+
+def published_line(study: Study, n_solved: int) -> list[str]:
+    """
+    What the paper shows in the same windows.
+
+    :param study: that may name a published curve
+    :param n_solved: columns that a curve of means cannot fill
+    """
+    if study.published is None:
+        return []
+    method, task = study.published
+    steps = study.eval_freq or TASKS[study.task].eval_freq
+    means = [published_mean(method, task, range(low, high + 1, steps)) for low, high in study.windows]
+    cells = [_text(mean, "{:,.1f}") for mean in means]
+    return [f"| {' | '.join([f'{method}, {task}, published', '8 others', *cells, *['-'] * n_solved, '-', '-', '-'])} |"]
+
+
+def shown(study: Study, method: str, runs: Runs) -> dict[int, Curve]:
+    """
+    The curves of a method that a study shows: of one that belongs to another study those of its own seeds.
+
+    :param study: whose seeds
+    :param method: its own, or one beside
+    :param runs: of its task, those that count
+    """
+    curves = dict(runs[method])
+    return curves if method in study.methods else {seed: curves[seed] for seed in study.seeds if seed in curves}
+
+
+def pace(rows: Rows, column: str) -> float:
+    """
+    Median over runs of the seconds that 1,000 env steps take.
+
+    :param rows: evaluations of a method
+    :param column: "seconds" or "core_seconds", which runs have not that were interrupted
+    :return: NaN if no run has any
+    """
+    last = [run[-1] for run in grouped(rows, lambda row: row["seed"]).values()]
+    paces = [1000 * float(row[column]) / int(row["env_step"]) for row in last if float(row[column] or 0) > 0]
+    return float(np.median(paces)) if paces else float("nan")
+
+
+def _text(number: float, form: str = "{:.0f}") -> str:
+    return "-" if np.isnan(number) else form.format(number)
+
+
+def without_say(study: Study, runs: Runs, entered: Rows, finished: Collection[tuple[str, str, str]]) -> list[str]:
+    """Lines about runs of a study that do not count: not finished, or spoilt."""
+    own = [row for row in entered if row["task"] == study.task and row["method"] in study.methods]
+    waiting = [f"{row['method']} {row['seed']}" for row in own if (row["task"], row["method"], row["seed"]) not in finished]
+    lines = [f"\nNot finished: {', '.join(waiting)}."] if waiting else []
+    for row in (row for row in own if row["spoilt"]):
+        curve = runs.get(row["method"], {}).get(int(row["seed"]), {})
+        means = ", ".join(f"{window_mean(curve, window):,.0f}" for window in study.windows)
+        lines.append(f"\nDoes not count: {row['method']} {row['seed']} ({means}): {row['spoilt']}.")
     return lines
 
 
-def draw(name: str, study: Study, runs: Runs, folder: Path) -> None:
+def draw(name: str, study: Study, runs: Runs, rows: Rows, folder: Path) -> None:
     """
-    Every seed of a study, and the mean of each method.
+    Every seed of a study, and the mean of each method: over env steps, and over the core-seconds that these take.
 
     :param name: of the picture
     :param study: its methods, in their order
-    :param runs: of its task
+    :param runs: of its task, those that count
+    :param rows: of ``judging_curves.csv``
     :param folder: of pictures
     """
-    found = {method: list(runs[method].values()) for method in study.methods if method in runs}
-    if not found:
+    if not any(method in runs for method in study.methods):
         return
-    figure, (axes,) = panels(1)
-    for index, (method, curves) in enumerate(found.items()):
-        draw_method(axes, method, curves, summarize(curves), f"C{index}")
-    finish(axes, title=study.task, xlabel="env steps", ylabel="mean return of ten episodes")
+    figure, (left, right) = panels(2)
+    for index, method in enumerate(name for name in (*study.methods, *study.beside) if name in runs):
+        curves = shown(study, method, runs)
+        summary = summarize(list(curves.values()))
+        draw_method(left, method, list(curves.values()), summary, f"C{index}")
+        own = [row for row in rows if (row["task"], row["method"]) == (study.task, method) and int(row["seed"]) in curves]
+        seconds = np.array(summary.steps[1:]) * pace(own, "core_seconds") / 1000
+        right.plot(seconds, summary.center[1:], color=f"C{index}", label=method)
+    finish(left, title=study.task, xlabel="env steps", ylabel="mean return of ten episodes")
+    finish(right, title="the means", xlabel="core-seconds", xscale="log")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=110)
 
@@ -115,9 +218,10 @@ def write_page(results: Path) -> None:
 
     :param results: folder of ``judging.csv``, ``judging.md`` and ``judging``
     """
-    rows = gather(results / "judging")
+    entered = list(read_table(results / "judging.csv"))
+    rows = gather(results / "judging", entered)
     write_table(results / "judging_curves.csv", TABLE_COLUMNS, rows)
-    runs = runs_of(rows)
+    counted = counting(runs_of(rows), entered)
     for name, study in STUDIES.items():
-        draw(name, study, runs.get(study.task, {}), results / "judging")
-    write_between(results / "judging.md", BEGIN, END, page_text(rows, list(read_table(results / "judging.csv"))))
+        draw(name, study, counted.get(study.task, {}), rows, results / "judging")
+    write_between(results / "judging.md", BEGIN, END, page_text(list(read_table(results / "judging_curves.csv")), entered))

@@ -1,25 +1,21 @@
-"""What a claim needs to be true, on runs whose verdict is known; the page is that of its tables."""
-
-import dataclasses
-from pathlib import Path
+"""What a claim needs to be true, on runs whose verdict is known."""
 
 import judge
-import judge_page
 import numpy as np
 import pytest
 from curves_methods import METHODS, TASKS, VARIANTS
-from judge_plan import CLAIMS, LATE, SEEDS, STUDIES, Better, Reaches, Runs, differences, window_mean
+from judge_plan import CLAIMS, HOPPER, PUBLISHED, SEEDS, STUDIES
+from judge_rules import AsPublished, Better, BetterSomewhere, Reaches, Runs, differences, published_mean, window_mean
 
-from sb3_tom.callbacks.tables import read_table
 from sb3_tom.plots.statistics import LEAST_SEEDS
 
-ROOT = Path(__file__).parents[2]
-BETTER = Better("a is better", "us", "Hopper-v5", "a", "b", (0, 100))
+BETTER = Better("a is better", "us", HOPPER, "a", "b", (0, 100))
 
 
-def flat(values: dict[str, list[float]]) -> Runs:
+def flat(values: dict[str, list[float]]) -> dict[str, Runs]:
     """Runs that stay at one return."""
-    return {method: {10 + k: {50: value, 100: value} for k, value in enumerate(ones)} for method, ones in values.items()}
+    runs = {method: {10 + k: {50: value, 100: value} for k, value in enumerate(ones)} for method, ones in values.items()}
+    return {HOPPER: runs}
 
 
 def test_a_run_counts_by_its_mean_over_the_window_ends_included() -> None:
@@ -60,6 +56,22 @@ def test_the_interval_is_students() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gains", "word"),
+    [
+        ({"b": 1.0, "c": 0.0}, "yes"),
+        ({"b": 1.0, "c": -1.0}, "no"),
+        ({"b": 0.0, "c": 0.0}, "not shown"),
+        ({"b": 1.0}, "too few seeds yet"),
+    ],
+)
+def test_no_harm_and_one_gain(gains: dict[str, float], word: str) -> None:
+    others = [Better("", "us", HOPPER, "a", other, (0, 100)) for other in ("b", "c")]
+    base = [5.0 + k for k in range(7)]
+    runs = flat({"a": base, **{name: [value - gain for value in base] for name, gain in gains.items()}})
+    assert BetterSomewhere("a helps", "us", tuple(others)).verdict(runs).word == word
+
+
+@pytest.mark.parametrize(
     ("returns", "word"),
     [
         ([2000.0] * 7, "yes"),
@@ -71,31 +83,54 @@ def test_the_interval_is_students() -> None:
     ],
 )
 def test_returns_are_reached_by_the_mean_and_by_two_thirds_of_the_seeds(returns: list[float], word: str) -> None:
-    claim = Reaches("a hops", "us", "Hopper-v5", "a", (((0, 100), 1_800.0),), 1_500.0)
+    claim = Reaches("a hops", "us", HOPPER, "a", (0, 100), 1_800.0, 1_500.0)
     assert claim.verdict(flat({"a": returns})).word == word
 
 
-def test_every_window_of_a_claim_about_returns_counts() -> None:
-    claim = Reaches("a is early and late", "us", "Hopper-v5", "a", (((0, 50), 5.0), ((51, 100), 10.0)))
-    runs = {"a": {seed: {50: 5.0, 100: 10.0} for seed in SEEDS}}
-    assert claim.verdict(runs).word == "yes"
-    runs["a"][10] = {50: 4.0, 100: 10.0}
-    assert claim.verdict(runs).word == "no"
+def test_a_published_curve_is_averaged_as_a_run_is() -> None:
+    """DHMBPO on Hopper: 164.2 at 5,000, 594.7 at 10,000, 1,348.0 at 15,000; it says nothing of what is before."""
+    curve = "DHMBPO", "Hopper-v4"
+    assert published_mean(*curve, [5_000, 10_000]) == pytest.approx((164.2 + 594.7) / 2)
+    assert published_mean(*curve, [6_000]) == pytest.approx(164.2 + (594.7 - 164.2) / 5)
+    assert published_mean(*curve, [10_000, 12_500, 15_000]) == pytest.approx((594.7 + (594.7 + 1348.0) / 2 + 1348.0) / 3)
+    assert np.isnan(published_mean(*curve, range(2_000, 10_001, 1_000)))
+    assert np.isnan(published_mean(*curve, [10_000_000]))
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "word"),
+    [(0.1, 100.0, "yes"), (-60.0, 100.0, "not shown"), (-60.0, 10.0, "no"), (-500.0, 100.0, "no")],
+)
+def test_a_replica_is_as_published_and_less_is_not(shift: float, spread: float, word: str) -> None:
+    """Seven seeds evenly about the published mean, moved; the interval's half width is 2.0 of the spacing."""
+    steps = range(0, 25_001, 1_000)
+    mean = published_mean("DHMBPO", "Hopper-v4", range(5_000, 25_001, 1_000))
+    runs = {10 + k: dict.fromkeys(steps, mean + shift + spread * (k - 3) / 3) for k in range(7)}
+    claim = AsPublished("a is as published", "them", HOPPER, "a", ("DHMBPO", "Hopper-v4"), PUBLISHED)
+    assert claim.verdict({HOPPER: {"a": runs}}).word == word
+    assert claim.verdict({HOPPER: {"a": {10: runs[10]}}}).word == "too few seeds yet"
 
 
 def test_the_plan_can_be_run_and_decides_its_claims() -> None:
     seeds: dict[tuple[str, str], set[int]] = {}
     for study in STUDIES.values():
-        assert study.task in TASKS and set(study.methods) <= {*METHODS, *VARIANTS}
-        assert min(study.seeds) >= judge.FIRST_SEED
-        assert all(low < high <= study.steps for low, high in study.windows)
+        assert study.task in TASKS and {*study.methods, *study.beside} <= {*METHODS, *VARIANTS}
+        assert min(study.seeds) >= 10, "seeds below choose"
+        assert study.seeds == study.judged(()) and all(low < high <= study.steps for low, high in study.windows)
         for method in study.methods:
-            before = seeds.setdefault((study.task, method), set(study.seeds))
-            assert before == set(study.seeds), "a run is of one study"
+            assert (study.task, method) not in seeds, "a run is of one study"
+            seeds[study.task, method] = set(study.seeds)
+    for study in STUDIES.values():
+        assert all(set(study.seeds) <= seeds[study.task, method] for method in study.beside)
     for claim in CLAIMS:
-        methods = [claim.method] + ([claim.other] if isinstance(claim, Better) else [])
-        for method in methods:
-            assert len(seeds[claim.task, method]) >= LEAST_SEEDS, f"{claim.text}: {method}"
+        for task, method in claim.needs:
+            assert len(seeds[task, method]) >= LEAST_SEEDS, f"{claim.text}: {method}"
+
+
+def test_the_next_seed_takes_the_place_of_what_is_spoilt() -> None:
+    study = STUDIES["hopper_mbpo"]
+    assert study.judged(()) == (10, 11, 12)
+    assert study.judged({11, 13}) == (10, 12, 14)
 
 
 def test_the_command_line_takes_a_study_or_a_part_of_it() -> None:
@@ -103,38 +138,6 @@ def test_the_command_line_takes_a_study_or_a_part_of_it() -> None:
     study = STUDIES["walker"]
     assert [(job.seed, job.method) for job in whole] == [(seed, method) for seed in study.seeds for method in study.methods]
     assert {(job.task, job.steps, job.eval_freq) for job in whole} == {("Walker2d-v5", 25_000, 1_000)}
-    (job,) = judge.make_jobs(judge.parse_arguments("run --study hopper --method dhmbpo --seed 17".split()))
-    assert (job.method, job.seed, job.eval_freq) == ("dhmbpo", 17, 1_000)
-    with pytest.raises(SystemExit):
-        judge.parse_arguments("run --study hopper --method mbpo".split())
-
-
-def test_a_page_of_known_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    labels = {"task": "Hopper-v5", "commit": "abc", "seconds": "2.0"}
-    rows = [
-        labels | {"method": method, "seed": str(seed), "env_step": str(step), "return_mean": str(value + seed)}
-        for method, value in (("dhmbpo", 2_990.0), ("dhmbpo_tom", 2_000.0))
-        for seed in SEEDS
-        for step in (10_000, 18_000, 20_000, 25_000)
-    ]
-    text = judge_page.page_text(rows, [{}] * 15)
-    assert "14 of 15 entered runs are finished" in text
-    lines = {line.split(" | ")[0]: line for line in text.splitlines()}
-    assert "**yes**" in next(line for start, line in lines.items() if "hops on Hopper" in start)
-    tom = next(line for start, line in lines.items() if "help the double horizon on Hopper" in start)
-    assert "| -990 [-990, -990] of " in tom and "**no, it is worse**" in tom
-    assert "| `dhmbpo` | 10-16 (7) | 3003.0 [3001.0, 3005.0]: 3,000, 3,001," in text
-    assert text.count("Not run yet.") == sum(
-        study.task != "Hopper-v5" or "dhmbpo" not in study.methods for study in STUDIES.values()
-    )
-    one = dataclasses.replace(STUDIES["hopper"], windows=(LATE,))
-    judge_page.draw("hopper", one, judge_page.runs_of(rows)["Hopper-v5"], tmp_path)
-    assert (tmp_path / "hopper.png").stat().st_size > 1_000
-
-
-def test_the_page_is_that_of_its_tables() -> None:
-    results = ROOT / "docs" / "results"
-    between = (results / "judging.md").read_text().partition(judge_page.BEGIN)[2].partition(judge_page.END)[0]
-    rows, entered = (list(read_table(results / name)) for name in ("judging_curves.csv", "judging.csv"))
-    assert between == "\n" + judge_page.page_text(rows, entered)
-    assert rows == [{name: str(value) for name, value in row.items()} for row in judge_page.gather(results / "judging")]
+    (job,) = judge.make_jobs(judge.parse_arguments("run --study hopper --method dhmbpo --seed 16".split()))
+    assert (job.method, job.seed, job.eval_freq) == ("dhmbpo", 16, 1_000)
+    assert SEEDS == tuple(range(10, 17))
