@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 from checkout import ROOT
-from curves_methods import METHODS, TASKS, VARIANTS, Method
+from curves_kinds import Method
+from curves_methods import METHODS, TASKS, VARIANTS
 
 PACKAGES = ("torch", "stable_baselines3", "gymnasium", "mujoco", "numpy")
 ZOO_KEYS = ("policy", "n_timesteps", "env_kwargs", "normalize", "n_envs")

@@ -1,83 +1,10 @@
 """What ``benchmarks/curves.py`` compares: tasks, methods, and variants of them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from curves_kinds import DHMBPO, Method, Task
 from torch import nn
-
-MBPO = "sb3_tom:MBPO"
-DHMBPO = "sb3_tom:DHMBPO"
-
-
-@dataclass(frozen=True)
-class Method:
-    """
-    An agent to compare.
-
-    :param agent: ``"module:Class"``; one without a model keeps its package's settings, but for the warm-up and the changes
-    :param policy: of the agent
-    :param weighter: of an MBPO
-    :param weighter_kwargs: arguments of the weighter
-    :param changes: settings in place of those of the YAML file, or of the package
-    :param survive: the model is told the task's survive bonus instead of learning it
-    :param normalize: observations in unit scale, by SB3's ``VecNormalize``
-    """
-
-    agent: str = MBPO
-    policy: str = "MlpPolicy"
-    weighter: str = "uniform"
-    weighter_kwargs: dict[str, Any] = field(default_factory=dict)
-    changes: dict[str, Any] = field(default_factory=dict)
-    survive: bool = False
-    normalize: bool = False
-
-    @property
-    def is_model_based(self) -> bool:
-        """Whether the agent is an MBPO."""
-        return self.agent in (MBPO, DHMBPO)
-
-    @property
-    def yaml_file(self) -> str:
-        """Name of the file below ``hyperparams`` that has the settings, or the warm-up and the environment's."""
-        family = "dhmbpo" if self.agent == DHMBPO else "mbpo"
-        return f"{family}_{self.weighter}.yml" if self.weighter in ("pmac", "tom") else f"{family}.yml"
-
-    def settings(self, task: "Task") -> dict[str, Any]:
-        """What the YAML file does not have."""
-        bonus = {"objective": "survive_bonus", "objective_kwargs": {"bonus": task.bonus}} if self.survive else {}
-        arguments = {"weighter_kwargs": self.weighter_kwargs} if self.weighter_kwargs else {}
-        return {"weighter": self.weighter} | arguments | bonus | self.changes
-
-
-@dataclass(frozen=True)
-class Task:
-    """
-    How long a task is run, and how often it is evaluated. Its settings are those of ``hyperparams/*.yml``.
-
-    :param steps: env steps of a run
-    :param eval_freq: env steps between two evaluations
-    :param reward_threshold: a run ends as soon as an evaluation reaches it
-    :param solved: the page tells when an evaluation first reaches it; None: the threshold
-    :param bonus: what the task pays for each step that does not end the episode, for the ablation of the survive bonus
-    :param settings: of all methods, in place of those of the YAML files
-    :param env: id of the environment; None: the task's name
-    :param env_kwargs: of the environment, beside those of the YAML files
-    """
-
-    steps: int
-    eval_freq: int
-    reward_threshold: float | None = None
-    solved: float | None = None
-    bonus: float = 1.0
-    settings: dict[str, Any] = field(default_factory=dict)
-    env: str | None = None
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def goal(self) -> float | None:
-        """The return of a solved task; None where the page names none."""
-        return self.reward_threshold if self.solved is None else self.solved
-
 
 TASKS = {
     "InvertedPendulum-v5": Task(4_000, 250, reward_threshold=950.0),
@@ -274,7 +201,10 @@ IN_ONE_PLACE = {"fit": {"weight_rollout_starts": False}, "starts": {"weight_mode
 PMAC_PARTS = {f"mbpo_pmac_{part}": Method(weighter="pmac", changes=changes) for part, changes in IN_ONE_PLACE.items()}
 """PMAC's weights in one place only (App. C.1)."""
 TOM_PLACES = {f"dhmbpo_tom_{part}": Method(DHMBPO, weighter="tom", changes=changes) for part, changes in IN_ONE_PLACE.items()}
-"""TOM's weights in one place only: its paper weighs the model's fit."""
+TOM_PLACES["dhmbpo_tom_fit_half"] = Method(
+    DHMBPO, weighter="tom", weighter_kwargs={"uniform_mix": 0.5}, changes=IN_ONE_PLACE["fit"]
+)
+"""TOM's weights in one place only, in the fit also with as many uniform ones among them."""
 PMAC_ALPHA = {
     f"mbpo_pmac_alpha_{name}": Method(weighter="pmac", weighter_kwargs={"alpha": alpha})
     for name, alpha in {"05": 0.5, "07": 0.7, "08": 0.8, "095": 0.95, "099": 0.99}.items()

@@ -11,7 +11,7 @@ HOPPED: Window = (2_000, 25_000)
 PUBLISHED: Window = (5_000, 25_000)
 """The curves of the paper begin at 5,000."""
 RIVAL = "dhmbpo_pmac"
-"""The cheap weights that did best on the same data and on choosing seeds."""
+"""The cheap weights whose model was the better one where the policy goes in each of the runs measured (``same_data.py``)."""
 
 STUDIES = {
     "pendulum": Study(PENDULUM, 5_000, ("dhmbpo", "dhmbpo_tom", RIVAL), SEEDS, (WHOLE,)),

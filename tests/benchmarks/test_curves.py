@@ -14,7 +14,8 @@ import curves_sweep
 import pytest
 import yaml
 from curves_jobs import Job, is_finished
-from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, MODEL_FREE, OFFICIAL_PARTS, TASKS, VARIANTS, Method
+from curves_kinds import Method
+from curves_methods import ABLATIONS, CHI2_SHARP_ABLATIONS, METHODS, MODEL_FREE, OFFICIAL_PARTS, TASKS, VARIANTS
 
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.weighters.tom.settings import PRESETS, tom_settings
