@@ -16,6 +16,7 @@ that is finished.
 import argparse
 import sys
 
+import checkout  # noqa: F401
 from curves import make_jobs
 from curves_sweep import run_all
 from judge_page import write_page
