@@ -52,9 +52,9 @@ class LayerNormCritics(ContinuousCritic):
         self.scale.fill_(scale)
         self.scaled.fill_(1.0)
 
-    def forward(self, obs: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, ...]:
-        """Values of each critic, K times ``[B, 1]``."""
-        return self.values(obs, actions).unbind(0)
+    def forward(self, obs: th.Tensor, actions: th.Tensor, members: th.Tensor | None = None) -> tuple[th.Tensor, ...]:
+        """Values of each critic, K times ``[B, 1]``; see :meth:`values`."""
+        return self.values(obs, actions, members).unbind(0)
 
     def values(self, observations: th.Tensor, actions: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
         """

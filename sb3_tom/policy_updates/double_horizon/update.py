@@ -165,12 +165,13 @@ class DoubleHorizonUpdate(PolicyUpdate):
 
     def _target_value(self, parts: PolicyParts, seen: th.Tensor, actions: th.Tensor, context: Context) -> th.Tensor:
         """``[B, 1]``, what some target critics say, drawn anew."""
-        critics, reduction = parts.policy.critic_target, self.settings.target_reduction
+        critics = parts.policy.critic_target
         order = th.randperm(critics.n_critics, generator=context.generator, device=seen.device)
         drawn = order[: self.settings.n_target_critics]
-        if isinstance(critics, LayerNormCritics):
-            return _reduced(critics.values(seen, actions, drawn), reduction)
-        return _reduced(th.stack(critics(seen, actions))[drawn], reduction)
+        # Others, and a forward that a user has put in, may know of no numbers: they are asked for all values
+        few = type(critics) is LayerNormCritics and "forward" not in vars(critics)
+        values = th.stack(critics(seen, actions, drawn)) if few else th.stack(critics(seen, actions))[drawn]
+        return _reduced(values, self.settings.target_reduction)
 
     def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Figures:
         """The pathwise gradient of the soft value of the first states; critics and model are constants."""

@@ -9,7 +9,7 @@ from stable_baselines3 import SAC
 from sb3_tom import DHMBPO
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.double_horizon.path import path_value, roll
-from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
+from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, LayerNormCritics
 from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
 from sb3_tom.policy_updates.sampling import sample_squashed
 from sb3_tom.policy_updates.steps import temperature
@@ -67,6 +67,33 @@ def test_the_critics_step_gives_the_actor_no_gradient_and_is_that_of_autograd() 
     values = agent.critic(path.observations[0].detach(), path.actions[0].detach())
     sum(th.nn.functional.mse_loss(value, target) for value in values).backward()
     th.testing.assert_close(found, {name: parameter.grad for name, parameter in agent.critic.named_parameters()})
+
+
+@pytest.mark.parametrize("way", ["hook", "forward", "subclass"])
+def test_what_a_user_hangs_into_the_target_critics_is_called(way: str) -> None:
+    """And without it only the critics that are drawn are asked, with the same result."""
+    agent, update = make_sac(), made()
+    critics, calls = agent.critic_target, []
+    seen, actions = starts(), th.zeros(40, 2, dtype=th.float64)
+
+    def value() -> th.Tensor:
+        return update._target_value(parts_of(agent), seen, actions, context())
+
+    expected = value()
+    if way == "hook":
+        critics.register_forward_hook(lambda module, inputs, outputs: calls.append(len(outputs)))
+    else:
+
+        def forward(obs: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, ...]:
+            calls.append(5)
+            return critics.values(obs, actions).unbind(0)
+
+        if way == "forward":
+            critics.forward = forward
+        else:
+            critics.__class__ = type("Own", (LayerNormCritics,), {"forward": lambda self, obs, actions: forward(obs, actions)})
+    th.testing.assert_close(value(), expected)
+    assert calls == [2 if way == "hook" else 5]
 
 
 @pytest.mark.parametrize("plugs", PLUGS)
