@@ -1,5 +1,6 @@
 """The rooms of the package and the direction of its imports, as ``make lint`` checks them."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -69,9 +70,33 @@ def test_no_part_of_the_agent_knows_the_agent() -> None:
     """Neither of the two files that are the agent is imported by the parts that it owns."""
     parts = [path for path in (ROOT / "sb3_tom").rglob("*.py") if path.parent.name not in ("zoo", "callbacks", "sb3_tom")]
     owners = {"hooks.py", "mbpo.py", "variants.py"}
-    knowing = [
-        path.name
-        for path in parts
-        if path.name not in owners and any(f"mbpo.{name} import" in path.read_text() for name in ("hooks", "mbpo"))
-    ]
+    knowing = [path.name for path in parts if path.name not in owners and imported(path) & {"hooks", "mbpo"}]
     assert knowing == []
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ``sb3_tom.mbpo`` that a file imports, in any of the ways there are."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found |= {name.split(".")[2] for name in names if name.startswith("sb3_tom.mbpo.")}
+    return found
+
+
+WAYS = (
+    "from sb3_tom.mbpo.mbpo import MBPO",
+    "from sb3_tom.mbpo import mbpo",
+    "import sb3_tom.mbpo.mbpo",
+    "import sb3_tom.mbpo.mbpo as a",
+)
+
+
+@pytest.mark.parametrize("line", WAYS)
+def test_an_import_is_seen_in_each_of_its_ways(tmp_path: Path, line: str) -> None:
+    (tmp_path / "part.py").write_text(f"import sb3_tom\nfrom sb3_tom.mbpo.health import Health\n\ndef late():\n    {line}\n")
+    assert imported(tmp_path / "part.py") == {"health", "mbpo"}

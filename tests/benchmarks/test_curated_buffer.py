@@ -78,7 +78,15 @@ def test_each_weighter_is_asked_once(checkpoint: Path, tmp_path: Path, monkeypat
     table = tmp_path / "out" / "curated_buffer.csv"
     curated_buffer.run([checkpoint], ["recency"], table, n_fresh=400)
     first = {row["method"]: row for row in read_table(table)}
+    asked, measure = [], curated_buffer.measure
+
+    def measured(path: Path, task: str, names: list[str], n_fresh: int) -> Any:
+        asked.extend(names)
+        return measure(path, task, names, n_fresh)
+
+    monkeypatch.setattr(curated_buffer, "measure", measured)
     curated_buffer.run([checkpoint], ["recency", "pmac", "tom_fresh"], table, n_fresh=400)
+    assert asked == ["pmac", "tom_fresh"]
     rows = {row["method"]: row for row in read_table(table)}
     assert list(rows) == [TRUTH, MATCHES, "tom_fresh", "pmac", "recency"]
     assert rows["recency"] == first["recency"] and rows["truth"] == first["truth"]

@@ -38,6 +38,8 @@ def test_without_noise_only_members_differ_and_the_noise_comes_back() -> None:
     starts = th.tensor([[1.0, 0.0, 0.0]]).repeat(400, 1)
     kinds = {noise: imagined_lives.imagined_lives(agent, starts, 1, noise)[1].unique().numel() for noise in (False, True)}
     assert kinds[False] <= agent.dynamics.n_members
+    later = {noise: imagined_lives.imagined_lives(agent, starts, 2, noise)[1].unique().numel() for noise in (False, True)}
+    assert later[False] <= agent.dynamics.n_members**2 < later[True], "noise moves states, and with them later rewards"
     moved = agent.dynamics.sample(starts, th.zeros(400, 1), th.Generator().manual_seed(0))[0]
     assert moved[:, 2].unique().numel() > agent.dynamics.n_members
 

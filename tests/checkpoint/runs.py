@@ -30,9 +30,17 @@ def final_state(agent: MBPO) -> dict[str, Any]:
             for name in ("t_start", "episode_times"):
                 layer["state"].pop(name, None)
     state["random"].pop("observation_space")  # nobody seeds it or draws from it
-    for name in ("seconds", "log"):
-        state.pop(name)
+    state.pop("seconds")
+    state["log"] = _without_times(state["log"])
     return state
+
+
+def _without_times(log: Any) -> Any:
+    """What a logger holds, but for figures of the wall clock."""
+    if not isinstance(log, dict):
+        return log
+    kept = {name: value for name, value in log.items() if not (str(name).startswith("time/") or "seconds" in str(name))}
+    return {name: _without_times(value) for name, value in kept.items()}
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -79,6 +79,17 @@ def test_what_hardly_varied_before_does_not_blow_a_network_up(name: str) -> None
 
 
 @pytest.mark.parametrize("name", networks())
+def test_what_moves_far_in_its_new_unit_does_not_blow_a_network_up(name: str) -> None:
+    """Rewards that are a thousand and hardly vary, after others: the same function would have a bias of a million."""
+    data = make_data(400)
+    model = fitted(name, data)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    move_units(model, data._replace(rewards=1000.0 + 1e-3 * data.rewards))
+    for parameter, value in model.named_parameters():
+        assert float((value.abs() - 10.0 * before[parameter].abs()).max()) <= 10.01, parameter
+
+
+@pytest.mark.parametrize("name", networks())
 def test_predictions_stay_what_they_were(name: str) -> None:
     data = make_data(400)
     model, other = fitted(name, data), elsewhere(make_data(300, seed=5))

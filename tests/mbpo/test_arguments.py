@@ -35,6 +35,8 @@ WRONG: list[tuple[str, Any]] = [
     ("gradient_steps", -2),
     ("gradient_steps", True),
     ("target_update_interval", 0),
+    ("sde_sample_freq", -2),
+    ("sde_sample_freq", 1.5),
     ("target_entropy", "-3"),
     ("target_entropy", "none"),
     ("ent_coef", "automatic"),

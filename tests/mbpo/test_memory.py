@@ -1,6 +1,8 @@
 """What rows will take is known when an agent is made, and is what they take."""
 
+import os
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,9 +113,19 @@ def test_an_agent_warns_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_this_machine_says_how_much_memory_it_has() -> None:
-    there = total_memory(th.device("cpu"))
-    assert there is None or 10**8 < there < 10**14
-    assert total_memory(th.device("cuda", 0)) is None or th.cuda.is_available()
+    there, whole = total_memory(th.device("cpu")), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert there is not None and 10**8 < there <= whole
+    if not th.cuda.is_available():
+        assert total_memory(th.device("cuda", 0)) is None
+
+
+def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{10**8}\n")
+    monkeypatch.setattr("sb3_tom.compute.memory.CONTAINER_LIMITS", (str(limit),))
+    assert total_memory(th.device("cpu")) == 10**8
+    limit.write_text("max\n")
+    assert total_memory(th.device("cpu")) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class Pictures(gym.ObservationWrapper):

@@ -73,7 +73,7 @@ def test_an_interval_covers_the_mean_of_our_own_bimodal_returns(n_seeds: int) ->
         assert found >= 0.9
 
 
-@pytest.mark.parametrize(("n_seeds", "covered"), [(2, 0.42), (3, 0.63), (4, 0.76), (5, 0.83), (6, 0.88), (7, 0.91)])
+@pytest.mark.parametrize(("n_seeds", "covered"), [(2, 0.42), (3, 0.63), (4, 0.75), (5, 0.83), (6, 0.88), (7, 0.91)])
 def test_fewer_seeds_have_none_because_it_would_not(n_seeds: int, covered: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The least number is not larger than it has to be. Of two values the rarer of which has a share of 0.3, so many samples hold
@@ -82,7 +82,7 @@ def test_fewer_seeds_have_none_because_it_would_not(n_seeds: int, covered: float
     monkeypatch.setattr("sb3_tom.plots.statistics.LEAST_SEEDS", 2)
     assert 1.0 - 0.7**n_seeds - 0.3**n_seeds == pytest.approx(covered, abs=0.01)
     draws = (np.random.default_rng(n_seeds).random((n_seeds, REPEATS)) < RAREST).astype(float)
-    assert coverage(draws, RAREST) <= covered + 0.01
+    assert coverage(draws, RAREST) == pytest.approx(covered, abs=0.01)
     assert (n_seeds >= LEAST_SEEDS) == (covered >= 0.9)
 
 

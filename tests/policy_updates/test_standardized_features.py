@@ -60,9 +60,20 @@ def test_weights_of_a_constant_entry_are_for_any_unit(unit: float) -> None:
 def test_an_entry_that_begins_to_vary_does_not_blow_weights_up() -> None:
     """Inputs were cut at ten standard deviations: what networks said beyond is not kept."""
     agent = make_sac()
-    before = agent.critic.layers[0].weight.clone()
+    before, bias = agent.critic.layers[0].weight.clone(), agent.critic.layers[0].bias.clone()
     still = starts() * th.tensor([1.0, 1.0, 1e-9], dtype=th.float64)
     rescale(agent.policy, like(still))
     rescale(agent.policy, like(starts()))
     after = agent.critic.layers[0].weight
     assert float((after / before).abs().max()) <= StandardizedFeatures.bound * (1 + 1e-9)
+    most = StandardizedFeatures.bound * before.abs().sum(1, keepdim=True)
+    assert bool(((agent.critic.layers[0].bias - bias).abs() <= 2 * most).all())
+
+
+def test_a_constant_entry_that_moves_far_away_does_not_blow_biases_up() -> None:
+    agent = make_sac()
+    rescale(agent.policy, like(starts() * th.tensor([1.0, 1.0, 1e-9], dtype=th.float64)))
+    weight, bias = agent.critic.layers[0].weight.clone(), agent.critic.layers[0].bias.clone()
+    rescale(agent.policy, like(starts() + th.tensor([0.0, 0.0, 100.0], dtype=th.float64)))
+    most = StandardizedFeatures.bound * weight.abs().sum(1, keepdim=True)
+    assert bool(((agent.critic.layers[0].bias - bias).abs() <= 2 * most).all())

@@ -111,6 +111,7 @@ def test_an_agents_first_phase_is_uniform_and_the_next_is_not(dynamics: str) -> 
     errors = prediction_errors(agent.dynamics, agent.replay_buffer.transitions())
     expected = errors.pow(0.6) / errors.pow(0.6).mean()
     np.testing.assert_allclose(agent.fit_weights(), expected, rtol=1e-5)
+    assert len(expected.unique()) > 100 and float(expected.std()) > 0.05
 
 
 @pytest.mark.parametrize(

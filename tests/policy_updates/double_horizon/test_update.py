@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import SAC
@@ -125,9 +126,21 @@ def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None
         assert size < 0.99
 
 
+def test_without_their_factor_no_real_transitions_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, world, batches = make_sac(), make_world(0.6), Fixed(starts())
+
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("drawn")
+
+    monkeypatch.setattr(batches, "real", refuse, raising=False)
+    made().update(parts_of(agent), batches, world, context(), 2, 40)
+    with pytest.raises(RuntimeError, match="drawn"):
+        made(real_critic_coef=0.1).update(parts_of(agent), batches, world, context(), 2, 40)
+
+
 @pytest.mark.parametrize("ent_coef", ["auto", 0.3])
 def test_real_transitions_have_sacs_loss(ent_coef: Any) -> None:
-    """Against SB3's lines, critic by critic and row by row, with a factor; without it no number is drawn for them."""
+    """Against SB3's lines, critic by critic and row by row, with a factor."""
     agent, world = make_sac(learning_rate=0.0, ent_coef=ent_coef), make_world(0.6)
     update, batches, parts = made(n_target_critics=5, real_critic_coef=0.7), Fixed(starts()), parts_of(agent)
     generator = th.Generator().manual_seed(5)
@@ -209,6 +222,18 @@ def test_it_finds_the_best_action_of_a_known_world(critics: Any) -> None:
         )
         reached = world.model.normalizer.raw_outcomes(world.model(begin, actions).mean[0], begin)[0][:, 0].square()
     assert float(reached.mean()) < 1.2 * float(options.amin(0).mean()) + 1e-3
+
+
+def test_the_temperatures_loss_is_sb3s_on_the_first_actions() -> None:
+    agent, world = make_sac(), make_world(0.6)
+    coefficient = -1.3
+    agent.log_ent_coef.data.fill_(coefficient)
+    parts = parts_of(agent)
+    path = roll(agent.actor, world, starts(), 5, UNITS, context())
+    figures = made().update(parts, Fixed(starts()), world, context(), 1, 40)
+    expected = -(coefficient * (path.log_probs[0] + parts.target_entropy)).mean()
+    assert figures["ent_coef_loss"] == pytest.approx(float(expected), rel=1e-6)
+    assert figures["ent_coef"] == pytest.approx(np.exp(coefficient), rel=1e-6)
 
 
 @pytest.mark.parametrize(("reduction", "plugs"), [("mean", "no plugs"), ("min", "no plugs"), ("mean", "both")])

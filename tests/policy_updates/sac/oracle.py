@@ -92,4 +92,6 @@ def state(agent: SAC) -> dict[str, th.Tensor]:
 
 
 def largest_relative_error(left: dict[str, th.Tensor], right: dict[str, th.Tensor]) -> float:
-    return max(float((left[name] - right[name]).norm() / right[name].norm().clamp(min=1e-12)) for name in right)
+    """NaN where any number is."""
+    assert left.keys() == right.keys()
+    return float(th.stack([(left[name] - right[name]).norm() / right[name].norm().clamp(min=1e-12) for name in right]).amax())

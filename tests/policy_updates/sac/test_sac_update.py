@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import SAC
@@ -88,5 +87,4 @@ def test_fuse_leaves_a_users_choice() -> None:
     assert plain.param_groups[0]["fused"]
     sgd = th.optim.SGD([parameter], lr=0.1)
     fuse(sgd)
-    assert "momentum" in sgd.param_groups[0]
-    assert np.isfinite(float(parameter.sum()))
+    assert not sgd.param_groups[0]["fused"]

@@ -77,6 +77,8 @@ def test_few_rows(n_rows: int) -> None:
     data = transitions(400).rows(th.arange(n_rows))
     found = averaged(th.ones(n_rows), data)
     assert th.allclose(found, th.ones(n_rows, dtype=th.float64))
+    uneven = averaged(th.arange(1.0, n_rows + 1.0), data)
+    assert th.allclose(uneven, th.ones(n_rows, dtype=th.float64)), "too few to learn from: all alike, in units of their mean"
 
 
 @pytest.mark.parametrize("arguments", VARIANTS, ids=str)
