@@ -13,8 +13,10 @@ MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
 MAX_NESTING = 3
 
-HOST_READS = {"item", "cpu", "numpy", "tolist"}
+HOST_READS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 """Methods of a tensor that wait for the device."""
+CONVERSIONS = {"float", "bool"}
+"""Builtins that do, given a tensor."""
 
 BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)
 PLUG_NAMES = {"weighter", "dynamics", "objective", "termination"}
@@ -81,7 +83,9 @@ def host_reads_in_loops(tree: ast.AST) -> list[int]:
     calls = [
         node for loop in ast.walk(tree) if isinstance(loop, loops) for node in ast.walk(loop) if isinstance(node, ast.Call)
     ]
-    return sorted({call.lineno for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in HOST_READS})
+    reads = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in HOST_READS]
+    reads += [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in CONVERSIONS and call.args]
+    return sorted({call.lineno for call in reads})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -151,7 +155,7 @@ def test_the_check_finds_kinds(code: str) -> None:
 
 
 def test_the_checks_find_host_reads_and_depth() -> None:
-    code = "for a in b:\n    c = a.item()\nd = [e.cpu() for e in f]\ng = h.item()"
-    assert host_reads_in_loops(ast.parse(code)) == [2, 3]
+    code = "for a in b:\n    c = a.item()\nd = [e.cpu() for e in f]\ng = h.item()\nwhile k:\n    m = float(n)\n    if bool(o > 0): pass"
+    assert host_reads_in_loops(ast.parse(code)) == [2, 3, 6, 7]
     deep = "def f():\n if a:\n  for b in c:\n   with d:\n    if e:\n     pass\n    elif g:\n     pass"
     assert nesting(ast.parse(deep).body[0]) == 4
