@@ -155,7 +155,8 @@ def test_the_check_finds_kinds(code: str) -> None:
 
 
 def test_the_checks_find_host_reads_and_depth() -> None:
-    code = "for a in b:\n    c = a.item()\nd = [e.cpu() for e in f]\ng = h.item()\nwhile k:\n    m = float(n)\n    if bool(o > 0): pass"
+    code = "for a in b:\n    c = a.item()\nd = [e.cpu() for e in f]\ng = h.item()\n"
+    code += "while k:\n    m = float(n)\n    if bool(o > 0): pass"
     assert host_reads_in_loops(ast.parse(code)) == [2, 3, 6, 7]
     deep = "def f():\n if a:\n  for b in c:\n   with d:\n    if e:\n     pass\n    elif g:\n     pass"
     assert nesting(ast.parse(deep).body[0]) == 4
