@@ -39,14 +39,15 @@ def gather(out: Path, entered: Rows) -> Rows:
             raise SystemExit(f"{name} in {out} is no run of judging.csv: another commit or length, or never entered")
         if not meta["finished"]:
             continue
-        labels = {"commit": row["commit"][:7], "core_seconds": meta["core_seconds"] or ""}
+        spent = meta["core_seconds"]
+        labels = {"commit": row["commit"][:7], "core_seconds": "" if spent is None else f"{spent:.1f}"}
         found = {int(one["env_step"]): {column: one[column] for column in COLUMNS} | labels for one in evaluations}
         rows += [found.get(step) or _after(meta, step, name, labels) for step in _expected(meta)]
     return rows
 
 
 def _expected(meta: dict[str, Any]) -> range:
-    return range(0, meta["steps"] + 1, meta["eval_freq"])
+    return range(meta["eval_freq"], meta["steps"] + 1, meta["eval_freq"])
 
 
 def _after(meta: dict[str, Any], step: int, name: str, labels: dict[str, str]) -> dict[str, str]:
@@ -204,8 +205,8 @@ def draw(name: str, study: Study, runs: Runs, rows: Rows, folder: Path) -> None:
         summary = summarize(list(curves.values()))
         draw_method(left, method, list(curves.values()), summary, f"C{index}")
         own = [row for row in rows if (row["task"], row["method"]) == (study.task, method) and int(row["seed"]) in curves]
-        seconds = np.array(summary.steps[1:]) * pace(own, "core_seconds") / 1000
-        right.plot(seconds, summary.center[1:], color=f"C{index}", label=method)
+        seconds = np.array(summary.steps) * pace(own, "core_seconds") / 1000
+        right.plot(seconds, summary.center, color=f"C{index}", label=method)
     finish(left, title=study.task, xlabel="env steps", ylabel="mean return of ten episodes")
     finish(right, title="the means", xlabel="core-seconds", xscale="log")
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ def entry(method: str, seed: int, spoilt: str = "") -> dict[str, str]:
 
 def rows_of(method: str, seed: int, value: float) -> list[dict[str, str]]:
     labels = {"task": STUDY.task, "method": method, "seed": str(seed), "commit": "abc", "core_seconds": "250.0"}
-    steps = range(0, 25_001, 1_000)
+    steps = range(1_000, 25_001, 1_000)
     return [labels | {"env_step": str(step), "return_mean": str(value), "seconds": "500.0"} for step in steps]
 
 
@@ -55,7 +55,7 @@ def test_a_spoilt_seed_is_shown_and_does_not_count() -> None:
 def test_paces_are_of_runs_that_were_not_interrupted() -> None:
     rows = [*rows_of("dhmbpo", 10, 1.0), *({**row, "core_seconds": ""} for row in rows_of("dhmbpo", 11, 1.0))]
     assert judge_page.pace(rows, "core_seconds") == 10.0
-    assert judge_page._text(judge_page.pace(rows[26:], "core_seconds")) == "-"
+    assert judge_page._text(judge_page.pace(rows[25:], "core_seconds")) == "-"
 
 
 def test_a_picture_of_all_seeds(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_picture_of_all_seeds(tmp_path: Path) -> None:
 def left(tmp_path: Path) -> Any:
     """Leaves the files of a run of three evaluations."""
 
-    def leave(commit: str = "abcdefghij", steps: tuple[int, ...] = (0, 50, 100), **changes: Any) -> Path:
+    def leave(commit: str = "abcdefghij", steps: tuple[int, ...] = (50, 100), **changes: Any) -> Path:
         meta = {"task": STUDY.task, "method": "dhmbpo", "seed": 10, "steps": 100, "eval_freq": 50, "git_commit": commit}
         meta |= {"finished": True, "core_seconds": 7.5, **changes}
         folder = tmp_path / "judging" / STUDY.task
@@ -87,7 +87,7 @@ def test_results_are_those_of_entered_runs(left: Any) -> None:
     known = [entry("dhmbpo", 10) | {"steps": "100"}]
     rows = judge_page.gather(left(), known)
     assert [(row["env_step"], row["return_mean"], row["core_seconds"], row["commit"]) for row in rows] == [
-        (step, "3", 7.5, "abcdefg") for step in ("0", "50", "100")
+        (step, "3", "7.5", "abcdefg") for step in ("50", "100")
     ]
     assert judge_page.gather(left(finished=False), known) == []
     for entered in ([], [known[0] | {"steps": "200"}], [known[0] | {"commit": "other"}]):
@@ -98,9 +98,9 @@ def test_results_are_those_of_entered_runs(left: Any) -> None:
 def test_an_evaluation_that_is_missing_is_an_error_or_a_divergence(left: Any) -> None:
     known = [entry("dhmbpo", 10) | {"steps": "100"}]
     with pytest.raises(SystemExit, match="seed 10 is finished, and has no evaluation at 50"):
-        judge_page.gather(left(steps=(0, 100)), known)
-    rows = judge_page.gather(left(steps=(0,), diverged="DivergenceError: nan", core_seconds=None), known)
-    assert [(row["env_step"], row["return_mean"]) for row in rows] == [("0", "3"), ("50", "0"), ("100", "0")]
+        judge_page.gather(left(steps=(100,)), known)
+    rows = judge_page.gather(left(steps=(50,), diverged="DivergenceError: nan", core_seconds=None), known)
+    assert [(row["env_step"], row["return_mean"]) for row in rows] == [("50", "3"), ("100", "0")]
     assert {(row["seed"], row["method"], row["core_seconds"]) for row in rows} == {("10", "dhmbpo", "")}
 
 
