@@ -35,9 +35,12 @@ def test_ages_of_a_run(tmp_path: Path) -> None:
     rows = pmac_visits.measure(folder / "checkpoint_100_steps.zip", 0.9)
     assert [row["what"] for row in rows[:3]] == [pmac_visits.PRESENT, "rows 0 to 10 %", "rows 10 to 20 %"] and len(rows) == 13
     data = agent.replay_buffer.transitions()
-    first = pmac_visits.values(agent, data.observations[:10], data.actions[:10])
-    present = np.random.default_rng(0).normal(float(rows[1]["low"]), 1.0, 10)
-    assert first.shape == present.shape and np.isfinite(first).all()
+    said = pmac_visits.values(agent, data.observations, data.actions)
+    low, high = float(rows[1]["low"]), float(rows[1]["high"])
+    for row, part in ((rows[1], said[:10]), (rows[10], said[90:])):
+        expected, _ = np.histogram(np.clip(part, low, high), pmac_visits.BINS, (low, high))
+        np.testing.assert_allclose([float(row[f"bin_{k}"]) for k in range(pmac_visits.BINS)], expected / 10, atol=1e-4)
+    assert rows[1]["distance"] != rows[10]["distance"]
     assert all(float(row["distance"]) > 0.0 for row in rows[1:])
     (tmp_path / "model_error.md").write_text(f"hand\n{pmac_visits.BEGIN}old{pmac_visits.END}\nend\n")
     pmac_visits.write_table(tmp_path / "pmac_visits.csv", pmac_visits.COLUMNS, rows)
