@@ -194,6 +194,25 @@ def test_junk_is_refused_by_name(name: str) -> None:
         constructs_or_is_refused(name, value)
 
 
+NUMERIC = (
+    *("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "gradient_steps", "n_steps"),
+    *("target_update_interval", "sde_sample_freq", "stats_window_size", "rollout_batch_size", "model_train_freq"),
+    *("model_retain_epochs", "update_to_data_ratio", "seed", "imagined_capacity", "rollout_freq", "max_grad_norm"),
+)
+
+
+NO_NUMBERS: dict[str, Any] = {
+    **{"word": "x", "text": "1e3", "bytes": b"1", "complex": 1j, "mapping": {"a": 1}, "object": object()},
+    **{"array": np.zeros(3), "too small": -5, "nan": np.nan},
+}
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS.values(), ids=NO_NUMBERS)
+@pytest.mark.parametrize("name", NUMERIC)
+def test_no_number_is_made_of_what_is_none(name: str, value: Any) -> None:
+    assert constructs_or_is_refused(name, value) is None
+
+
 @pytest.mark.expensive
 @pytest.mark.parametrize("name", sorted(VALID))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
