@@ -39,7 +39,7 @@ def gather(out: Path, entered: Rows) -> Rows:
             raise SystemExit(f"{name} in {out} is no run of judging.csv: another commit or length, or never entered")
         if not meta["finished"]:
             continue
-        spent = meta["core_seconds"]
+        spent = meta.get("core_seconds")  # one that diverges has none
         labels = {"commit": row["commit"][:7], "core_seconds": "" if spent is None else f"{spent:.1f}"}
         found = {int(one["env_step"]): {column: one[column] for column in COLUMNS} | labels for one in evaluations}
         rows += [found.get(step) or _after(meta, step, name, labels) for step in _expected(meta)]
@@ -116,15 +116,14 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
     solved = [] if goal is None else [f"first of at least {goal:,g}"]
     lines = [f"| method | seeds | {' | '.join([*heads, *solved])} | s / 1,000 steps | core-s / 1,000 steps | commit |"]
     lines.append("|---" * (5 + len(heads) + len(solved)) + "|")
-    for method in (name for name in (*study.methods, *study.beside) if name in runs):
-        curves = shown(study, method, runs)
+    for method, curves in shown(study, runs).items():
         cells = [f"`{method}`", ", ".join(map(str, curves))]
         for window in study.windows:
             means = [window_mean(curve, window) for curve in curves.values()]
             cells.append(f"{over_seeds(means)}: {', '.join(f'{mean:,.0f}' for mean in means)}")
         if goal is not None:
             cells.append(", ".join(solved_text(first_at_least(curve, goal), max(curve)) for curve in curves.values()))
-        own = [row for row in rows if (row["task"], row["method"]) == (study.task, method) and int(row["seed"]) in curves]
+        own = rows_of(study.task, method, curves, rows)
         cells += [_text(pace(own, "seconds")), _text(pace(own, "core_seconds"))]
         lines.append(f"| {' | '.join([*cells, ', '.join(dict.fromkeys(row['commit'] for row in own))])} |")
     return lines + published_line(study, len(solved))
@@ -146,16 +145,30 @@ def published_line(study: Study, n_solved: int) -> list[str]:
     return [f"| {' | '.join([f'{method}, {task}, published', '8 others', *cells, *['-'] * n_solved, '-', '-', '-'])} |"]
 
 
-def shown(study: Study, method: str, runs: Runs) -> dict[int, Curve]:
+def shown(study: Study, runs: Runs) -> dict[str, dict[int, Curve]]:
     """
-    The curves of a method that a study shows: of one that belongs to another study those of its own seeds.
+    The curves that a study shows by method and seed: of a method that belongs to another study those of its own seeds.
 
-    :param study: whose seeds
-    :param method: its own, or one beside
+    :param study: its methods in their order, then those beside
     :param runs: of its task, those that count
     """
-    curves = dict(runs[method])
-    return curves if method in study.methods else {seed: curves[seed] for seed in study.seeds if seed in curves}
+    found = {method: dict(runs[method]) for method in study.methods if method in runs}
+    for method in study.beside:
+        if curves := {seed: curve for seed, curve in runs.get(method, {}).items() if seed in study.seeds}:
+            found[method] = curves
+    return found
+
+
+def rows_of(task: str, method: str, seeds: Collection[int], rows: Rows) -> Rows:
+    """
+    The evaluations of a method.
+
+    :param task: on which
+    :param method: of which
+    :param seeds: of some of its runs
+    :param rows: of ``judging_curves.csv``
+    """
+    return [row for row in rows if (row["task"], row["method"]) == (task, method) and int(row["seed"]) in seeds]
 
 
 def pace(rows: Rows, column: str) -> float:
@@ -200,12 +213,11 @@ def draw(name: str, study: Study, runs: Runs, rows: Rows, folder: Path) -> None:
     if not any(method in runs for method in study.methods):
         return
     figure, (left, right) = panels(2)
-    for index, method in enumerate(name for name in (*study.methods, *study.beside) if name in runs):
-        curves = shown(study, method, runs)
+    for index, (method, curves) in enumerate(shown(study, runs).items()):
         summary = summarize(list(curves.values()))
         draw_method(left, method, list(curves.values()), summary, f"C{index}")
-        own = [row for row in rows if (row["task"], row["method"]) == (study.task, method) and int(row["seed"]) in curves]
-        seconds = np.array(summary.steps) * pace(own, "core_seconds") / 1000
+        spent = pace(rows_of(study.task, method, curves, rows), "core_seconds")
+        seconds = np.array(summary.steps) * spent / 1000
         right.plot(seconds, summary.center, color=f"C{index}", label=method)
     finish(left, title=study.task, xlabel="env steps", ylabel="mean return of ten episodes")
     finish(right, title="the means", xlabel="core-seconds", xscale="log")

@@ -34,24 +34,18 @@ STUDIES = {
         (EARLY, MIDDLE),
         beside=("dhmbpo", "dhmbpo_tom"),
     ),
-    "walker": Study(
-        "Walker2d-v5",
-        25_000,
-        ("dhmbpo", "dhmbpo_tom"),
-        SEEDS[:3],
-        (EARLY, LATE, PUBLISHED),
-        1_000,
-        published=("DHMBPO", "Walker2d-v4"),
-    ),
-    "cheetah": Study(
-        "HalfCheetah-v5",
-        25_000,
-        ("dhmbpo", "dhmbpo_tom"),
-        SEEDS[:3],
-        (EARLY, LATE, PUBLISHED),
-        1_000,
-        published=("DHMBPO", "HalfCheetah-v4"),
-    ),
+    **{
+        name: Study(
+            f"{robot}-v5",
+            25_000,
+            ("dhmbpo", "dhmbpo_tom"),
+            SEEDS[:3],
+            (EARLY, LATE, PUBLISHED),
+            1_000,
+            published=("DHMBPO", f"{robot}-v4"),
+        )
+        for name, robot in (("walker", "Walker2d"), ("cheetah", "HalfCheetah"))
+    },
 }
 """In the order in which they are run."""
 

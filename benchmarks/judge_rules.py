@@ -164,9 +164,8 @@ class BetterSomewhere:
         """
         verdicts = [claim.verdict(runs) for claim in self.claims]
         words = [verdict.word for verdict in verdicts]
-        word = (
-            TOO_FEW if TOO_FEW in words else "no" if "no, it is worse" in words else "yes" if "yes" in words else "not shown"
-        )
+        deciding = ((TOO_FEW, TOO_FEW), (WORSE, "no"), ("yes", "yes"))
+        word = next((verdict for said, verdict in deciding if said in words), "not shown")
         return Verdict(min(verdict.seeds for verdict in verdicts), "; ".join(words), word)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import math
-from typing import Any
 
 import pytest
 import torch as th
@@ -11,8 +10,6 @@ from hypothesis import strategies as st
 
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.dynamics.holdout import split_rows
-from sb3_tom.objectives.likelihood import LikelihoodObjective
 from tests.dynamics.cases import (
     ACT,
     FACTORIES,
@@ -22,7 +19,6 @@ from tests.dynamics.cases import (
     built,
     draw,
     fit,
-    make_context,
     make_data,
     same_state,
     unclamp,
@@ -226,22 +222,6 @@ def test_fits_with_all_weight_on_one_row(kind: str, row: int) -> None:
     weights[row] = 10.0
     model = built(kind, max_epochs=1, steps_per_epoch=5)
     assert all_finite(model, fit(model, make_data(10), weights, row))
-
-
-def test_a_row_that_has_all_weight_is_trained_on_though_it_is_held_out() -> None:
-    data, seen = make_data(10), set()
-    held = int(split_rows(make_context().arrivals(data), 0.2, 5_000)[1][0])
-    weights = th.zeros(10)
-    weights[held] = 10.0
-
-    class Spy(LikelihoodObjective):
-        def loss(self, model: DynamicsModel, batch: Transitions, *args: Any) -> th.Tensor:
-            seen.update(batch.rewards.flatten().tolist())
-            return super().loss(model, batch, *args)
-
-    model = built("ensemble", max_epochs=2, steps_per_epoch=20)
-    model.fit(data, weights, Spy(), make_context())
-    assert seen == {float(data.rewards[held])}
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1234.5])

@@ -8,12 +8,13 @@ import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.dynamics.holdout import scattered, split_rows
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from tests.data.test_buffers import ACTION_SPACE, OBSERVATION_SPACE, fill
-from tests.dynamics.cases import built, make_data
+from tests.dynamics.cases import built, make_context, make_data
 from tests.mbpo.small import small_agent
 from tests.weighters.small import context
 
@@ -116,3 +117,19 @@ def test_another_seed_draws_other_minibatches_of_the_same_rows() -> None:
         model.fit(data, th.ones(data.size), sees, context(seed))
         seen.append((sees.held, model.layers[0].weight))
     assert seen[0][0] == seen[1][0] and not th.equal(seen[0][1], seen[1][1])
+
+
+def test_a_row_that_has_all_weight_is_trained_on_though_it_is_held_out() -> None:
+    data, seen = make_data(10), set()
+    held = int(split_rows(make_context().arrivals(data), 0.2, 5_000)[1][0])
+    weights = th.zeros(10)
+    weights[held] = 10.0
+
+    class Spy(LikelihoodObjective):
+        def loss(self, model: DynamicsModel, batch: Transitions, *args: Any) -> th.Tensor:
+            seen.update(batch.rewards.flatten().tolist())
+            return super().loss(model, batch, *args)
+
+    model = built("ensemble", max_epochs=2, steps_per_epoch=20)
+    model.fit(data, weights, Spy(), make_context())
+    assert seen == {float(data.rewards[held])}

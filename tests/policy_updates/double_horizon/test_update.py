@@ -8,12 +8,9 @@ import torch as th
 from stable_baselines3 import SAC
 
 from sb3_tom import DHMBPO
-from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.double_horizon.path import path_value, roll
-from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, LayerNormCritics
+from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
-from sb3_tom.policy_updates.sampling import sample_squashed
-from sb3_tom.policy_updates.steps import temperature
 from tests.policy_updates.double_horizon.cases import (
     GAMMA,
     PLUGS,
@@ -70,33 +67,6 @@ def test_the_critics_step_gives_the_actor_no_gradient_and_is_that_of_autograd() 
     th.testing.assert_close(found, {name: parameter.grad for name, parameter in agent.critic.named_parameters()})
 
 
-@pytest.mark.parametrize("way", ["hook", "forward", "subclass"])
-def test_what_a_user_hangs_into_the_target_critics_is_called(way: str) -> None:
-    """And without it only the critics that are drawn are asked, with the same result."""
-    agent, update = make_sac(), made()
-    critics, calls = agent.critic_target, []
-    seen, actions = starts(), th.zeros(40, 2, dtype=th.float64)
-
-    def value() -> th.Tensor:
-        return update._target_value(parts_of(agent), seen, actions, context())
-
-    expected = value()
-    if way == "hook":
-        critics.register_forward_hook(lambda module, inputs, outputs: calls.append(len(outputs)))
-    else:
-
-        def forward(obs: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, ...]:
-            calls.append(5)
-            return critics.values(obs, actions).unbind(0)
-
-        if way == "forward":
-            critics.forward = forward
-        else:
-            critics.__class__ = type("Own", (LayerNormCritics,), {"forward": lambda self, obs, actions: forward(obs, actions)})
-    th.testing.assert_close(value(), expected)
-    assert calls == [2 if way == "hook" else 5]
-
-
 @pytest.mark.parametrize("plugs", PLUGS)
 def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None:
     """Against the loss path by path; one that is stopped before its first step has none."""
@@ -124,51 +94,6 @@ def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None
         size = float(trusts.sum()) ** 2 / float(trusts.square().sum()) / 40
         assert float(found["path_confidence_effective_share"]) == pytest.approx(size)
         assert size < 0.99
-
-
-def test_without_their_factor_no_real_transitions_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent, world, batches = make_sac(), make_world(0.6), Fixed(starts())
-
-    def refuse(*_: Any) -> Any:
-        raise RuntimeError("drawn")
-
-    monkeypatch.setattr(batches, "real", refuse, raising=False)
-    made().update(parts_of(agent), batches, world, context(), 2, 40)
-    with pytest.raises(RuntimeError, match="drawn"):
-        made(real_critic_coef=0.1).update(parts_of(agent), batches, world, context(), 2, 40)
-
-
-@pytest.mark.parametrize("ent_coef", ["auto", 0.3])
-def test_real_transitions_have_sacs_loss(ent_coef: Any) -> None:
-    """Against SB3's lines, critic by critic and row by row, with a factor."""
-    agent, world = make_sac(learning_rate=0.0, ent_coef=ent_coef), make_world(0.6)
-    update, batches, parts = made(n_target_critics=5, real_critic_coef=0.7), Fixed(starts()), parts_of(agent)
-    generator = th.Generator().manual_seed(5)
-    here, after = (th.randn(12, 3, generator=generator, dtype=th.float64) for _ in range(2))
-    done = done_of(12)
-    real = Batch(here, th.rand(12, 2, generator=generator, dtype=th.float64) * 2 - 1, after, here[:, :1], done)
-    path = update._roll(parts, batches.batch, batches, world, context())
-    alone = update._update_critics(parts, path, None, batches, context(1))["critic_loss"]
-    both = update._update_critics(parts, path, real, batches, context(1))["critic_loss"]
-    source = context(1).generator
-    th.randperm(5, generator=source)  # of the path's target
-    noise = th.randn(12, 2, generator=source).double()
-    alpha, total = float(temperature(parts)), 0.0
-    with th.no_grad():
-        actions, log_prob = sample_squashed(agent.actor, after, noise)
-        least = th.stack(agent.critic_target(after, actions)).amin(0)
-        for value in agent.critic(here, real.actions):
-            for row in range(12):
-                target = float(here[row, 0])
-                if not done[row, 0]:
-                    target += GAMMA * float(least[row, 0] - alpha * log_prob[row, 0])
-                total += (float(value[row, 0]) - target) ** 2 / 12
-    assert float(both - alone) == pytest.approx(0.7 * total, rel=1e-9)
-
-
-def done_of(n_rows: int) -> th.Tensor:
-    """Every third row ends its episode."""
-    return (th.arange(n_rows, dtype=th.float64) % 3 == 0).double().unsqueeze(1)
 
 
 def test_the_norms_of_actor_and_critics_are_clipped_where_asked() -> None:
