@@ -87,10 +87,8 @@ def rollouts(task: str, seed: int) -> tuple[Transitions, th.Tensor, Context]:
     def policy(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return sampler(observations, 1)[:, 0], th.zeros(len(observations), 1)
 
-    def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        return th.zeros(1, len(observations))
-
-    return data, th.as_tensor(np.array(starts), dtype=th.float32), Context(policy, values, 0.99, 1, generator, sampler)
+    context = Context(policy, policy_version=1, generator=generator, action_sampler=sampler)
+    return data, th.as_tensor(np.array(starts), dtype=th.float32), context
 
 
 def wrong_ratios(data: Transitions, generator: th.Generator) -> dict[str, RowFunction]:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch as th
 from checkout import ROOT
-from without_agent import context_without_agent
 
 from sb3_tom import MBPO, Context, DynamicsModel, ProbabilisticEnsemble, Transitions
 from sb3_tom.callbacks.tables import write_table
@@ -81,7 +80,7 @@ class Fits:
 
     def fit(self, data: Transitions) -> float:
         """Fit to all rows alike; return the held-out error of the elites."""
-        context = context_without_agent(self._generator)
+        context = Context(generator=self._generator)
         return float(self.model.fit(data, th.ones(data.size), self.looks, context)["validation_error"])
 
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import checkout  # noqa: F401
 import torch as th
-from without_agent import context_without_agent
 
-from sb3_tom import DHMBPO, Transitions
+from sb3_tom import DHMBPO, Context, Transitions
 from sb3_tom.callbacks.tables import write_table
 from sb3_tom.dynamics.gaussian import log_density
 from sb3_tom.dynamics.smooth import SmoothEnsemble
@@ -57,7 +56,7 @@ def measure(data: Transitions, kind: dict[str, Any], seed: int) -> dict[str, flo
     model.build(data.observations.shape[1], data.actions.shape[1])
     held = th.arange(data.size) // BLOCK % 5 == 4
     train, new = data.rows(th.nonzero(~held).flatten()), data.rows(th.nonzero(held).flatten())
-    context = context_without_agent(th.Generator().manual_seed(seed))
+    context = Context(generator=th.Generator().manual_seed(seed))
     model.fit(train, th.ones(train.size), LikelihoodObjective(), context)
     with th.no_grad():
         mean, log_var = model(new.observations, new.actions)

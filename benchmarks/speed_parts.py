@@ -10,9 +10,8 @@ import torch as th
 from curves_jobs import Job, make_agent
 from curves_methods import NETWORKS
 from stable_baselines3 import SAC
-from without_agent import context_without_agent
 
-from sb3_tom import MBPO, Transitions
+from sb3_tom import MBPO, Context, Transitions
 from sb3_tom.compute.fast_matmul import fast_matmul
 from sb3_tom.dynamics.ensemble import EnsembleLinear, ProbabilisticEnsemble
 from sb3_tom.objectives.likelihood import LikelihoodObjective
@@ -122,7 +121,7 @@ def fit_parts(steps: int, n_members: int, net_arch: tuple[int, ...], batch_size:
 
 def _fit(model: ProbabilisticEnsemble, data: Transitions, weights: th.Tensor, device: str) -> Part:
     generator = th.Generator(device=device).manual_seed(0)
-    context = context_without_agent(generator)
+    context = Context(generator=generator)
 
     def fit() -> None:
         with fast_matmul():

@@ -93,13 +93,10 @@ class LinearSystem:
         def policy(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
             return self.actions(observations, 1, shift)[:, 0], th.zeros(len(observations), 1)
 
-        def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-            return th.zeros(1, len(observations))
-
         def sampler(observations: th.Tensor, n_actions: int) -> th.Tensor:
             return self.actions(observations, n_actions, shift)
 
-        return Context(policy, values, 0.99, 1, self.generator, sampler)
+        return Context(policy, policy_version=1, generator=self.generator, action_sampler=sampler)
 
 
 def moved(weights: th.Tensor, noise: th.Tensor) -> dict[str, str]:

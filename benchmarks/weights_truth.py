@@ -70,7 +70,7 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
     with th.random.fork_rng():
         th.manual_seed(seed)
         weighter.build(data.observations.shape[1], data.actions.shape[1])
-    context = Context(_absent, _absent, 0.99, 0, th.Generator().manual_seed(seed))
+    context = Context(generator=th.Generator().manual_seed(seed))
     recent = data.rows(th.arange(data.size - N_RECENT, data.size))
     weighter.fit(data, recent, data.observations[:1], context)
     weights = usable_weights(weighter.weights(data, context), weighter, data.size).double().numpy()
@@ -85,10 +85,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     """Mean ranks of equal values."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (counts.cumsum() - (counts - 1) / 2)[place]
-
-
-def _absent(*_: th.Tensor) -> Any:
-    raise AssertionError("the ratio needs neither the policy nor the critics")
 
 
 def run(variants: list[str], seeds: list[int], table: Path) -> None:

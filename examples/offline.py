@@ -51,6 +51,7 @@ def main() -> None:
     print(f"Held-out error of the model, in standard deviations squared: {figures['validation_error']:.4f}")
     for _ in range(arguments.rounds):
         agent.imagine()  # rollouts of the present policy
+        agent.end_phase()  # scales of the policy's inputs and values, where the policy update has them
         agent.train_policy(arguments.updates)
     agent.save(arguments.out / "agent")
     print(f"{arguments.rounds * arguments.updates} policy updates without a step in the env; agent saved in {arguments.out}")

@@ -1,7 +1,7 @@
 """All that a plug may see of the agent (:class:`Context`). Plugs never see the agent itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch as th
@@ -98,11 +98,11 @@ class Context:
     :param arrival: of the rows of the replay buffer; None: the rows came in their order
     """
 
-    policy: PolicyFunction
-    values: ValueFunction
-    gamma: float
-    policy_version: int
-    generator: th.Generator
+    policy: PolicyFunction = _absent
+    values: ValueFunction = _absent
+    gamma: float = 0.99
+    policy_version: int = 0
+    generator: th.Generator = field(default_factory=th.Generator)
     action_sampler: ActionSampler | None = None
     n_envs: int = 1
     target_values: ValueFunction = _absent

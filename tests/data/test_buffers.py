@@ -111,7 +111,7 @@ def test_when_rows_came_against_a_list(n_steps: list[int], n_envs: int, capacity
     came: list[dict] = []
     for seed, part in enumerate(n_steps):
         came += [row for step in fill(buffer, part, seed) for row in step]
-        data, context = buffer.transitions(), Context(None, None, 0.9, 0, None, n_envs=n_envs, arrival=buffer.arrival)
+        data, context = buffer.transitions(), Context(n_envs=n_envs, arrival=buffer.arrival)
         numbers = context.arrivals(data).tolist()
         assert sorted(numbers) == list(range(len(came) - data.size, len(came)))
         expected = np.array([came[number]["next"] for number in numbers], np.float32)

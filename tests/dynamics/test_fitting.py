@@ -16,7 +16,7 @@ QUICK = {"steps_per_epoch": 20, "max_epochs": 5, "first_max_epochs": 5, "batch_s
 
 
 def make_context(seed: int = 0) -> Context:
-    return Context(None, None, 0.99, 0, th.Generator().manual_seed(seed))  # type: ignore[arg-type]
+    return Context(generator=th.Generator().manual_seed(seed))
 
 
 def make_data(n_rows: int, seed: int = 0) -> Transitions:

@@ -111,10 +111,17 @@ def test_rows_are_numbered_as_they_came(n_envs: int) -> None:
 
 
 def test_what_is_not_there_says_so() -> None:
-    context = Context(lambda observations: (observations, observations), lambda *_: th.zeros(2, 1), 0.9, 0, th.Generator())
-    for ask in (context.snapshot, lambda: context.mean_action(th.zeros(1, 3)), lambda: context.target_values(1, 2)):
+    context = Context()
+    state, pair = th.zeros(1, 3), (th.zeros(1, 3), th.zeros(1, 1))
+    for ask, arguments in (
+        (context.snapshot, ()),
+        (context.policy, (state,)),
+        (context.mean_action, (state,)),
+        (context.values, pair),
+        (context.target_values, pair),
+    ):
         with pytest.raises(ValueError, match="this context was made without that part of an agent; allowed: "):
-            ask()
+            ask(*arguments)
     own = small_agent(policy_kwargs={"net_arch": [8]})._context(lambda observations: (observations, observations))
     with pytest.raises(ValueError, match="without that part"):
         own.log_prob(th.zeros(1, 3), th.zeros(1, 1))

@@ -213,7 +213,7 @@ def test_a_policy_can_climb_the_augmented_reward() -> None:
         for parameter in objective.classifier.layers[-1].parameters():
             parameter.normal_(generator=th.Generator().manual_seed(2))
     following = batch.next_observations.clone().requires_grad_()
-    context = Context(lambda _: None, lambda *_: None, 0.99, 1, th.Generator(), model=AskedModel(model))  # type: ignore[arg-type, return-value]
+    context = Context(model=AskedModel(model))  # type: ignore[arg-type]
     objective.relabel(batch._replace(next_observations=following), context).rewards.sum().backward()
     assert float(following.grad.abs().min()) > 0.0 and float(model.mean.grad[..., 1:].abs().min()) > 0.0
 
@@ -232,7 +232,7 @@ def test_the_augmented_reward_by_hand() -> None:
     objective = objective_for(model, augmented_reward=True)
     objective.classifier = Formula(2, 2, 1, (8,))
     objective.least_reward.fill_(0.5)
-    context = Context(lambda _: None, lambda *_: None, 0.99, 1, th.Generator(), model=AskedModel(model))  # type: ignore[arg-type, return-value]
+    context = Context(model=AskedModel(model))  # type: ignore[arg-type]
     relabelled = objective.relabel(batch, context)
     logits = Known()(by_each(batch, 2), by_each(batch, 2).next_observations, model(None, None))[0]  # type: ignore[arg-type]
     expected = th.tensor([1.0, 2.5, 0.5]).log() + logits
@@ -245,9 +245,7 @@ def test_the_augmented_reward_by_hand() -> None:
     rows = th.tensor([[True], [True], [False]])
     both = Said(4)
     both.mean.data, both.log_var.data = (part[:, [0, 1, 0, 1]] for part in (model.mean.data, model.log_var.data))
-    real = objective.relabel_batch(
-        chunk, rows, Context(context.policy, context.values, 0.99, 1, th.Generator(), model=AskedModel(both))
-    )  # type: ignore[arg-type]
+    real = objective.relabel_batch(chunk, rows, Context(model=AskedModel(both)))  # type: ignore[arg-type]
     for minibatch in range(2):
         th.testing.assert_close(real.rewards[minibatch, :2, 0], expected[:2])
         assert th.equal(real.rewards[minibatch, 2], batch.rewards[2]), "imagined rows have theirs"

@@ -105,13 +105,12 @@ def test_its_own_error_of_held_out_rows_decides() -> None:
 
 def test_the_first_fits_are_plain_and_counted_across_files() -> None:
     objective, data, model = objective_of(plain_fits=2), unit_data(30), Fixed(th.ones(1, 30, 4), th.zeros(1, 30, 4))
-    refused = Context(*[None] * 5)  # type: ignore[arg-type]
-    extras = objective.prepare(model, data, refused)
+    extras = objective.prepare(model, data, Context())
     plain = (model.targets(data) - 1.0).square().mean(-1).unsqueeze(0)
     th.testing.assert_close(objective.validation_error(model, data, extras), plain)
     later = objective_of(plain_fits=2)
     later.load_state_dict(objective.state_dict())
-    assert th.equal(later.prepare(model, data, refused)["coefficients"], th.ones(30, 4))
+    assert th.equal(later.prepare(model, data, Context())["coefficients"], th.ones(30, 4))
     assert float(later.prepare(model, data, toy_context())["coefficients"].std()) > 0.0
 
 

@@ -63,8 +63,7 @@ def parts_of(agent: SAC) -> PolicyParts:
 
 
 def context(seed: int = 0) -> Context:
-    refuse: Any = None
-    return Context(refuse, refuse, GAMMA, 0, th.Generator().manual_seed(seed))
+    return Context(gamma=GAMMA, generator=th.Generator().manual_seed(seed))
 
 
 def starts(n_rows: int = 40) -> th.Tensor:

@@ -103,10 +103,7 @@ class FiniteMDP:
             chosen = (points > cumulative[states]).sum(1).clamp(max=self.n_actions - 1)
             return th.eye(self.n_actions)[chosen], th.zeros(len(states), 1)
 
-        def no_values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-            raise AssertionError("TOM does not need the critics")
-
-        return Context(policy, no_values, self.gamma, 1, generator)
+        return Context(policy, gamma=self.gamma, policy_version=1, generator=generator)
 
     def start_observations(self, n_rows: int = 256) -> th.Tensor:
         """One-hot start states ``[n_rows, S]`` whose frequencies are :attr:`start` up to rounding."""

@@ -67,10 +67,8 @@ def episodes(seed: int, terminating: bool) -> Episodes:
     def policy(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return sampler(observations, 1)[:, 0], th.zeros(len(observations), 1)
 
-    def no_values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        raise AssertionError("TOM does not need the critics")
-
-    return Episodes(data, th.tensor(times), th.cat(starts), Context(policy, no_values, 0.99, 1, generator, sampler))
+    context = Context(policy, policy_version=1, generator=generator, action_sampler=sampler)
+    return Episodes(data, th.tensor(times), th.cat(starts), context)
 
 
 def quarters(tom: TOMWeighter, given: Episodes) -> th.Tensor:
