@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_tom.checkpoint.codec import shown
 from sb3_tom.checks.validation import check_integer
@@ -62,16 +63,22 @@ def checked_seed(value: Any) -> int | None:
     return None if value is None else check_integer(SEED, value, 0, 2**32 - 1)
 
 
-def different_arguments(saved: Mapping[str, Any], agent: Any) -> list[str]:
+def different_arguments(saved: Mapping[str, Any], others: Collection[str], agent: Any) -> list[str]:
     """
-    In words, the arguments of an agent that are not those of a saved one.
+    In words, the arguments of an agent that are not those of a saved one. Whether two functions, or two objects, are the same
+    nobody can tell from a file.
 
     :param saved: plain arguments from :func:`constructor_arguments`
+    :param others: names of the others
     :param agent: the agent that is to go on with the run
     """
-    own, _ = constructor_arguments(agent)
-    names = [name for name in saved if name in own and name not in FREE and own[name] != saved[name]]
-    return [f"{name}={own[name]!r} (the run has {shown(saved[name])})" for name in names]
+    own, own_others = constructor_arguments(agent)
+    different = [name for name in saved if name in own and name not in FREE and own[name] != saved[name]]
+    different += [name for name in saved if name in own_others]
+    # Old checkpoints have a constant schedule among the others
+    different += [name for name in others if name in own and not isinstance(_given(agent, name), ConstantSchedule)]
+    had = {**dict.fromkeys(map(str, others), "what a checkpoint cannot hold"), **{name: shown(saved[name]) for name in saved}}
+    return [f"{name}={own.get(name, _argument(agent, name))!r} (the run has {had[name]})" for name in different]
 
 
 def arguments_of_file(
@@ -142,7 +149,13 @@ def _of_plugs(agent: Any) -> Mapping[str, Any]:
 
 
 def _argument(agent: Any, name: str) -> Any:
-    """The value of a constructor's parameter, as the user gave it where SB3 keeps that."""
+    """The value of a constructor's parameter; the Zoo gives a number as a schedule."""
+    value = _given(agent, name)
+    return value.val if type(value) is ConstantSchedule else value
+
+
+def _given(agent: Any, name: str) -> Any:
+    """As the user gave it, where SB3 keeps that."""
     of_plugs = _of_plugs(agent)
     if name in of_plugs:
         return of_plugs[name]

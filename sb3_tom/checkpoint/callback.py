@@ -21,6 +21,8 @@ class ResumeCallback(BaseCallback):
     takes them in; older files are removed when that is done. Saving does not change the
     run. It takes place between two collections of transitions, so at most ``train_freq`` later than asked for.
 
+    A run that goes on from an older file of its folder removes the newer ones, once it has begun.
+
     :param folder: of this run alone
     :param save_freq: env steps (all training envs together) between two checkpoints
     :param keep: number of newest checkpoints that stay
@@ -34,19 +36,23 @@ class ResumeCallback(BaseCallback):
         self.save_freq = check_integer("save_freq", save_freq, 1)
         self.keep = check_integer("keep", keep, 1)
         self._next_save = 0
+        self._ahead: set[Path] = set()  # which a checkpoint does not hold
         self._settling: Future[None] | None = None
 
     def _on_training_start(self) -> None:
         if not hasattr(self.model, "save_checkpoint"):
             raise ValueError(f"ResumeCallback needs an agent of sb3_tom; {type(self.model).__name__} has no save_checkpoint")
-        ahead = [path for step, path in list_checkpoints(self.folder).items() if step > self.model.num_timesteps]
-        if ahead and not self._checkpointer.is_resuming:
+        there = list_checkpoints(self.folder)
+        ahead = [path for step, path in there.items() if step > self.model.num_timesteps]
+        newest = next((path for path in reversed(there.values()) if path not in ahead), None)
+        is_own = newest is not None and self._checkpointer.knows(newest)
+        if there and not (is_own and (self._checkpointer.is_resuming or not ahead)):
+            whose = "a run that is further on" if ahead else "another run"
             raise ValueError(
-                f"folder={str(self.folder)!r} is not allowed: it holds {ahead[-1].name} of a run that is further on; "
-                "allowed: the folder of this run; go on from it with load_checkpoint(folder), or take another folder"
+                f"folder={str(self.folder)!r} is not allowed: it holds {[*there.values()][-1].name} of {whose}; allowed: the "
+                "folder of this run; go on from a file in it with load_checkpoint(folder), or take another folder"
             )
-        for path in ahead:  # this run, resumed from an older file of it, will write them anew
-            path.unlink(missing_ok=True)
+        self._ahead = set(ahead)
 
     @property
     def _checkpointer(self) -> Checkpointer:
@@ -54,7 +60,9 @@ class ResumeCallback(BaseCallback):
 
     def between_rollouts(self) -> None:
         """Called by the agent where nothing is half done."""
-        step = self.model.num_timesteps
+        for path in self._ahead:  # not before the run has gone on; it writes them anew
+            path.unlink(missing_ok=True)
+        self._ahead, step = set(), self.model.num_timesteps
         if step >= self._next_save:
             self._next_save = (step // self.save_freq + 1) * self.save_freq
             self._save()

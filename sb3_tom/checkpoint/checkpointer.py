@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -32,6 +33,7 @@ class Checkpointer:
 
     def __init__(self) -> None:
         self.last: str | None = None
+        self._files: set[Path] = set()
         self._resumption: dict[str, Any] | None = None  # state whose moment is yet to be restored
         self._callback: BaseCallback | None = None  # what learn made of the user's, while nothing is half done
         self._in_learn = False
@@ -45,6 +47,14 @@ class Checkpointer:
     def is_resuming(self) -> bool:
         """Whether the next collection of transitions is the first after :meth:`load`."""
         return self._resumption is not None
+
+    def knows(self, path: str | os.PathLike[str]) -> bool:
+        """
+        Whether a file is of this run: it was saved to it, or goes on from it.
+
+        :param path: of a checkpoint
+        """
+        return Path(path).resolve() in self._files
 
     def save(self, agent: OffPolicyAlgorithm, path: str | os.PathLike[str], durable: bool) -> None:
         """
@@ -64,7 +74,7 @@ class Checkpointer:
             state["agent"]["attributes"] |= self._resumption["attributes"]
             state |= {name: value for name, value in self._resumption.items() if name != "attributes"}
         write_archive(path, state, durable)
-        self.last = os.fspath(path)
+        self._remember(path)
 
     def load(self, agent: OffPolicyAlgorithm, path: str | os.PathLike[str]) -> None:
         """
@@ -76,7 +86,7 @@ class Checkpointer:
         """
         with open_checkpoint(path) as archive:
             state = outline_of_run(archive)
-            different = different_arguments(state["arguments"], agent)
+            different = different_arguments(state["arguments"], state["other_arguments"], agent)
             if different:
                 raise ValueError(f"{archive.path} is of an agent with other arguments: {', '.join(different)}")
             self.take_over(agent, archive)
@@ -97,7 +107,11 @@ class Checkpointer:
             restore_agent(agent, state["agent"])
             agent.seed = checked_seed(state["arguments"].get(SEED, agent.seed))
             self._resumption = moment_of(state)
-        self.last = archive.path
+        self._remember(archive.path)
+
+    def _remember(self, path: str | os.PathLike[str]) -> None:
+        self.last = os.fspath(path)
+        self._files.add(Path(path).resolve())
 
     @contextmanager
     def learning(

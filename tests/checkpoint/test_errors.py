@@ -4,16 +4,24 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_tom import MBPO, MBPOTOM, UniformWeighter
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.checkpoint.arguments import _is_json
+from sb3_tom.checkpoint.arguments import _is_json, different_arguments
 from tests.checkpoint.runs import checkpoints, make_agent
+
+
+def zero_reward(observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+    return th.zeros(len(observations), 1)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +39,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"weighter": "pmac"}, r"weighter='pmac' \(the run has 'uniform'\)"),
         ({"policy_kwargs": {"net_arch": [8]}}, r"policy_kwargs=\{'net_arch': \[8\]\}"),
         ({"train_freq": (2, "episode")}, r"train_freq=\[2, 'episode'\] \(the run has \[1, 'step'\]\)"),
+        ({"learning_rate": lambda _: 0.1}, r"learning_rate=<function .*> \(the run has 0\.0003\)"),
+        ({"learning_rate": ConstantSchedule(0.1)}, r"learning_rate=0\.1 \(the run has 0\.0003\)"),
+        ({"weighter": UniformWeighter}, r".*weighter=<class .*UniformWeighter'> \(the run has 'uniform'\)"),
+        ({"reward_fn": zero_reward}, r"reward_fn=<function zero_reward .*> \(the run has None\)"),
     ],
 )
 def test_other_arguments_are_named(other: dict[str, Any], message: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=r"is of an agent with other arguments: " + message):
         make_agent(**other).load_checkpoint(folder)
+
+
+def test_what_no_file_can_hold_is_no_number(tmp_path: Path) -> None:
+    make_agent(learning_rate=lambda _: 1e-3).save_checkpoint(tmp_path / "file.zip")
+    make_agent(learning_rate=lambda _: 1e-3).load_checkpoint(tmp_path / "file.zip")
+    with pytest.raises(ValueError, match=r"learning_rate=0\.1 \(the run has what a checkpoint cannot hold\)"):
+        make_agent(learning_rate=0.1).load_checkpoint(tmp_path / "file.zip")
+
+
+def test_a_constant_schedule_is_a_number(tmp_path: Path) -> None:
+    """The Zoo gives each learning rate as a schedule."""
+    make_agent(learning_rate=ConstantSchedule(1e-3)).save_checkpoint(tmp_path / "file.zip")
+    for same in (ConstantSchedule(1e-3), 1e-3):
+        make_agent(learning_rate=same).load_checkpoint(tmp_path / "file.zip")
+    assert MBPO.resume(tmp_path / "file.zip", "Pendulum-v1").learning_rate == 1e-3
+    assert different_arguments({}, ["learning_rate"], make_agent(learning_rate=ConstantSchedule(1e-3))) == []
 
 
 def test_another_env_is_refused(folder: Path) -> None:
@@ -134,6 +162,35 @@ def test_a_folder_of_a_run_that_is_further_on(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"it holds checkpoint_20_steps\.zip of a run that is further on.*load_checkpoint"):
         make_agent().learn(20, callback=ResumeCallback(folder))
     assert len(checkpoints(folder)) == 2
+
+
+def test_another_runs_folder(folder: Path, tmp_path: Path) -> None:
+    """Its files stay, whatever the steps of the run that comes."""
+    make_agent(seed=1).learn(10, callback=ResumeCallback(tmp_path, 10))
+    before = {path: path.read_bytes() for path in checkpoints(tmp_path)}
+    behind, ahead = (MBPO.resume(checkpoints(folder)[number], "Pendulum-v1") for number in (0, 1))
+    for agent in (behind, ahead, make_agent()):
+        with pytest.raises(ValueError, match=r"folder=.* is not allowed: it holds checkpoint_10_steps\.zip of .*; allowed: "):
+            agent.learn(30, callback=ResumeCallback(tmp_path, 10))
+    checkpoints(tmp_path)[1].rename(tmp_path / "aside.zip")
+    with pytest.raises(ValueError, match=r"it holds checkpoint_0_steps\.zip of another run"):
+        make_agent().learn(30, callback=ResumeCallback(tmp_path, 10))
+    (tmp_path / "aside.zip").rename(tmp_path / "checkpoint_10_steps.zip")
+    assert {path: path.read_bytes() for path in checkpoints(tmp_path)} == before
+
+
+def test_newer_files_stay_until_the_run_has_gone_on(tmp_path: Path) -> None:
+    make_agent().learn(30, callback=ResumeCallback(tmp_path, 10, keep=9))
+    before = checkpoints(tmp_path)
+    agent = MBPO.resume(before[1], TimeLimit(gym.make("Pendulum-v1"), 50))
+    with pytest.raises(ValueError, match="env has the layer"):
+        agent.learn(30, callback=ResumeCallback(tmp_path, 10, keep=9))
+    assert checkpoints(tmp_path) == before
+    agent = MBPO.resume(before[1], "Pendulum-v1")
+    agent.learn(20, callback=ResumeCallback(tmp_path, 10, keep=9))
+    assert checkpoints(tmp_path) == before[:3]
+    agent.learn(10, callback=ResumeCallback(tmp_path, 10, keep=9), reset_num_timesteps=False)
+    assert checkpoints(tmp_path) == before
 
 
 def test_callbacks_of_another_kind_begin_anew(folder: Path) -> None:
