@@ -1,15 +1,37 @@
 """Taking over a replay buffer that another run has filled."""
 
+import io
+import os
+import pathlib
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.save_util import load_from_pkl
 
 from sb3_tom.checks.episode_ends import check_stored_ends
 from sb3_tom.checks.guards import check_rows
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+
+
+def buffer_of_file(path: str | pathlib.Path | io.BufferedIOBase, verbose: int = 0) -> ReplayBuffer:
+    """
+    What ``save_replay_buffer`` has written. The file is unpickled, which runs code that is in it.
+
+    :param path: pickle file
+    :param verbose: as SB3's
+    :raises ValueError: if it holds something else
+    """
+    loaded = load_from_pkl(path, verbose)
+    if not isinstance(loaded, ReplayBuffer):
+        name = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+        came = f"path={name!r} is not allowed: it holds a {type(loaded).__name__}"
+        raise ValueError(f"{came}; allowed: a file of save_replay_buffer")
+    if not hasattr(loaded, "handle_timeout_termination"):  # before SB3 2.1
+        loaded.handle_timeout_termination, loaded.timeouts = False, np.zeros_like(loaded.dones)
+    return loaded
 
 
 def adopted(

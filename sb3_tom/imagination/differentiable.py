@@ -1,12 +1,13 @@
 """Rollouts that gradients flow through, from what they lead to back to the policy, the model and the starts."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch as th
 
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import ImaginedWorld
-from sb3_tom.contracts.types import Transitions
+from sb3_tom.contracts.types import PolicyFunction, Transitions
 
 
 class Rollout(NamedTuple):
@@ -29,7 +30,9 @@ class Rollout(NamedTuple):
     trust: list[th.Tensor] | None
 
 
-def rolled_out(world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context) -> Rollout:
+def rolled_out(
+    world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context, policy: PolicyFunction | None = None
+) -> Rollout:
     """
     Roll the policy out in the model from each start, keeping the graph: actions are reparameterised, next states and rewards
     too. Stop and confidence are asked about each step; they are judgements, through which no gradient flows.
@@ -37,15 +40,17 @@ def rolled_out(world: ImaginedWorld, start_observations: th.Tensor, length: int,
     :param world: model, termination and reward
     :param start_observations: ``[B, O]``, in the env's own units
     :param length: L, at least 0
-    :param context: view of the agent, whose policy is followed
+    :param context: view of the agent, which stop, confidence and objective see
+    :param policy: that is followed; called once per step. None: the context's
     """
+    followed = context if policy is None else replace(context, policy=policy)
     steps: list[Transitions] = []
     counted: list[th.Tensor] = []
     trust: list[th.Tensor] = []
     observations, alive = start_observations, th.ones_like(start_observations[:, :1])
     stopped: th.Tensor | None = None
     for _ in range(length):
-        batch = world.step(observations, context)
+        batch = world.step(observations, followed)
         stops = world.stops(batch, context)
         if stops is not None:
             here = alive * stops

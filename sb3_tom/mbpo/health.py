@@ -26,6 +26,9 @@ NEWEST = 1000
 LEAST_MISTAKES = 10
 """Fewer wrong terminations are too few to judge by."""
 
+STEPS_LOOKED_AT = 100_000
+"""Newest steps of the envs whose returns imagined ones are compared with."""
+
 ENTROPY_PER_ACTION = 10.0
 """Nats: generous bound of an action dimension's part of SAC's entropy bonus."""
 
@@ -211,7 +214,7 @@ class Health:
         if excess > 0.5:
             imagined = f"{figures['return_low']:.3g} to {figures['return_high']:.3g}"
             text = (
-                f"nine of ten imagined returns over {figures['scheduled_length']:g} steps are {imagined}, all real ones "
+                f"nine of ten imagined returns over {figures['scheduled_length']:g} steps are {imagined}, real ones "
                 f"{low:.3g} to {high:.3g}: the policy exploits the model; "
                 + self._advice("use a shorter rollout_schedule, a larger real_ratio or more members in dynamics_kwargs")
             )
@@ -268,13 +271,15 @@ def _largest_reward(now: Situation) -> float:
 
 def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, float]:
     """
-    Least and largest undiscounted return of ``length`` steps in a row, or fewer where an episode ended before.
+    Least and largest undiscounted return of ``length`` steps in a row, or fewer where an episode ended before, within the
+    newest :data:`STEPS_LOOKED_AT` steps: rollouts may be made every few env steps, beside a million rows.
 
     :param buffer: holds at least one row
     :param length: steps
     :return: the range; that of single steps times ``length`` if no episode is long enough yet
     """
-    order = (buffer.pos - buffer.size() + np.arange(buffer.size())) % buffer.buffer_size
+    n_steps = min(buffer.size(), STEPS_LOOKED_AT)
+    order = (buffer.pos - n_steps + np.arange(n_steps)) % buffer.buffer_size
     rewards = buffer.rewards[order].astype(np.float64)
     rows = np.arange(len(order))[:, None]
     # Row in which the episode of a row ends, len(order) while it has not

@@ -22,7 +22,7 @@ from sb3_tom.checks.validation import check_integer
 from sb3_tom.compute.streams import own_generator
 from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
 from sb3_tom.contracts.termination import Termination
-from sb3_tom.data.adoption import adopted
+from sb3_tom.data.adoption import adopted, buffer_of_file
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import check_vec_normalize, keep_raw_terminals
@@ -273,12 +273,9 @@ class SACHooks(SAC):
 
         :param path: pickle file
         :param truncate_last_traj: without effect here (HER only)
-        :raises ValueError: if its spaces or its number of envs are not the agent's
+        :raises ValueError: if it holds no replay buffer, or one whose spaces or number of envs are not the agent's
         """
-        kept = self.replay_buffer
-        super().load_replay_buffer(path, truncate_last_traj)
-        loaded, self.replay_buffer = self.replay_buffer, kept
-        self.adopt_replay_buffer(loaded)
+        self.adopt_replay_buffer(buffer_of_file(path, self.verbose))
 
     def adopt_replay_buffer(self, loaded: ReplayBuffer) -> None:
         """

@@ -61,8 +61,11 @@ class AveragedActorPolicy(SACPolicy):
             self.averaged_actor.set_training_mode(False)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        actor = self.averaged_actor if deterministic and self.averaged_actor is not None else self.actor
-        return actor(observation, deterministic)
+        averaged = self.averaged_actor
+        # Who trains the policy may not know of the average: SB3's SAC does not
+        if not deterministic or averaged is None or not bool(self.averaged_steps):
+            return self.actor(observation, deterministic)
+        return averaged(observation, deterministic)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """PyTorch's. Of a policy that has no average the actor begins it."""

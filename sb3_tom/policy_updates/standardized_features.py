@@ -33,21 +33,23 @@ class StandardizedFeatures(BaseFeaturesExtractor):
     std: th.Tensor
 
     @th.no_grad()
-    def take(self, mean: th.Tensor, std: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def take(self, mean: th.Tensor, std: th.Tensor, is_trained: bool) -> tuple[th.Tensor, th.Tensor]:
         """
         Change the scale.
 
         :param mean: ``[O]``
         :param std: ``[O]``
+        :param is_trained: whether networks have learned from the inputs as they are
         :return: factor and offset ``[O]`` each, from what inputs are from now on to what they were before; 1 and 0 for the
-            first scale. Neither leads beyond :attr:`bound`, where inputs were cut
+            first scale of new networks. Neither leads beyond :attr:`bound`, where inputs were cut
         """
-        known = th.where(self.std == 1.0, std, self.std)  # weights of a constant entry are as they were drawn: for any scale
-        factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
         is_first = bool((self.mean == 0).all() and (self.std == 1).all())
+        # Weights of an entry that was constant until now are as they were drawn: for any scale
+        known = self.std.clone() if is_first else th.where(self.std == 1.0, std, self.std)
+        factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
         self.mean.copy_(mean)
         self.std.copy_(std)
-        return (th.ones_like(factor), th.zeros_like(offset)) if is_first else (factor, offset)
+        return (th.ones_like(factor), th.zeros_like(offset)) if is_first and not is_trained else (factor, offset)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """In unit scale, ``[B, O]``."""
@@ -94,13 +96,14 @@ def rescale(policy: SACPolicy, observations: Moments) -> None:
     """
     mean, std = observations.mean, observations.varying()
     std = th.where(std > 0, std, 1.0)
+    is_trained = any(network.optimizer.state for network in (policy.actor, policy.critic))
     changes: dict[StandardizedFeatures, tuple[th.Tensor, th.Tensor]] = {}  # actor and critics may share their features
     for network in networks_of(policy):
         features = network.features_extractor
         if not isinstance(features, StandardizedFeatures):
             continue
         if features not in changes:
-            changes[features] = features.take(mean.to(features.mean), std.to(features.std))
+            changes[features] = features.take(mean.to(features.mean), std.to(features.std), is_trained)
         factor, offset = changes[features]
         for weight, bias in _first_layers(network):
             rows = weight[..., : len(factor), :]

@@ -10,6 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO, Context, Transitions, Weighter
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.mbpo import health
 from sb3_tom.mbpo.health import return_range
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor
@@ -151,9 +152,10 @@ def test_the_bound_of_the_critics_knows_the_reward_function(n_envs: int, monkeyp
 
 
 def brute_force(buffer: WeightedReplayBuffer, length: int) -> list[float]:
-    """Return of each start row by walking on, env by env."""
+    """Return of each start row among the newest by walking on, env by env."""
     found = []
-    order = [(buffer.pos - buffer.size() + row) % buffer.buffer_size for row in range(buffer.size())]
+    n_steps = min(buffer.size(), health.STEPS_LOOKED_AT)
+    order = [(buffer.pos - n_steps + row) % buffer.buffer_size for row in range(n_steps)]
     for env in range(buffer.n_envs):
         for start in range(len(order)):
             total = 0.0
@@ -165,9 +167,11 @@ def brute_force(buffer: WeightedReplayBuffer, length: int) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("rows", [1, 3, 20, 33])
+@pytest.mark.parametrize("rows", [1, 3, 20, 33, 70])
 @pytest.mark.parametrize("length", [1, 4, 50])
-def test_return_range_is_that_of_a_walk(rows: int, length: int) -> None:
+@pytest.mark.parametrize("looked_at", [7, 100])
+def test_return_range_is_that_of_a_walk(rows: int, length: int, looked_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "STEPS_LOOKED_AT", looked_at)
     generator = np.random.default_rng(0)
     buffer = WeightedReplayBuffer(40, Corridor.observation_space, Corridor.action_space, "cpu", n_envs=2)
     for _ in range(rows):
@@ -178,5 +182,5 @@ def test_return_range_is_that_of_a_walk(rows: int, length: int) -> None:
     if expected:
         assert (low, high) == pytest.approx((min(expected), max(expected)), abs=1e-5)
     else:
-        rewards = buffer.rewards[: buffer.size()]
+        rewards = buffer.rewards[np.arange(buffer.pos - min(buffer.size(), looked_at), buffer.pos)]
         assert (low, high) == pytest.approx((length * rewards.min(), length * rewards.max()), abs=1e-4)

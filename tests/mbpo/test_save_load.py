@@ -8,6 +8,7 @@ import pytest
 import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.save_util import save_to_pkl
 
 from sb3_tom import MBPO, MBPOPMAC, MBPOTOM, Context, TOMWeighter, Transitions, Weighter
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
@@ -205,5 +206,14 @@ def test_a_buffer_of_other_envs_is_refused(tmp_path: Path) -> None:
     agent = small_agent()
     kept = agent.replay_buffer
     with pytest.raises(ValueError, match=r"n_envs=2.*allowed.*1"):
+        agent.load_replay_buffer(tmp_path / "buffer")
+    assert agent.replay_buffer is kept
+
+
+def test_a_file_that_holds_no_buffer_is_refused(tmp_path: Path) -> None:
+    save_to_pkl(tmp_path / "buffer", {"observations": np.zeros(3)})
+    agent = small_agent()
+    kept = agent.replay_buffer
+    with pytest.raises(ValueError, match=r"path='.*buffer' is not allowed: it holds a dict; allowed: a file of save_replay"):
         agent.load_replay_buffer(tmp_path / "buffer")
     assert agent.replay_buffer is kept

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3 import SAC
 from stable_baselines3.common.utils import set_random_seed
 
 from sb3_tom import DHMBPO
 from sb3_tom.data.moments import Moments
 from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
+from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures, rescale
 
 TINY: dict[str, Any] = {
@@ -74,6 +76,23 @@ def test_training_is_the_same_and_deterministic_actions_are_the_averages(observa
         set_random_seed(5)
         drawn.append(one.predict(observations, deterministic=False)[0])
     assert np.array_equal(*drawn), "what collects data is the actor"
+
+
+def test_sacs_update_feeds_it_too(observations: np.ndarray) -> None:
+    trained: Any = agent(policy_update="sac").learn(60)
+    policy = trained.policy
+    assert float(policy.averaged_steps) == trained._n_updates > 0
+    averages, present = (actions(policy, actor, observations) for actor in (policy.averaged_actor, policy.actor))
+    assert np.array_equal(trained.predict(observations, deterministic=True)[0], averages)
+    assert not np.array_equal(averages, present)
+
+
+def test_an_average_that_nobody_feeds_is_not_used(observations: np.ndarray) -> None:
+    """SB3's SAC knows of none."""
+    kwargs = {"net_arch": [8], "averaging": 19.0}
+    sac = SAC(DoubleHorizonPolicy, "Pendulum-v1", policy_kwargs=kwargs, learning_starts=20, batch_size=8).learn(40)
+    present = actions(sac.policy, sac.actor, observations)
+    assert np.array_equal(sac.predict(observations, deterministic=True)[0], present)
 
 
 def test_it_stays_the_same_function_when_units_move() -> None:

@@ -14,7 +14,6 @@ A path that is stopped after n < H steps, by the agent's ``rollout_stop``, stays
 trusted: its m is 0 from t = n on but for the last, t = H, which is that of :math:`s_n`.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch as th
@@ -74,7 +73,7 @@ def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, un
         log_probs.append(log_prob)
         return actions, log_prob
 
-    rollout = rolled_out(world, starts, horizon, replace(context, policy=policy))
+    rollout = rolled_out(world, starts, horizon, context, policy)
     last, _ = policy(rollout.observations)
     return Path(
         [*(step.observations for step in rollout.steps), rollout.observations],

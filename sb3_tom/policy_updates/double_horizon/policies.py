@@ -45,10 +45,12 @@ class LayerNormCritics(ContinuousCritic):
     @th.no_grad()
     def set_scale(self, scale: float) -> None:
         """
-        Once: another scale would change what trained networks say.
+        Once. Trained networks, for example of SB3's SAC, stay the same function; new ones begin at 0 on any scale.
 
         :param scale: above 0
         """
+        for parameter in self.layers[-1].parameters():
+            parameter.mul_(self.scale / scale)
         self.scale.fill_(scale)
         self.scaled.fill_(1.0)
 

@@ -63,6 +63,11 @@ class DoubleHorizonUpdate(PolicyUpdate):
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """See :meth:`PolicyUpdate.check`."""
+        if self.settings.horizon == 0 and self.settings.real_critic_coef == 0.0:
+            raise ValueError(
+                "policy_update_kwargs: horizon=0 is not allowed with real_critic_coef=0: no reward would be learned from; "
+                "allowed: a horizon of at least 1, or a real_critic_coef above 0"
+            )
         if parts.policy.actor.use_sde:
             raise ValueError(
                 "use_sde=True is not allowed with policy_update='double_horizon': a path has no one noise; allowed: False"

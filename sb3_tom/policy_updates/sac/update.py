@@ -7,6 +7,7 @@ from sb3_tom.compute.cuda_graphs import records
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.checked import checked_figures
 from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
 from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
@@ -74,6 +75,8 @@ class SACPolicyUpdate(PolicyUpdate):
         for step, batch in enumerate(batches(gradient_steps, batch_size)):
             noise = th.randn(shape, generator=context.generator, device=device)
             losses.append(update(batch, noise, update_target=step % parts.target_update_interval == 0))
+            if isinstance(parts.policy, AveragedActorPolicy):
+                parts.policy.average()
             if len(losses) == LOSSES_KEPT:
                 sums, losses = [_sum([*sums, *losses])], []
         return {name: value / gradient_steps for name, value in _sum([*sums, *losses])._asdict().items()}

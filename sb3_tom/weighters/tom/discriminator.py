@@ -174,7 +174,7 @@ class TransitionDiscriminator(nn.Module):
     ) -> dict[str, th.Tensor]:
         """Each network on the rows of the other folds, as long as it gets better on those of its own."""
         n_folds = self.settings.folds
-        self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds), n_envs]))
+        self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds, n_envs), n_envs]))
         near, found = ((self.blocks[0] / _PER_BLOCK).clamp(min=1.0), self.blocks[1]), places(recent, data)
         numbers = th.where(found >= 0, found, th.arange(recent.size, device=data.device))
         folds = self._folds(numbers)

@@ -43,14 +43,15 @@ class NumberedRows(StoredRows):
         return [self.of(*parts) for parts in zip(super().split(n_rows), self.numbers.split(n_rows), strict=True)]
 
 
-def block_length(n_recent: int, n_folds: int) -> int:
+def block_length(n_recent: int, n_folds: int, n_envs: int) -> int:
     """
     Consecutive steps that are held out together: short enough that also a small footprint has rows in each fold.
 
     :param n_recent: rows of the footprint
     :param n_folds: K
+    :param n_envs: environments whose rows alternate in it
     """
-    return max(1, min(BLOCK, n_recent // n_folds))
+    return max(1, min(BLOCK, n_recent // n_envs // n_folds))
 
 
 def blocks_of(numbers: th.Tensor, block: th.Tensor | int, n_envs: th.Tensor | int) -> th.Tensor:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch as th
+from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import DHMBPO, MBPO
 from sb3_tom.old_names import upgrade_attributes
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
+from sb3_tom.policy_updates.sac.simba import SimbaPolicy
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 from tests.mbpo.small import SMALL_NETWORK
 from tests.mbpo.test_mbpo import Corridor
@@ -118,6 +120,38 @@ def test_offline_a_phase_ends_too(plugs: dict[str, Any]) -> None:
     agent.end_phase()
     assert float(agent.critic.scale) > 1.0
     agent.train_policy(3)
+
+
+@pytest.mark.parametrize("policy", [DoubleHorizonPolicy, SimbaPolicy])
+def test_trained_networks_of_sac_stay_the_same_function(policy: Any) -> None:
+    """Also where they learned without scales of inputs and values, which the first phase brings."""
+    rows: dict[str, Any] = {"policy_kwargs": {"net_arch": [16]}, "learning_starts": 50, "batch_size": 16, "seed": 0}
+    sac = SAC(policy, "Pendulum-v1", **rows).learn(100)
+    agent = DHMBPO.from_sac(
+        sac, "Pendulum-v1", **{**TINY, "policy_kwargs": {"net_arch": [16]}}, policy_update_kwargs={"critic_warmup": 0}
+    )
+    data = agent.replay_buffer.transitions()
+
+    def outputs() -> list[th.Tensor]:
+        with th.no_grad():
+            return [agent.actor(data.observations, deterministic=True), *agent.critic(data.observations, data.actions)]
+
+    before = outputs()
+    agent.fit_weights()
+    agent.fit_model()
+    agent.imagine()
+    agent.end_phase()
+    assert float(agent.actor.features_extractor.std[2]) > 1.5
+    for one, other in zip(outputs(), before, strict=True):
+        th.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_horizon_of_0_learns_no_reward() -> None:
+    with pytest.raises(
+        ValueError, match=r"horizon=0 is not allowed with real_critic_coef=0.*allowed: a horizon of at least 1"
+    ):
+        DHMBPO("MlpPolicy", "Pendulum-v1", **TINY, policy_update_kwargs={"horizon": 0})
+    DHMBPO("MlpPolicy", "Pendulum-v1", **TINY, policy_update_kwargs={"horizon": 0, "real_critic_coef": 0.1})
 
 
 @pytest.mark.expensive

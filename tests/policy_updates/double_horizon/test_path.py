@@ -1,11 +1,13 @@
 """The path and its value: against finite differences, a naive loop, and SAC's loss where the path has no step."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 import torch as th
 
+from sb3_tom import Confidence, Context, DynamicsModel, Transitions
 from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
 from sb3_tom.policy_updates.sampling import sample_squashed
 from tests.mbpo.toys import Trust
@@ -171,6 +173,23 @@ def test_what_says_nothing_changes_nothing() -> None:
     assert bool((judged.confidence == 1.0).all()) and bool((judged.length == 5.0).all())
     values = [path_value(path, last, GAMMA, ALPHA, first_entropy=True) for path in (plain, judged)]
     th.testing.assert_close(*values, rtol=1e-14, atol=0.0)
+
+
+class Curious(Confidence):
+    """Looks at what the policy would do at s', and says 1."""
+
+    def forward(self, model: DynamicsModel, batch: Transitions, context: Context) -> th.Tensor:
+        return th.ones_like(context.policy(batch.next_observations)[0][:, :1])
+
+
+def test_a_plug_that_asks_the_policy_takes_no_part_in_the_path() -> None:
+    agent, begin = make_sac(), starts()
+    asked = replace(context(), policy=lambda rows: sample_squashed(agent.actor, rows, th.zeros(len(rows), 2).double()))
+    plain = roll(agent.actor, make_world(), begin, 5, UNITS, context())
+    looked_at = roll(agent.actor, make_world()._replace(confidence=Curious()), begin, 5, UNITS, asked)
+    assert len(looked_at.log_probs) == len(looked_at.actions) == 6
+    for one, other in zip(plain.log_probs, looked_at.log_probs, strict=True):
+        assert th.equal(one, other)
 
 
 def test_a_path_that_is_stopped_at_once_has_the_value_of_its_start() -> None:

@@ -32,10 +32,14 @@ def test_neighbours_of_a_trajectory_are_in_the_same_fold(n_steps: int, block: in
     assert int(counts.max() - counts.min()) <= block * n_envs
 
 
-@pytest.mark.parametrize(("n_recent", "n_envs"), [(1000, 1), (1000, 16), (50, 1), (50, 4), (10, 1)])
+@pytest.mark.parametrize(
+    ("n_recent", "n_envs"), [(1000, 1), (1000, 2), (1000, 3), (1000, 4), (1000, 16), (50, 1), (50, 4), (10, 1)]
+)
 def test_each_fold_has_rows_of_the_newest(n_recent: int, n_envs: int) -> None:
-    newest_ones = folds(4000, block_length(n_recent, 5), n_envs, 5)[-n_recent:]
-    assert set(newest_ones.tolist()) == set(range(5))
+    """Wherever a phase begins."""
+    dealt = folds(4000, block_length(n_recent, 5, n_envs), n_envs, 5)
+    for end in range(n_recent, 4001, n_envs):
+        assert len(dealt[end - n_recent : end].unique()) == 5
 
 
 def test_newest_rows_find_themselves_also_among_equal_ones() -> None:
