@@ -37,7 +37,8 @@ class ImaginedBuffer:
         self.is_due = True
         """Whether nothing was imagined since it is there, or was cleared; rollouts may also have left no row."""
         self.made_at: list[int] = []
-        """Env steps at which what is kept was imagined, the newest last."""
+        """Env steps of the times of imagining that there is room for, the newest last. Rows of older ones may be left where
+        rollouts ended early: the ring forgets by number, as MBPO's code does."""
 
     @staticmethod
     def row_bytes(observation_dim: int, action_dim: int, with_confidence: bool = False) -> int:
