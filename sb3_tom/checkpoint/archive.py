@@ -16,12 +16,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sb3_tom.checkpoint import reading
 from sb3_tom.checkpoint.codec import Encoder
 from sb3_tom.checkpoint.reading import DIGEST_LENGTH, FORMAT, MAGIC, OPEN_DIGEST, TREE, is_archive, read_archive
 
 __all__ = ["is_archive", "make_durable", "read_archive", "write_archive"]
 
 _SAMPLE = 1 << 15
+_HEADER_AT_MOST = 1 << 10
+"""Bytes in which the header of an array ends."""
 
 
 class _HashingFile:
@@ -48,9 +51,15 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durabl
     :param durable: wait until it is on the disk, as :func:`make_durable` does. Without it the file survives the end of this
         process, but not of the machine; the checksum then tells that it is not whole
     :raises TypeError: if it holds anything else
+    :raises ValueError: if it holds more values outside of arrays than a reader takes in, naming what has most
     """
     encoder = Encoder()
-    tree = json.dumps(encoder(dict(state)))
+    encoded = encoder(dict(state))
+    tree = json.dumps(encoded)
+    if tree.count(",") > reading.MOST_VALUES or len(tree) > reading.LARGEST_TEXT:
+        raise ValueError(
+            f"{_largest(encoded)} has more single values than a checkpoint can hold; allowed: numpy arrays of them"
+        )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
@@ -70,6 +79,16 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durabl
         _sync_folder(target.parent)
 
 
+def _largest(tree: Any, path: str = "") -> str:
+    """Where in a tree most of its text is."""
+    children = tree.items() if isinstance(tree, dict) else ()
+    sizes = {key: len(json.dumps(value)) for key, value in children}
+    if not sizes or 2 * max(sizes.values()) < sum(sizes.values()):
+        return path.strip("/")
+    key = max(sizes, key=lambda one: sizes[one])
+    return _largest(tree[key], f"{path}/{key}")
+
+
 def make_durable(path: str | os.PathLike[str]) -> None:
     """
     Wait until a file and its name are on the disk.
@@ -83,12 +102,14 @@ def make_durable(path: str | os.PathLike[str]) -> None:
 
 def _write_members(file: BinaryIO, arrays: Mapping[str, np.ndarray], tree: str) -> str:
     """Write the zip; return the digest of its bytes."""
-    hashing = _HashingFile(file)
+    hashing, room = _HashingFile(file), reading.LARGEST_REST
     with zipfile.ZipFile(hashing, "w", compresslevel=1) as archive:  # type: ignore[call-overload]
         archive.writestr(MAGIC, FORMAT)
         for name, array in arrays.items():
             info = zipfile.ZipInfo(name + ".npy")
-            info.compress_type = zipfile.ZIP_DEFLATED if _is_repetitive(array) else zipfile.ZIP_STORED
+            shrinks = array.nbytes < room and _is_repetitive(array)  # a reader takes in no more that is compressed
+            info.compress_type = zipfile.ZIP_DEFLATED if shrinks else zipfile.ZIP_STORED
+            room -= array.nbytes + _HEADER_AT_MOST if shrinks else 0
             with archive.open(info, "w", force_zip64=True) as member:
                 _write_array(member, array)
         archive.writestr(TREE, tree, zipfile.ZIP_DEFLATED)

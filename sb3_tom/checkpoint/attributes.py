@@ -99,8 +99,7 @@ def _is_stateless(value: Any) -> bool:
 def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] = ()) -> None:
     """
     The inverse of :func:`attributes_state`. Arrays of equal shape are written in place: others may look at them. Only data
-    take the place of data: what the object has otherwise, methods above all, stays. So do names of files and folders that it
-    was told when it was made.
+    take the place of data: what the object has otherwise, methods above all, stays. So do names of files and folders.
 
     :param owner: an object of the same class
     :param state: what was saved of the other
@@ -114,7 +113,7 @@ def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] 
         if not _is_of_kind(value, currents[name]):
             raise ValueError(f"the attribute {name} of {type(owner).__qualname__} is {outline_of(value)}, which does not fit")
     for name, value in kept.items():
-        if not _is_told_place(owner, name, currents[name]):
+        if not _is_place(owner, name, value, currents[name]):
             _restore(owner, name, value, currents[name])
 
 
@@ -128,6 +127,8 @@ def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
         setattr(owner, name, time.time() - value)
     elif isinstance(value, np.ndarray) and _fits(current, value):
         current[...] = value
+    elif isinstance(value, tuple) and hasattr(current, "_make") and len(value) == len(current):
+        setattr(owner, name, current._make(value))  # a named tuple
     else:
         setattr(owner, name, value)
 
@@ -141,10 +142,16 @@ def _is_of_kind(value: Any, current: Any) -> bool:
     return isinstance(value, dict) if type(current).__name__ in _RUNNING_STATISTICS else fits(value, current)
 
 
-def _is_told_place(owner: Any, name: str, current: Any) -> bool:
-    """Whether an attribute is a path that a parameter of the constructor is, or has been made to."""
-    is_path = isinstance(current, str) and ("/" in current or "\\" in current)
-    return is_path and name.lstrip("_") in argument_names(type(owner))
+def _is_place(owner: Any, name: str, value: Any, current: Any) -> bool:
+    """
+    Whether an attribute is a path that this process was told, or has made of one: the saved one is another run's, which may
+    have been given other folders.
+    """
+    return _is_path(current) and (_is_path(value) or name.lstrip("_") in argument_names(type(owner)))
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
 def _fits(current: Any, value: np.ndarray) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,13 +19,20 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 
+_FACTORIES: dict[str, Callable[[], Any] | None] = {
+    "None": None,
+    **{factory.__name__: factory for factory in (bool, int, float, str, list, dict, tuple, deque)},
+}
+"""What a ``defaultdict`` may make of a missing key, by the name that a file has for it."""
+
 _SCALAR = re.compile(r"[<>|=][biuf]\d{1,2}")
 """What numpy calls the types of those numbers that an encoder writes into the tree."""
 
 
 class Encoder:
     """
-    Encodes None, booleans, numbers, strings, lists, tuples, dictionaries, deques, numpy arrays and scalars, and tensors.
+    Encodes None, booleans, numbers, strings, lists, tuples, dictionaries, deques, numpy arrays and scalars, and tensors. Of
+    subclasses it knows ``Counter`` and ``defaultdict`` of Python's own types; others become what they are made of.
 
     :ivar arrays: the arrays of all values encoded so far, by a unique name that says where they were found
     """
@@ -55,10 +62,15 @@ class Encoder:
         raise TypeError(f"{path} is {type(value).__module__}.{type(value).__qualname__}, which a checkpoint cannot hold")
 
     def _mapping(self, value: Mapping[Any, Any], path: str) -> Any:
-        if all(type(key) is str for key in value) and KIND not in value:
+        if type(value) not in _MAPPINGS and all(type(key) is str for key in value) and KIND not in value:
             return {key: self(entry, f"{path}/{key}") for key, entry in value.items()}
         items = [[self(key, path), self(entry, f"{path}/{key}")] for key, entry in value.items()]
-        return {KIND: "dict", "items": items}
+        if not isinstance(value, defaultdict):
+            return {KIND: _MAPPINGS.get(type(value), "dict"), "items": items}
+        names = [name for name, factory in _FACTORIES.items() if factory is value.default_factory]
+        if type(value) is not defaultdict or not names:
+            raise TypeError(f"{path} is a defaultdict of {value.default_factory!r}, which a checkpoint cannot hold")
+        return {KIND: "defaultdict", "factory": names[0], "items": items}
 
     def _sequence(self, value: Any, path: str) -> Any:
         items = [self(entry, f"{path}/{index}") for index, entry in enumerate(value)]
@@ -139,8 +151,17 @@ def _decode_scalar(tree: Any, take: Callable[[str], np.ndarray]) -> Any:
     return np.dtype(dtype).type(value)
 
 
+def _decode_items(tree: Any, take: Callable[[str], np.ndarray]) -> dict[Any, Any]:
+    return {decode(key, take): decode(entry, take) for key, entry in tree["items"]}
+
+
+_MAPPINGS: dict[type, str] = {Counter: "Counter", defaultdict: "defaultdict"}
+"""Dictionaries that behave otherwise than dict, by the name that a file has for them."""
+
 _KINDS: dict[str, Any] = {
-    "dict": lambda tree, take: {decode(key, take): decode(entry, take) for key, entry in tree["items"]},
+    "dict": _decode_items,
+    "Counter": lambda tree, take: Counter(_decode_items(tree, take)),
+    "defaultdict": lambda tree, take: defaultdict(_FACTORIES[tree["factory"]], _decode_items(tree, take)),
     "tuple": lambda tree, take: tuple(decode(entry, take) for entry in tree["items"]),
     "deque": lambda tree, take: deque((decode(entry, take) for entry in tree["items"]), maxlen=tree["maxlen"]),
     "scalar": _decode_scalar,

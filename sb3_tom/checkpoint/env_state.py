@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from sb3_tom.checkpoint.attributes import attributes_state, generator_state, restore_attributes
-from sb3_tom.checkpoint.fits import check_array, check_form
+from sb3_tom.checkpoint.mujoco_state import restore_mujoco, save_mujoco
 from sb3_tom.envs.copied import CopiedObservations
 
 State = dict[str, Any]
@@ -51,45 +51,7 @@ ATTRIBUTES = EnvAdapter(_save_nothing, _restore_nothing)
 """For an environment whose whole state is in plain attributes and ``np_random``."""
 
 
-def _save_mujoco(env: Any) -> State:
-    """
-    MuJoCo's full integration state, warm start and time included, and what it derived from it in the last step: some
-    environments read positions of bodies before the next step, where recomputed ones would be one substep newer.
-    """
-    import mujoco
-
-    kind = mujoco.mjtState.mjSTATE_INTEGRATION
-    integration = np.empty(mujoco.mj_stateSize(env.model, kind))
-    mujoco.mj_getState(env.model, env.data, integration, kind)
-    # Arrays of the present contacts, whose sizes change, are empty in new data; every step makes them anew
-    new = _mujoco_arrays(mujoco.MjData(env.model))
-    arrays = {name: value for name, value in _mujoco_arrays(env.data).items() if name in new and new[name].size}
-    return {"integration": integration, "derived": {name: value.copy() for name, value in arrays.items()}}
-
-
-def _mujoco_arrays(data: Any) -> dict[str, np.ndarray]:
-    """
-    All arrays of real numbers of ``mjData``, not copied. Those of whole numbers are places in its memory, which MuJoCo trusts:
-    each step makes them anew, and none comes from a file.
-    """
-    values = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith("_"))
-    return {name: value for name, value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
-
-
-def _restore_mujoco(env: Any, state: State) -> None:
-    import mujoco
-
-    kind = mujoco.mjtState.mjSTATE_INTEGRATION
-    check_form(state, {"integration": np.ndarray, "derived": dict}, "the state of MuJoCo")
-    check_array("the state of MuJoCo", state["integration"], (mujoco.mj_stateSize(env.model, kind),), "f")
-    mujoco.mj_setState(env.model, env.data, state["integration"], kind)
-    for name, value in _mujoco_arrays(env.data).items():
-        saved = state["derived"].get(name)
-        if isinstance(saved, np.ndarray) and saved.shape == value.shape and saved.dtype == value.dtype:
-            value[...] = saved
-
-
-MUJOCO = EnvAdapter(_save_mujoco, _restore_mujoco, ("model", "data"))
+MUJOCO = EnvAdapter(save_mujoco, restore_mujoco, ("model", "data"))
 """For Gymnasium's MuJoCo environments, versions 4 and 5."""
 
 _ADAPTERS: dict[str, EnvAdapter] = {

@@ -41,7 +41,7 @@ def fits(value: Any, current: Any) -> bool:
     if value is None or current is None:
         return True
     if isinstance(current, _FLAGS) and isinstance(value, NUMBERS):
-        return isinstance(value, _FLAGS)
+        return isinstance(value, _FLAGS) or value in (0, 1)
     return any(isinstance(value, group) and isinstance(current, group) for group in _GROUPS)
 
 

@@ -39,6 +39,9 @@ LARGEST_TEXT = 1 << 28
 MOST_VALUES = 1 << 24
 """Values in the tree: each is a Python object, many times as large as its text."""
 
+LARGEST_REST = 1 << 30
+"""Bytes of compressed arrays outside of the replay buffer: of envs, callbacks and plugs."""
+
 MALFORMED = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError),
     *(SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),

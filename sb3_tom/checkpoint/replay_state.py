@@ -9,13 +9,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_tom.checkpoint.codec import is_plain, shown
 from sb3_tom.checkpoint.fits import check_array, check_form, check_names, fits, outline_of
+from sb3_tom.checkpoint.reading import LARGEST_REST
 from sb3_tom.checks.validation import check_bool, check_integer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 State = dict[str, Any]
-
-LARGEST_REST = 1 << 30
-"""Bytes of compressed arrays outside of the replay buffer: of envs, callbacks and plugs."""
 
 _MAY_BE_NONE = ("_expected_observations",)
 

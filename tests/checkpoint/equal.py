@@ -1,7 +1,7 @@
 """Exact equality of nested values: types, bits of numbers, shapes."""
 
 import struct
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch as th
 def assert_equal(left: Any, right: Any, path: str = "") -> None:
     """Fail with the path of the first difference; a NaN equals a NaN, 0.0 does not equal -0.0."""
     if isinstance(left, Mapping) and isinstance(right, Mapping):
+        assert type(left) is type(right) or not isinstance(left, Counter | defaultdict), path
+        assert getattr(left, "default_factory", None) is getattr(right, "default_factory", None), path
         assert list(left) == list(right) or set(left) == set(right), path
         for key in left:
             assert_equal(left[key], right[key], f"{path}/{key}")

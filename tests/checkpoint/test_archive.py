@@ -14,8 +14,9 @@ import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sb3_tom.checkpoint import archive
+from sb3_tom.checkpoint import archive, reading
 from sb3_tom.checkpoint.archive import is_archive, read_archive, write_archive
+from sb3_tom.checkpoint.reading import open_archive
 from tests.checkpoint.equal import assert_equal
 
 VALUES: dict[str, Any] = {
@@ -23,6 +24,10 @@ VALUES: dict[str, Any] = {
     "nan": math.nan,
     "nested": {"a": ({"b": [1, (2,)]}, []), 3: "integer key", None: "none", "!": "key of a kind", (1, 2): "tuple"},
     "deque": collections.deque([{"r": 1.5}], maxlen=3),
+    "counter": collections.Counter({"a": 3, 2: 1}),
+    "default": collections.defaultdict(int, {"a": 3, 2: 1}),
+    "defaults": collections.defaultdict(list, {1: [2]}),
+    "no default": collections.defaultdict(None, {1: 2}),
     "scalars": [np.float32(0.1), np.int64(7), np.bool_(True), np.float64("nan")],
     "arrays": [np.arange(6.0).reshape(2, 3), np.zeros((0, 4)), np.array(3), np.array([True]), np.array([1 + 2j])],
     "strided": np.arange(24).reshape(2, 3, 4)[:, ::2, 1],
@@ -59,7 +64,10 @@ def test_numpy_reads_it_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "file.zip", allow_pickle=False)["rows/a"], np.arange(3))
 
 
-@pytest.mark.parametrize("value", [object(), {1}, b"bytes", np.array([object()]), lambda: 0, 1j])
+OF_CODE = collections.defaultdict(lambda: 1, {"a": 2})
+
+
+@pytest.mark.parametrize("value", [object(), {1}, b"bytes", np.array([object()]), lambda: 0, 1j, OF_CODE])
 def test_other_values_are_refused_by_their_place(value: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="/deep/1"):
         write_archive(tmp_path / "file.zip", {"deep": [0, value]})
@@ -150,3 +158,23 @@ def test_a_write_that_fails_leaves_the_last_file(moment: str, tmp_path: Path, mo
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     read_archive(path)
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_VALUES", 100)
+    state: dict[str, Any] = {"callbacks": {"Mine": {"returns": [0.5] * 101}, "Yours": [1, 2]}, "agent": {"a": 1}}
+    with pytest.raises(ValueError, match=r"^callbacks/Mine/returns has more single values than .*; allowed: numpy arrays"):
+        write_archive(tmp_path / "file.zip", state)
+    assert list(tmp_path.iterdir()) == []
+    state["callbacks"]["Mine"]["returns"] = np.full(101, 0.5)
+    write_archive(tmp_path / "file.zip", state)
+    assert_equal(read_archive(tmp_path / "file.zip"), state)
+
+
+def test_no_more_is_compressed_than_a_reader_takes_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "LARGEST_REST", 40_000)
+    state = {name: np.zeros(2_000) for name in "abcde"}  # 16,000 bytes each
+    write_archive(tmp_path / "file.zip", state)
+    with open_archive(tmp_path / "file.zip") as written:
+        assert 30_000 < written.inflated < 40_000
+        assert_equal(written.load(), state)

@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
@@ -62,6 +64,32 @@ def test_a_restored_env_goes_on(name: str) -> None:
     steps(other, before[:50])
     restore_env(other, state)
     assert_equal(steps(other, after), steps(env, after))
+
+
+class RandomBody(HopperEnv):
+    """Draws another body, and another world, in each episode."""
+
+    def reset_model(self) -> np.ndarray:
+        self.model.body_mass[1:] = self.np_random.uniform(1.0, 5.0, self.model.nbody - 1)
+        self.model.geom_friction[:, 0] = self.np_random.uniform(0.5, 2.0, self.model.ngeom)
+        self.model.opt.gravity[2] = self.np_random.uniform(-12.0, -8.0)
+        self.model.opt.timestep = self.np_random.uniform(0.0015, 0.0025)
+        return super().reset_model()
+
+
+def test_drawn_physics_go_on() -> None:
+    env, other = (TimeLimit(RandomBody(), 50) for _ in range(2))
+    before, after = np.split(actions_of(env, 120), [3])
+    env.reset(seed=5)
+    steps(env, before)
+    state = env_state(env)
+    assert "boundary" not in state
+    other.reset(seed=8)
+    restore_env(other, state)
+    assert other.unwrapped.model.opt.timestep == env.unwrapped.model.opt.timestep
+    assert_equal(steps(other, after), steps(env, after))
+    state["inner"]["model"] = state["inner"]["model"][:-1]  # of another release
+    restore_env(other, state)
 
 
 def test_the_state_is_a_copy() -> None:

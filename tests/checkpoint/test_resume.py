@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from collections import defaultdict, namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,32 @@ def test_callbacks_go_on(tmp_path: Path) -> None:
     for name in ("evaluations_results", "evaluations_timesteps", "best_mean_reward"):
         assert getattr(first[1], name) == getattr(again[1], name)
     assert len(again[1].evaluations_results) > 2
+
+
+Window = namedtuple("Window", ["low", "high"])
+
+
+class Keeper(Counting):
+    """Writes to a place of its own, and remembers in containers that are no plain ones."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = f"{folder}/model.zip"
+        self.counts: defaultdict[int, int] = defaultdict(int)
+        self.window = Window(0, 0)
+
+    def _on_step(self) -> bool:
+        self.counts[self.num_timesteps // 7] += 1
+        self.window = Window(self.window.low, self.window.high + 1)
+        return super()._on_step()
+
+
+def test_callbacks_keep_their_own_places_and_containers(tmp_path: Path) -> None:
+    make_agent().learn(80, callback=[Keeper(tmp_path / "a"), ResumeCallback(tmp_path, 40, keep=9)])
+    keeper = Keeper(tmp_path / "b")
+    MBPO.resume(checkpoints(tmp_path)[1], "Pendulum-v1").learn(80, callback=[keeper, ResumeCallback(tmp_path, 40, keep=9)])
+    assert keeper.path == f"{tmp_path}/b/model.zip"
+    assert keeper.window.high == 80 and sum(keeper.counts.values()) == 80 and len(keeper.counts) == 12
 
 
 def test_a_finished_run_has_nothing_left(tmp_path: Path) -> None:
