@@ -63,8 +63,8 @@ def _restore_model(model: Any, numbers: Any) -> None:
 
 def _mujoco_arrays(data: Any) -> dict[str, np.ndarray]:
     """
-    All arrays of real numbers of ``mjData`` or ``mjModel``, not copied. Those of whole numbers are places in its memory, which MuJoCo trusts:
-    each step makes them anew, and none comes from a file.
+    All arrays of real numbers of ``mjData`` or ``mjModel``, not copied. Those of whole numbers are places in its memory,
+    which MuJoCo trusts: each step makes those of ``mjData`` anew, and none comes from a file.
     """
     values = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith("_"))
     return {name: value for name, value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
