@@ -16,6 +16,7 @@ from sb3_tom.checkpoint.arguments import SEED, arguments_of_file, checked_seed, 
 from sb3_tom.checkpoint.callback_state import walk
 from sb3_tom.checkpoint.files import open_checkpoint
 from sb3_tom.checkpoint.fits import explained
+from sb3_tom.checkpoint.log_state import continued_log
 from sb3_tom.checkpoint.reading import Archive
 from sb3_tom.checkpoint.replay_state import check_room
 from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, restore_moment, run_state
@@ -135,7 +136,8 @@ class Checkpointer:
             self._resumption = None
         self._in_learn = True
         try:
-            yield total_timesteps, reset_num_timesteps
+            with continued_log(agent, {} if state is None else state["log"]):
+                yield total_timesteps, reset_num_timesteps
             if self._resumption is not None:  # nothing was left to do
                 with explained(self.last):
                     restore_moment(agent, self._resumption, None)

@@ -17,8 +17,8 @@ from sb3_tom.checkpoint.agent_state import agent_state
 from sb3_tom.checkpoint.arguments import constructor_arguments
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.callback_state import callbacks_state, restore_callbacks
-from sb3_tom.checkpoint.codec import is_plain, shown
-from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names, explained
+from sb3_tom.checkpoint.fits import check_form, explained
+from sb3_tom.checkpoint.log_state import log_state, restore_log
 from sb3_tom.checkpoint.random_state import random_state, restore_random
 from sb3_tom.checkpoint.reading import Archive
 from sb3_tom.checkpoint.vec_env_state import boundary_reasons, restore_vec_env, vec_env_state
@@ -34,9 +34,6 @@ EPISODES = ("ep_info_buffer", "ep_success_buffer")
 
 WITHIN = ("_last_obs", "_last_episode_starts", *EPISODES)
 """Attributes that are there once ``learn`` has begun."""
-
-LOG = ("name_to_value", "name_to_count", "name_to_excluded")
-"""What SB3's logger has collected since its last line."""
 
 
 def run_state(agent: Any, callback: BaseCallback | None) -> State:
@@ -56,7 +53,7 @@ def run_state(agent: Any, callback: BaseCallback | None) -> State:
         "env": vec_env_state(agent.env),
         "noise": _noise_state(agent.action_noise),
         "seconds": (time.time_ns() - agent.start_time) / 1e9 if agent.start_time else 0.0,
-        "log": _log_state(agent),
+        "log": log_state(agent),
         "in_learn": callback is not None,
         "callbacks": {} if callback is None else callbacks_state(callback),
         "random": random_state(agent),
@@ -113,7 +110,7 @@ def restore_moment(agent: Any, state: State, callback: BaseCallback | None) -> N
     _restore_noise(agent, state["noise"])
     if callback is not None:
         agent.start_time = time.time_ns() - int(check_number("seconds", state["seconds"], 0.0, 1e12) * 1e9)
-        _restore_log(agent, state["log"])
+        restore_log(agent, state["log"])
         strangers = restore_callbacks(callback, state["callbacks"])
         if strangers:
             warnings.warn(f"The run had no callback of the kind {', '.join(strangers)}: it begins anew.", stacklevel=2)
@@ -152,21 +149,3 @@ def _restore_noise(agent: Any, states: list[State]) -> None:
 
 def _noises(noise: ActionNoise | None) -> list[ActionNoise]:
     return [] if noise is None else [noise, *getattr(noise, "noises", [])]
-
-
-def _log_state(agent: Any) -> State:
-    if not hasattr(agent, "_logger"):
-        return {}
-    return {name: {key: value for key, value in getattr(agent.logger, name).items() if is_plain(value)} for name in LOG}
-
-
-def _restore_log(agent: Any, state: State) -> None:
-    check_names("the log's", state, LOG)
-    for name, values in state.items():
-        check_form(values, {}, name)
-        if not all(isinstance(key, str) and isinstance(value, (*NUMBERS, str, tuple)) for key, value in values.items()):
-            raise ValueError(f"{name} holds {shown(values)}; allowed: numbers and texts")
-    for name, values in state.items():
-        current = getattr(agent.logger, name)
-        current.clear()
-        current.update(values)

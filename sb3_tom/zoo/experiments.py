@@ -6,9 +6,11 @@ Each wrapper takes the method that it wraps, the manager, the algorithm's class,
 """
 
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from sb3_tom.checkpoint import ResumeCallback
@@ -21,6 +23,9 @@ from sb3_tom.zoo.samplers import BUDGET, SAMPLERS
 
 PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
 """Arguments that hold those of plugs."""
+
+BEST = "best_model.zip"
+"""What SB3's ``EvalCallback`` leaves."""
 
 NAMING = ("weighter", "policy_update", "objective")
 """Plugs that the zoo's name of an algorithm stands for."""
@@ -96,7 +101,10 @@ def create_callbacks(original: Callable[..., Any], manager: Any, algorithm: type
 
 
 def load_checkpoint(manager: Any, algorithm: type[MBPO], hyperparams: Mapping[str, Any], env: Any) -> MBPO:
-    """An agent of the zoo's hyperparameters that goes on with the run of a checkpoint."""
+    """
+    An agent of the zoo's hyperparameters that goes on with the run of a checkpoint. Its callbacks know the best mean return,
+    so that the folder needs the model that reached it.
+    """
     agent = algorithm(
         env=env,
         tensorboard_log=manager.tensorboard_log,
@@ -106,6 +114,10 @@ def load_checkpoint(manager: Any, algorithm: type[MBPO], hyperparams: Mapping[st
         **hyperparams,
     )
     agent.load_checkpoint(manager.trained_agent)
+    best, saved = Path(manager.trained_agent).with_name(BEST), Path(manager.save_path) / BEST
+    if best.is_file() and not saved.exists():
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(best, saved)
     return agent
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sb3_tom.checks.validation import check_choice
+from sb3_tom.zoo.experiments import BEST
 from sb3_tom.zoo.runs import zoo_algorithms
-
-BEST = "best_model.zip"
-"""What SB3's ``EvalCallback`` leaves."""
 
 ATTEMPTS = "attempt_*"
 """Where runs of a sweep have what the zoo writes when it begins."""

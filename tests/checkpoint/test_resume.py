@@ -165,6 +165,23 @@ def test_callbacks_go_on(tmp_path: Path) -> None:
     assert len(again[1].evaluations_results) > 2
 
 
+def test_the_log_goes_on_in_the_runs_own_folder(tmp_path: Path) -> None:
+    """Not in that of the newest run, which SB3 would take."""
+    place, other = tmp_path / "tb", tmp_path / "elsewhere"
+    for seed in (0, 1):
+        agent = make_agent(seed=seed, tensorboard_log=str(place))
+        agent.learn(60, callback=ResumeCallback(tmp_path / f"seed_{seed}", 20, keep=9))
+    make_agent(tensorboard_log=str(other)).learn(20)
+    for where, folder in ((place, "MBPO_1"), (other, "MBPO_2")):
+        path = checkpoints(tmp_path / "seed_0")[1]
+        agent = MBPO.resume(path, "Pendulum-v1", tensorboard_log=str(where)).learn(60)
+        assert Path(agent.logger.get_dir() or "") == where / folder
+        agent.learn(20)
+        assert Path(agent.logger.get_dir() or "").name == f"MBPO_{len(list(where.iterdir()))}"
+    files = {path.name: len(list(path.iterdir())) for path in place.iterdir()}
+    assert files == {"MBPO_1": 2, "MBPO_2": 1, "MBPO_3": 1}
+
+
 Window = namedtuple("Window", ["low", "high"])
 
 

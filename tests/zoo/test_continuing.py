@@ -35,10 +35,14 @@ def test_train_with_checkpoints_then_continue(tmp_path: Path) -> None:
 def test_a_checkpoint_of_the_zoo_is_resumed(tmp_path: Path) -> None:
     """``-i checkpoint_N_steps.zip`` with the same arguments (another seed is of no consequence) ends as the first run did."""
     kwargs = {"algo": "mbpo_pmac", "hyperparams": {**SMALL, "n_envs": 2}, "save_freq": 40, "n_timesteps": 90, "seed": 1}
+    kwargs |= {"eval_freq": 70, "n_eval_episodes": 1}
     manager, agent = train(tmp_path, **kwargs)
     names = sorted(name for name in os.listdir(manager.save_path) if name.startswith("checkpoint"))
     assert names == ["checkpoint_80_steps.zip", "checkpoint_90_steps.zip"]
-    _, resumed = train(tmp_path, **{**kwargs, "seed": 2}, trained_agent=f"{manager.save_path}/checkpoint_80_steps.zip")
+    continued, resumed = train(tmp_path, **{**kwargs, "seed": 2}, trained_agent=f"{manager.save_path}/checkpoint_80_steps.zip")
+    # The only evaluation, and so the best, is of before
+    best = [Path(one.save_path) / "best_model.zip" for one in (manager, continued)]
+    assert best[0].read_bytes() == best[1].read_bytes()
     assert (resumed.num_timesteps, resumed.seed) == (90, 1)
     assert_equal(resumed.get_parameters(), agent.get_parameters())
 

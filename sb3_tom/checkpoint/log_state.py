@@ -1,0 +1,95 @@
+"""The log of a run: what SB3's logger has collected since its last line, and the TensorBoard folder that it writes to."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import configure_logger
+
+from sb3_tom.checkpoint.codec import is_plain, shown
+from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names
+
+State = dict[str, Any]
+
+COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
+"""What SB3's logger has collected since its last line."""
+
+FOLDER, FIRST_FILE = PLACE = ("folder", "first_file")
+"""Of TensorBoard, names without the place: SB3 numbers the runs of a place, and another one may have that number too."""
+
+_FOLDER_NAME = re.compile(r"\w[\w.-]*_\d+")
+
+
+def log_state(agent: Any) -> State:
+    """
+    What the log holds.
+
+    :param agent: may not have logged yet
+    """
+    if not hasattr(agent, "_logger"):
+        return {}
+    state: State = {
+        name: {key: value for key, value in getattr(agent.logger, name).items() if is_plain(value)} for name in COLLECTED
+    }
+    folder = agent.logger.get_dir()
+    if folder is not None and any(isinstance(one, TensorBoardOutputFormat) for one in agent.logger.output_formats):
+        state |= {FOLDER: Path(folder).name, FIRST_FILE: _first_file(Path(folder))}
+    return state
+
+
+def restore_log(agent: Any, state: State) -> None:
+    """
+    Give the logger back what it had collected.
+
+    :param agent: within ``learn``
+    :param state: from :func:`log_state`
+    :raises ValueError: if it holds something else
+    """
+    collected = {name: values for name, values in state.items() if name not in PLACE}
+    check_names("the log's", collected, COLLECTED)
+    for name, values in collected.items():
+        check_form(values, {}, name)
+        if not all(isinstance(key, str) and isinstance(value, (*NUMBERS, str, tuple)) for key, value in values.items()):
+            raise ValueError(f"{name} holds {shown(values)}; allowed: numbers and texts")
+    for name, values in collected.items():
+        current = getattr(agent.logger, name)
+        current.clear()
+        current.update(values)
+
+
+@contextmanager
+def continued_log(agent: OffPolicyAlgorithm, state: State) -> Iterator[None]:
+    """
+    Let ``learn`` write to the TensorBoard folder of the run where the caller's ``tensorboard_log`` has it, else to a new one.
+    SB3 would take the newest run's, whoever made it.
+
+    :param agent: that is about to learn
+    :param state: from :func:`log_state`
+    :raises ValueError: if the folder has no name that SB3 gives one
+    """
+    name, place = state.get(FOLDER), agent.tensorboard_log
+    if name is not None and (not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name)):
+        raise ValueError(f"the folder of the log is {shown(name)}; allowed: a name that SB3 gives, such as 'MBPO_1'")
+    if name is None or place is None or agent._custom_logger:
+        yield
+        return
+    folder = Path(place) / name
+    if folder.is_dir() and state.get(FIRST_FILE) == _first_file(folder):
+        agent.set_logger(configure(str(folder), [*(["stdout"] if agent.verbose else []), "tensorboard"]))
+    else:
+        agent.set_logger(configure_logger(agent.verbose, place, name.rpartition("_")[0]))
+    try:
+        yield
+    finally:
+        agent._custom_logger = False
+
+
+def _first_file(folder: Path) -> str:
+    """What tells a run's folder from another's: its oldest file, as a digest, since TensorBoard puts the host into its name."""
+    name = min((path.name for path in folder.iterdir()), default="")
+    return hashlib.sha256(name.encode()).hexdigest()
