@@ -45,7 +45,7 @@ class Move(NamedTuple):
 
 @th.no_grad()
 def move_network(
-    layers: nn.ModuleList,
+    layers: nn.ModuleList | nn.Sequential,
     noise: SoftBounds | ConstantNoise,
     move: Move,
     outputs: tuple[th.Tensor, th.Tensor],
