@@ -274,7 +274,7 @@ def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, floa
     :param length: steps
     :return: the range; that of single steps times ``length`` if no episode is long enough yet
     """
-    order = (buffer.pos - buffer.size() + np.arange(buffer.size())) % buffer.buffer_size
+    order = buffer.positions_oldest_first()
     rewards = buffer.rewards[order].astype(np.float64)
     rows = np.arange(len(order))[:, None]
     # Row in which the episode of a row ends, len(order) while it has not
