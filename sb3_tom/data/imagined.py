@@ -82,7 +82,7 @@ class ImaginedBuffer:
         :param keep: bool ``[B]``, which of them
         :param confidence: ``[B, 1]`` of a ring whose rows have one; None: 1
         """
-        fields = list(batch[:5])
+        fields = list(batch.step_fields)
         if self.with_confidence:
             fields.append(th.ones_like(batch.rewards) if confidence is None else confidence)
         rows = th.cat(fields, dim=-1)[keep][-self.capacity :]

@@ -8,7 +8,7 @@ import torch as th
 
 from sb3_tom.checks.guards import check_magnitudes, magnitude
 from sb3_tom.checks.validation import check_bool, check_integer, check_number
-from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.chunks import evenly, rows_at_once
 from sb3_tom.compute.cuda_graphs import Step, recording
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
@@ -147,7 +147,7 @@ class _HeldOut:
         size = rows_at_once(data.device, self.n_members)
         self._data, self._extras, self._rows = data, extras, rows
         self._pieces = [self._piece(some) for some in rows.split(size)]
-        self._n_at_once = min(size, len(rows))
+        self._n_at_once = size
 
     def _piece(self, rows: th.Tensor) -> tuple[Transitions, Extras]:
         return self._data.rows(rows), {name: values[rows] for name, values in self._extras.items()}
@@ -167,7 +167,7 @@ class _HeldOut:
     @th.no_grad()
     def figures(self, context: Context) -> dict[str, float]:
         """What the objective has to say, of as many rows as go through a network together, evenly from all of them."""
-        places = th.arange(self._n_at_once, device=self._rows.device) * len(self._rows) // self._n_at_once
+        places = evenly(len(self._rows), self._n_at_once, self._rows.device)
         said = self._objective.figures(self._model, *self._piece(self._rows[places]), context)
         return figures_of(self._objective, said, "figures")
 
