@@ -118,7 +118,7 @@ class _BestMembers:
             parameter.copy_(kept)
 
 
-class _HeldOut:
+class _HeldRows:
     """
     Rows that are not trained on, and the error of each member on them.
 
@@ -208,7 +208,7 @@ def fit_by_gradient(
     draw = WeightedDraw(train_weights if weighting == "sample" else th.ones_like(train_weights))
     extras = objective.prepare(model, data, context)
     best = _BestMembers(model, settings.improvement)
-    held = _HeldOut(model, objective, data, extras, held_rows, weights[held_rows])
+    held = _HeldRows(model, objective, data, extras, held_rows, weights[held_rows])
     cap = settings.cap(is_first=not optimizer.state)  # an optimiser without moments has never stepped
     epoch, stale = 0, 0
     with _steps(model, optimizer, objective, tuple(extras), context, data.device) as step:
