@@ -8,9 +8,8 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_tom.checkpoint.attributes import generator_state, restore_generator
+from sb3_tom.checkpoint.codec import State
 from sb3_tom.checks.validation import check_integer
-
-State = dict[str, Any]
 
 
 def random_state(agent: Any) -> State:

@@ -9,6 +9,11 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.growing import GrowingRows, rotate
 
 
+def _widths(observation_dim: int, action_dim: int, with_confidence: bool) -> tuple[int, ...]:
+    """Of :attr:`Transitions.step_fields`, and of a confidence."""
+    return observation_dim, action_dim, observation_dim, 1, 1, *(1,) * with_confidence
+
+
 class ImaginedBuffer:
     """
     Ring of imagined transitions on the device. A transition is one row of one tensor, so that a batch is one gather.
@@ -30,7 +35,7 @@ class ImaginedBuffer:
     ) -> None:
         self.capacity = capacity
         self.with_confidence = with_confidence
-        self._widths = (observation_dim, action_dim, observation_dim, 1, 1, *(1,) * with_confidence)
+        self._widths = _widths(observation_dim, action_dim, with_confidence)
         self._memory = GrowingRows(capacity, sum(self._widths), device)
         self._position = 0
         self.size = 0
@@ -48,7 +53,7 @@ class ImaginedBuffer:
         :param action_dim: size A of an action
         :param with_confidence: whether it has one
         """
-        return 4 * (2 * observation_dim + action_dim + 2 + with_confidence)
+        return 4 * sum(_widths(observation_dim, action_dim, with_confidence))
 
     @property
     def _rows(self) -> th.Tensor:
