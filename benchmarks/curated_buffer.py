@@ -26,8 +26,9 @@ import torch as th
 from curated_buffer_data import curated_buffer, policy_rows
 from curves_jobs import Job, agent_class
 from marked_page import draw_and_write, run_and_page
-from nearest_ratio import N_FRESH, distances_and_halves, matches, mean_one, rank_correlation, same_units
+from nearest_ratio import N_FRESH, distances_and_halves, matches, mean_one, same_units
 from run_checkpoints import describe, method_of, resumed
+from weights_truth import rank_correlation
 from weights_truth_data import Array
 
 from sb3_tom import Transitions

@@ -21,8 +21,7 @@ import checkout  # noqa: F401
 import numpy as np
 import torch as th
 from marked_page import run_and_page, write_between
-from scipy.stats import spearmanr
-from weights_truth import SIZES
+from weights_truth import SIZES, rank_correlation
 from weights_truth_data import N_RECENT, Array, fresh_rows, linear_system
 
 from sb3_tom.callbacks.tables import read_table, write_table
@@ -112,11 +111,6 @@ def same_units(buffer: Array, fresh: Array) -> tuple[Array, Array]:
     spread = buffer.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     return (buffer - buffer.mean(0)) / spread, (fresh - buffer.mean(0)) / spread
-
-
-def rank_correlation(first: Array, second: Array) -> float:
-    """Spearman's, which is 0 for weights that are all the same: they order nothing."""
-    return 0.0 if np.ptp(first) == 0 or np.ptp(second) == 0 else float(spearmanr(first, second).statistic)
 
 
 def mean_one(log_ratio: Array) -> Array:

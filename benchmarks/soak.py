@@ -9,7 +9,6 @@ file has are not trained again, so that the command may be stopped and repeated.
 """
 
 import argparse
-import csv
 import math
 import sys
 import time
@@ -21,7 +20,7 @@ import checkout  # noqa: F401
 import torch as th
 
 from sb3_tom import MBPO
-from sb3_tom.callbacks.tables import read_table
+from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.checks.guards import DivergenceError
 
 TASKS = ("Pendulum-v1", "InvertedPendulum-v5")
@@ -62,19 +61,8 @@ def soak(task: str, weighter: str, updates: int, width: int) -> dict[str, Any]:
     return dict(zip(COLUMNS, (*values, round(time.monotonic() - started), error, " | ".join(health)), strict=True))
 
 
-def finished(path: Path, updates: int) -> list[dict[str, str]]:
-    """Rows of agents that have made the updates; the file is begun if it is not there."""
-    if not path.exists():
-        append(path, dict(zip(COLUMNS, COLUMNS, strict=True)))
-    return [row for row in read_table(path) if int(row["updates"]) >= updates]
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", newline="", encoding="utf-8") as file:
-        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-
-
 def main() -> int:
+    """Train what the file does not have; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=1_000_000, help="of all agents together")
     parser.add_argument("--width", type=int, default=32, help="of all hidden layers")
@@ -83,12 +71,13 @@ def main() -> int:
     th.set_num_threads(1)
     pairs = [(task, weighter) for task in TASKS for weighter in WEIGHTERS]
     share = math.ceil(arguments.updates / len(pairs))
-    rows = finished(arguments.out, share)
-    done = {(row["task"], row["weighter"]) for row in rows}
-    for task, weighter in pairs:
-        if (task, weighter) not in done:
-            rows.append(soak(task, weighter, share, arguments.width))
-            append(arguments.out, rows[-1])
+    rows: list[dict[str, Any]] = list(read_table(arguments.out)) if arguments.out.exists() else []
+    done = {(row["task"], row["weighter"]) for row in rows if int(row["updates"]) >= share}
+    for pair in pairs:
+        if pair not in done:
+            rows = [row for row in rows if (row["task"], row["weighter"]) != pair]  # of fewer updates
+            rows.append(soak(*pair, share, arguments.width))
+            write_table(arguments.out, COLUMNS, rows)
             print(rows[-1], flush=True)
     return int(any(row["error"] or row["health_warnings"] for row in rows))
 

@@ -13,7 +13,6 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from checkout import ROOT
+from line_process import LineProcess
 from same_as import SIDES, commit_of, worktree
 
 PROGRAM = "import sys; sys.path[:0] = sys.argv[1:3]; from speed_against import serve; serve(sys.argv[3])"
@@ -66,39 +66,23 @@ def serve(name: str) -> None:
         print(time.perf_counter() - began, flush=True)
 
 
-class Side:
+class Side(LineProcess):
     """
     A process with the package of one folder.
 
     :param root: the folder
     :param name: of the part
+    :raises RuntimeError: if it ends early
     """
 
     def __init__(self, root: Path, name: str) -> None:
         words = [sys.executable, "-c", PROGRAM, str(root), str(Path(__file__).resolve().parent), name]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "SB3_TOM_NO_ZOO_HOOK": "1"}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(words, cwd=root, env=environment, stdin=pipe, stdout=pipe, text=True)
-        self._line()
+        super().__init__(words, "a side", cwd=root, env=environment)
 
     def __call__(self) -> float:
         """Seconds of one run."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("run\n")
-        self._process.stdin.flush()
-        return float(self._line())
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a side ended with exit code {self._process.wait()}")
-        return line.strip()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
+        return float(self.ask())
 
 
 def compare(roots: list[Path], name: str, pairs: int) -> None:
@@ -135,7 +119,10 @@ def main() -> None:
         shutil.copytree(ROOT / "sb3_tom", roots[0] / "sb3_tom", ignore=shutil.ignore_patterns("__pycache__"))
         stack.enter_context(worktree(commit_of(arguments.revision), roots[1]))
         for name in arguments.parts:
-            compare(roots, name, arguments.pairs)
+            try:
+                compare(roots, name, arguments.pairs)
+            except RuntimeError as error:
+                raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

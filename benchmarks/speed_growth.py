@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 import warnings
@@ -19,6 +18,7 @@ from typing import Any
 import checkout  # noqa: F401
 import torch as th
 from growth_rows import NEW, MadeRows, add_new, fill, make_agent
+from line_process import LineProcess
 
 from sb3_tom import MBPO
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
@@ -111,11 +111,12 @@ def work(weighter: str, n_rows: int, n_observed: int, n_actions: int, threads: i
         print(json.dumps(phase(agent)), flush=True)
 
 
-class Process:
+class Process(LineProcess):
     """
     :func:`work` elsewhere.
 
     :param arguments: of it
+    :raises RuntimeError: if it ends early
     """
 
     def __init__(self, *arguments: object) -> None:
@@ -123,27 +124,13 @@ class Process:
         code = f"import speed_growth; speed_growth.work({', '.join(words)})"
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": words[-1], "MKL_NUM_THREADS": words[-1]}
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
-        self.first = self._answer()
-
-    def _answer(self) -> dict[str, float]:
-        line = self._process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            raise RuntimeError(f"a process of the section growth ended with exit code {self._process.wait()}")
-        answer: dict[str, float] = json.loads(line)
-        return answer
+        super().__init__([sys.executable, "-c", code], "a process of the section growth", env=environment)
+        self.figures: dict[str, float] = json.loads(self.first)
 
     def __call__(self) -> dict[str, float]:
         """Seconds of one more phase."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        """Let it end."""
-        self._process.communicate()
+        answer: dict[str, float] = json.loads(self.ask())
+        return answer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +167,7 @@ def measured(weighter: str, arguments: argparse.Namespace) -> list[dict[str, flo
     try:
         for size in arguments.sizes:
             processes.append(Process(weighter, size, arguments.observations, arguments.actions, arguments.threads))
-        times = [[process.first] for process in processes]
+        times = [[process.figures] for process in processes]
         for _, (process, own) in product(range(arguments.phases - 1), zip(processes, times, strict=True)):
             own.append(process())
     finally:
@@ -191,7 +178,7 @@ def measured(weighter: str, arguments: argparse.Namespace) -> list[dict[str, flo
         figures = {part: statistics.median(spent[part] for spent in own) for part in PARTS}
         pairs = zip(own, times[0], strict=True)
         figures["growth"] = statistics.median(_flat(ours) / _flat(small) for ours, small in pairs)
-        found.append({**process.first, **figures})
+        found.append({**process.figures, **figures})
     return found
 
 

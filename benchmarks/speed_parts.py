@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch as th
 from curves_jobs import Job, make_agent
 from curves_methods import NETWORKS
+from speed_growth import resident
 from stable_baselines3 import SAC
 
 from sb3_tom import MBPO, Context, Transitions
@@ -202,8 +202,7 @@ def resident_memory(n_rows: int) -> dict[str, float]:
     for _ in range(4):
         agent.imagine()
     agent.train_policy(20)
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    sizes = {name: float(lines[key].split()[0]) / 1024 for name, key in (("now", "VmRSS"), ("at its peak", "VmHWM"))}
+    sizes = {name: resident(line) / 2**20 for name, line in (("now", "VmRSS"), ("at its peak", "VmHWM"))}
     return {**sizes, "imagined rows": float(agent.imagined.size)}
 
 

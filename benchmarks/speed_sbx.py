@@ -4,12 +4,13 @@ line. It runs in a process, and if need be in an interpreter, of its own: ``spee
 """
 
 import os
-import subprocess
 import sys
 from importlib.metadata import version
 
+from line_process import LineProcess
 
-class SBXProcess:
+
+class SBXProcess(LineProcess):
     """
     Calls are one ``train`` of SBX's SAC on Hopper.
 
@@ -21,29 +22,11 @@ class SBXProcess:
     """
 
     def __init__(self, python: str, updates: int, batch_size: int, threads: int) -> None:
-        self._process = subprocess.Popen(
-            [python, __file__, str(updates), str(batch_size), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = self._line()
+        super().__init__([python, __file__, str(updates), str(batch_size), str(threads)], "the process of SBX")
+        self.versions = self.first
 
     def __call__(self) -> None:
-        self._process.stdin.write("train\n")
-        self._process.stdin.flush()
-        self._line()
-
-    def _line(self) -> str:
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of SBX ended with exit code {self._process.wait()}")
-        return line.strip()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait()
+        self.ask()
 
 
 def main() -> None:

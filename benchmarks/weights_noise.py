@@ -44,7 +44,7 @@ BEGIN, END = "<!-- weights and noise: begin -->", "<!-- weights and noise: end -
 Rows = list[dict[str, str]]
 
 
-class LinearSystem:
+class EpisodicSystem:
     """
     ``s' = F s + G a + 0.1 noise`` in episodes of 500 steps, and policies ``tanh(K s + shift + 0.5 noise)``.
 
@@ -131,7 +131,7 @@ def run(names: list[str], seeds: list[int], table: Path) -> None:
         missing = [name for name in names if name not in known]
         if not missing:
             continue
-        system = LinearSystem(*SIZES[size], seed)
+        system = EpisodicSystem(*SIZES[size], seed)
         data, noise, starts = system.rollouts(SHIFTS[kind])
         for name in missing:
             weighter, view = WEIGHTERS[name](), system.context(SHIFTS[kind])

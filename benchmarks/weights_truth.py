@@ -19,11 +19,12 @@ import checkout  # noqa: F401
 import numpy as np
 import torch as th
 from marked_page import run_and_page, write_between
-from weights_truth_data import N_RECENT, Known, linear_system, rollout
+from scipy.stats import spearmanr
+from weights_truth_data import N_RECENT, Array, Known, linear_system, rollout
 
 from sb3_tom import Context
 from sb3_tom.callbacks.tables import read_table, write_table
-from sb3_tom.data.weights import usable_weights
+from sb3_tom.data.weights import effective_sample_size, usable_weights
 from sb3_tom.plots.drawing import grouped
 from sb3_tom.weighters.tom.ratio import RatioWeighter
 
@@ -73,18 +74,18 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
     context = Context(generator=th.Generator().manual_seed(seed))
     recent = data.rows(th.arange(data.size - N_RECENT, data.size))
     weighter.fit(data, recent, data.observations[:1], context)
-    weights = usable_weights(weighter.weights(data, context), weighter, data.size).double().numpy()
-    figures = {"newest": weights[-N_RECENT:].mean(), "ess": weights.sum() ** 2 / (weights**2).sum() / data.size}
+    usable = usable_weights(weighter.weights(data, context), weighter, data.size)
+    weights = usable.double().numpy()
+    figures = {"newest": weights[-N_RECENT:].mean(), "ess": effective_sample_size(usable)}
     if known.log_ratio is not None:
-        figures["rank"] = 0.0 if np.ptp(weights) == 0 else np.corrcoef(_ranks(weights), _ranks(known.log_ratio))[0, 1]
+        figures["rank"] = rank_correlation(weights, known.log_ratio)
         figures["slope"] = np.polyfit(known.log_ratio, np.log(weights), 1)[0]
     return {name: float(value) for name, value in figures.items()}
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Mean ranks of equal values."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[place]
+def rank_correlation(first: Array, second: Array) -> float:
+    """Spearman's, which is 0 for weights that are all the same: they order nothing."""
+    return 0.0 if np.ptp(first) == 0 or np.ptp(second) == 0 else float(spearmanr(first, second).statistic)
 
 
 def run(variants: list[str], seeds: list[int], table: Path) -> None:

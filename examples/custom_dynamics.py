@@ -5,14 +5,16 @@ import argparse
 import torch as th
 from torch import nn
 
-from sb3_tom import MBPO, Context, DynamicsModel, ModelObjective, Transitions
+from sb3_tom import MBPO, Context, ModelObjective, Transitions
+from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
-from sb3_tom.dynamics.gaussian import draw, log_density
-from sb3_tom.dynamics.normalizer import Normalizer
+from sb3_tom.dynamics.gaussian import ConstantNoise, draw
+from sb3_tom.dynamics.moving_units import Move, move_network
+from sb3_tom.dynamics.normalized import NormalizedDynamics
 
 
-class MeanNetwork(DynamicsModel):
+class MeanNetwork(NormalizedDynamics):
     """
     A Gaussian whose mean is a network of the state and the action, and whose variance does not depend on them.
 
@@ -21,38 +23,29 @@ class MeanNetwork(DynamicsModel):
     """
 
     def __init__(self, width: int = 128, **fit_kwargs: float) -> None:
-        super().__init__()
+        super().__init__(predict="delta", clamp="range")
         self.width = width
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Sizes are known only now. Whatever is learned is a parameter or a float buffer, so that it is saved."""
+        super().build(observation_dim, action_dim)  # self.normalizer, which knows the units
         n_targets = 1 + observation_dim  # the reward, then the change of the state
-        self.normalizer = Normalizer(observation_dim, action_dim, "delta")
         self.network = nn.Sequential(
-            nn.Linear(observation_dim + action_dim, self.width),
+            EnsembleLinear(1, observation_dim + action_dim, self.width),
             nn.SiLU(),
-            nn.Linear(self.width, self.width),
+            EnsembleLinear(1, self.width, self.width),
             nn.SiLU(),
-            nn.Linear(self.width, n_targets),
+            EnsembleLinear(1, self.width, n_targets),
         )
-        self.log_var = nn.Parameter(th.zeros(n_targets))
+        self.noise = ConstantNoise(n_targets, 1)
         self.optimizer = th.optim.Adam(self.parameters(), lr=1e-3)  # "optim" in its name: it is saved too
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
         """The prediction ``[1, B, D]`` in unit scale: a model of one member."""
-        mean = self.network(self.normalizer.inputs(observations, actions))
-        mean = mean if mean.dim() == 3 else mean.unsqueeze(0)
-        return Prediction(mean, self.log_var.expand_as(mean))
-
-    def log_likelihood(self, batch: Transitions) -> th.Tensor:
-        """What the objective maximises, ``[1, B]``."""
-        return log_density(self.normalizer.targets(batch), *self(batch.observations, batch.actions)).mean(-1)
-
-    def validation_error(self, batch: Transitions) -> th.Tensor:
-        """What decides when to stop, ``[1, B]``."""
-        mean, _ = self(batch.observations, batch.actions)
-        return (self.normalizer.targets(batch) - mean).square().mean(-1)
+        inputs = self.normalizer.inputs(observations, actions)
+        mean = self.network(inputs if inputs.dim() == 3 else inputs.unsqueeze(0))
+        return Prediction(mean, self.noise(mean))
 
     def sample(
         self,
@@ -64,6 +57,10 @@ class MeanNetwork(DynamicsModel):
         mean, log_var = (values.squeeze(0) for values in self(observations, actions))
         return self.normalizer.outcomes(draw(mean, log_var, generator), observations)  # no other source of randomness
 
+    def follow(self, move: Move) -> None:
+        """Units move with each fit's data: first and last layer, noise and optimiser move along."""
+        move_network(self.network, self.noise, move, (move.target_scale, move.target_shift), self.optimizer)
+
     def fit(
         self,
         data: Transitions,
@@ -73,7 +70,7 @@ class MeanNetwork(DynamicsModel):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Once per model phase: a weighted fit with early stopping on held-out rows."""
-        self.normalizer.fit(data)
+        self.take_units(data)  # calls follow from the second fit on
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures
 

@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register_algorithms("card")
     parser = _parser()
     given = parser.parse_args(arguments)
-    saved_run, upload = map(import_module, ("sb3_tom.zoo.saved_run", "sb3_tom.zoo.upload"))
+    from sb3_tom.zoo import saved_run, upload
+
     try:
         upload.check_out(given.out)
         for package in given.gym_packages:

@@ -8,7 +8,6 @@ workers again. ``--serve HOST:PORT`` starts a proxy for many workers in place of
 import argparse
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 
 from sb3_tom.zoo.command import register_algorithms
 
@@ -41,14 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :raises SystemExit: with a message, for arguments that do not fit
     """
     register_algorithms("tune")
-    modules = "sb3_tom.zoo.search", "sb3_tom.zoo.storages", "rl_zoo3.utils"
-    search, storages, utils = map(import_module, modules)  # which need the zoo
+    # These need the zoo, whose absence is a message by now
+    from optuna.exceptions import ExperimentalWarning
+    from rl_zoo3.utils import StoreDict
+
+    from sb3_tom.zoo import search, storages
+
     parser = _parser()
-    parser.add_argument(
-        "-params", "--hyperparams", nargs="+", action=utils.StoreDict, default={}, help="fixed hyperparameters"
-    )
+    parser.add_argument("-params", "--hyperparams", nargs="+", action=StoreDict, default={}, help="fixed hyperparameters")
     given = parser.parse_args(arguments)
-    warnings.simplefilter("ignore", import_module("optuna.exceptions").ExperimentalWarning)  # all of it is tested here
+    warnings.simplefilter("ignore", ExperimentalWarning)  # all of it is tested here
     try:
         if given.serve:
             storages.serve(given.storage, given.serve)

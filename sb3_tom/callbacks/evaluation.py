@@ -1,6 +1,5 @@
 """Evaluation that leaves training as it was."""
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +7,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch as th
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_tom.checkpoint.random_state import global_streams, restore_global_streams
 
 
 class Every:
@@ -69,16 +69,11 @@ def make_eval_env(eval_env: str | Callable[[], gym.Env], observation_space: gym.
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
     """Restore the global random streams of Python, numpy and torch (CUDA included) on leaving."""
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), th.get_rng_state()
-    cuda_states = th.cuda.get_rng_state_all() if th.cuda.is_available() else None
+    streams = global_streams()
     try:
         yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        th.set_rng_state(torch_state)
-        if cuda_states is not None:
-            th.cuda.set_rng_state_all(cuda_states)
+        restore_global_streams(streams)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sb3_tom.checkpoint.replacing import replaced
 from sb3_tom.checks.validation import check_integer
 
 
@@ -55,10 +56,8 @@ class RunTable:
         self.path.replace(next(name for name in names if not name.exists()))
 
     def _rewrite(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(self.path.name + ".partial")
-        write_table(temporary, self.columns, self.rows)
-        temporary.replace(self.path)
+        with replaced(self.path) as partial:
+            write_table(partial, self.columns, self.rows)
 
     def keep(self, n_rows: int) -> None:
         """

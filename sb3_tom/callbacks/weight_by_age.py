@@ -105,8 +105,8 @@ def weights_newest_first(buffer: Any) -> np.ndarray:
     """
     Weights of a ring buffer's transitions by age.
 
-    :param buffer: with ``weights [buffer_size, n_envs]``, ``pos`` and ``size()``
-    :return: ``[N]`` float64, the newest transition first
+    :param buffer: a :class:`~sb3_tom.data.replay_buffer.WeightedReplayBuffer`
+    :return: ``[N]`` float64, the newest transition first; of one step, that of the last env
     """
-    positions = (buffer.pos - 1 - np.arange(buffer.size())) % buffer.weights.shape[0]
-    return np.asarray(buffer.weights[positions], dtype=np.float64).reshape(-1)
+    oldest_first = np.asarray(buffer.weights[buffer.positions_oldest_first()], dtype=np.float64).reshape(-1)
+    return np.ascontiguousarray(oldest_first[::-1])

@@ -15,12 +15,10 @@ from torch import nn
 from sb3_tom.checkpoint.agent_fits import check_alignments, check_attributes, check_parameters, check_variables
 from sb3_tom.checkpoint.alignment import align, alignments
 from sb3_tom.checkpoint.attributes import argument_names
-from sb3_tom.checkpoint.codec import is_plain
+from sb3_tom.checkpoint.codec import State, is_plain
 from sb3_tom.checkpoint.fits import check_form, check_names
 from sb3_tom.checkpoint.replay_state import check_replay, replay_state, restore_replay
 from sb3_tom.old_names import upgrade_state
-
-State = dict[str, Any]
 
 _FORM: dict[str, type] = {
     **dict.fromkeys(("parameters", "variables", "replay_buffer", "objects", "attributes"), dict),

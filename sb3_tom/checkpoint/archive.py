@@ -19,6 +19,7 @@ import numpy as np
 from sb3_tom.checkpoint import reading
 from sb3_tom.checkpoint.codec import Encoder
 from sb3_tom.checkpoint.reading import DIGEST_LENGTH, FORMAT, MAGIC, OPEN_DIGEST, TREE, is_archive, read_archive
+from sb3_tom.checkpoint.replacing import replaced
 
 __all__ = ["is_archive", "make_durable", "read_archive", "write_archive"]
 
@@ -61,20 +62,13 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durabl
             f"{_largest(encoded)} has more single values than a checkpoint can hold; allowed: numpy arrays of them"
         )
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            digest = _write_members(file, encoder.arrays, tree)
-            file.seek(-DIGEST_LENGTH, os.SEEK_END)
-            file.write(digest.encode())
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with replaced(target) as partial, partial.open("wb") as file:
+        digest = _write_members(file, encoder.arrays, tree)
+        file.seek(-DIGEST_LENGTH, os.SEEK_END)
+        file.write(digest.encode())
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
     if durable:
         _sync_folder(target.parent)
 

@@ -7,11 +7,10 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Conve
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.checkpoint.attributes import argument_names, attributes_state, restore_attributes
+from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.checkpoint.vec_env_state import restore_vec_env, vec_env_state
 from sb3_tom.checks.validation import check_integer
-
-State = dict[str, Any]
 
 _CONTEXT = frozenset({"model", "locals", "globals", "parent", "verbose", "n_calls", "num_timesteps"})
 

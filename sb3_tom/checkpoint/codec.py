@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import torch as th
 
+State = dict[str, Any]
+"""Plain values: None, booleans, numbers, strings, arrays, and lists, tuples and dictionaries of these."""
+
 KIND = "!"
 """The key that marks a JSON object as something else than a dictionary with strings as keys."""
 

@@ -13,11 +13,9 @@ import gymnasium as gym
 import numpy as np
 
 from sb3_tom.checkpoint.attributes import attributes_state, generator_state, restore_attributes
+from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.mujoco_state import restore_mujoco, save_mujoco
 from sb3_tom.envs.copied import CopiedObservations
-
-State = dict[str, Any]
-"""Plain values: None, booleans, numbers, strings, arrays, and lists, tuples and dictionaries of these."""
 
 _DISPLAY = ("render_mode", "screen", "surf", "clock", "isopen", "viewer", "mujoco_renderer", "results_writer", "metadata")
 _BOOKKEEPING = ("env", "_cached_spec", "_saved_kwargs", "_previous_data", "sb3_tom_state")

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sb3_tom.checkpoint.reading import Archive, open_archive
+from sb3_tom.checkpoint.replacing import PARTIAL
 
 _NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 
@@ -52,7 +53,7 @@ def prune(folder: Path, keep: int) -> None:
     """
     for path in list(list_checkpoints(folder).values())[:-keep]:
         path.unlink(missing_ok=True)
-    for path in folder.glob("checkpoint_*_steps.zip.partial"):
+    for path in folder.glob(f"checkpoint_*_steps.zip{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 

@@ -11,10 +11,8 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import configure_logger
 
-from sb3_tom.checkpoint.codec import is_plain, shown
+from sb3_tom.checkpoint.codec import State, is_plain, shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names
-
-State = dict[str, Any]
 
 COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
 """What SB3's logger has collected since its last line."""
@@ -90,6 +88,6 @@ def continued_log(agent: OffPolicyAlgorithm, state: State) -> Iterator[None]:
 
 
 def _first_file(folder: Path) -> str:
-    """What tells a run's folder from another's: its oldest file, as a digest, since TensorBoard puts the host into its name."""
+    """What tells a run's folder from another's: its oldest file, as a digest: TensorBoard puts the host into its name."""
     name = min((path.name for path in folder.iterdir()), default="")
     return hashlib.sha256(name.encode()).hexdigest()

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.fits import check_array, check_form
-
-State = dict[str, Any]
 
 _ASSETS = ("mesh_", "tex_", "hfield_", "skin_", "flex_")
 """Beginnings of the names of arrays of ``mjModel`` that are large and that no reset draws."""

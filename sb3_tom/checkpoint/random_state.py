@@ -1,4 +1,4 @@
-"""All streams of random numbers of a run as plain values."""
+"""All streams of random numbers of a run, and the global ones alone, as plain values."""
 
 import random
 from typing import Any
@@ -8,23 +8,43 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_tom.checkpoint.attributes import generator_state, restore_generator
+from sb3_tom.checkpoint.codec import State
 from sb3_tom.checks.validation import check_integer
 
-State = dict[str, Any]
 
-
-def random_state(agent: Any) -> State:
-    """
-    The global streams of Python, numpy and torch, those of the agent's spaces, and the agent's own generator.
-
-    :param agent: with ``action_space`` and ``observation_space``, and a ``generator`` if it has one of its own
-    """
+def global_streams() -> State:
+    """Those of Python, numpy and torch, CUDA included."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": (str(kind), np.array(keys), *rest),
         "torch": th.get_rng_state(),
         "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
+    }
+
+
+def restore_global_streams(state: State) -> None:
+    """
+    The inverse of :func:`global_streams`. Streams of devices that are not there are left out.
+
+    :param state: from it, or more
+    """
+    check_integer("the position of numpy's stream", state["numpy"][2], 0, len(state["numpy"][1]))  # numpy trusts it
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    th.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == th.cuda.device_count():
+        th.cuda.set_rng_state_all(state["cuda"])
+
+
+def random_state(agent: Any) -> State:
+    """
+    The global streams, those of the agent's spaces, and the agent's own generator.
+
+    :param agent: with ``action_space`` and ``observation_space``, and a ``generator`` if it has one of its own
+    """
+    return {
+        **global_streams(),
         "agent": agent.generator.get_state() if hasattr(agent, "generator") else None,
         "action_space": _space_state(agent.action_space),
         "observation_space": _space_state(agent.observation_space),
@@ -33,17 +53,12 @@ def random_state(agent: Any) -> State:
 
 def restore_random(agent: Any, state: State) -> None:
     """
-    The inverse of :func:`random_state`. Streams of devices that are not there are left out.
+    The inverse of :func:`random_state`.
 
     :param agent: its streams and the global ones change
     :param state: from :func:`random_state`
     """
-    check_integer("the position of numpy's stream", state["numpy"][2], 0, len(state["numpy"][1]))  # numpy trusts it
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    th.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == th.cuda.device_count():
-        th.cuda.set_rng_state_all(state["cuda"])
+    restore_global_streams(state)
     own = state["agent"]
     if own is not None and agent.generator.get_state().shape == own.shape:  # else it was saved on another kind of device
         agent.generator.set_state(own)

@@ -1,19 +1,15 @@
 """The state of SB3's replay buffer and its subclasses: filled rows only."""
 
-from typing import Any
-
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_tom.checkpoint.codec import is_plain, shown
+from sb3_tom.checkpoint.codec import State, is_plain, shown
 from sb3_tom.checkpoint.fits import check_array, check_form, check_names, fits, outline_of
 from sb3_tom.checkpoint.reading import LARGEST_REST
 from sb3_tom.checks.validation import check_bool, check_integer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
-
-State = dict[str, Any]
 
 _MAY_BE_NONE = ("_expected_observations",)
 

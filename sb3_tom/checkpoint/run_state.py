@@ -17,14 +17,13 @@ from sb3_tom.checkpoint.agent_state import agent_state
 from sb3_tom.checkpoint.arguments import constructor_arguments
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.callback_state import callbacks_state, restore_callbacks
+from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.fits import check_form, explained
 from sb3_tom.checkpoint.log_state import log_state, restore_log
 from sb3_tom.checkpoint.random_state import random_state, restore_random
 from sb3_tom.checkpoint.reading import Archive
 from sb3_tom.checkpoint.vec_env_state import boundary_reasons, restore_vec_env, vec_env_state
 from sb3_tom.checks.validation import check_number
-
-State = dict[str, Any]
 
 MOMENT = ("_last_obs", "_last_original_obs", "_last_episode_starts", "_num_timesteps_at_start")
 """Attributes of the agent that the beginning of ``learn`` changes."""

@@ -8,7 +8,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
-from sb3_tom.checkpoint.env_state import State, env_state, restore_env
+from sb3_tom.checkpoint.codec import State
+from sb3_tom.checkpoint.env_state import env_state, restore_env
 from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.envs.workers import ask
 

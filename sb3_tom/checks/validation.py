@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from sb3_tom.checks.guards import LIMIT
+
 LARGEST_INTEGER = 2**63 - 1
 """What a tensor of integers can hold."""
-
-
-LARGEST_NUMBER = 1e18
-"""The limit of :mod:`sb3_tom.checks.guards`, for arguments."""
 
 
 def check_number(
@@ -38,8 +36,8 @@ def check_number(
     closing = ")" if high_open or high == math.inf else "]"
     allowed = f"a number in {opening}{low:g}, {high:g}{closing}"
     number = _as_float(value)
-    if math.isfinite(number) and abs(number) > LARGEST_NUMBER:
-        raise ValueError(f"{name}={value!r} is not allowed; allowed: {allowed}, {LARGEST_NUMBER:g} at most")
+    if math.isfinite(number) and abs(number) > LIMIT:
+        raise ValueError(f"{name}={value!r} is not allowed; allowed: {allowed}, {LIMIT:g} at most")
     if not math.isfinite(number):
         raise ValueError(f"{name}={_shown(value)} is not allowed; allowed: {allowed}")
     below = number <= low if low_open else number < low

@@ -20,6 +20,19 @@ def rows_at_once(device: th.device, passes: int = 1) -> int:
     return max(1, rows // passes)
 
 
+def evenly(n_rows: int, n_most: int, device: th.device) -> th.Tensor:
+    """
+    Some of many rows, from the first on at equal distances.
+
+    :param n_rows: number N of rows
+    :param n_most: how many to take; all if there are fewer
+    :param device: of the numbers
+    :return: int64 ``[min(n_most, N)]``, rising
+    """
+    n_taken = min(n_rows, n_most)
+    return th.arange(n_taken, device=device) * n_rows // n_taken
+
+
 def joined(parts: Iterable[th.Tensor], n_rows: int) -> th.Tensor:
     """
     What pieces gave, one after the other. Each is written to its place when it is made: if small results were kept between the

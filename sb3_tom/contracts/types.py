@@ -69,6 +69,11 @@ class Transitions(_Fields):
         """The device that holds the rows."""
         return self.observations.device
 
+    @property
+    def step_fields(self) -> tuple[th.Tensor, ...]:
+        """What a minibatch of the policy update takes of them: the first fields of :class:`Batch`, in their order."""
+        return self[:5]
+
     def rows(self, indices: th.Tensor) -> "Transitions":
         """
         The rows at ``indices``.

@@ -62,7 +62,7 @@ def adopted(
         loaded = WeightedReplayBuffer.from_replay_buffer(loaded)
     for name in ("observations", "actions", "next_observations", "rewards"):
         check_rows(f"the replay buffer's array {name}", getattr(loaded, name)[: loaded.size()])
-    order = (loaded.pos - loaded.size() + np.arange(loaded.size())) % loaded.buffer_size
+    order = loaded.positions_oldest_first()
     check_stored_ends(loaded.observations[order], loaded.next_observations[order], loaded.dones[order])
     loaded.device = device
     return loaded

@@ -98,7 +98,7 @@ class MixedBatches:
     def _chunk(self, n_batches: int, batch_size: int, n_real: int) -> Batch:
         """Fields ``[n_batches, batch_size, width]`` in raw units, the first ``n_real`` rows of each minibatch real."""
         real_rows = self._draw(self._real.size, (n_batches, n_real))
-        real = [field[real_rows] for field in self._real[:5]]
+        real = [field[real_rows] for field in self._real.step_fields]
         if self._imagined.with_confidence:
             real.append(th.ones_like(real[3]))
         if n_real < batch_size:

@@ -9,6 +9,11 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.growing import GrowingRows, rotate
 
 
+def _widths(observation_dim: int, action_dim: int, with_confidence: bool) -> tuple[int, ...]:
+    """Of :attr:`Transitions.step_fields`, and of a confidence."""
+    return observation_dim, action_dim, observation_dim, 1, 1, *(1,) * with_confidence
+
+
 class ImaginedBuffer:
     """
     Ring of imagined transitions on the device. A transition is one row of one tensor, so that a batch is one gather.
@@ -30,7 +35,7 @@ class ImaginedBuffer:
     ) -> None:
         self.capacity = capacity
         self.with_confidence = with_confidence
-        self._widths = (observation_dim, action_dim, observation_dim, 1, 1, *(1,) * with_confidence)
+        self._widths = _widths(observation_dim, action_dim, with_confidence)
         self._memory = GrowingRows(capacity, sum(self._widths), device)
         self._position = 0
         self.size = 0
@@ -49,7 +54,7 @@ class ImaginedBuffer:
         :param action_dim: size A of an action
         :param with_confidence: whether it has one
         """
-        return 4 * (2 * observation_dim + action_dim + 2 + with_confidence)
+        return 4 * sum(_widths(observation_dim, action_dim, with_confidence))
 
     @property
     def _rows(self) -> th.Tensor:
@@ -83,7 +88,7 @@ class ImaginedBuffer:
         :param keep: bool ``[B]``, which of them
         :param confidence: ``[B, 1]`` of a ring whose rows have one; None: 1
         """
-        fields = list(batch[:5])
+        fields = list(batch.step_fields)
         if self.with_confidence:
             fields.append(th.ones_like(batch.rewards) if confidence is None else confidence)
         rows = th.cat(fields, dim=-1)[keep][-self.capacity :]

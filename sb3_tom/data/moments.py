@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch as th
 
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.data.scales import varies
+from sb3_tom.data.scales import one_for_zero, varies
 
 BLOCK = 1024
 """Rows of a block: few enough for a processor's cache, and enough for its figures to be a hundredth of its rows."""
@@ -45,6 +45,11 @@ class Moments(NamedTuple):
         :param magnitude: ``[D]`` of what the columns are differences of; None: their own
         """
         return th.where(varies(self.std, self.magnitude if magnitude is None else magnitude), self.std, 0.0)
+
+    @property
+    def scale(self) -> th.Tensor:
+        """``[D]``, what brings columns to unit scale: the standard deviations of those that vary, 1 of the others."""
+        return one_for_zero(self.varying())
 
 
 class _Block(NamedTuple):

@@ -204,6 +204,16 @@ class WeightedReplayBuffer(ReplayBuffer):
         """
         self.weights[: self.size()] = weights.detach().cpu().numpy().reshape(self.size(), self.n_envs)
 
+    def positions_oldest_first(self, n_newest: int | None = None) -> np.ndarray:
+        """
+        Places in the arrays in the order in which they were written.
+
+        :param n_newest: of the newest so many only
+        :return: int ``[n_newest]`` or ``[size()]``, in ``[0, buffer_size)``
+        """
+        n_positions = self.size() if n_newest is None else n_newest
+        return (self.pos - n_positions + np.arange(n_positions)) % self.buffer_size
+
     def newest_rows(self, n_rows: int) -> th.Tensor:
         """
         Row numbers of the newest transitions, oldest first; all rows if there are fewer.
@@ -212,8 +222,7 @@ class WeightedReplayBuffer(ReplayBuffer):
         :return: int64 ``[min(n_rows, N)]``
         """
         n_positions = min(-(-n_rows // self.n_envs), self.size())
-        positions = (self.pos - n_positions + np.arange(n_positions)) % self.buffer_size
-        rows = (positions[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
+        rows = (self.positions_oldest_first(n_positions)[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
         return th.from_numpy(rows[-n_rows:]).to(self.device)
 
     def next_version(self) -> int:
@@ -273,7 +282,7 @@ class WeightedReplayBuffer(ReplayBuffer):
         Fill the ring of start observations from stored rows: those that do not continue the row before them. What came before
         the oldest rows of a full ring is not known: they are starts only where no others are.
         """
-        rows = (self.pos - self.size() + np.arange(self.size())) % self.buffer_size
+        rows = self.positions_oldest_first()
         observations = self.observations[rows]
         continues = np.zeros((len(rows), self.n_envs), dtype=bool)
         continues[1:] = (observations[1:] == self.next_observations[rows[:-1]]).all(-1) & (self.dones[rows[:-1]] == 0)

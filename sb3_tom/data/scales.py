@@ -1,4 +1,4 @@
-"""Whether a column of data varies, whatever its unit."""
+"""Whether a column of data varies, whatever its unit, and what to divide by where it does not."""
 
 import torch as th
 
@@ -15,3 +15,13 @@ def varies(std: th.Tensor, magnitude: th.Tensor) -> th.Tensor:
     :return: ``[D]`` bool; False also for a column of zeros
     """
     return std > ROUNDING * magnitude
+
+
+def one_for_zero(scale: th.Tensor) -> th.Tensor:
+    """
+    Scales to divide by.
+
+    :param scale: any shape, at least 0
+    :return: the same, 1 where it is 0
+    """
+    return th.where(scale > 0, scale, 1.0)

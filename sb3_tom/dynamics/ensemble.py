@@ -7,17 +7,17 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_integers, check_number
+from sb3_tom.checks.validation import check_bool, check_integer, check_integers, check_number
 from sb3_tom.compute.cuda_graphs import set_learning_rate, set_options
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.context import Context
-from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
+from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds, draw, log_density
 from sb3_tom.dynamics.moving_units import Move, move_network
-from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
+from sb3_tom.dynamics.normalized import NormalizedDynamics
 
 MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
 """L2 coefficients of the MBPO authors' code: first layer, second, the other hidden ones, the output."""
@@ -26,7 +26,7 @@ NOISE_RATE = 10.0
 """Of a constant noise relative to the networks: at their rate it stays near 1 for the hundreds of steps of a fit."""
 
 
-class ProbabilisticEnsemble(DynamicsModel):
+class ProbabilisticEnsemble(NormalizedDynamics):
     """
     E networks that each predict a diagonal Gaussian over (reward, next state) in unit scale; the best ``n_elites`` by
     held-out error make predictions, each row by one of them at random (Chua et al. 2018, arXiv:1805.12114; MBPO,
@@ -70,7 +70,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         dropout_rate: float = 0.0,
         **fit_kwargs: float,
     ) -> None:
-        super().__init__()
+        super().__init__(predict, clamp)
         self.n_members = check_integer("n_members", n_members, 1)
         self.n_elites = check_integer("n_elites", n_elites, 1)
         if self.n_elites > self.n_members:
@@ -78,8 +78,6 @@ class ProbabilisticEnsemble(DynamicsModel):
         self.net_arch = check_integers("net_arch", net_arch)
         self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
         self.weight_decay = None if weight_decay is None else check_number("weight_decay", weight_decay, 0.0)
-        self.predict = check_choice("predict", predict, PREDICT)
-        self.clamp = check_clamp(clamp)
         self.soft_norm = check_bool("soft_norm", soft_norm)
         self.homoscedastic = check_bool("homoscedastic", homoscedastic)
         self.beta_nll = check_number("beta_nll", beta_nll, 0.0, 1.0)
@@ -95,8 +93,8 @@ class ProbabilisticEnsemble(DynamicsModel):
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create networks, normaliser and optimiser; see :meth:`Plug.build`."""
+        super().build(observation_dim, action_dim)
         n_targets = 1 + observation_dim
-        self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
         n_outputs = n_targets if self.homoscedastic else 2 * n_targets
         widths = [observation_dim + action_dim, *self.net_arch, n_outputs]
         self.layers = nn.ModuleList(
@@ -148,11 +146,6 @@ class ProbabilisticEnsemble(DynamicsModel):
             return hidden
         return F.layer_norm(hidden, hidden.shape[-1:], eps=10.0 ** -min(number - 1, 2))
 
-    def log_likelihood(self, batch: Transitions) -> th.Tensor:
-        """Gaussian log-density ``[E, B]``, averaged over dimensions, without its constant."""
-        mean, log_var = self(batch.observations, batch.actions)
-        return log_density(self.targets(batch), mean, log_var).mean(-1)
-
     def fit_likelihood(self, batch: Transitions) -> th.Tensor:
         """Log-density weighted by ``beta_nll``, with dropout; see :meth:`DynamicsModel.fit_likelihood`."""
         if self.dropout_rate:
@@ -162,11 +155,6 @@ class ProbabilisticEnsemble(DynamicsModel):
         else:
             return self.log_likelihood(batch)
         return (th.exp(self.beta_nll * log_var).detach() * log_density(self.targets(batch), mean, log_var)).mean(-1)
-
-    def validation_error(self, batch: Transitions) -> th.Tensor:
-        """Squared error of the means in unit scale ``[E, B]``, averaged over dimensions, as MBPO's code does."""
-        mean, _ = self(batch.observations, batch.actions)
-        return (self.targets(batch) - mean).square().mean(-1)
 
     def regularization(self) -> th.Tensor:
         """Draws the bounds of the log-variance together."""
@@ -190,36 +178,23 @@ class ProbabilisticEnsemble(DynamicsModel):
         mean, log_var = (values.flatten(0, 1) for values in self._predict(inputs, self._predicting()))
         if len(mean) > n_rows:  # a cut, even of nothing, costs its gradient a copy
             mean, log_var = mean[:n_rows], log_var[:n_rows]
-        drawn = self._draw(mean, log_var, generator)
+        drawn = self._noisy(mean, log_var, generator)
         return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
 
     def _predicting(self) -> th.Tensor | None:
         """Numbers of the members that predict; None for all, whose parameters need not be gathered then."""
         return None if self.n_elites == self.n_members else self.elites.long()
 
-    def _draw(self, mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
+    def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
+        """Of every member, elite or not."""
+        mean, log_var = self(observations, actions)
+        return self._noisy(mean, log_var, generator)
+
+    def _noisy(self, mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
         return draw(mean, log_var, generator, n_exact=0 if self.reward_noise else 1)
 
-    def sample_members(
-        self,
-        observations: th.Tensor,
-        actions: th.Tensor,
-        generator: th.Generator,
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """Every member on its own rows, elite or not; see :meth:`DynamicsModel.sample_members`."""
-        mean, log_var = self(observations, actions)
-        return self.normalizer.raw_outcomes(self._draw(mean, log_var, generator), observations)
-
-    def targets(self, batch: Transitions) -> th.Tensor:
-        """See :meth:`DynamicsModel.targets`."""
-        return self.normalizer.targets(batch)
-
-    def target_scales(self) -> th.Tensor:
-        """See :meth:`DynamicsModel.target_scales`."""
-        return self.normalizer.target_std
-
-    def _move(self, move: Move) -> None:
-        """Stay the same function in units that have moved."""
+    def follow(self, move: Move) -> None:
+        """First and last layer, and the noise, move; see :meth:`NormalizedDynamics.follow`."""
         outputs = move.target_scale, move.target_shift
         if not self.homoscedastic:
             ones = th.ones_like(move.target_scale)
@@ -235,9 +210,7 @@ class ProbabilisticEnsemble(DynamicsModel):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Warm-started fit of all members, then choice of the elites; see :meth:`DynamicsModel.fit`."""
-        move = self.normalizer.fit(data)
-        if move is not None:
-            self._move(move)
+        self.take_units(data)
         set_options(self.optimizer, self.learning_rate, self._decays())
         factors = [*[1.0] * len(self.layers), NOISE_RATE if self.homoscedastic else 1.0]
         set_learning_rate(self.optimizer, self.learning_rate, factors)

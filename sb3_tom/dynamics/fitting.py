@@ -8,7 +8,7 @@ import torch as th
 
 from sb3_tom.checks.guards import check_magnitudes, magnitude
 from sb3_tom.checks.validation import check_bool, check_integer, check_number
-from sb3_tom.compute.chunks import rows_at_once
+from sb3_tom.compute.chunks import evenly, rows_at_once
 from sb3_tom.compute.cuda_graphs import Step, recording
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
@@ -118,7 +118,7 @@ class _BestMembers:
             parameter.copy_(kept)
 
 
-class _HeldOut:
+class _HeldRows:
     """
     Rows that are not trained on, and the error of each member on them.
 
@@ -147,7 +147,7 @@ class _HeldOut:
         size = rows_at_once(data.device, self.n_members)
         self._data, self._extras, self._rows = data, extras, rows
         self._pieces = [self._piece(some) for some in rows.split(size)]
-        self._n_at_once = min(size, len(rows))
+        self._n_at_once = size
 
     def _piece(self, rows: th.Tensor) -> tuple[Transitions, Extras]:
         return self._data.rows(rows), {name: values[rows] for name, values in self._extras.items()}
@@ -167,7 +167,7 @@ class _HeldOut:
     @th.no_grad()
     def figures(self, context: Context) -> dict[str, float]:
         """What the objective has to say, of as many rows as go through a network together, evenly from all of them."""
-        places = th.arange(self._n_at_once, device=self._rows.device) * len(self._rows) // self._n_at_once
+        places = evenly(len(self._rows), self._n_at_once, self._rows.device)
         said = self._objective.figures(self._model, *self._piece(self._rows[places]), context)
         return figures_of(self._objective, said, "figures")
 
@@ -208,7 +208,7 @@ def fit_by_gradient(
     draw = WeightedDraw(train_weights if weighting == "sample" else th.ones_like(train_weights))
     extras = objective.prepare(model, data, context)
     best = _BestMembers(model, settings.improvement)
-    held = _HeldOut(model, objective, data, extras, held_rows, weights[held_rows])
+    held = _HeldRows(model, objective, data, extras, held_rows, weights[held_rows])
     cap = settings.cap(is_first=not optimizer.state)  # an optimiser without moments has never stepped
     epoch, stale = 0, 0
     with _steps(model, optimizer, objective, tuple(extras), context, data.device) as step:

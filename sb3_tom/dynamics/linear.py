@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 import torch as th
 from torch import nn
 
-from sb3_tom.checks.validation import check_bool, check_choice, check_number
+from sb3_tom.checks.validation import check_bool, check_number
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.context import Context
-from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
+from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.dynamics.gaussian import draw, log_density
-from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
+from sb3_tom.dynamics.gaussian import draw
+from sb3_tom.dynamics.moving_units import Move
+from sb3_tom.dynamics.normalized import NormalizedDynamics
 
 VARIANCE_FLOOR = 1e-12
 """Least residual variance in unit scale: smaller residuals are the rounding of float32."""
@@ -35,7 +36,7 @@ sum up to 1 over all rows.
 """
 
 
-class LinearDynamics(DynamicsModel):
+class LinearDynamics(NormalizedDynamics):
     """
     Reward and next state as linear functions of observation and action, with independent Gaussian noise. A model of one
     member, fitted in one step.
@@ -51,16 +52,14 @@ class LinearDynamics(DynamicsModel):
     def __init__(
         self, ridge: float = 1e-8, deterministic: bool = False, predict: str = "delta", clamp: str | None = "range"
     ) -> None:
-        super().__init__()
+        super().__init__(predict, clamp)
         self.ridge = check_number("ridge", ridge, 0.0)
         self.deterministic = check_bool("deterministic", deterministic)
-        self.predict = check_choice("predict", predict, PREDICT)
-        self.clamp = check_clamp(clamp)
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create normaliser and parameters (predict the mean target at first); see :meth:`Plug.build`."""
+        super().build(observation_dim, action_dim)
         n_targets = 1 + observation_dim
-        self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
         self.slopes = nn.Parameter(th.zeros(observation_dim + action_dim, n_targets))
         self.intercept = nn.Parameter(th.zeros(n_targets))
         self.log_var = nn.Parameter(th.zeros(n_targets))
@@ -84,15 +83,6 @@ class LinearDynamics(DynamicsModel):
         mean = (inputs if inputs.dim() == 3 else inputs.unsqueeze(0)) @ self.slopes + self.intercept
         return Prediction(mean, self.log_var.expand_as(mean))
 
-    def log_likelihood(self, batch: Transitions) -> th.Tensor:
-        """Gaussian log-density ``[1, B]``, averaged over dimensions, without its constant."""
-        return log_density(self.normalizer.targets(batch), *self(batch.observations, batch.actions)).mean(-1)
-
-    def validation_error(self, batch: Transitions) -> th.Tensor:
-        """Squared error in unit scale ``[1, B]``, averaged over dimensions."""
-        prediction: Prediction = self(batch.observations, batch.actions)
-        return (self.normalizer.targets(batch) - prediction.mean).square().mean(-1)
-
     def sample(
         self,
         observations: th.Tensor,
@@ -103,26 +93,12 @@ class LinearDynamics(DynamicsModel):
         drawn = self._draw(observations, actions, generator).squeeze(0)
         return self.normalizer.outcomes(drawn, observations)
 
-    def sample_members(
-        self,
-        observations: th.Tensor,
-        actions: th.Tensor,
-        generator: th.Generator,
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """As :meth:`sample`, of rows ``[1, B, .]``, not clamped; see :meth:`DynamicsModel.sample_members`."""
-        return self.normalizer.raw_outcomes(self._draw(observations, actions, generator), observations)
-
     def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
         mean, log_var = self(observations, actions)
         return mean if self.deterministic else draw(mean, log_var, generator)
 
-    def targets(self, batch: Transitions) -> th.Tensor:
-        """See :meth:`DynamicsModel.targets`."""
-        return self.normalizer.targets(batch)
-
-    def target_scales(self) -> th.Tensor:
-        """See :meth:`DynamicsModel.target_scales`."""
-        return self.normalizer.target_std
+    def follow(self, move: Move) -> None:
+        """Nothing: each fit begins anew; see :meth:`NormalizedDynamics.follow`."""
 
     @th.no_grad()
     def fit(
@@ -139,7 +115,7 @@ class LinearDynamics(DynamicsModel):
         See :meth:`DynamicsModel.fit`.
         """
         self.check_objective(objective)
-        self.normalizer.fit(data)
+        self.take_units(data)
         shares = weights.double() / weights.double().sum()
 
         def pieces() -> Iterator[Piece]:

@@ -16,20 +16,20 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_tom.checks.validation import check_choice, check_integer, check_integers, check_number
+from sb3_tom.checks.validation import check_integer, check_integers, check_number
 from sb3_tom.compute.cuda_graphs import set_options
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.contracts.context import Context
-from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
+from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
 from sb3_tom.dynamics.moving_units import Move, move_network
-from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
+from sb3_tom.dynamics.normalized import NormalizedDynamics
 
 
-class MixtureDensityNetwork(DynamicsModel):
+class MixtureDensityNetwork(NormalizedDynamics):
     """
     A mixture of ``n_components`` joint diagonal Gaussians over (reward, next state) in unit scale (Bishop 1994; TOM,
     arXiv:2305.12663, Sec. 5.2). A model of one member.
@@ -58,19 +58,17 @@ class MixtureDensityNetwork(DynamicsModel):
         clamp: str | None = "range",
         **fit_kwargs: float,
     ) -> None:
-        super().__init__()
+        super().__init__(predict, clamp)
         self.n_components = check_integer("n_components", n_components, 1)
         self.net_arch = check_integers("net_arch", net_arch)
         self.learning_rate = check_number("learning_rate", learning_rate, 0.0, 1.0, low_open=True)
         self.weight_decay = check_number("weight_decay", weight_decay, 0.0)
-        self.predict = check_choice("predict", predict, PREDICT)
-        self.clamp = check_clamp(clamp)
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create network, normaliser and optimiser; see :meth:`Plug.build`."""
+        super().build(observation_dim, action_dim)
         self.n_targets = 1 + observation_dim
-        self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
         widths = [observation_dim + action_dim, *self.net_arch, self.n_components * (1 + 2 * self.n_targets)]
         self.layers = nn.ModuleList(EnsembleLinear(1, n_inputs, n_outputs) for n_inputs, n_outputs in pairwise(widths))
         self.bounds = SoftBounds(self.n_targets)
@@ -126,37 +124,19 @@ class MixtureDensityNetwork(DynamicsModel):
         One component per row by the inverse of its distribution function, then a Gaussian draw that is reparameterised given
         the component (its logits receive no gradient). See :meth:`DynamicsModel.sample`.
         """
-        return self.normalizer.outcomes(self._draw(observations, actions, generator), observations)
-
-    def sample_members(
-        self,
-        observations: th.Tensor,
-        actions: th.Tensor,
-        generator: th.Generator,
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """As :meth:`sample`, of rows ``[1, B, .]``, not clamped; see :meth:`DynamicsModel.sample_members`."""
-        drawn = self._draw(observations.squeeze(0), actions.squeeze(0), generator).unsqueeze(0)
-        return self.normalizer.raw_outcomes(drawn, observations)
+        return self.normalizer.outcomes(self._draw(observations, actions, generator).squeeze(0), observations)
 
     def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
-        """Targets ``[B, D]`` in unit scale."""
+        """Targets ``[1, B, D]`` in unit scale."""
         logits, means, log_vars = (values.squeeze(0) for values in self._components(observations, actions))
         cumulative = th.softmax(logits.detach(), dim=-1).cumsum(-1)
         points = th.rand(cumulative.shape[0], 1, generator=generator, device=cumulative.device) * cumulative[:, -1:]
         component = (cumulative <= points).sum(-1).clamp(max=self.n_components - 1)
         rows = th.arange(component.numel(), device=component.device)
-        return draw(means[rows, component], self.bounds(log_vars[rows, component]), generator)
+        return draw(means[rows, component], self.bounds(log_vars[rows, component]), generator).unsqueeze(0)
 
-    def targets(self, batch: Transitions) -> th.Tensor:
-        """See :meth:`DynamicsModel.targets`."""
-        return self.normalizer.targets(batch)
-
-    def target_scales(self) -> th.Tensor:
-        """See :meth:`DynamicsModel.target_scales`."""
-        return self.normalizer.target_std
-
-    def _move(self, move: Move) -> None:
-        """Stay the same function in units that have moved: those of each component do."""
+    def follow(self, move: Move) -> None:
+        """Those of each component move; see :meth:`NormalizedDynamics.follow`."""
         ones, n = th.ones_like(move.target_scale), self.n_components
         scale = th.cat([ones.new_ones(n), move.target_scale.repeat(n), ones.repeat(n)])
         shift = th.cat([ones.new_zeros(n), move.target_shift.repeat(n), move.log_variance_shift.repeat(n)])
@@ -171,9 +151,7 @@ class MixtureDensityNetwork(DynamicsModel):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Warm-started fit; see :meth:`DynamicsModel.fit`."""
-        move = self.normalizer.fit(data)
-        if move is not None:
-            self._move(move)
+        self.take_units(data)
         set_options(self.optimizer, self.learning_rate, (self.weight_decay, 0.0))
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures

@@ -19,6 +19,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
+from sb3_tom.data.scales import one_for_zero
 from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds
 
 
@@ -40,12 +41,12 @@ class Move(NamedTuple):
     @property
     def log_variance_shift(self) -> th.Tensor:
         """``[D]``, what is added to a log-variance; nothing where the old target never varied, which says nothing of noise."""
-        return 2.0 * th.where(self.target_scale > 0, self.target_scale, 1.0).log()
+        return 2.0 * one_for_zero(self.target_scale).log()
 
 
 @th.no_grad()
 def move_network(
-    layers: nn.ModuleList,
+    layers: nn.ModuleList | nn.Sequential,
     noise: SoftBounds | ConstantNoise,
     move: Move,
     outputs: tuple[th.Tensor, th.Tensor],
@@ -73,7 +74,7 @@ def move_network(
 def _scale(parameter: th.Tensor, factor: th.Tensor, optimizer: th.optim.Optimizer) -> None:
     """What is 0 from now on keeps its moments: they are of no size that could be taken over."""
     parameter.copy_(parameter.double() * factor)
-    inverse = 1.0 / th.where(factor > 0, factor, 1.0)
+    inverse = 1.0 / one_for_zero(factor)
     state = optimizer.state.get(parameter, {})
     for name, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
         if name in state:

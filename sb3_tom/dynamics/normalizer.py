@@ -5,6 +5,7 @@ from torch import nn
 
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import CHANGES, moments_of
+from sb3_tom.data.scales import one_for_zero
 from sb3_tom.dynamics.moving_units import Move
 
 PREDICT = ("delta", "next")
@@ -29,10 +30,6 @@ def check_clamp(clamp: str | None) -> str | None:
     return clamp
 
 
-def _one_for_zero(std: th.Tensor) -> th.Tensor:
-    return th.where(std > 0, std, 1.0)
-
-
 LARGEST_MOVE = 10.0
 """
 Factor, and number of old units, by which units move at most under a network that is to stay the same function. An entry that
@@ -42,7 +39,7 @@ begins to vary leaves all that was trained on: the same function would answer wi
 
 def _move(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -> Move:
     """From means and standard deviations of inputs and of targets, before and now."""
-    (input_mean, input_std, target_mean, target_std), unit = old, _one_for_zero(new[3])
+    (input_mean, input_std, target_mean, target_std), unit = old, one_for_zero(new[3])
     # Of an input that had no unit the weights are as they were drawn: they are meant for the new one
     reads = th.where(was_constant, new[1], input_std)
     varies_now = new[3] > 0  # what does not is predicted exactly, whatever the network says
@@ -110,7 +107,7 @@ class Normalizer(nn.Module):
         beyond = th.where(high > low, self.margin * (high - low), 0.0)
         for buffer, value in zip(
             (self.input_mean, self.input_std, self.target_mean, self.target_std, self.low, self.high),
-            (inputs.mean, _one_for_zero(inputs.varying()), targets.mean, target_std, low - beyond, high + beyond),
+            (inputs.mean, inputs.scale, targets.mean, target_std, low - beyond, high + beyond),
             strict=True,
         ):
             buffer.copy_(value)
@@ -144,7 +141,7 @@ class Normalizer(nn.Module):
         :param batch: fields ``[..., .]``
         :return: ``[..., 1 + O]`` in unit scale, the reward first; 0 where they never varied
         """
-        return (self._raw_targets(batch) - self.target_mean) / _one_for_zero(self.target_std)
+        return (self._raw_targets(batch) - self.target_mean) / one_for_zero(self.target_std)
 
     def outcomes(self, targets: th.Tensor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """

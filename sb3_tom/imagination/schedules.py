@@ -81,6 +81,16 @@ class Window(NamedTuple):
     env_steps: float
     paces: tuple[int | None, ...]
 
+    @classmethod
+    def of_epochs(cls, n_epochs: float, *paces: int | None) -> "Window":
+        """
+        A window of MBPO's epochs.
+
+        :param n_epochs: how long, in :data:`EPOCH`
+        :param paces: see this class
+        """
+        return cls(n_epochs * EPOCH, paces)
+
     @property
     def most(self) -> int:
         """Times of imagining that fall into it, at least 1: without an env step in between no more of them are kept."""

@@ -58,7 +58,7 @@ def episode_lengths(buffer: WeightedReplayBuffer) -> np.ndarray:
     :param buffer: holds at least one row
     :return: int ``[N]``, in row order; 0 where no episode ends, or the buffer does not hold it whole
     """
-    order = (buffer.pos - buffer.size() + np.arange(buffer.size())) % buffer.buffer_size
+    order = buffer.positions_oldest_first()
     lengths = np.zeros((buffer.size(), buffer.n_envs), dtype=np.int64)
     for env in range(buffer.n_envs):
         ends = np.flatnonzero(buffer.dones[order, env] > 0)

@@ -20,14 +20,15 @@ from sb3_tom.checks.policies import network_sizes
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.mbpo.update_counter import PACES
 
 BACKUP_UPDATES = 100
 """Gradient steps between two copies of the policy: a copy costs a tenth of one step."""
 
 POLICY = "policy"
 
-COUNTERS = ("policy_version", "_new_transitions", "_since_phase", "_since_rollouts")
-"""Attributes of the agent that a verb changes."""
+PUT_BACK = ("policy_version", *PACES)
+"""Counters of the agent that a verb changes."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -123,7 +124,7 @@ class Guard:
         backups = [Backup([plug], plug.optimizers().values()) for plug in plugs.values()]
         backups += [self._back_up_policy(agent)] if POLICY in parts else []
         weights = agent.replay_buffer.weights.copy() if "weighter" in parts else None
-        counters = {name: getattr(agent, name) for name in COUNTERS}
+        counters = {name: getattr(agent, name) for name in PUT_BACK}
         try:
             yield
             check_plugs(plugs)

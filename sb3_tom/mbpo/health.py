@@ -278,8 +278,7 @@ def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, floa
     :param length: steps
     :return: the range; that of single steps times ``length`` if no episode is long enough yet
     """
-    n_steps = min(buffer.size(), STEPS_LOOKED_AT)
-    order = (buffer.pos - n_steps + np.arange(n_steps)) % buffer.buffer_size
+    order = buffer.positions_oldest_first(min(buffer.size(), STEPS_LOOKED_AT))
     rewards = buffer.rewards[order].astype(np.float64)
     rows = np.arange(len(order))[:, None]
     # Row in which the episode of a row ends, len(order) while it has not

@@ -34,7 +34,7 @@ from sb3_tom.mbpo.loading import explained_load_errors, refuse_other_files
 from sb3_tom.mbpo.plugs import Plugs, Specs, arguments_of, merged, requested_in, unbuilt
 from sb3_tom.mbpo.remaining_time import RemainingTime
 from sb3_tom.mbpo.sac_arguments import check_optimizers, explained_setup_errors
-from sb3_tom.mbpo.update_counter import UpdateCounter, optimizer_steps
+from sb3_tom.mbpo.update_counter import PACES, UpdateCounter, optimizer_steps
 from sb3_tom.mbpo.warm_start import warm_start
 from sb3_tom.terminations.reading import current_rule
 
@@ -228,7 +228,7 @@ class SACHooks(SAC):
         super()._store_transition(replay_buffer, buffer_action, np.array(new_obs), reward, dones, infos)
 
     def _on_step(self) -> None:
-        for name in ("_env_steps", "_new_transitions", "_since_phase", "_since_rollouts"):
+        for name in ("_env_steps", *PACES):
             setattr(self, name, getattr(self, name) + self.n_envs)
 
     def _updates_made(self) -> int:  # SGD keeps no count

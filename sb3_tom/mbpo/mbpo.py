@@ -22,7 +22,7 @@ from sb3_tom.data.batches import MixedBatches, relabelling
 from sb3_tom.data.diagnostics import weight_by_age
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import policy_units
-from sb3_tom.imagination.schedules import EPOCH, Window, ratio_schedule, rollout_schedule
+from sb3_tom.imagination.schedules import Window, ratio_schedule, rollout_schedule
 from sb3_tom.imagination.world import World
 from sb3_tom.mbpo.arguments import checked_env
 from sb3_tom.mbpo.context import make_context
@@ -237,7 +237,7 @@ class MBPO(SACHooks):
         :return: figures of the rollouts
         """
         length = rollout_schedule(self.rollout_schedule)(self._env_steps)
-        window = Window(self.model_retain_epochs * EPOCH, (self.model_train_freq, self.rollout_freq))
+        window = Window.of_epochs(self.model_retain_epochs, self.model_train_freq, self.rollout_freq)
         wanted = Rollouts(length, self.rollout_batch_size, self._env_steps, window, self.imagined_capacity)
         weights = self.replay_buffer.row_weights(self.weight_rollout_starts)
         figures = imagine_rollouts(self._world, self.replay_buffer, weights, self.imagined, wanted, self._context())

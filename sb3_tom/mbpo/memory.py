@@ -8,7 +8,7 @@ import torch as th
 from sb3_tom.compute.memory import total_memory
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
-from sb3_tom.imagination.schedules import EPOCH, Window, rollout_schedule
+from sb3_tom.imagination.schedules import Window, rollout_schedule
 
 SHARE = 0.25
 """Of the memory of a machine or of a device: if rows take more, there is a warning. Several runs share a machine."""
@@ -37,12 +37,13 @@ def memory_of_rows(agent: Any) -> Rows:
 
     :param agent: an MBPO whose arguments are checked
     """
-    sizes = (agent.observation_space.shape[0], agent.action_space.shape[0])
+    sizes: tuple[int, int] = agent._sizes
     schedule = rollout_schedule(agent.rollout_schedule)
-    window = Window(agent.model_retain_epochs * EPOCH, (agent.model_train_freq, agent.rollout_freq))
+    window = Window.of_epochs(agent.model_retain_epochs, agent.model_train_freq, agent.rollout_freq)
     imagined = window.most * agent.rollout_batch_size * max(schedule.start_length, schedule.end_length)
     if agent.imagined_capacity is not None:
         imagined = min(imagined, agent.imagined_capacity)
+    # As SB3 rounds it: there is no buffer yet
     real = max(agent.buffer_size // agent.n_envs, 1) * agent.n_envs
     on_host, on_device = WeightedReplayBuffer.row_bytes(*sizes)
     return Rows(

@@ -7,6 +7,12 @@ import torch as th
 
 from sb3_tom.checks.validation import check_integer, check_number
 
+PACES = ("_new_transitions", "_since_phase", "_since_rollouts")
+"""Attributes of the agent: real transitions that the model has not seen, and those since the last phase and rollouts."""
+
+COUNTERS = ("policy_version", "_env_steps", *PACES)
+"""All that the agent itself counts; a checkpoint refuses what is no count."""
+
 
 def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
     """

@@ -83,9 +83,8 @@ class TransitionClassifier(nn.Module):
         :param data: N rows
         """
         moments = moments_of(data, "observations", "actions")
-        std = moments.varying()
         self.input_mean.copy_(moments.mean)
-        self.input_std.copy_(th.where(std > 0, std, 1.0))
+        self.input_std.copy_(moments.scale)
 
     def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
         """

@@ -46,7 +46,7 @@ from collections.abc import Sequence
 import torch as th
 
 from sb3_tom.checks.validation import check_bool, check_integer, check_integers, check_number
-from sb3_tom.compute.chunks import joined, rows_at_once
+from sb3_tom.compute.chunks import evenly, joined, rows_at_once
 from sb3_tom.compute.cuda_graphs import set_learning_rate, set_options
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
@@ -158,8 +158,7 @@ class MnMObjective(LikelihoodObjective):
         self.least_reward.fill_(self._rewards[0])
         self.classifier.fit_units(data)
         if self._asks_critics:
-            n_rows = min(data.size, VALUE_ROWS)
-            rows = th.arange(n_rows, device=data.device) * data.size // n_rows
+            rows = evenly(data.size, VALUE_ROWS, data.device)
             self.value_scale.copy_(values_of(data.next_observations[rows], context).abs().mean().clamp(min=LEAST_VALUE))
         return {}
 
@@ -249,7 +248,8 @@ class MnMObjective(LikelihoodObjective):
         if not self.augmented_reward or not bool(real.any()):
             return batch
         shape = batch.rewards[..., real, :].shape
-        fields = [field[..., real, :].flatten(0, -2) for field in batch[:5]]
+        *step_fields, _ = batch
+        fields = [field[..., real, :].flatten(0, -2) for field in step_fields]
         fields.append(th.zeros(len(fields[0]), dtype=th.int64, device=real.device))
         rows = Transitions(*fields)
         pieces = rows.split(rows_at_once(rows.device, self._n_members))

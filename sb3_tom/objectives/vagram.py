@@ -43,11 +43,12 @@ import math
 import torch as th
 
 from sb3_tom.checks.validation import check_integer, check_number
-from sb3_tom.compute.chunks import joined, rows_at_once
+from sb3_tom.compute.chunks import evenly, joined, rows_at_once
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.scales import one_for_zero
 
 LEVEL_ROWS = 5000
 """Rows at most that tell the error with which a fit begins."""
@@ -98,15 +99,13 @@ class VaGraMObjective(ModelObjective):
         coefficients = joined((_with_rewards(squared_gradients(rows, context)) for rows in pieces), data.size)
         coefficients *= scales.square()
         coefficients[:, 1:] *= clip_factors(coefficients[:, 1:].sum(-1, keepdim=True), self.clip_quantile)
-        mean = coefficients.mean(dtype=th.float64).float()
-        coefficients /= th.where(mean > 0, mean, 1.0)
+        coefficients /= one_for_zero(coefficients.mean(dtype=th.float64).float())
         return coefficients
 
     @th.no_grad()
     def _level(self, model: DynamicsModel, data: Transitions, coefficients: th.Tensor) -> th.Tensor:
         """The weighted error at the beginning of a fit, on average over members and rows, some of many; 1 for none."""
-        n_rows = min(data.size, LEVEL_ROWS)
-        rows = th.arange(n_rows, device=data.device) * data.size // n_rows
+        rows = evenly(data.size, LEVEL_ROWS, data.device)
         level = self.validation_error(model, data.rows(rows), {"coefficients": coefficients[rows]}).mean()
         return th.where(level > 0, level.clamp(min=LEAST_LEVEL), 1.0)
 

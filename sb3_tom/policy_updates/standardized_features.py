@@ -94,8 +94,7 @@ def rescale(policy: SACPolicy, observations: Moments) -> None:
     :param policy: any; one without such features stays as it is
     :param observations: what these are like; a constant entry gets the scale 1
     """
-    mean, std = observations.mean, observations.varying()
-    std = th.where(std > 0, std, 1.0)
+    mean, std = observations.mean, observations.scale
     is_trained = any(network.optimizer.state for network in (policy.actor, policy.critic))
     changes: dict[StandardizedFeatures, tuple[th.Tensor, th.Tensor]] = {}  # actor and critics may share their features
     for network in networks_of(policy):

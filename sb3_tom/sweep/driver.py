@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from sb3_tom.sweep.files import LOCK, claim, only_one, read_result, steps_of, write_table
+from sb3_tom.sweep.files import LOCK, claim, only_one, read_result, steps_of, write_sweep_table
 from sb3_tom.sweep.run import Outcome
 from sb3_tom.sweep.spec import RunSpec
 
@@ -159,7 +159,7 @@ class Sweep:
                 self.states = {name: "waiting" if state == "running" else state for name, state in self.states.items()}
                 self._write()
                 raise
-            write_table(self.out, self.runs, self.states, self.errors)
+            write_sweep_table(self.out, self.runs, self.states, self.errors)
             self.say(self._progress.line())
         return sum(state != "done" for state in self.states.values())
 
@@ -185,7 +185,7 @@ class Sweep:
     def _write(self) -> None:
         """A full disk is no reason to stop runs that may write elsewhere: the table is made anew of their files."""
         try:
-            write_table(self.out, self.runs, self.states, self.errors)
+            write_sweep_table(self.out, self.runs, self.states, self.errors)
             self._unwritten = ""
         except OSError as error:
             if str(error) != self._unwritten:

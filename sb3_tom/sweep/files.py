@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sb3_tom.callbacks.tables import read_table
+from sb3_tom.checkpoint.replacing import replaced
 from sb3_tom.sweep.spec import RunSpec, as_json
 
 LOCK, SPEC, TABLE = "lock", "sweep.json", "table.csv"
@@ -28,21 +29,14 @@ COLUMNS = (*ASKED, "state", "env_steps", "evaluated_at", *FIGURES, "error")
 
 def replace_file(path: Path, text: str) -> None:
     """
-    Write a file in one step: whoever reads it, and a full disk, find the old one or the new one.
+    Write a file in one step, see :func:`~sb3_tom.checkpoint.replacing.replaced`.
 
     :param path: its folder is created
     :param text: the content
     :raises OSError: if it cannot be written; the old file is as it was
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    with replaced(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
@@ -148,7 +142,7 @@ def write_steps(folder: Path, env_steps: int) -> None:
         replace_file(folder / STEPS, str(env_steps))
 
 
-def write_table(out: Path, runs: Iterable[RunSpec], states: Mapping[str, str], errors: Mapping[str, str]) -> None:
+def write_sweep_table(out: Path, runs: Iterable[RunSpec], states: Mapping[str, str], errors: Mapping[str, str]) -> None:
     """
     One row per run, in the order of the spec: what it is, its state, its last evaluation.
 

@@ -3,10 +3,10 @@
 import torch as th
 
 from sb3_tom.checks.validation import check_number
-from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.contracts.weighter import Weighter
+from sb3_tom.weighters.model_errors import squared_errors_of_members
 
 
 class ErrorWeighter(Weighter):
@@ -43,7 +43,6 @@ class ErrorWeighter(Weighter):
         return (errors / errors.max()).pow(self.power) if bool(errors.max() > 0) else th.ones_like(errors)
 
 
-@th.no_grad()
 def prediction_errors(model: ReadableModel, data: Transitions) -> th.Tensor:
     """
     How far the means of a model's members are from what happened.
@@ -52,9 +51,4 @@ def prediction_errors(model: ReadableModel, data: Transitions) -> th.Tensor:
     :param data: N rows
     :return: ``[N]`` float64, root mean square over the dimensions of normalised targets, averaged over members
     """
-    n_members = model.forward(data.observations[:1], data.actions[:1]).mean.shape[0]
-    errors = []
-    for rows in data.split(rows_at_once(data.device, n_members)):
-        missed = model.forward(rows.observations, rows.actions).mean - model.targets(rows)
-        errors.append(missed.double().square().mean(-1).sqrt().mean(0))
-    return th.cat(errors)
+    return th.cat([squares.mean(-1).sqrt().mean(0) for squares in squared_errors_of_members(model, data)])

@@ -3,11 +3,11 @@
 import torch as th
 
 from sb3_tom.checks.validation import check_number
-from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.weighters.critics import td_errors
+from sb3_tom.weighters.model_errors import squared_errors_of_members
 
 
 class MaPERWeighter(Weighter):
@@ -53,7 +53,6 @@ def _in_means(errors: th.Tensor) -> th.Tensor:
     return errors / errors.mean().clamp(min=th.finfo(errors.dtype).tiny)
 
 
-@th.no_grad()
 def squared_errors(model: ReadableModel, data: Transitions) -> tuple[th.Tensor, th.Tensor]:
     """
     How far the means of a model's members are from what happened, in normalised units, averaged over members.
@@ -62,11 +61,9 @@ def squared_errors(model: ReadableModel, data: Transitions) -> tuple[th.Tensor, 
     :param data: N rows
     :return: of the reward, and of the next state on average over its dimensions, ``[N]`` float64 each
     """
-    n_members = model.forward(data.observations[:1], data.actions[:1]).mean.shape[0]
     rewards, states = [], []
-    for rows in data.split(rows_at_once(data.device, n_members)):
-        missed = model.forward(rows.observations, rows.actions).mean - model.targets(rows)
-        squares = missed.double().square().mean(0)
+    for of_members in squared_errors_of_members(model, data):
+        squares = of_members.mean(0)
         rewards.append(squares[:, 0])
         states.append(squares[:, 1:].mean(-1))
     return th.cat(rewards), th.cat(states)

@@ -9,7 +9,6 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,14 @@ def _place(manager: Any) -> str:
 
 def read_hyperparameters(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
     """Check them before the zoo converts them, which fails without a name."""
+    from rl_zoo3 import exp_manager
+
     try:
         hyperparams, saved = original(manager)
     except (AttributeError, TypeError) as error:  # of a file without entries, or of an entry without keys
         raise HyperparameterError(f"{_place(manager)}: {error}; allowed: a mapping of hyperparameters per env") from error
     custom = manager.custom_hyperparams or {}
-    namespace = vars(import_module("rl_zoo3.exp_manager"))
+    namespace = vars(exp_manager)
     check_hyperparams(hyperparams, algorithm, lambda key: _place(manager) if key in custom else _file(manager), namespace)
     _spread_env_kwargs(manager, hyperparams.get("env_kwargs"))
     return hyperparams, saved

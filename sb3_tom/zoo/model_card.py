@@ -1,6 +1,5 @@
 """The model card of a saved agent, as the Hugging Face hub reads it. Every figure comes from ``results.json``."""
 
-from importlib import import_module
 from importlib.metadata import version
 from pprint import pformat
 from typing import Any
@@ -118,8 +117,10 @@ def model_card(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> 
     :param agent: its agent
     :param results: content of ``results.json``
     """
+    import yaml
+
     packages = ["stable_baselines3", *(["sb3_tom"] if isinstance(agent, MBPO) else []), "gymnasium", "torch"]
-    head = import_module("yaml").safe_dump(metadata(run, agent, results), sort_keys=False)
+    head = yaml.safe_dump(metadata(run, agent, results), sort_keys=False)
     text = CARD.format(
         **results,
         metadata=head,

@@ -4,7 +4,6 @@ import argparse
 import io
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,10 @@ def zoo_algorithms() -> dict[str, type[BaseAlgorithm]]:
 
     :raises ModuleNotFoundError: if the zoo is not installed
     """
+    from rl_zoo3.utils import ALGOS
+
     register_all()
-    algorithms: dict[str, type[BaseAlgorithm]] = import_module("rl_zoo3.utils").ALGOS
+    algorithms: dict[str, type[BaseAlgorithm]] = ALGOS
     return algorithms
 
 
@@ -57,6 +58,7 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
     :return: plain values
     :raises ValueError: naming what came and what is allowed
     """
+    from rl_zoo3 import exp_manager
     from yaml import YAMLError
 
     algorithm = zoo_algorithms()[check_choice("algo", algo, zoo_algorithms())]
@@ -69,7 +71,7 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
         raise ValueError(
             f"config={manager.config!r} cannot be read: {error}; allowed: a YAML file with hyperparameters per env"
         ) from error
-    namespace = vars(import_module("rl_zoo3.exp_manager"))
+    namespace = vars(exp_manager)
     check_hyperparams(hyperparams, algorithm, lambda key: f"{manager.config}, {env}", namespace)
     return {name: plain(value) for name, value in sorted(hyperparams.items())}
 
@@ -82,10 +84,11 @@ def make_manager(algo: str, env: str, **kwargs: Any) -> Any:
     :param env: id of a registered environment
     :param kwargs: its other arguments
     """
-    manager_class = import_module("rl_zoo3.exp_manager").ExperimentManager
+    from rl_zoo3.exp_manager import ExperimentManager
+
     arguments = argparse.Namespace(algo=algo, env=env, env_kwargs=None)
     settings = {"log_folder": "", "eval_freq": -1, "save_freq": -1, "log_interval": -1, "verbose": 0}
-    return manager_class(arguments, algo, env, **{**settings, **kwargs})
+    return ExperimentManager(arguments, algo, env, **{**settings, **kwargs})
 
 
 class ZooRun:

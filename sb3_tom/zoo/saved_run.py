@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,8 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
     :param is_best: take the agent with the best evaluation in place of the last one
     :raises ValueError: naming the argument, what came and what is allowed
     """
+    from huggingface_sb3 import EnvironmentName
+
     found = [*sorted(folder.glob("*/config.yml")), *sorted(folder.glob(f"{ATTEMPTS}/*/config.yml"), key=_attempt)]
     if not found:
         allowed = "a folder such as logs/sac/Hopper-v5_1, or of a run of a sweep"
@@ -59,7 +60,7 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
     arguments = _read_mapping(params / "args.yml")
     algo = check_choice("algo", _said("algo", algo, arguments, params), zoo_algorithms())
     env = _said("env", env, arguments, params)
-    env_name = str(import_module("huggingface_sb3").EnvironmentName(env))
+    env_name = str(EnvironmentName(env))
     if params.name != env_name:
         raise ValueError(f"env={env!r} is not allowed: the run's folder has {params.name}")
     agent = folder / (BEST if is_best else f"{env_name}.zip")

@@ -13,7 +13,6 @@ from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +98,13 @@ def measure(
 
 
 def _make_env(run: SavedRun, seed: int) -> VecEnv:
+    from rl_zoo3.utils import create_test_env
+
     hyperparams = deepcopy(run.hyperparams)
     hyperparams |= {"normalize": bool(hyperparams.get("normalize")), "normalize_kwargs": {}}
-    settings = {"n_envs": 1, "stats_path": str(run.stats), "seed": seed, "should_render": False}
+    settings: dict[str, Any] = {"n_envs": 1, "stats_path": str(run.stats), "seed": seed, "should_render": False}
     try:
-        env: VecEnv = import_module("rl_zoo3.utils").create_test_env(
-            run.env, hyperparams=hyperparams, env_kwargs=run.env_kwargs, **settings
-        )
+        env: VecEnv = create_test_env(run.env, hyperparams=hyperparams, env_kwargs=run.env_kwargs, **settings)
     except Exception as error:  # of an env or a wrapper of the user's, or of statistics that are not there
         raise ValueError(f"env={run.env!r} cannot be made as in {run.params / 'config.yml'}: {error!r}") from error
     return env
@@ -128,6 +127,8 @@ def write_upload(run: SavedRun, measured: Measurement, out: Path) -> None:
     :raises ValueError: if it is something else
     :raises OSError: if it cannot be written
     """
+    import yaml
+
     name, results = f"{run.algo}-{run.env_name}", measured.results
     with _new_folder(out) as partial:
         shutil.copyfile(run.agent, partial / f"{name}.zip")
@@ -140,7 +141,6 @@ def write_upload(run: SavedRun, measured: Measurement, out: Path) -> None:
         with zipfile.ZipFile(partial / "train_eval_metrics.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for file, path in run.tables.items():
                 archive.write(path, file)
-        yaml = import_module("yaml")
         (partial / "env_kwargs.yml").write_text(yaml.safe_dump(run.env_kwargs), encoding="utf-8")
         (partial / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(model_card(run, measured.agent, results), encoding="utf-8")

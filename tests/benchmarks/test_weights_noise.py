@@ -5,7 +5,7 @@ import math
 import pytest
 import torch as th
 from dual_solved import page_text as dual_page
-from weights_noise import N_NEWEST, N_ROWS, LinearSystem, moved
+from weights_noise import N_NEWEST, N_ROWS, EpisodicSystem, moved
 from weights_noise import page_text as noise_page
 
 
@@ -21,7 +21,7 @@ def test_weights_of_the_noise_itself_are_seen_and_others_are_not() -> None:
 
 
 def test_the_noise_of_the_system_is_what_its_rows_have() -> None:
-    system = LinearSystem(4, 2, 0)
+    system = EpisodicSystem(4, 2, 0)
     data, noise, starts = system.rollouts(0.3)
     expected = data.observations @ system.drift + data.actions @ system.push + 0.1 * noise
     th.testing.assert_close(data.next_observations, expected, atol=1e-5, rtol=0.0)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch as th
 import weights_truth
-from scipy.stats import spearmanr
 from weights_truth import BEFORE, DATA, SIZES, measure
 from weights_truth_data import SPREAD, LinearSystem, Policy, linear_system
 
@@ -49,12 +48,6 @@ def test_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
         ("two", "1"),
     ]
     assert asked == [0, 0, 1]
-
-
-def test_ranks_are_scipys() -> None:
-    first, second = np.random.default_rng(0).integers(0, 9, (2, 200)).astype(float)
-    ours = np.corrcoef(weights_truth._ranks(first), weights_truth._ranks(second))[0, 1]
-    assert ours == pytest.approx(spearmanr(first, second).statistic)
 
 
 def test_ratio_by_formula_is_that_of_the_rows() -> None:

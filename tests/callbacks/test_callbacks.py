@@ -1,7 +1,6 @@
 """The callbacks write what happened, and training is the same with and without them."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +17,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_tom.callbacks.learning_curve import LearningCurveCallback
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback, weights_newest_first
+from sb3_tom.data.diagnostics import equal_bins, weight_by_age
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from tests.mbpo.small import small_agent
 
 
@@ -131,14 +132,19 @@ def test_weight_by_age_needs_weights(tmp_path: Path) -> None:
 
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 20))
 def test_ages_follow_the_ring(size: int, n_envs: int, added: int) -> None:
-    """A row's weight is the number of the step that wrote it: newest first it must descend without a gap."""
-    weights = np.ones((size, n_envs))
+    """A row's weight is when it came: newest first it must descend without a gap, also within a step, as in the log."""
+    space, zeros = gym.spaces.Box(-1.0, 1.0, (1,)), np.zeros((n_envs, 1))
+    buffer = WeightedReplayBuffer(size * n_envs, space, space, "cpu", n_envs)
     for step in range(added):
-        weights[step % size] = step
-    filled = min(added, size)
-    buffer = SimpleNamespace(weights=weights, pos=added % size, size=lambda: filled)
-    expected = np.repeat(np.arange(added - 1, added - 1 - filled, -1), n_envs)
-    assert weights_newest_first(buffer).tolist() == expected.tolist()
+        buffer.add(zeros, zeros, zeros, zeros[:, 0], zeros[:, 0], [{}] * n_envs)
+        buffer.weights[step % size] = step * n_envs + np.arange(n_envs)
+    n_rows, n_written = min(added, size) * n_envs, added * n_envs
+    newest_first = weights_newest_first(buffer)
+    assert newest_first.tolist() == list(range(n_written - 1, n_written - 1 - n_rows, -1))
+    logged = weight_by_age(buffer.row_weights()[buffer.newest_rows(n_rows)], n_bins=3)
+    assert [logged[f"{index:02}"] for index in range(min(3, n_rows))] == pytest.approx(
+        [newest_first[low:high].mean() for low, high in equal_bins(n_rows, 3)]
+    )
 
 
 def test_weight_by_age_of_pmac_against_its_blocks(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch as th
 
 from sb3_tom import Transitions
-from sb3_tom.compute.chunks import joined, rows_at_once
+from sb3_tom.compute.chunks import evenly, joined, rows_at_once
 
 
 @pytest.mark.parametrize(("passes", "expected"), [(1, 4096), (7, 585), (10_000, 1)])
@@ -25,3 +25,8 @@ def test_what_pieces_gave_is_joined_in_order() -> None:
     assert joined([whole], 11).data_ptr() != whole.data_ptr()
     with pytest.raises(AssertionError):
         joined(whole.split(4), 12)
+
+
+@pytest.mark.parametrize(("n_rows", "expected"), [(1, [0]), (4, [0, 1, 2, 3]), (5, [0, 1, 2, 3]), (11, [0, 2, 5, 8])])
+def test_some_rows_come_evenly_from_all(n_rows: int, expected: list[int]) -> None:
+    assert evenly(n_rows, 4, th.device("cpu")).tolist() == expected

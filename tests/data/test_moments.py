@@ -47,7 +47,8 @@ def test_what_never_varies_has_no_spread_in_any_number_of_blocks(value: float) -
     rows = th.full((7 * BLOCK + 3, 2), value)
     found = moments_of_columns(len(rows), lambda some: rows[some])
     assert th.equal(found.mean, rows[0].double()) and th.equal(found.std, th.zeros(2).double())
-    assert th.equal(found.varying(), th.zeros(2).double()) and th.equal(found.magnitude, rows[0].abs())
+    assert th.equal(found.varying(), th.zeros(2).double()) and th.equal(found.scale, th.ones(2).double())
+    assert th.equal(found.magnitude, rows[0].abs())
 
 
 def test_columns_stand_side_by_side() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch as th
 
-from sb3_tom.data.scales import varies
+from sb3_tom.data.scales import one_for_zero, varies
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1e-3, 1.0, 1e6])
@@ -20,3 +20,7 @@ def test_differences_of_rounded_values_do_not_vary() -> None:
     steps = (positions + 0.25).float() - positions.float()
     assert 0 < float(steps.double().std()) < 1e-5
     assert not bool(varies(steps.double().std(), positions.float().abs().amax()))
+
+
+def test_what_does_not_vary_is_divided_by_one() -> None:
+    assert one_for_zero(th.tensor([0.0, 1e-30, 2.0])).tolist() == pytest.approx([1.0, 1e-30, 2.0], rel=1e-6)

@@ -49,9 +49,7 @@ def likelihood_in_raw_units(model: DynamicsModel, data: Transitions) -> th.Tenso
 
 def move_units(model: DynamicsModel, data: Transitions) -> None:
     """What a fit begins with, and nothing else."""
-    move = model.normalizer.fit(data)
-    if hasattr(model, "_move"):
-        model._move(move)
+    model.take_units(data)
 
 
 def networks() -> list[str]:

@@ -15,7 +15,8 @@ import torch as th
 import sb3_tom
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.objectives.likelihood import LikelihoodObjective
-from tests.dynamics.cases import built, make_context, make_data
+from tests.dynamics.cases import built, fit, make_context, make_data
+from tests.dynamics.test_moving_units import elsewhere, in_raw_units
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -115,6 +116,38 @@ def test_custom_dynamics(run: Run, tmp_path: Path) -> None:
     assert th.equal(
         loaded.dynamics(data.observations, data.actions).mean, agent.dynamics(data.observations, data.actions).mean
     )
+
+
+def test_custom_dynamics_stay_the_same_function_when_their_units_move(run: Run) -> None:
+    model = run("custom_dynamics", "--steps", "100")["MeanNetwork"](width=16, max_epochs=10)
+    data = make_data(400)
+    model.build(3, 2)
+    fit(model, data)
+    other = elsewhere(make_data(300, seed=5))
+    means, deviations = in_raw_units(model, other)
+    before = model(other.observations, other.actions).mean.detach()
+    model.take_units(other)
+    moved = model(other.observations, other.actions).mean.detach() - before
+    assert float(moved.abs().max()) > 0.1, "in the new units that is another number"
+    again, deviations_again = in_raw_units(model, other)
+    assert float(((again - means).abs() / model.target_scales()).max()) < 1e-4
+    th.testing.assert_close(deviations_again, deviations, rtol=1e-3, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"weighter": "error", "objective": "vagram", "confidence": "inverse_std"},
+        {"weighter": "maper", "objective": "mnm", "objective_kwargs": {"likelihood_fits": 1, "net_arch": (16,)}},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:health/")
+def test_custom_dynamics_answer_whoever_asks(run: Run, asks: dict[str, Any]) -> None:
+    model = run("custom_dynamics", "--steps", "100")["MeanNetwork"]
+    agent = small_agent(dynamics=model, dynamics_kwargs={"width": 16, "max_epochs": 2, "first_max_epochs": 2}, **asks)
+    agent.learn(130)
+    weights = agent.replay_buffer.row_weights()
+    assert agent.policy_version > 2 and float(weights.std()) > 0.0
 
 
 def test_custom_objective(run: Run) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_tom.imagination.schedules import EPOCH, RolloutSchedule, Window, rollout_schedule
+from sb3_tom.imagination.schedules import RolloutSchedule, Window, rollout_schedule
 
 
 def test_published_hopper_schedule() -> None:
@@ -46,7 +46,7 @@ def test_a_list_is_not_changed() -> None:
     ("epochs", "frequency", "phases"), [(1, 250, 4), (5, 1000, 5), (1, 300, 4), (1, 5000, 1), (0.25, 250, 1), (0.1, 250, 1)]
 )
 def test_a_window_keeps_so_many_phases(epochs: float, frequency: int, phases: int) -> None:
-    window, made_at = Window(epochs * EPOCH, (frequency, None)), []
+    window, made_at = Window.of_epochs(epochs, frequency, None), []
     assert window.most == phases
     for step in range(0, 20 * frequency, frequency):
         made_at = window.within(made_at, step)

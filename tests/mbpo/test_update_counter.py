@@ -10,6 +10,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_tom import MBPO
+from sb3_tom.checkpoint.agent_fits import COUNTS
+from sb3_tom.mbpo.update_counter import COUNTERS
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor
 
@@ -91,3 +93,9 @@ def test_only_time_within_learn_makes_the_pace(monkeypatch: pytest.MonkeyPatch) 
     left.clear()
     resumed.learn(60, Watch())
     assert left == ["?", *(str(timedelta(seconds=200 - step)) for step in range(2, 61))], "a new count, a new pace"
+
+
+def test_checkpoints_know_every_counter_of_an_agent() -> None:
+    """They lie on a lower floor, and cannot ask."""
+    counted = {name for name, value in vars(small_agent(Corridor(), **TINY)).items() if name[0] == "_" and type(value) is int}
+    assert {*COUNTERS} - {"policy_version"} <= counted <= {*COUNTS} and {*COUNTERS} <= {*COUNTS}

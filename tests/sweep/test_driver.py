@@ -111,14 +111,14 @@ def test_a_table_that_cannot_be_written_stops_no_run_but_is_said(
     runs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is made anew of the runs' files as soon as there is room."""
-    write, room, said = driver.write_table, [False], []
+    write, room, said = driver.write_sweep_table, [False], []
 
     def full(*arguments: object) -> None:
         if not room[0]:
             raise OSError(28, "No space left on device")
         write(*arguments)
 
-    monkeypatch.setattr(driver, "write_table", full)
+    monkeypatch.setattr(driver, "write_sweep_table", full)
     start = ending()
     engine = InThisProcess(lambda run, folder: (room.__setitem__(0, run is runs[-1]), start(run, folder))[1])
     assert Sweep(runs, tmp_path, said.append).run(engine, retries=0) == 0

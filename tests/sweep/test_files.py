@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 
 from sb3_tom.callbacks.tables import read_table
-from sb3_tom.sweep.files import claim, only_one, read_result, replace_file, steps_of, write_table
+from sb3_tom.sweep.files import claim, only_one, read_result, replace_file, steps_of, write_sweep_table
 from tests.sweep.small import small_run
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,8 @@ def test_the_table_has_a_row_per_run_with_its_last_evaluation(tmp_path: Path) ->
     replace_file(folder / "steps.txt", "250")
     curve = "env_step,return_mean,return_std,cumulative_max,episode_length_mean,n_updates,seconds"
     replace_file(folder / "learning_curve.csv", f"{curve}\n100,9,1,9,10,49,2.5\n200,7,2,9,8,149,5.5\n300,1")
-    write_table(tmp_path, runs, {runs[0].name: "failed", runs[1].name: "waiting"}, {runs[0].name: "OSError: full, at last"})
+    states = {runs[0].name: "failed", runs[1].name: "waiting"}
+    write_sweep_table(tmp_path, runs, states, {runs[0].name: "OSError: full, at last"})
     first, second = read_table(tmp_path / "table.csv")
     assert (first["method"], first["state"], first["error"]) == ("sac", "failed", "OSError: full, at last")
     figures = {"env_steps": "250", "evaluated_at": "200", "return_mean": "7", "cumulative_max": "9", "seconds": "5.5"}

@@ -12,7 +12,7 @@ pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb
 import gymnasium
 import yaml
 
-from sb3_tom.imagination.schedules import EPOCH, Window
+from sb3_tom.imagination.schedules import Window
 from sb3_tom.zoo.registration import ALGORITHMS, hyperparams_folder
 from tests.zoo.small import experiment
 
@@ -72,7 +72,7 @@ def test_values_are_the_published_ones(algo: str, env: str) -> None:
     assert found["learning_starts"] == published.exploration
     assert (found["real_ratio"], found["learning_rate"]) == (0.05, 3e-4)
     assert "imagined_capacity" not in found
-    window = Window(found["model_retain_epochs"] * EPOCH, (found["model_train_freq"],))
+    window = Window.of_epochs(found["model_retain_epochs"], found["model_train_freq"])
     assert window.most == published.model_retain_epochs * published.epoch // published.model_train_freq
 
 

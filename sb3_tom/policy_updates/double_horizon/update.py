@@ -27,8 +27,8 @@ from sb3_tom.policy_updates.sampling import sample_squashed
 from sb3_tom.policy_updates.standardized_features import standardize
 from sb3_tom.policy_updates.steps import begin, clip_gradients, constant, is_supported, temperature, temperature_step
 
-Figures = dict[str, th.Tensor]
-"""Scalars on the device, by name."""
+Scalars = dict[str, th.Tensor]
+"""On the device, by name."""
 
 
 class DoubleHorizonUpdate(PolicyUpdate):
@@ -118,7 +118,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         """See :meth:`PolicyUpdate.update`."""
         before = network_sizes(parts.policy, parts.log_ent_coef)
         begin(parts)
-        sums: Figures = {}
+        sums: Scalars = {}
         rows = zip(batches.raw(gradient_steps, batch_size), self._real(batches, gradient_steps, batch_size), strict=False)
         for step, (batch, real) in enumerate(rows):
             with constant(world.model):
@@ -142,7 +142,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
 
     def _update_critics(
         self, parts: PolicyParts, path: Path, real: Batch | None, batches: Batches, context: Context
-    ) -> Figures:
+    ) -> Scalars:
         """Squared error to the soft value of a path, by its confidence, summed over critics, in units of their scale."""
         policy, units = parts.policy, batches.units
         with th.no_grad():
@@ -178,7 +178,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         values = th.stack(critics(seen, actions, drawn)) if few else th.stack(critics(seen, actions))[drawn]
         return _reduced(values, self.settings.target_reduction)
 
-    def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Figures:
+    def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Scalars:
         """The pathwise gradient of the soft value of the first states; critics and model are constants."""
         policy = parts.policy
         with constant(policy.critic):

@@ -135,8 +135,11 @@ class FlowDual(nn.Module):
             self.standardizer.fit(moments_of(data, "observations", "actions"))
         starts = self._start_inputs(start_observations, context)
         fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator, context.n_envs)
-        best = self._best_state(data, held, log_ratio, starts, context) if len(held) else None
-        loss = th.zeros((), device=data.device)
+        loss, best, figures = th.zeros((), device=data.device), None, {}
+        if len(held):
+            objective = self._held_out_objective(data, held, log_ratio, starts, context)
+            figures["dual_ratio_held_out"] = objective(0.0)
+            best = BestState(self, objective)
         with descent(optimizer, partial(self._loss, gamma), "fit of TOM's dual", data.device) as descend:
             for step, batch in enumerate(self._minibatches(data, fitted, log_ratio, starts, context)):
                 remaining = 1.0 - step / settings.q_steps if settings.anneal else 1.0
@@ -144,10 +147,11 @@ class FlowDual(nn.Module):
                 loss = descend(*batch)
                 if best is not None and ((step + 1) % _STEPS_AT_ONCE == 0 or step + 1 == settings.q_steps):
                     best.offer(step + 1)
-        figures = {"dual_loss": loss} | (best.restore() if best is not None else {})
+        if best is not None:
+            figures["dual_loss_held_out"], figures["dual_best_step"] = best.restore()
         with th.no_grad():
             self.start_value.copy_(self(starts).mean())
-        return figures
+        return {"dual_loss": loss} | figures
 
     def _minibatches(
         self, data: Transitions, fitted: th.Tensor, log_ratio: RowFunction, starts: th.Tensor, context: Context
@@ -161,10 +165,10 @@ class FlowDual(nn.Module):
             for chosen, chosen_starts in zip(rows, start_rows, strict=True):
                 yield starts[chosen_starts], *self._flow_batch(data, pool.rows(chosen))
 
-    def _best_state(
+    def _held_out_objective(
         self, data: Transitions, held: th.Tensor, log_ratio: RowFunction, starts: th.Tensor, context: Context
-    ) -> BestState:
-        """Remembers the parameters with the least Eq. 16 on some of these rows, each with the shift that is best for it."""
+    ) -> Callable[..., th.Tensor]:
+        """Eq. 16 on some of these rows, of so many times the present q, with the shift that is best for it."""
         rows = th.randint(len(held), (_HELD_OUT,), generator=context.generator, device=data.device)
         pool = self._pool(data, held if len(held) <= _HELD_OUT else held[rows], log_ratio, context)
         gamma = self.settings.discount(context.gamma)
@@ -177,7 +181,7 @@ class FlowDual(nn.Module):
             shift = functional.best_shift(y, mass, self.divergence.derivative) if self.settings.mass_shift else self.shift
             return functional.dual_loss(y - shift * mass, start_value, gamma, self._conjugate_mean, shift)
 
-        return BestState(self, objective, {"dual_ratio_held_out": objective(0.0)})
+        return objective
 
     @th.no_grad()
     def weights(

@@ -9,6 +9,7 @@ import torch as th
 
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import StoredRows
+from sb3_tom.weighters.tom.row_keys import FIELDS, columns_of, row_keys
 
 BLOCK = 200
 """Consecutive steps of an environment that are in the same fold, at most: two folds know an episode that an edge cuts."""
@@ -112,21 +113,15 @@ def places(recent: Transitions, data: Transitions) -> th.Tensor:
     found = order[number]
     there = data.rows(found)
     same = end > first
-    for name in ("observations", "actions", "next_observations"):
+    for name in FIELDS:
         same &= (getattr(there, name) == getattr(recent, name)).all(-1)
     return th.where(same, found, -1)
 
 
 def _keys(data: Transitions) -> th.Tensor:
-    """One int64 per row, a function of the bits of a few columns; products wrap around."""
-    columns = [column for part in (data.observations, data.actions, data.next_observations) for column in part.unbind(-1)]
-    chosen = columns[:: -(-len(columns) // _KEY_COLUMNS)]
-    draw = th.Generator().manual_seed(0)  # any fixed odd numbers: they only spread the rows over the keys
-    factors = (th.randint(-(2**62), 2**62, (len(chosen),), generator=draw) * 2 + 1).to(data.device)
-    keys = th.zeros(data.size, dtype=th.int64, device=data.device)
-    for column, factor in zip(chosen, factors, strict=True):
-        keys += (column + 0.0).contiguous().view(th.int32).long() * factor  # adding 0 turns -0.0 into 0.0
-    return keys
+    """Of a few columns only."""
+    columns = columns_of(data)
+    return row_keys(columns[:: -(-len(columns) // _KEY_COLUMNS)])
 
 
 def _copies_after(keys: th.Tensor) -> th.Tensor:

@@ -4,6 +4,7 @@ import torch as th
 
 from sb3_tom.contracts.plug import GrowingBuffers
 from sb3_tom.contracts.types import Transitions
+from sb3_tom.weighters.tom.row_keys import FIELDS, row_keys
 
 
 class Footprint(GrowingBuffers):
@@ -21,8 +22,6 @@ class Footprint(GrowingBuffers):
         super().__init__()
         n_columns = 2 * observation_dim + action_dim
         self.register_buffer("known", th.zeros(0, n_columns))
-        bits = th.Generator().manual_seed(0)  # any fixed odd numbers: they only spread the rows over the 64-bit keys
-        self._factors = th.randint(-(2**62), 2**62, (n_columns,), generator=bits) * 2 + 1
 
     known: th.Tensor
 
@@ -32,7 +31,7 @@ class Footprint(GrowingBuffers):
 
         :param recent: rows to recognise from now on
         """
-        self.known = self._columns(recent).clone()
+        self.known = self._columns(recent)
 
     def contains(self, data: Transitions) -> th.Tensor:
         """
@@ -44,15 +43,10 @@ class Footprint(GrowingBuffers):
         columns = self._columns(data)
         if self.known.shape[0] == 0:
             return th.zeros(columns.shape[0], dtype=th.bool, device=columns.device)
-        keys, order = self._keys(self.known).sort()
-        place = th.searchsorted(keys, self._keys(columns)).clamp(max=keys.numel() - 1)
+        keys, order = row_keys(self.known.unbind(-1)).sort()
+        place = th.searchsorted(keys, row_keys(columns.unbind(-1))).clamp(max=keys.numel() - 1)
         return (columns == self.known[order[place]]).all(dim=-1)
 
     @staticmethod
     def _columns(data: Transitions) -> th.Tensor:
-        # Adding 0 turns -0.0 into 0.0: equal values get equal bits
-        return th.cat([data.observations, data.actions, data.next_observations], dim=-1) + 0.0
-
-    def _keys(self, columns: th.Tensor) -> th.Tensor:
-        """One int64 per row, a function of the row's bits; products wrap around."""
-        return (columns.float().contiguous().view(th.int32).long() * self._factors.to(columns.device)).sum(-1)
+        return th.cat([getattr(data, name) for name in FIELDS], dim=-1) + 0.0  # no -0.0 in a file

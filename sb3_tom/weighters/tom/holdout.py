@@ -35,13 +35,9 @@ class BestState:
 
     :param module: its parameters
     :param objective: a scalar, called now and at each offer
-    :param beside: figures that :meth:`restore` returns beside the best
     """
 
-    def __init__(
-        self, module: nn.Module, objective: Callable[[], th.Tensor], beside: dict[str, th.Tensor] | None = None
-    ) -> None:
-        self._beside = beside or {}
+    def __init__(self, module: nn.Module, objective: Callable[[], th.Tensor]) -> None:
         self._parameters = list(module.parameters())
         self._objective = objective
         self._best = th.full_like(self._parameters[0].flatten()[0], th.inf)
@@ -60,8 +56,8 @@ class BestState:
             copy.copy_(th.where(better, parameter, copy))
 
     @th.no_grad()
-    def restore(self) -> dict[str, th.Tensor]:
+    def restore(self) -> tuple[th.Tensor, th.Tensor]:
         """Put the best parameters back; what they reached, and at which step."""
         for copy, parameter in zip(self._copies, self._parameters, strict=True):
             parameter.copy_(copy)
-        return {"dual_loss_held_out": self._best, "dual_best_step": self._step} | self._beside
+        return self._best, self._step

@@ -82,9 +82,8 @@ class Standardizer(nn.Module):
 
         :param moments: of these; a constant column gets the scale 1
         """
-        std = moments.varying()
         self.mean.copy_(moments.mean)
-        self.std.copy_(th.where(std > 0, std, 1.0))
+        self.std.copy_(moments.scale)
         self.limit.fill_(self.bound)
 
     def forward(self, columns: th.Tensor) -> th.Tensor:

@@ -1,0 +1,85 @@
+"""What the models that predict in unit scale have in common: their units, and what follows from these."""
+
+from abc import abstractmethod
+
+import torch as th
+
+from sb3_tom.checks.validation import check_choice
+from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.dynamics.gaussian import draw, log_density
+from sb3_tom.dynamics.moving_units import Move
+from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
+
+
+class NormalizedDynamics(DynamicsModel):
+    """
+    A model whose ``forward`` predicts in the units of ``self.normalizer``. What it leaves to a subclass: ``build`` (after this
+    one's), ``forward``, ``sample``, :meth:`follow` and ``fit``, which begins with :meth:`take_units`.
+
+    :param predict: "delta" or "next", what the state targets are
+    :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
+        (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+
+    normalizer: Normalizer
+
+    def __init__(self, predict: str = "delta", clamp: str | None = "range") -> None:
+        super().__init__()
+        self.predict = check_choice("predict", predict, PREDICT)
+        self.clamp = check_clamp(clamp)
+
+    def build(self, observation_dim: int, action_dim: int) -> None:
+        """Create the normaliser; see :meth:`Plug.build`."""
+        self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
+
+    def take_units(self, data: Transitions) -> None:
+        """
+        Take the units of the data, as the same function: what a fit begins with.
+
+        :param data: N rows
+        """
+        move = self.normalizer.fit(data)
+        if move is not None:
+            self.follow(move)
+
+    @abstractmethod
+    def follow(self, move: Move) -> None:
+        """
+        Stay the same function in units that have moved (:mod:`sb3_tom.dynamics.moving_units`).
+
+        :param move: of the units
+        """
+
+    def targets(self, batch: Transitions) -> th.Tensor:
+        """See :meth:`DynamicsModel.targets`."""
+        return self.normalizer.targets(batch)
+
+    def target_scales(self) -> th.Tensor:
+        """See :meth:`DynamicsModel.target_scales`."""
+        return self.normalizer.target_std
+
+    def log_likelihood(self, batch: Transitions) -> th.Tensor:
+        """Gaussian log-density ``[E, B]``, averaged over dimensions, without its constant."""
+        mean, log_var = self(batch.observations, batch.actions)
+        return log_density(self.targets(batch), mean, log_var).mean(-1)
+
+    def validation_error(self, batch: Transitions) -> th.Tensor:
+        """Squared error of the means in unit scale ``[E, B]``, averaged over dimensions, as MBPO's code does."""
+        mean, _ = self(batch.observations, batch.actions)
+        return (self.targets(batch) - mean).square().mean(-1)
+
+    def sample_members(
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        generator: th.Generator,
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """Every member on its own rows; see :meth:`DynamicsModel.sample_members`."""
+        return self.normalizer.raw_outcomes(self._draw(observations, actions, generator), observations)
+
+    def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
+        """Of every member, targets ``[E, B, D]`` in unit scale."""
+        mean, log_var = self(observations, actions)
+        return draw(mean, log_var, generator)
