@@ -38,8 +38,8 @@ MOVED: dict[str, tuple[str, ...]] = {
     "common.tables": ("callbacks.tables",),
     "common.types": ("contracts.types", "contracts.context"),
     "common.validation": ("checks.validation",),
-    "common.vec_normalize": ("data.units",),
-    "common.weighing": ("weighters.weighing",),
+    "common.vec_normalize": ("data.units", "envs.vec_normalize"),
+    "common.weighing": ("mbpo.weighing",),
     "common.weights": ("data.weights",),
     "common.workers": ("envs.workers",),
     "dynamics.base": ("contracts.dynamics",),
@@ -58,6 +58,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "weighters.holdout": ("weighters.tom.holdout",),
     "weighters.networks": ("weighters.tom.networks",),
     "weighters.ratio": ("weighters.tom.ratio",),
+    "weighters.weighing": ("mbpo.weighing",),
     "weighters.settings": ("weighters.tom.settings",),
 }
 """Old module to where its names are now, all below ``sb3_tom``."""

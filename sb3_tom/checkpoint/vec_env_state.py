@@ -26,7 +26,7 @@ _SKIPPED = (
         "_actions",
     ),  # made anew by the next step, before anybody reads them
     *("waiting", "closed", "remotes", "work_remotes", "processes"),
-    "step_wait",  # of units.keep_raw_terminals, without a state
+    "step_wait",  # of envs.vec_normalize, without a state
 )
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_tom.checks.validation import check_bool, check_integer, check_integers, check_number
-from sb3_tom.compute.cuda_graphs import set_learning_rate, set_options
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
+from sb3_tom.compute.optimizers import set_options
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.objective import ModelObjective
@@ -211,9 +211,8 @@ class ProbabilisticEnsemble(NormalizedDynamics):
     ) -> dict[str, float]:
         """Warm-started fit of all members, then choice of the elites; see :meth:`DynamicsModel.fit`."""
         self.take_units(data)
-        set_options(self.optimizer, self.learning_rate, self._decays())
         factors = [*[1.0] * len(self.layers), NOISE_RATE if self.homoscedastic else 1.0]
-        set_learning_rate(self.optimizer, self.learning_rate, factors)
+        set_options(self.optimizer, self.learning_rate, self._decays(), factors)
         self._masks = context.generator if self.dropout_rate else None
         try:
             errors, figures = fit_by_gradient(

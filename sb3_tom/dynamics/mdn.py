@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_tom.checks.validation import check_integer, check_integers, check_number
-from sb3_tom.compute.cuda_graphs import set_options
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
+from sb3_tom.compute.optimizers import set_options
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.objective import ModelObjective

@@ -25,8 +25,8 @@ from sb3_tom.contracts.termination import Termination
 from sb3_tom.data.adoption import adopted, buffer_of_file
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
-from sb3_tom.data.units import check_vec_normalize, keep_raw_terminals
 from sb3_tom.envs.copied import copied
+from sb3_tom.envs.vec_normalize import check_vec_normalize, keep_raw_terminals
 from sb3_tom.mbpo.arguments import check_arguments, check_envs_of_learn
 from sb3_tom.mbpo.guard import Guard, check_transitions
 from sb3_tom.mbpo.health import Health

@@ -16,7 +16,7 @@ from sb3_tom.data.weights import WeightedDraw
 from sb3_tom.imagination.rollouts import branched_rollouts
 from sb3_tom.imagination.schedules import Window
 from sb3_tom.imagination.world import World
-from sb3_tom.weighters.weighing import weigh
+from sb3_tom.mbpo.weighing import weigh
 
 Figures = dict[str, float]
 

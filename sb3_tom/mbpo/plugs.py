@@ -19,8 +19,8 @@ from sb3_tom.contracts.types import RewardFunction
 from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.mbpo.axes import AXES, default_of
+from sb3_tom.mbpo.weighing import check_room, check_weighter
 from sb3_tom.terminations.reading import current_rule
-from sb3_tom.weighters.weighing import check_room, check_weighter
 
 Spec = tuple[Any, Mapping[str, Any] | None]
 """What a user wrote for an axis, and its keyword arguments."""

@@ -15,7 +15,7 @@ from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolic
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer, check_number, plain
-from sb3_tom.data.units import check_vec_normalize
+from sb3_tom.envs.vec_normalize import check_vec_normalize
 
 SAC_ARGUMENTS = tuple(name for name in inspect.signature(SAC).parameters if name not in ("env", "_init_setup_model"))
 """Arguments that MBPO hands on to SAC."""

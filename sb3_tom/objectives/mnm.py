@@ -47,7 +47,7 @@ import torch as th
 
 from sb3_tom.checks.validation import check_bool, check_integer, check_integers, check_number
 from sb3_tom.compute.chunks import evenly, joined, rows_at_once
-from sb3_tom.compute.cuda_graphs import set_learning_rate, set_options
+from sb3_tom.compute.optimizers import set_learning_rate, set_options
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
 from sb3_tom.contracts.objective import Extras

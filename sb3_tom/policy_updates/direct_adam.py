@@ -7,7 +7,8 @@ import torch as th
 from torch.optim.adam import adam
 
 from sb3_tom.checks.untouched import optimizer_is_untouched
-from sb3_tom.compute.cuda_graphs import rate_on_device, records
+from sb3_tom.compute.cuda_graphs import records
+from sb3_tom.compute.optimizers import rate_on_device
 
 
 class DirectAdam:

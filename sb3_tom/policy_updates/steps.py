@@ -9,7 +9,7 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
 from sb3_tom.checks.untouched import methods_are_known
-from sb3_tom.compute.cuda_graphs import counters_to_device
+from sb3_tom.compute.optimizers import counters_to_device
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.policy_updates.direct_adam import stepper
 

@@ -22,7 +22,8 @@ from torch import nn
 
 from sb3_tom.checks.validation import check_integer, check_integers, check_number
 from sb3_tom.compute.chunks import joined, rows_at_once
-from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
+from sb3_tom.compute.cuda_graphs import descent
+from sb3_tom.compute.optimizers import set_learning_rate
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import Transitions

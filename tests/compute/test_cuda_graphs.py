@@ -8,7 +8,8 @@ import pytest
 import torch as th
 
 from sb3_tom.compute import cuda_graphs
-from sb3_tom.compute.cuda_graphs import WARM_UP, RecordedStep, descent, set_learning_rate
+from sb3_tom.compute.cuda_graphs import WARM_UP, RecordedStep, descent
+from sb3_tom.compute.optimizers import set_learning_rate
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble

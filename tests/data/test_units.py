@@ -15,9 +15,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from sb3_tom import MBPO
+from sb3_tom.checks.episode_ends import RAW_TERMINAL
 from sb3_tom.data.batches import MixedBatches
 from sb3_tom.data.imagined import ImaginedBuffer
-from sb3_tom.data.units import RAW_TERMINAL, PolicyUnits, policy_units
+from sb3_tom.data.units import PolicyUnits, policy_units
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor
 

@@ -14,8 +14,9 @@ import torch as th
 from torch import nn
 
 from sb3_tom.compute.chunks import joined, rows_at_once
-from sb3_tom.compute.cuda_graphs import descent, set_learning_rate
+from sb3_tom.compute.cuda_graphs import descent
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
+from sb3_tom.compute.optimizers import set_learning_rate
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import moments_of_columns

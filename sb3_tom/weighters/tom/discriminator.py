@@ -21,7 +21,8 @@ import torch as th
 from torch import nn
 
 from sb3_tom.compute.chunks import joined, rows_at_once
-from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
+from sb3_tom.compute.cuda_graphs import descent
+from sb3_tom.compute.optimizers import set_learning_rate, set_options
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import CHANGES, moments_of
 from sb3_tom.weighters.tom.calibration import cross_entropies

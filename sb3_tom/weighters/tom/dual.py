@@ -13,7 +13,8 @@ import torch as th
 from torch import nn
 
 from sb3_tom.compute.chunks import joined, rows_at_once
-from sb3_tom.compute.cuda_graphs import descent, set_learning_rate, set_options
+from sb3_tom.compute.cuda_graphs import descent
+from sb3_tom.compute.optimizers import set_learning_rate, set_options
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import moments_of
@@ -51,11 +52,9 @@ class FlowDual(nn.Module):
         super().__init__()
         self.settings = settings
         self.divergence = functional.DIVERGENCES[settings.divergence]
-        self._released_term = functional.RELEASED_TERMS[settings.divergence]
-        n_inputs = observation_dim + action_dim
-        self.standardizer = Standardizer(n_inputs)
-        self.layers = mlp((n_inputs, *settings.q_arch), nn.ReLU)
-        self.head = nn.Linear((n_inputs, *settings.q_arch)[-1], 1)
+        widths = (observation_dim + action_dim, *settings.q_arch)
+        self.standardizer = Standardizer(widths[0])
+        self.layers, self.head = mlp(widths, nn.ReLU), nn.Linear(widths[-1], 1)
         reinitialize(self, th.default_generator)
         self.shift = nn.Parameter(th.zeros(()))
         self.register_buffer("start_value", th.zeros(()))
@@ -285,7 +284,9 @@ class FlowDual(nn.Module):
 
     def _conjugate_mean(self, y: th.Tensor) -> th.Tensor:
         """Estimate of E_D f_*(y), or what the released code has in its place."""
-        return self.divergence.conjugate(y).mean() if self.settings.corrected_conjugate else self._released_term(y)
+        if self.settings.corrected_conjugate:
+            return self.divergence.conjugate(y).mean()
+        return functional.RELEASED_TERMS[self.settings.divergence](y)
 
     def _loss(self, gamma: float, starts: th.Tensor, *fields: th.Tensor) -> th.Tensor:
         """Eq. 16 on the fields of a :class:`FlowBatch`, with one pass through the network."""
