@@ -26,7 +26,7 @@ class MeanNetwork(DynamicsModel):
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """Sizes are known only now. Whatever is learned is a parameter or a float buffer, so that it is saved."""
+        """Sizes are known only now. Whatever is learned is a parameter or a buffer, so that it is saved."""
         n_targets = 1 + observation_dim  # the reward, then the change of the state
         self.normalizer = Normalizer(observation_dim, action_dim, "delta")
         self.network = nn.Sequential(
