@@ -1,6 +1,6 @@
 """
-``VecNormalize``: the buffer, the model, the weighter and the termination live in the env's own (raw) units; the policy and the
-critics in normalised ones, with the statistics of the moment, as SB3's ``ReplayBuffer.sample`` does it.
+``VecNormalize``: buffer, model, weighter and termination use the env's own (raw) units; policy and critics normalised ones,
+with the current statistics, as in SB3's ``ReplayBuffer.sample``.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,11 @@ StepWait = Callable[[], VecEnvStepReturn]
 @dataclass(frozen=True)
 class PolicyUnits:
     """
-    The way from raw units to those of the policy. The default is the identity, for envs without ``VecNormalize``.
+    Converts raw units to those of the policy. The default is the identity, for envs without ``VecNormalize``.
 
-    :param mean: of the observations ``[O]``, float64; None if they are not normalised
-    :param std: of the observations ``[O]``, float64
-    :param clip: bound of a normalised observation's entries
+    :param mean: mean of the observations ``[O]``, float64; None if they are not normalised
+    :param std: standard deviation of the observations ``[O]``, float64
+    :param clip: bound of the entries of a normalised observation
     :param reward_std: scale of the rewards; None if they are not normalised
     :param reward_clip: bound of a normalised reward
     """
@@ -45,10 +45,10 @@ class PolicyUnits:
 
     def observations(self, raw: th.Tensor) -> th.Tensor:
         """
-        From raw observations to those of the policy.
+        Normalise raw observations.
 
         :param raw: ``[..., O]``
-        :return: ``[..., O]``, what the policy sees; differentiable
+        :return: ``[..., O]``, inputs of the policy; differentiable
         """
         if self.mean is None or self.std is None:
             return raw
@@ -56,10 +56,10 @@ class PolicyUnits:
 
     def rewards(self, raw: th.Tensor) -> th.Tensor:
         """
-        From raw rewards to those of the critics.
+        Normalise raw rewards.
 
         :param raw: any shape
-        :return: what the critics learn from
+        :return: rewards for the critics, same shape
         """
         if self.reward_std is None:
             return raw
@@ -67,9 +67,9 @@ class PolicyUnits:
 
     def values(self, of_policy: th.Tensor) -> th.Tensor:
         """
-        From what the critics say to the unit of raw rewards; where rewards are clipped, what they would say without.
+        Convert outputs of the critics to the unit of raw rewards, ignoring the clipping of rewards.
 
-        :param of_policy: any shape, a sum of rewards or what is compared with one
+        :param of_policy: any shape, values or other sums of rewards
         :return: the same in raw units; differentiable
         """
         return of_policy if self.reward_std is None else of_policy * self.reward_std
@@ -77,7 +77,7 @@ class PolicyUnits:
 
 def policy_units(env: VecNormalize | None, device: th.device | str) -> PolicyUnits:
     """
-    Units with the statistics that the env has now.
+    Units with the env's current statistics.
 
     :param env: the agent's ``VecNormalize``, or None
     :param device: of the observations
@@ -95,22 +95,22 @@ def policy_units(env: VecNormalize | None, device: th.device | str) -> PolicyUni
 
 class CheckedStepWait:
     """
-    A ``step_wait`` that keeps the last observation of an episode as the env gave it. ``VecNormalize`` normalises and clips it
-    in place, so that what SB3 stores is not what the env returned, and a termination rule or a model would be told a wrong s'.
+    A ``step_wait`` that keeps the raw last observation of an episode. ``VecNormalize`` normalises and clips it in place, so
+    that SB3 would store, and termination rule and model would get, a wrong s'.
 
-    It refers to its envs by an attribute, not by a closure: a copy of the envs has one of its own, which steps the copy.
+    The envs are an attribute, not in a closure, so that a copy of the envs gets a step of its own.
 
-    :param venv: what ``VecNormalize`` wraps
+    :param venv: the envs that ``VecNormalize`` wraps
     """
 
     def __init__(self, venv: VecEnv) -> None:
         self.venv = venv
-        self._replaced: StepWait | None = vars(venv).get("step_wait")  # of somebody who patched the envs before
+        self._replaced: StepWait | None = vars(venv).get("step_wait")  # if somebody has patched the envs before
 
     def __call__(self) -> VecEnvStepReturn:
-        """As ``VecEnv.step_wait``, checked, with the key :data:`RAW_TERMINAL` in the infos of episodes that ended."""
+        """``VecEnv.step_wait`` with checks, and with the key :data:`RAW_TERMINAL` in the infos of episodes that ended."""
         observations, rewards, dones, infos = self._step()
-        # Before VecNormalize sees them: a NaN would stay in its running statistics for ever
+        # Before VecNormalize gets them: a NaN would stay in its running statistics for ever
         check_rows("the reward", rewards)
         check_rows("the observation", observations)  # type: ignore[arg-type]
         for index in np.flatnonzero(dones):
@@ -126,7 +126,7 @@ class CheckedStepWait:
 
 def check_vec_normalize(env: VecEnv | None) -> None:
     """
-    SB3 stores what the outermost ``VecNormalize`` received. That must be raw, and no wrapper around it may change it again.
+    Check the wrappers: SB3 stores what the outermost ``VecNormalize`` got, which must be raw and must not be changed again.
 
     :param env: the agent's envs, None while loading
     :raises ValueError: naming the wrapper
@@ -147,8 +147,8 @@ def check_vec_normalize(env: VecEnv | None) -> None:
 
 def keep_raw_terminals(env: VecEnv | None) -> None:
     """
-    Let what a ``VecNormalize`` wraps keep raw terminal observations, once. Its ``step_wait`` is replaced: one more wrapper
-    would be one that the evaluation env lacks, which SB3's ``EvalCallback`` refuses.
+    Let the envs inside a ``VecNormalize`` keep raw terminal observations. Their ``step_wait`` is replaced, once, rather than
+    wrapped: SB3's ``EvalCallback`` refuses an evaluation env without the same wrappers.
 
     :param env: the agent's envs, None while loading
     """
