@@ -1,4 +1,4 @@
-"""Which rows of the buffer are among the recent ones? For the variant of TOM without a discriminator."""
+"""Which rows of the buffer are recent, for TOM without a discriminator."""
 
 import torch as th
 
@@ -8,8 +8,8 @@ from sb3_tom.contracts.types import Transitions
 
 class Footprint(GrowingBuffers):
     """
-    Remembers transitions and recognises them by their exact values. (The released code goes by the position in the buffer,
-    which is wrong once the ring has wrapped.)
+    Stores transitions and finds them by their exact values. (The released code uses the position in the buffer, which is wrong
+    once the ring has wrapped.)
 
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
@@ -28,15 +28,15 @@ class Footprint(GrowingBuffers):
 
     def remember(self, recent: Transitions) -> None:
         """
-        Take a new footprint.
+        Replace the stored rows.
 
-        :param recent: rows to recognise from now on
+        :param recent: rows to find from now on
         """
         self.known = self._columns(recent).clone()
 
     def contains(self, data: Transitions) -> th.Tensor:
         """
-        Which rows belong to the footprint.
+        Which rows are among the stored ones.
 
         :param data: B rows
         :return: bool ``[B]``
@@ -54,5 +54,5 @@ class Footprint(GrowingBuffers):
         return th.cat([data.observations, data.actions, data.next_observations], dim=-1) + 0.0
 
     def _keys(self, columns: th.Tensor) -> th.Tensor:
-        """One int64 per row, a function of the row's bits; products wrap around."""
+        """A hash of each row's bits, int64; products wrap around."""
         return (columns.float().contiguous().view(th.int32).long() * self._factors.to(columns.device)).sum(-1)
