@@ -1,4 +1,4 @@
-"""The callback that saves a run again and again, so that it can be resumed."""
+"""The callback that saves a run periodically, so that it can be resumed."""
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,15 +15,15 @@ from sb3_tom.checks.validation import check_integer
 class ResumeCallback(BaseCallback):
     """
     Writes the complete state of a run to ``folder/checkpoint_{env_step}_steps.zip``: at its beginning, every ``save_freq``
-    env steps, and at its end. ``agent.load_checkpoint(folder)`` or ``MBPO.resume(folder, env)`` go on from there.
+    env steps, and at its end. ``agent.load_checkpoint(folder)`` or ``MBPO.resume(folder, env)`` resume from there.
 
-    Files are written atomically: a run that is killed at any moment leaves the last whole one. Training goes on while the disk
-    takes them in; older files are removed when that is done. Saving does not change the
-    run. It takes place between two collections of transitions, so at most ``train_freq`` later than asked for.
+    Files are written atomically: a run that is killed at any moment leaves the last complete one. Training continues while
+    they are flushed to the disk; older files are removed after that. Saving does not change the run. It happens between two
+    collections of transitions, at most ``train_freq`` later than asked for.
 
-    :param folder: of this run alone
+    :param folder: for this run only
     :param save_freq: env steps (all training envs together) between two checkpoints
-    :param keep: number of newest checkpoints that stay
+    :param keep: number of newest checkpoints to keep
     :param verbose: 1 prints the name of every file
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -45,7 +45,7 @@ class ResumeCallback(BaseCallback):
                 f"folder={str(self.folder)!r} is not allowed: it holds {ahead[-1].name} of a run that is further on; "
                 "allowed: the folder of this run; go on from it with load_checkpoint(folder), or take another folder"
             )
-        for path in ahead:  # this run, resumed from an older file of it, will write them anew
+        for path in ahead:  # this run, resumed from an older file, will write them again
             path.unlink(missing_ok=True)
 
     @property
@@ -53,7 +53,7 @@ class ResumeCallback(BaseCallback):
         return self.model.checkpointer  # type: ignore[attr-defined]
 
     def between_rollouts(self) -> None:
-        """Called by the agent where nothing is half done."""
+        """Called by the agent between two collections, when its state is consistent."""
         step = self.model.num_timesteps
         if step >= self._next_save:
             self._next_save = (step // self.save_freq + 1) * self.save_freq
@@ -63,7 +63,7 @@ class ResumeCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        # A run that a callback cancelled, or an error, has no whole last step: its last checkpoint stays the last
+        # After an error, or if a callback cancelled the run, its last step is incomplete: no checkpoint is written
         if self._checkpointer.is_between_rollouts:
             self._save()
         self._wait()
@@ -72,7 +72,7 @@ class ResumeCallback(BaseCallback):
         path = checkpoint_path(self.folder, self.model.num_timesteps)
         self._wait()
         self.model.save_checkpoint(path, durable=False)  # type: ignore[attr-defined]
-        # A slow disk need not hold up training; older files go only when this one is safe
+        # Training does not wait for a slow disk; older files are removed only when this one is on it
         executor = ThreadPoolExecutor(1)
         self._settling = executor.submit(self._settle, path)
         executor.shutdown(wait=False)
@@ -84,7 +84,7 @@ class ResumeCallback(BaseCallback):
         prune(self.folder, self.keep)
 
     def _wait(self) -> None:
-        """For the file before, with its error if there was one."""
+        """Wait for the previous file; raises its error if there was one."""
         settling, self._settling = self._settling, None
         if settling is not None:
             settling.result()

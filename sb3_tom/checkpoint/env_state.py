@@ -1,9 +1,8 @@
 """
 The state of one environment with its wrappers, through adapters.
 
-An adapter knows an environment's class (and so its subclasses). Wrappers need none: what they count is in their attributes.
-Where something inside could hold state that nobody reads, the environment has no state to save, and the run resumes at an
-episode boundary.
+An adapter is for an environment's class and its subclasses. Wrappers need none: their state is in their attributes. If some
+part may hold state that cannot be read, nothing is saved for the environment, and the run resumes at an episode boundary.
 """
 
 from collections.abc import Callable
@@ -22,14 +21,14 @@ State = dict[str, Any]
 _DISPLAY = ("render_mode", "screen", "surf", "clock", "isopen", "viewer", "mujoco_renderer", "results_writer", "metadata")
 _BOOKKEEPING = ("env", "_cached_spec", "_saved_kwargs", "_previous_data", "sb3_tom_state")
 _SKIPPED = (*_DISPLAY, *_BOOKKEEPING)
-"""Attributes of environments and wrappers that do not decide what happens next."""
+"""Attributes of environments and wrappers that have no influence on later steps."""
 
 
 class EnvAdapter(NamedTuple):
     """
-    How to save and restore an unwrapped environment; attributes and ``np_random`` are taken care of.
+    How to save and restore an unwrapped environment, besides its plain attributes and ``np_random``.
 
-    :param save: what is not in plain attributes
+    :param save: returns the state that is not in plain attributes
     :param restore: its inverse
     :param handled: names of the attributes that ``save`` covers
     """
@@ -53,15 +52,15 @@ ATTRIBUTES = EnvAdapter(_save_nothing, _restore_nothing)
 
 def _save_mujoco(env: Any) -> State:
     """
-    MuJoCo's full integration state, warm start and time included, and what it derived from it in the last step: some
-    environments read positions of bodies before the next step, where recomputed ones would be one substep newer.
+    MuJoCo's full integration state, warm start and time included, and the quantities derived from it in the last step: some
+    environments read body positions before the next step, and recomputed ones would be one substep newer.
     """
     import mujoco
 
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     integration = np.empty(mujoco.mj_stateSize(env.model, kind))
     mujoco.mj_getState(env.model, env.data, integration, kind)
-    # Arrays of the present contacts, whose sizes change, are empty in new data; every step makes them anew
+    # Arrays of contacts, whose sizes change, are empty in new data; every step recomputes them
     new = _mujoco_arrays(mujoco.MjData(env.model))
     arrays = {name: value for name, value in _mujoco_arrays(env.data).items() if name in new and new[name].size}
     return {"integration": integration, "derived": {name: value.copy() for name, value in arrays.items()}}
@@ -69,8 +68,8 @@ def _save_mujoco(env: Any) -> State:
 
 def _mujoco_arrays(data: Any) -> dict[str, np.ndarray]:
     """
-    All arrays of real numbers of ``mjData``, not copied. Those of whole numbers are places in its memory, which MuJoCo trusts:
-    each step makes them anew, and none comes from a file.
+    All float arrays of ``mjData``, not copied. Integer arrays are indices into its memory, which MuJoCo does not check: each
+    step recomputes them, and none is read from a file.
     """
     values = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith("_"))
     return {name: value for name, value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
@@ -119,7 +118,7 @@ def register_env(
     ``np_random``. Each process that holds environments needs the call, at import for those of ``SubprocVecEnv``.
 
     :param env_class: class of the unwrapped environment
-    :param save: ``save(env) -> dict`` of plain values: what the attributes do not hold
+    :param save: ``save(env) -> dict`` of plain values, for state that is not in the attributes
     :param restore: ``restore(env, state)``, its inverse, called after a reset
     :param handled: names of attributes that these two cover
     """
@@ -140,8 +139,8 @@ def env_state(env: gym.Env[Any, Any]) -> State:
     State of an environment and its wrappers.
 
     :param env: the outermost wrapper, or the environment itself
-    :return: ``layers``, from the outermost to the environment, and ``inner``, the adapter's; or, if something cannot be read,
-        ``boundary``, a sentence that says why, and the generator, so that what follows is repeatable
+    :return: ``layers``, from the outermost to the environment, and ``inner``, the adapter's state; or, if something cannot be
+        read, ``boundary``, the reason as a sentence, and the generator, so that later episodes are repeatable
     """
     base, layers = env.unwrapped, []
     adapter = _adapter(base)
@@ -162,7 +161,7 @@ def env_state(env: gym.Env[Any, Any]) -> State:
 
 
 def _below_copies(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    """The agent's own wrapper has no state: checkpoints from before it was there resume too."""
+    """Skip the agent's own wrapper, which has no state, so that checkpoints without it resume too."""
     return env.env if isinstance(env, CopiedObservations) else env
 
 
@@ -174,9 +173,9 @@ def _at_boundary(base: Any, reason: str) -> State:
 
 def restore_env(env: gym.Env[Any, Any], state: State) -> None:
     """
-    The inverse of :func:`env_state`; of an environment without a state only the generator is restored: reset it afterwards.
+    The inverse of :func:`env_state`; without a saved state only the generator is restored: reset the environment afterwards.
 
-    :param env: an environment made as the other one was, after a reset
+    :param env: an environment made like the saved one, after a reset
     :param state: from :func:`env_state`
     :raises ValueError: if it has other wrappers or is of another class
     """

@@ -1,4 +1,4 @@
-"""All streams of random numbers of a run as plain values."""
+"""Saves and restores all streams of random numbers of a run."""
 
 import random
 from typing import Any
@@ -33,12 +33,12 @@ def random_state(agent: Any) -> State:
 
 def restore_random(agent: Any, state: State) -> None:
     """
-    The inverse of :func:`random_state`. Streams of devices that are not there are left out.
+    The inverse of :func:`random_state`. Streams of missing devices are skipped.
 
-    :param agent: its streams and the global ones change
+    :param agent: its streams and the global ones are changed
     :param state: from :func:`random_state`
     """
-    check_integer("the position of numpy's stream", state["numpy"][2], 0, len(state["numpy"][1]))  # numpy trusts it
+    check_integer("the position of numpy's stream", state["numpy"][2], 0, len(state["numpy"][1]))  # numpy does not check it
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     th.set_rng_state(state["torch"])
@@ -52,7 +52,7 @@ def restore_random(agent: Any, state: State) -> None:
 
 
 def _space_state(space: spaces.Space[Any]) -> State:
-    # Reading np_random makes a space choose its seed, if it had none; that draws from no other stream
+    # Reading np_random seeds a space that had no seed; this draws from no other stream
     return generator_state(space.np_random)
 
 
