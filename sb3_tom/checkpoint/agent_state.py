@@ -105,7 +105,7 @@ def check_agent(agent: Any, state: State) -> None:
     check_form(state, _FORM, "the agent's state")
     if hasattr(agent, "_env_steps"):  # an agent of this package
         upgrade_state(state)
-    for name in HANDLED:  # of older files
+    for name in HANDLED:  # present in older files
         state["attributes"].pop(name, None)
     check_parameters(agent, state["parameters"])
     check_alignments(state["alignments"])

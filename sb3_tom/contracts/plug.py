@@ -1,4 +1,4 @@
-"""What all plugs have in common: they are built late and saved in the zip."""
+"""The base class of all plugs, which are built late and saved in the zip."""
 
 from abc import ABC
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from sb3_tom.contracts.types import Transitions
 
 
 class GrowingBuffers(nn.Module):
-    """A module with buffers whose number of rows changes: loading a state takes over the saved shapes."""
+    """A module with buffers whose number of rows changes: loading a state adopts the saved shapes."""
 
     growing: tuple[str, ...] = ()
     """Names of such buffers. Assign a new tensor (``self.name = tensor``); do not write into the old one."""

@@ -90,7 +90,7 @@ class Batches(Protocol):
 
 
 class ImaginedWorld(Protocol):
-    """What stands in for the env in imagination, in the env's own units."""
+    """The imagined env, in the env's own units."""
 
     @property
     def model(self) -> DynamicsModel:

@@ -16,7 +16,7 @@ class SmoothEnsemble(ProbabilisticEnsemble):
     :param n_elites: members that predict; None: all
     :param net_arch: widths of the hidden layers
     :param weight_decay: L2 coefficient of every layer
-    :param fit_kwargs: as for the ensemble, like the parameters that are not listed
+    :param fit_kwargs: as for the ensemble; so are the parameters that are not listed
     :raises ValueError: naming the argument, what came and what is allowed
     """
 

@@ -79,7 +79,7 @@ class _Judged:
         self._world, self._context = world, context
         self._begun = False
         self._stopped: th.Tensor | float = 0.0
-        self._confidences: list[th.Tensor] = []  # sum, sum of squares and least of each step
+        self._confidences: list[th.Tensor] = []  # sum, sum of squares and minimum of each step
 
     def begin(self, batch: Transitions) -> None:
         """Pass the first transitions of a round to the stop, once, before it is evaluated."""

@@ -101,7 +101,7 @@ def current_rule(env: VecEnv | None, saved: Rule | None, verbose: int = 0) -> Ru
     The rule for a termination that wants one.
 
     :param env: the training environments, None if the agent was loaded without
-    :param saved: the rule to go on with then
+    :param saved: the rule to use then
     :param verbose: at least 1: print the rule, or why there is none
     :raises ValueError: if ``saved`` is not a rule
     """

@@ -51,4 +51,4 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ReLU: Activation(_relu, _relu_backward, keeps_inputs=False),
     nn.SiLU: Activation(_silu, _silu_backward, keeps_inputs=True),
 }
-"""By the class in ``policy_kwargs={"activation_fn": ...}``."""
+"""Supported activations by the class in ``policy_kwargs={"activation_fn": ...}``."""
