@@ -26,7 +26,7 @@ class MeanNetwork(DynamicsModel):
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """Sizes are known only now. Whatever is learned is a parameter or a buffer, so that it is saved."""
+        """Create what depends on the sizes. Whatever is learned is a parameter or a buffer, so that it is saved."""
         n_targets = 1 + observation_dim  # the reward, then the change of the state
         self.normalizer = Normalizer(observation_dim, action_dim, "delta")
         self.network = nn.Sequential(
@@ -46,11 +46,11 @@ class MeanNetwork(DynamicsModel):
         return Prediction(mean, self.log_var.expand_as(mean))
 
     def log_likelihood(self, batch: Transitions) -> th.Tensor:
-        """What the objective maximises, ``[1, B]``."""
+        """Log-likelihood ``[1, B]``, which the objective maximises."""
         return log_density(self.normalizer.targets(batch), *self(batch.observations, batch.actions)).mean(-1)
 
     def validation_error(self, batch: Transitions) -> th.Tensor:
-        """What decides when to stop, ``[1, B]``."""
+        """Error ``[1, B]`` for early stopping."""
         mean, _ = self(batch.observations, batch.actions)
         return (self.normalizer.targets(batch) - mean).square().mean(-1)
 
@@ -72,7 +72,7 @@ class MeanNetwork(DynamicsModel):
         context: Context,
         weighting: str = "sample",
     ) -> dict[str, float]:
-        """Once per model phase: a weighted fit with early stopping on held-out rows."""
+        """Called once per model phase: a weighted fit with early stopping on held-out rows."""
         self.normalizer.fit(data)
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures
