@@ -1,4 +1,4 @@
-"""What a plug sees where there is no agent: nothing but a source of randomness, for fits that ask for no more."""
+"""A context without an agent: only a source of randomness, for fits that need no more."""
 
 import checkout  # noqa: F401
 import torch as th
@@ -8,7 +8,7 @@ from sb3_tom import Context
 
 def context_without_agent(generator: th.Generator) -> Context:
     """
-    A context with a policy and values that nobody asks.
+    A context whose policy and values are not used.
 
     :param generator: source of randomness
     """
