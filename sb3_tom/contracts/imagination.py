@@ -29,8 +29,8 @@ class Judge(Plug):
         """
         if model.n_members < 2:
             raise ValueError(
-                f"{what} is not allowed with {type(model).__name__}, whose n_members is {model.n_members}: there is nobody to "
-                "disagree; allowed: a dynamics model with n_members of at least 2, such as 'ensemble' or 'smooth'"
+                f"{what} is not allowed with {type(model).__name__}, whose n_members is {model.n_members}: a single member "
+                "cannot disagree; allowed: a dynamics model with n_members of at least 2, such as 'ensemble' or 'smooth'"
             )
 
 

@@ -22,7 +22,7 @@ Source: gymnasium 1.4, ``envs/mujoco/*_v4.py``, ``envs/mujoco/*_v5.py``, ``envs/
 Where s' alone does not decide, the rule is approximate and :func:`contradicts` tolerates the difference:
 
 - Hopper ends when a velocity leaves (-100, 100), but observes velocities clipped to [-10, 10] (``rule["clipped"]``).
-- InvertedDoublePendulum looks at the tip of the last Runge-Kutta stage, up to 0.016 from that of s' (``rule["tolerance"]``).
+- InvertedDoublePendulum uses the tip of the last Runge-Kutta stage, up to 0.016 from that of s' (``rule["tolerance"]``).
 - An entry within float32 rounding of a threshold can lie on either side in the environment's float64.
 - Ant ends when its x or y is not finite, but does not observe them by default. MuJoCo resets such a simulation by itself.
 """

@@ -39,7 +39,7 @@ mass_shift                    True        False       Q has a free constant, sol
 nonnegative                   False       False       Q >= 0 as in Prop. 1; voids the mass identity
 occupancy_gamma               None        0.99        discount of the flow; None: 1 with "restart", else the agent's
 average_next                  True        False       weights are averaged over s', so that they do not tilt the law of s'
-recent_size                   1000        1000        newest rows as the footprint; until then weights are 1
+recent_size                   1000        1000        newest rows used as ``recent``; until then weights are 1
 max_weight                    10.0        10.0        cut of weights, in units of their mean before it; None: no cut
 uniform_mix                   0.0         0.0         share of uniform weights mixed in
 ess_floor                     0.0         0.0         least effective sample size as a share of the rows
