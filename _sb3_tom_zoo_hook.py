@@ -1,8 +1,8 @@
 """
-Makes the RL Zoo know the algorithms of sb3_tom, so that ``python -m rl_zoo3.train --algo mbpo_tom`` needs no wrapper.
+Registers the algorithms of sb3_tom with the RL Zoo, so that ``python -m rl_zoo3.train --algo mbpo_tom`` needs no wrapper.
 
 ``sb3_tom.pth`` (from Python 3.15 on: ``sb3_tom.start``) calls :func:`install` at the start of the interpreter, and ``import
-sb3_tom`` calls it too. Nothing else is imported until somebody imports ``rl_zoo3``; then sb3_tom adds its entries to three of
+sb3_tom`` calls it too. Nothing else is imported until ``rl_zoo3`` is; then sb3_tom adds its entries to three of
 the zoo's modules. The environment variable ``SB3_TOM_NO_ZOO_HOOK=1`` switches all of this off. This module lies outside of the
 package and uses the standard library only, because ``import sb3_tom`` would bring torch into each interpreter.
 """

@@ -1,6 +1,6 @@
 """
-Every benchmark imports this before the package: what runs is the checkout's code, whose commit is recorded, whatever is
-installed.
+Every benchmark imports this before the package, so that the checkout's code is used, whose commit is recorded, and not an
+installed one.
 """
 
 import sys

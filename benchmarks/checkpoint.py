@@ -1,13 +1,13 @@
 """
-Size and time of a checkpoint with real Hopper rows, beside SB3's own files.
+Size and time of a checkpoint with real Hopper rows, compared with SB3's own files.
 
     python benchmarks/checkpoint.py --out docs/results/checkpoint.csv
 
 The agent has MBPO's settings for Hopper (``hyperparams/mbpo.yml``), a replay buffer of real rows under random actions, trained
 networks, and a full ring of imagined rows. Times are medians of ``--repeats``: on the wall clock, and of the processor, which
-does not depend on what else the machine does. What training waits for in ``ResumeCallback`` is ``durable=False``; otherwise a
-file counts as written when it is on the disk (fsync), whose speed it then measures. ``data`` is what the arrays of the
-checkpoint take in memory: filled rows, networks and optimisers.
+does not depend on other processes. ``ResumeCallback`` waits for ``durable=False`` only; otherwise a file counts as written
+when it is on the disk (fsync), whose speed it then measures. ``data`` is the size of the checkpoint's arrays in memory:
+filled rows, networks and optimisers.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def make_agent(real_rows: int, imagined_rows: int) -> MBPO:
 
 
 def fill_ring(agent: MBPO, rows: int) -> None:
-    """A ring of imagined rows; their values are of no consequence here."""
+    """A buffer of imagined rows; their values do not matter here."""
     agent.imagined.resize(rows)
     real = agent.replay_buffer.transitions()
     for _ in range(-(-rows // real.size)):
@@ -56,7 +56,7 @@ def fill_ring(agent: MBPO, rows: int) -> None:
 
 
 def median_seconds(act: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Of several calls, on the wall clock and of the processor."""
+    """Median times of several calls, on the wall clock and of the processor."""
     walls, processor = [], []
     for _ in range(repeats):
         start = time.perf_counter(), time.process_time()
@@ -81,7 +81,7 @@ def measure(agent: MBPO, folder: Path, repeats: int) -> list[dict[str, Any]]:
         sync(zip_file, buffer_file)
 
     other = MBPO("MlpPolicy", "Hopper-v5", weighter="tom", seed=0, device="cpu", learning_starts=1000)
-    agent.save_checkpoint(file)  # the first one pays for memory that is new to the process
+    agent.save_checkpoint(file)  # the first one allocates memory
     seconds = {
         "save_checkpoint(durable=False)": median_seconds(lambda: agent.save_checkpoint(file, durable=False), repeats),
         "save_checkpoint": median_seconds(lambda: agent.save_checkpoint(file), repeats),

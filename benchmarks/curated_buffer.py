@@ -1,15 +1,15 @@
 """
-TOM's Figure 4: what weighters say of a buffer that is half random rows and half a whole training run, beside the truth.
+TOM's Figure 4: weights of a buffer that is half random rows and half a whole training run, compared with the truth.
 
     python benchmarks/curated_buffer.py run runs/curves/Hopper-v5/dhmbpo_seed0/checkpoints/checkpoint_25000_steps.zip
     python benchmarks/curated_buffer.py page
 
 A checkpoint of ``benchmarks/curves.py`` gives the rows of its run, in their order, and its policy, the policy of interest; Ma
 et al. (2023, Sec. 5.2) take both from D4RL. As many random rows come before them. New agents on the run's backbone weigh this
-buffer. ``tom_fresh`` and ``ratio_fresh`` are given 1,000 fresh rows of the policy in place of the newest 1,000, which are of
-policies shortly before it. The truth, d^pi / d^D, is estimated from 100,000 other fresh rows as in
-``benchmarks/nearest_ratio.py``, whose table says how true that is: by ``distances``, whose order is the better one, and by
-``matches``, whose means no single row can make. Random rows count as a part of the run's warm-up: version 0 for PMAC, the
+buffer. ``tom_fresh`` and ``ratio_fresh`` get 1,000 fresh rows of the policy instead of the newest 1,000, which are of policies
+shortly before it. The truth, d^pi / d^D, is estimated from 100,000 other fresh rows as in
+``benchmarks/nearest_ratio.py``, whose table shows its accuracy: by ``distances``, whose order is the better one, and by
+``matches``, whose means no single row dominates. Random rows count as a part of the run's warm-up: version 0 for PMAC, the
 oldest for ``recency``. ``pdml`` is left out: it compares the policies of the run's model phases, and the checkpoint of a run
 without it has none of them. ``run`` skips what ``docs/results/curated_buffer.csv`` has. ``page`` draws ``curated_buffer.png``
 and writes the second table of ``docs/results/curated_buffer.md``.
@@ -38,7 +38,7 @@ from sb3_tom.plots.drawing import finish, grouped, panels, save
 
 N_BINS, N_FOOTPRINT = 100, 1_000
 TRUTH, MATCHES = "truth", "matches"
-"""The line of the first says how far the estimates from both halves of the fresh rows agree."""
+"""Two estimates of the truth; the first one's line has the agreement of the estimates from both halves of the fresh rows."""
 WEIGHTERS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "tom": ("tom", {}, False),
     "tom_fresh": ("tom", {}, True),
@@ -48,7 +48,7 @@ WEIGHTERS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pmac": ("pmac", {}, False),
     "recency": ("recency", {}, False),
 }
-"""Weighter of ``benchmarks/curves.py``, what is changed, and whether its footprint is fresh."""
+"""Weighter of ``benchmarks/curves.py``, changed arguments, and whether ``recent`` is fresh rows."""
 FIGURES = ("rank_rows", "rank_bins", "run_rows", "run_bins")
 COLUMNS = ("task", "run", "env_step", "return", "rows", "fresh", "method", "ess", "random", *FIGURES, "bins")
 KEY = ("task", "run", "env_step", "method")
@@ -59,7 +59,7 @@ Rows = list[dict[str, str]]
 
 def run(checkpoints: list[Path], names: list[str], table: Path, n_fresh: int = N_FRESH) -> None:
     """
-    Measure what the table does not have; the truth is estimated anew wherever anything is missing.
+    Measure what the table lacks; the truth is estimated again for each checkpoint with missing methods.
 
     :param checkpoints: files below ``<task>/<run>/``
     :param names: of :data:`WEIGHTERS`
@@ -111,7 +111,7 @@ def _pairs(rows: Transitions) -> Array:
 
 def figures(weights: Array, truth: Array) -> dict[str, str]:
     """
-    How true weights are.
+    Accuracy of weights.
 
     :param weights: ``[N]`` of mean 1, the oldest row first
     :param truth: ``[N]``
@@ -189,7 +189,7 @@ def write_page(out: Path) -> None:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
     command.add_argument("checkpoints", type=Path, nargs="+")
     command.add_argument("--method", choices=list(WEIGHTERS), nargs="+", default=list(WEIGHTERS))

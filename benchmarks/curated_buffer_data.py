@@ -15,11 +15,11 @@ RANDOM_SEED, FRESH_SEED = 30_000, 40_000
 
 def play(env: Any, act: Callable[[np.ndarray], np.ndarray], n_rows: int, seed: int) -> tuple[Transitions, list[float]]:
     """
-    Rows of one policy, from whole episodes but for the last, which is cut.
+    Rows of one policy, from whole episodes except for the last, which is cut.
 
     :param env: a Gymnasium env
     :param act: ``act(observation) -> action``, both the env's own
-    :param n_rows: how many
+    :param n_rows: number of rows
     :param seed: of the first reset
     :return: the rows, of policy version 0 and with the env's own actions, and the returns of the finished episodes
     """
@@ -43,14 +43,14 @@ def play(env: Any, act: Callable[[np.ndarray], np.ndarray], n_rows: int, seed: i
 
 
 def random_rows(driver: MBPO, env: Any, n_rows: int) -> Transitions:
-    """Rows of uniform random actions, as the replay buffer would have them."""
+    """Rows of uniform random actions, in the replay buffer's format."""
     env.action_space.seed(RANDOM_SEED)
     rows, _ = play(env, lambda _: env.action_space.sample(), n_rows, RANDOM_SEED)
     return _scaled(driver, rows)
 
 
 def policy_rows(driver: MBPO, env: Any, n_rows: int, seed: int = FRESH_SEED) -> tuple[Transitions, list[float]]:
-    """Fresh rows of the driver's policy with its noise, as the replay buffer would have them, and returns."""
+    """Fresh rows of the driver's policy with its noise, in the replay buffer's format, and returns."""
     th.manual_seed(seed)
     rows, returns = play(env, lambda observation: driver.predict(observation, deterministic=False)[0], n_rows, seed)
     return _scaled(driver, rows), returns
@@ -63,8 +63,8 @@ def _scaled(driver: MBPO, rows: Transitions) -> Transitions:
 
 def curated_buffer(driver: MBPO, env: Any) -> WeightedReplayBuffer:
     """
-    As many random rows as the run has, and then the run's. Random rows have the policy version of the run's warm-up, 0: no
-    policy has collected them.
+    As many random rows as the run has, and then the run's. Random rows have the policy version of the run's warm-up, 0, since
+    no policy has collected them.
 
     :param driver: agent of one env; its replay buffer is read
     :param env: of the task

@@ -6,10 +6,10 @@ Learning curves: tasks x methods x seeds, and one tidy table of them all.
     python benchmarks/curves.py page
 
 ``run`` starts one process (with one torch thread) per task, method and seed on the engine of ``python -m sb3_tom.sweep``, and
-skips what is finished; ``job`` is one run in this process. Either may be stopped and started again at any time: MBPO goes on
-from its last checkpoint, a model-free method begins anew. A greater ``--steps`` continues a finished run of MBPO. A run writes
-its learning curve, its weights by age and a JSON file (command, settings, versions, machine, seconds) as it goes; SB3's log,
-checkpoints and the agent are left under ``runs/curves``. ``page`` puts the curves into ``docs/results/curves.csv`` and draws
+skips finished runs; ``job`` is one run in this process. Both can be stopped and started again at any time: MBPO resumes from
+its last checkpoint, a model-free method starts again. A larger ``--steps`` continues a finished run of MBPO. A run writes its
+learning curve, its weights by age and a JSON file (command, settings, versions, machine, seconds) while it trains; SB3's log,
+checkpoints and the agent are under ``runs/curves``. ``page`` collects the curves in ``docs/results/curves.csv`` and makes
 every picture and table of ``docs/results/README.md`` from it.
 """
 
@@ -68,7 +68,7 @@ def make_jobs(arguments: argparse.Namespace) -> list[Job]:
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("run", "job", "page"):
@@ -78,7 +78,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
             command.add_argument("--keep-table", action="store_true", help="draw from curves.csv as it is")
             continue
         several: dict[str, Any] = {"nargs": "+"} if name == "run" else {"nargs": 1, "required": True}
-        command.add_argument("--task", choices=tuple(TASKS), required=True, **{"nargs": several["nargs"]})
+        command.add_argument("--task", choices=tuple(TASKS), required=True, nargs=several["nargs"])
         command.add_argument("--method", choices=(*METHODS, *VARIANTS, *GROUPS), default=["all"], **several)
         command.add_argument("--seed", type=int, default=[0], **several)
         command.add_argument("--steps", type=int, help="env steps; default: the task's")
@@ -92,7 +92,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     arguments = parse_arguments()
     if arguments.command == "page":
         if not arguments.keep_table:

@@ -1,4 +1,4 @@
-"""What parts of TOM and of the double horizon do: ``ablations.png`` and a table of ``docs/results/README.md``."""
+"""Effects of parts of TOM and of the double horizon: ``ablations.png`` and a table of ``docs/results/README.md``."""
 
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def page_text(runs: Runs) -> str:
                 for name, each in methods.items()
             }
         )
-        if TASKS[task].reward_threshold is None:  # runs that end where they are solved are of different lengths
+        if TASKS[task].reward_threshold is None:  # runs end when they are solved, so their lengths differ
             titles.append(f"mean of its evaluations to {task_runs[0]['to']:,} steps")
             columns.append({name: [(f"{run['mean']:,.0f}", run["seed"]) for run in each] for name, each in methods.items()})
     lines = [f"\n| {' | '.join(titles)} |", "|" + "---|" * len(titles)]

@@ -1,4 +1,4 @@
-"""The picture that the README opens with: return over env steps, and over seconds of a core."""
+"""The first picture of the README: return over env steps, and over core-seconds."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ ZOO_KEYS = ("policy", "n_timesteps", "env_kwargs", "normalize", "n_envs")
 @dataclass(frozen=True)
 class Job:
     """
-    One run: what decides its result.
+    One run: all that its result depends on.
 
     :param overrides: arguments of the agent beyond its method's and task's
     """
@@ -47,7 +47,7 @@ class Job:
 
     @property
     def compared(self) -> Method:
-        """What the method's name stands for."""
+        """The method."""
         return (METHODS | VARIANTS)[self.method]
 
     def yaml_entry(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def make_agent(job: Job) -> Any:
 
 
 def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
-    """What writes the run's tables; the learning curve comes first."""
+    """Callbacks that write the run's tables; the learning curve comes first."""
     from curves_signs import SignsCallback
 
     from sb3_tom.callbacks.learning_curve import LearningCurveCallback
@@ -118,7 +118,7 @@ def make_callbacks(job: Job, folder: Path, model_error: bool) -> list[Any]:
 
 
 def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
-    """Train one agent and leave its files. Started again, an MBPO goes on from its last checkpoint, others begin anew."""
+    """Train one agent and write its files. Called again, an MBPO resumes from its last checkpoint, others start again."""
     import torch as th
     from stable_baselines3.common.logger import configure
 
@@ -126,7 +126,7 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
 
     th.set_num_threads(1)
     if job.compared.agent.startswith("sbx:") and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))  # JAX takes all that it sees
+        cores = sorted(os.sched_getaffinity(0))  # JAX would use all cores
         os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
     folder, run_folder = out / job.task, runs / job.task / job.name
     run_folder.mkdir(parents=True, exist_ok=True)
@@ -135,13 +135,13 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SystemExit(f"{job.task} {job.name} is being run by another process") from None
-    if is_finished(job, out):  # by another process, since this one was told to run it
+    if is_finished(job, out):  # by another process in the meantime
         return
     check_kept(job, out, runs)
     is_new, start = not has_checkpoint(job, runs), time.process_time()
     if is_new:
         for path in (folder / f"{job.name}.csv", *folder.glob(f"{job.name}_*.csv")):
-            path.unlink(missing_ok=True)  # what an interrupted run has left
+            path.unlink(missing_ok=True)  # from an interrupted run
     meta = describe(job, model_error)
     write_json(folder / f"{job.name}.json", meta)
     agent = make_agent(job)
@@ -180,7 +180,7 @@ def describe(job: Job, model_error: bool) -> dict[str, Any]:
 
 
 def packages_of(method: Method) -> tuple[str, ...]:
-    """Whose versions decide what a run does."""
+    """Packages whose versions influence the results."""
     return (*PACKAGES, "sbx-rl", "jax") if method.agent.startswith("sbx:") else (*PACKAGES, "sb3_contrib")
 
 
@@ -212,7 +212,7 @@ def machine() -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace a JSON file in one step; a class stands in it by its name."""
+    """Write a JSON file atomically; classes are written by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(content, indent=2, default=lambda kind: kind.__qualname__) + "\n")
@@ -221,8 +221,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def is_finished(job: Job, out: Path) -> bool:
     """
-    Whether the results are there: at least so many steps of the same run, or a run that reached its threshold. Other settings
-    under the same name are an error, not a result.
+    Whether the results exist: at least as many steps of the same run, or a run that reached its threshold. Other settings
+    under the same name are an error.
     """
     path = out / job.task / f"{job.name}.json"
     meta = json.loads(path.read_text()) if path.exists() else {"finished": False}
@@ -234,14 +234,14 @@ def is_finished(job: Job, out: Path) -> bool:
 
 
 def has_checkpoint(job: Job, runs: Path) -> bool:
-    """Whether the job can go on where it was."""
+    """Whether the job can be resumed."""
     from sb3_tom.checkpoint import latest_checkpoint
 
     return latest_checkpoint(runs / job.task / job.name / "checkpoints") is not None
 
 
 def check_kept(job: Job, out: Path, runs: Path) -> None:
-    """Refuse to begin a finished run anew: without its checkpoint a longer one would take the place of its results."""
+    """Refuse to repeat a finished run: without its checkpoint a longer run would replace its results."""
     path = out / job.task / f"{job.name}.json"
     finished = path.exists() and json.loads(path.read_text())["finished"]
     if finished and not has_checkpoint(job, runs):

@@ -12,13 +12,13 @@ class Method:
     """
     An agent to compare.
 
-    :param agent: ``"module:Class"``; one without a model keeps its package's settings, but for the warm-up and the changes
+    :param agent: ``"module:Class"``; without a model it keeps its package's settings, except for the warm-up and the changes
     :param policy: of the agent
     :param weighter: of an MBPO
     :param weighter_kwargs: arguments of the weighter
-    :param changes: settings in place of those of the YAML file, or of the package
-    :param survive: the model is told the task's survive bonus instead of learning it
-    :param normalize: observations in unit scale, by SB3's ``VecNormalize``
+    :param changes: settings that override those of the YAML file, or of the package
+    :param survive: whether the model is given the task's survive bonus instead of learning it
+    :param normalize: whether observations are normalised by SB3's ``VecNormalize``
     """
 
     agent: str = MBPO
@@ -41,7 +41,7 @@ class Method:
         return f"{family}_{self.weighter}.yml" if self.weighter in ("pmac", "tom") else f"{family}.yml"
 
     def settings(self, task: "Task") -> dict[str, Any]:
-        """What the YAML file does not have."""
+        """Settings that the YAML file does not have."""
         bonus = {"objective": "survive_bonus", "objective_kwargs": {"bonus": task.bonus}} if self.survive else {}
         arguments = {"weighter_kwargs": self.weighter_kwargs} if self.weighter_kwargs else {}
         return {"weighter": self.weighter} | arguments | bonus | self.changes
@@ -50,16 +50,16 @@ class Method:
 @dataclass(frozen=True)
 class Task:
     """
-    How long a task is run, and how often it is evaluated. Its settings are those of ``hyperparams/*.yml``.
+    Length of a task's runs, and how often they are evaluated. Its settings are in ``hyperparams/*.yml``.
 
     :param steps: env steps of a run
     :param eval_freq: env steps between two evaluations
     :param reward_threshold: a run ends as soon as an evaluation reaches it
-    :param solved: the page tells when an evaluation first reaches it; None: the threshold
-    :param bonus: what the task pays for each step that does not end the episode, for the ablation of the survive bonus
-    :param settings: of all methods, in place of those of the YAML files
+    :param solved: the page shows when an evaluation first reaches it; None: the threshold
+    :param bonus: the task's reward for each step that does not end the episode, for the ablation of the survive bonus
+    :param settings: of all methods; override those of the YAML files
     :param env: id of the environment; None: the task's name
-    :param env_kwargs: of the environment, beside those of the YAML files
+    :param env_kwargs: of the environment, besides those of the YAML files
     """
 
     steps: int

@@ -12,11 +12,11 @@ TASKS = {
     "Reacher-v5": Task(5_000, 500, bonus=0.0, settings={"learning_starts": 1_000}),
     "Pusher-v5": Task(20_000, 1_000, bonus=0.0),
     "Swimmer-v5": Task(50_000, 1_000, bonus=0.0),
-    # 1,000 random steps, as in the runs that were there first: 5,000 of 25,000 say nothing about any weighter
+    # 1,000 random steps, as in the first runs: 5,000 of 25,000 would not depend on the weighter
     "Hopper-v5": Task(25_000, 1_000, solved=2_000.0, settings={"learning_starts": 1_000}),
     "Walker2d-v5": Task(125_000, 5_000),
     "HalfCheetah-v5": Task(125_000, 5_000, bonus=0.0),
-    # Observes where it is, which grows for ever: at MBPO's ratio on the other tasks, half of the papers' on this one
+    # Observes its position, which grows without bound; with MBPO's ratio of the other tasks, half of the papers' on this one
     "HalfCheetah-v5-positions": Task(
         15_000,
         1_000,
@@ -62,7 +62,7 @@ OFFICIAL_PARTS: dict[str, dict[str, Any]] = {
         "occupancy_gamma": 0.99,
     },
 }
-"""The official preset's discriminator, and its dual; what is left of it are raw inputs and constant learning rates of both."""
+"""The official preset's discriminator, and its dual; the preset also has raw inputs and constant learning rates of both."""
 
 SHARP: dict[str, Any] = {"buffer_label": 0.0, "gradient_penalty": 0.0}
 """A discriminator without label and gradient penalty."""
@@ -101,15 +101,15 @@ RIVALS: dict[str, dict[str, Any]] = {
 """Weighters that cost less than TOM, and those that papers compare with, at their defaults."""
 
 OBJECTIVES = ("vagram", "mnm")
-"""What the model is fitted by, in place of the likelihood."""
+"""Objectives other than the likelihood."""
 
 JUDGED: dict[str, dict[str, Any]] = {
     "confidence": {"confidence": "inverse_std"},
     "stop": {"rollout_stop": "quantile"},
 }
-"""What judges the imagined rows, at its defaults."""
+"""Confidences and rollout stops, at their defaults."""
 
-# A stop says where long rollouts end: MACURA's have at most ten steps. A tenth of them makes no more rows than one step of all
+# A stop ends long rollouts: MACURA's have at most ten steps. A tenth as many rollouts makes no more rows than one step of all
 LONGER: dict[str, Any] = {"rollout_schedule": 10, "rollout_batch_size": 10_000}
 
 METHODS = {
@@ -141,7 +141,7 @@ METHODS = {
 PAPERS = {
     f"dhmbpo{name}": METHODS[f"dhmbpo{name}"] for name in ("", *(f"_{plug}" for plug in ("pmac", "tom", *RIVALS, *OBJECTIVES)))
 }
-"""The methods of the papers, and what has to be beaten, on the cheaper backbone."""
+"""The methods of the papers and the baselines, on the cheaper backbone."""
 CLAMPS = {
     f"mbpo_clamp_{name}": Method(changes={"dynamics_kwargs": {"clamp": clamp}})
     for name, clamp in {"range": "range", "margin": "margin", "none": None}.items()
@@ -183,7 +183,7 @@ NETWORKS = {
 """MBPO with other networks of the policy."""
 
 POLICIES = NETWORKS | {"mbpo_fast": Method(changes={"update_to_data_ratio": 10})}
-"""MBPO's policy otherwise: its networks, or half of its gradient steps where the YAML file has 20."""
+"""MBPO with other networks of the policy, or with half of its gradient steps where the YAML file has 20."""
 
 MODEL_FREE = {
     "droq": Method(
@@ -193,8 +193,8 @@ MODEL_FREE = {
     "simba": Method("sbx:SAC", policy="SimbaPolicy", changes={"gradient_steps": 2}, normalize=True),
 }
 """
-The strongest of SBX (``pip install sbx-rl``) for few env steps: DroQ as its README has it, SimBa at its paper's ratio and with
-the normalised observations that the README asks for.
+The strongest of SBX (``pip install sbx-rl``) for few env steps: DroQ as in its README, SimBa at its paper's ratio and with
+normalised observations, as the README advises.
 """
 
 IN_ONE_PLACE = {"fit": {"weight_rollout_starts": False}, "starts": {"weight_model_fit": False}}

@@ -19,14 +19,14 @@ Rows = list[dict[str, str]]
 COLUMNS = ("task", "method", "seed", "env_step", "return_mean", "return_std", "cumulative_max", "seconds")
 TABLE_COLUMNS = (*COLUMNS, "finished", "commit", "versions")
 PUBLISHED = {"MBPO": "--", "MACURA": ":", "DHMBPO": "-.", "SAC": "x--", "TD-MPC2 (tuned)": "+:"}
-"""Methods of ``published_curves.csv`` and how their lines look."""
+"""Methods of ``published_curves.csv`` and the style of their lines."""
 BEGIN, END = "<!-- curves: begin -->", "<!-- curves: end -->"
 WINDOW = (2_000, 10_000)
 
 
 def runs_in(out: Path) -> Iterator[tuple[dict[str, Any], Rows]]:
     """
-    What each run has left so far: its settings, and its evaluations.
+    Settings and evaluations of each run so far.
 
     :param out: folder with ``<task>/<method>_seed<k>.csv`` and ``.json``
     """
@@ -79,7 +79,7 @@ def write_page(out: Path) -> Path:
 
 
 def main_rows(rows: Rows) -> Rows:
-    """All rows but those of ablations, which have a table of their own."""
+    """All rows except those of ablations, which have a table of their own."""
     return [row for row in rows if row["method"] in METHODS]
 
 
@@ -99,7 +99,7 @@ def page_text(rows: Rows) -> str:
 def ends(task: str, rows: Rows) -> list[int]:
     """
     The env steps at which methods are compared: the last that all finished runs have, and later ones at which runs of at least
-    two methods end. Where runs end at a threshold, length says nothing.
+    two methods end. Lengths of runs that end at a threshold are not used.
     """
     runs = grouped([row for row in rows if row["finished"] == "True"], lambda row: (row["method"], row["seed"]))
     steps = {run: {int(row["env_step"]) for row in evaluations} for run, evaluations in runs.items()}
@@ -112,7 +112,7 @@ def ends(task: str, rows: Rows) -> list[int]:
 
 
 def table_at(rows: Rows, end: int) -> list[str]:
-    """A line per method that has an evaluation at an env step; nothing in it comes from further ones."""
+    """A line per method that has an evaluation at an env step; later evaluations are not used."""
     lines = ["| method | seeds | return | mean up to there | s / 1,000 steps |", "|---|---|---|---|---|"]
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
         seeds = list(grouped(method_rows, lambda row: row["seed"]).values())
@@ -139,7 +139,7 @@ def method_line(method: str, runs: list[Rows], end: int) -> str:
 
 
 def commit_line(rows: Rows) -> str:
-    """Which code the figures are of."""
+    """Commits of the code behind the figures."""
     texts = []
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
         commits = dict.fromkeys(row["commit"][:7] for row in method_rows)
@@ -163,7 +163,7 @@ def solved_text(step: int | None, end: int) -> str:
 
 
 def solved_line(task: str, rows: Rows) -> str:
-    """When each run's evaluation first reached what counts as solved."""
+    """When each run's evaluation first reached the return of a solved task."""
     goal = TASKS[task].goal
     if goal is None:
         return ""
@@ -188,7 +188,7 @@ def window_line(task: str, rows: Rows) -> str:
 
 
 def late_line(task: str, rows: Rows) -> str:
-    """How well Hopper's runs hop beyond these first steps, and at the end."""
+    """Returns of Hopper's runs beyond these first steps, and at the end."""
     if task != "Hopper-v5":
         return ""
     texts = []

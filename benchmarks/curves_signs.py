@@ -1,4 +1,4 @@
-"""What an agent's log said when it was evaluated, as a CSV file of a run: the signs that came before a collapse."""
+"""Writes an agent's log at each evaluation to a CSV file: signs that precede a collapse."""
 
 import os
 from typing import Any
@@ -44,11 +44,11 @@ class SignsCallback(BaseCallback):
         self.table = RunTable(self.path, ("env_step", *SIGNS), run_labels(self), self.num_timesteps)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; its rows stay in the file."""
+        """State for a checkpoint; the rows are in the CSV file."""
         return {"rows": len(self.table.rows), "last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; rows that were written after it are dropped."""
+        """Resume from a checkpoint; rows that were written after it are dropped."""
         self.table.keep(state["rows"])
         self.last = dict(state["last"])
 

@@ -1,4 +1,4 @@
-"""How often returns collapse, and what the log said before: a table of ``docs/results/README.md``."""
+"""How often returns collapse, and the log before that: a table of ``docs/results/README.md``."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from sb3_tom.plots.statistics import Curve
 BEGIN, END = "<!-- stability: begin -->", "<!-- stability: end -->"
 TASKS_WITH_POSITIVE_RETURNS = ("InvertedDoublePendulum-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
 MEMORY = 5
-"""Evaluations that one is compared with."""
+"""Number of earlier evaluations that one is compared with."""
 
 
 def collapses(curve: Curve) -> list[int]:
@@ -47,7 +47,7 @@ def page_text(rows: Rows, out: Path) -> str:
 
 
 def signs_lines(rows: Rows, out: Path) -> list[str]:
-    """Of the runs that left their signs: medians at the evaluation before a collapse, and before all others."""
+    """Medians of the signs at the evaluation before a collapse, and before all others, for runs with such files."""
     before: dict[bool, list[dict[str, str]]] = {True: [], False: []}
     for (task, method, seed), run in grouped(rows, lambda row: (row["task"], row["method"], row["seed"])).items():
         path = out / task / f"{method}_seed{seed}_signs.csv"

@@ -19,7 +19,7 @@ RETRIES = 3
 @dataclass(frozen=True)
 class PlacedJob:
     """
-    A job and where its files go, all that another process has to know.
+    A job and the folders of its files, for another process.
 
     :param job: the run
     :param out: folder of the results
@@ -34,13 +34,13 @@ class PlacedJob:
 
     @property
     def name(self) -> str:
-        """Distinguishes it from the other jobs of a command."""
+        """Unique name among the jobs of a command."""
         return f"{self.job.task} {self.job.name}"
 
 
 def run_there(placed: PlacedJob, runs: Path) -> Outcome:
     """
-    What a machine does with a run; what it prints goes to the run's folder.
+    Run a job on a machine; its output goes to the run's folder.
 
     :param placed: the run
     :param runs: folder of logs and checkpoints
@@ -51,7 +51,7 @@ def run_there(placed: PlacedJob, runs: Path) -> Outcome:
         try:
             run_job(placed.job, placed.out, runs, placed.model_error)
             outcome = Outcome("done")
-        except SystemExit as error:  # what is there is of other settings, or of another method
+        except SystemExit as error:  # existing files have other settings, or another method
             outcome = Outcome("failed", str(error))
         except Exception as error:
             traceback.print_exc()
@@ -61,9 +61,9 @@ def run_there(placed: PlacedJob, runs: Path) -> Outcome:
 
 class Lines:
     """
-    Says what happens to runs.
+    Prints the events of runs.
 
-    :param number: of runs that there are to run
+    :param number: of runs
     """
 
     def __init__(self, number: int) -> None:
@@ -81,7 +81,7 @@ class Lines:
         print(f"{run.name} {state}; {self.waiting} waiting, {self.running} running", flush=True)
 
     def tick(self) -> None:
-        """Nothing: the runs print their evaluations into their own folders."""
+        """Does nothing: the runs print their evaluations to their own folders."""
 
 
 def run_all(
@@ -94,7 +94,7 @@ def run_all(
     there: Callable[[PlacedJob, Path], Outcome] = run_there,
 ) -> int:
     """
-    Run what is not finished.
+    Run the unfinished jobs.
 
     :param jobs: of the command
     :param out: folder of the results; on a cluster, one that all machines share, as ``runs``
@@ -102,7 +102,7 @@ def run_all(
     :param parallel: runs at a time
     :param model_error: whether to measure the models' errors too
     :param address: of a Ray cluster; None for this machine alone
-    :param there: what a machine does with a run
+    :param there: called on a machine with each run
     :return: the number of failed jobs
     :raises SystemExit: with one line, if there is no Ray, or none at the address
     """

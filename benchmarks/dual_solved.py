@@ -5,9 +5,9 @@ How much of a wrong log-ratio does the flow constraint correct?
     python benchmarks/dual_solved.py page
 
 All of 10,000 rows are of one policy, so that the true weights are 1, and the tasks are deterministic, so that no other weights
-conserve the flow of probability: of any log-ratio, TOM's dual at its optimum makes weights of 1. Here the log-ratio is a
+conserve the flow of probability: for any log-ratio, TOM's dual gives weights of 1 at its optimum. Here the log-ratio is a
 smooth function of the state or of the action. ``left`` is the variance of the weights as a share of that of exp(R), 0 at the
-optimum and 1 where the dual does nothing. ``page`` writes the table of ``docs/weighters.md``.
+optimum and 1 if the dual has no effect. ``page`` writes the table of ``docs/weighters.md``.
 """
 
 import sys
@@ -37,9 +37,9 @@ Rows = list[dict[str, str]]
 
 class GivenRatio(TOMWeighter):
     """
-    TOM with a log-ratio that is given.
+    TOM with a given log-ratio.
 
-    :param ratio: R of any rows
+    :param ratio: returns R for any rows
     """
 
     def __init__(self, ratio: RowFunction) -> None:
@@ -47,11 +47,11 @@ class GivenRatio(TOMWeighter):
         self.ratio = ratio
 
     def fit_log_ratio(self, data: Transitions, recent: Transitions, context: Context) -> dict[str, th.Tensor]:
-        """Nothing to learn."""
+        """Does nothing."""
         return {}
 
     def log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
-        """What was given."""
+        """The given log-ratio."""
         return self.ratio(data)
 
 
@@ -92,7 +92,7 @@ def rollouts(task: str, seed: int) -> tuple[Transitions, th.Tensor, Context]:
 
 
 def wrong_ratios(data: Transitions, generator: th.Generator) -> dict[str, RowFunction]:
-    """Log-ratios that no policy has: ``tanh`` of a random direction of the state, in its units, or of the action."""
+    """Log-ratios of no policy: ``tanh`` of a random direction of the state, in its units, or of the action."""
     mean, std = data.observations.mean(0), data.observations.std(0).clamp(min=1e-6)
     of_state, of_action = (th.randn(columns.shape[1], generator=generator) for columns in (data.observations, data.actions))
     of_state, of_action = of_state / of_state.norm(), of_action / of_action.norm()
@@ -104,7 +104,7 @@ def wrong_ratios(data: Transitions, generator: th.Generator) -> dict[str, RowFun
 
 def run(tasks: list[str], seeds: list[int], table: Path) -> None:
     """
-    Measure anew.
+    Measure.
 
     :param tasks: ids of environments
     :param seeds: of policies, data and log-ratios
@@ -140,7 +140,7 @@ def page_text(rows: Rows) -> str:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
     command.add_argument("--tasks", nargs="+", default=list(TASKS), help="ids of environments")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

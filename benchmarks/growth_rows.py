@@ -1,4 +1,4 @@
-"""Agents and rows of no task, for ``speed_growth.py``: of any sizes, made quickly, and nothing else in memory."""
+"""Agents and synthetic rows for ``speed_growth.py``: of any sizes, made quickly, with nothing else in memory."""
 
 from typing import Any, ClassVar
 
@@ -11,16 +11,16 @@ from sb3_tom import MBPO
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 NEW = 250
-"""Rows that come before each phase."""
+"""Number of new rows before each phase."""
 ROLLOUTS = 10_000
-"""Imagined rollouts, of one step: their ring is not to hide what the real rows take."""
+"""Number of imagined rollouts, of one step: their memory must not hide that of the real rows."""
 EPISODE = 1_000
 PIECE = 2_048
-"""Rows that are made at a time."""
+"""Number of rows that are made at a time."""
 
 
 class Unmoved(gym.Env[np.ndarray, np.ndarray]):
-    """An env that only says of which sizes its rows are."""
+    """An env that only gives the sizes of rows."""
 
     def __init__(self, n_observed: int, n_actions: int) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (n_observed,), np.float32)
@@ -38,13 +38,13 @@ class Unmoved(gym.Env[np.ndarray, np.ndarray]):
 
 def make_agent(weighter: str, n_rows: int, n_observed: int, n_actions: int, **others: Any) -> MBPO:
     """
-    An agent with the default networks and budgets whose fits never end before their budget, and whose buffer is empty.
+    An agent with the default networks and budgets, without early stopping, and with an empty buffer.
 
-    :param weighter: one of :data:`WEIGHTERS`
-    :param n_rows: that it will hold
+    :param weighter: one of ``WEIGHTERS`` in ``speed_growth.py``
+    :param n_rows: number of rows that it will hold
     :param n_observed: O
     :param n_actions: A
-    :param others: arguments in the place of these, or beside them
+    :param others: further arguments, which override these
     """
     own = {
         "buffer_size": n_rows + 100 * NEW,
@@ -59,7 +59,7 @@ def make_agent(weighter: str, n_rows: int, n_observed: int, n_actions: int, **ot
 
 
 class MadeRows:
-    """Rows of no env: a random walk that the actions push, within bounds; ends at random, and time limits."""
+    """Synthetic rows: a bounded random walk that the actions push, with random terminations and time limits."""
 
     columns: ClassVar[tuple[str, ...]] = ("observations", "actions", "next_observations", "rewards", "terminated", "timeouts")
 
@@ -71,8 +71,8 @@ class MadeRows:
         """
         Rows by the names of the buffer's arrays.
 
-        :param first: number of the first
-        :param n_rows: how many
+        :param first: number of the first row
+        :param n_rows: number of rows
         :param shift: added to the actions
         """
         n_actions, n_observed = self._mixing.shape
@@ -88,11 +88,11 @@ class MadeRows:
 
 def fill(buffer: WeightedReplayBuffer, rows: MadeRows, n_rows: int) -> None:
     """
-    Write rows in the place of those that were there, piece by piece: nothing is left behind but them.
+    Overwrite rows in chunks, so that nothing else stays in memory.
 
     :param buffer: with room for them
-    :param rows: where they come from
-    :param n_rows: how many
+    :param rows: makes them
+    :param n_rows: number of rows
     """
     for first in range(0, n_rows, PIECE):
         last = min(first + PIECE, n_rows)
@@ -100,7 +100,7 @@ def fill(buffer: WeightedReplayBuffer, rows: MadeRows, n_rows: int) -> None:
             getattr(buffer, name)[first:last, 0] = values
         buffer.policy_versions[first:last, 0] = np.arange(first, last) // NEW
     buffer.dones[:n_rows] = np.maximum(buffer.terminated[:n_rows], buffer.timeouts[:n_rows])
-    buffer.weights[:n_rows] = 1.0  # the memory of what was never written is not taken yet
+    buffer.weights[:n_rows] = 1.0  # memory that was never written is not allocated yet
     buffer.pos, buffer._n_added, buffer.policy_version = n_rows, n_rows, n_rows // NEW
     buffer._starts[:] = buffer.observations[: len(buffer._starts), 0]
     buffer._n_starts = len(buffer._starts)
@@ -108,7 +108,7 @@ def fill(buffer: WeightedReplayBuffer, rows: MadeRows, n_rows: int) -> None:
 
 
 def add_new(agent: MBPO, rows: MadeRows) -> None:
-    """As if :data:`NEW` transitions of another policy had been collected."""
+    """Add :data:`NEW` transitions, as if of another policy."""
     buffer = agent.replay_buffer
     made = rows.draw(buffer.size(), NEW, 0.3)
     for number in range(NEW):

@@ -1,12 +1,12 @@
 """
-How long the current policy lives in the model, and in the env from the same first states: why a run of Hopper falls back.
+Lengths of the current policy's episodes in the model and in the env from the same first states: why a run of Hopper collapses.
 
     python benchmarks/curves.py run --task Hopper-v5 --method dhmbpo --seed 1 --steps 25000
     python benchmarks/imagined_lives.py runs/curves/Hopper-v5/dhmbpo_seed1 --env Hopper-v5
 
-The run's checkpoint is taken up (with the class of the log's method) and nothing is trained. A line per kind of episode: in
-the env; in the model; in the model without its noise. And of states k steps before a real fall: the share of imagined
-episodes that have fallen k steps later, and what the critics say against what the env went on to pay, discounted.
+The run's checkpoint is loaded (with the class of the log's method) and nothing is trained. A line per kind of episode: in the
+env; in the model; in the model without its noise. And for states k steps before a real fall: the share of imagined episodes
+that have fallen k steps later, and the critics' values compared with the env's discounted rewards from there on.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def real_episodes(agent: MBPO, env: gym.Env, n_episodes: int) -> list[tuple[np.n
     for number in range(n_episodes):
         seen, rewards, fallen = [env.reset(seed=500 + number)[0]], [], False
         while len(rewards) < LIMIT and not fallen:
-            action = agent.actor(th.as_tensor(seen[-1]).float().unsqueeze(0), deterministic=True)[0]  # of no average
+            action = agent.actor(th.as_tensor(seen[-1]).float().unsqueeze(0), deterministic=True)[0]  # without an average
             observation, reward, fallen, _, _ = env.step(agent.policy.unscale_action(action.numpy()))
             seen.append(observation)
             rewards.append(float(reward))
@@ -48,8 +48,8 @@ def imagined_lives(agent: MBPO, starts: th.Tensor, length: int, noise: bool) -> 
     Roll the mean action out in the model.
 
     :param starts: ``[B, O]``
-    :param noise: whether next states are sampled, or are the mean of the member that a row was dealt to
-    :return: steps that each rollout lives ``[B]``, and its discounted return ``[B]``
+    :param noise: whether next states are sampled, or are the mean of the row's member
+    :return: length of each rollout ``[B]``, and its discounted return ``[B]``
     """
     model, context = agent.dynamics, agent._context()
     draw = model._draw
@@ -70,7 +70,7 @@ def imagined_lives(agent: MBPO, starts: th.Tensor, length: int, noise: bool) -> 
 
 
 def percentiles(lives: Any, returns: Any) -> dict[str, float]:
-    """Of lives, and the mean of returns."""
+    """Statistics of lengths, and the mean of returns."""
     low, middle, high = np.percentile(np.asarray(lives), [10, 50, 90])
     return {"life_10": low, "life_50": middle, "life_90": high, "discounted_return": float(np.mean(np.asarray(returns)))}
 
@@ -86,7 +86,7 @@ def whole_lives(agent: MBPO, episodes: list[tuple[np.ndarray, np.ndarray, bool]]
 
 
 def before_falls(agent: MBPO, episodes: list[tuple[np.ndarray, np.ndarray, bool]]) -> Rows:
-    """What model and critics know of falls so many steps ahead; nothing without a fall."""
+    """Predictions of model and critics before falls, at several distances; nothing without a fall."""
     rows: Rows = []
     for steps in BEFORE:
         falls = [(seen, rewards) for seen, rewards, fallen in episodes if fallen and len(rewards) >= steps]

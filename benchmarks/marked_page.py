@@ -1,4 +1,4 @@
-"""What benchmarks with a page share: one that is written by hand but for the part between two marks, two commands, figures."""
+"""Shared by benchmarks with a page: a generated part between two marks, two commands, figures."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
     """
-    Replace what stands between two marks.
+    Replace the text between two marks.
 
-    :param page: its marks and all else stay
+    :param page: its marks and the rest are kept
     :param begin: first mark
     :param end: second mark
-    :param text: what goes between them, on lines of its own
+    :param text: new text between them, on lines of its own
     """
     before, _, rest = page.read_text().partition(begin)
     page.write_text(f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}")
@@ -34,9 +34,9 @@ def draw_and_write(
     text: Callable[[list[dict[str, str]]], str],
 ) -> None:
     """
-    Draw a picture beside its table, if that has rows, and write the part of a page that the table makes.
+    Draw a picture beside its table, if that has rows, and write the generated part of a page.
 
-    :param table: CSV file, which need not be there yet
+    :param table: CSV file; may be missing
     :param draw: ``draw(rows, path)``
     :param page: see :func:`write_between`
     :param begin: the same
@@ -65,7 +65,7 @@ def run_and_page(description: str | None) -> tuple[argparse.ArgumentParser, argp
 
 def over_seeds(values: Sequence[float]) -> str:
     """
-    What stands in a table for several seeds: the mean and its interval; of too few seeds for one, the mean and their values.
+    Cell of a table for several seeds: the mean and its interval or, with too few seeds for one, the mean and the values.
 
     :param values: one per seed
     """

@@ -1,17 +1,17 @@
 """
-What MnM makes of a dynamics model, on one buffer of a SAC run on Hopper-v5: errors, classifiers, values.
+Effects of MnM on a dynamics model, on one buffer of a SAC run on Hopper-v5: errors, classifiers, values.
 
     python benchmarks/mnm_fit.py --out docs/results/mnm_fit.csv
 
-An ensemble of three members is fitted once by the likelihood, to four of five blocks of 200 rows, and from there on two more
-times by each objective. A line per objective, on the rows that no fit has seen: the squared error of the means in unit scale,
+An ensemble of three members is fitted once by the likelihood, to four of five blocks of 200 rows, and from there two more
+times by each objective. A line per objective, on the held-out rows: the squared error of the means in unit scale,
 also in units of the likelihood's; the accuracy of MnM's own classifiers; that of classifiers trained afresh to convergence on
-the model's samples, of (s, a, s') and of these with residuals in units of the model's noise, which tell more; the mean value
-by the critics after 2,000 gradient steps of the policy on what the model imagines, and the discounted returns that were paid.
+the model's samples, of (s, a, s') and of these with residuals in units of the model's noise, which are more accurate; the mean
+value by the critics after 2,000 gradient steps of the policy on imagined rows, and the real discounted returns.
 
-Then, a line per shape: the same classifier (with residuals, of half of the unseen rows) of noise that the likelihood's first
-member could have: its own, independent over dimensions; the real residuals of other rows, drawn apart for each dimension; a
-Gaussian of their covariance; and the real residuals of another row, all dimensions together.
+Then, a line per shape: the same classifier (with residuals, of half of the held-out rows) for noises of the likelihood's first
+member: its own, independent over dimensions; the real residuals of other rows, drawn separately for each dimension; a
+Gaussian with their covariance; and the real residuals of another row, all dimensions together.
 """
 
 import argparse
@@ -50,11 +50,11 @@ def blocks(data: Transitions, number: int, of: int) -> tuple[Transitions, Transi
 
 class Features(nn.Module):
     """
-    What a classifier takes of transitions.
+    Inputs of a classifier of transitions.
 
-    :param model: whose units, and whose predictions if it sees residuals
-    :param data: rows that tell the units of states and actions
-    :param residuals: whether it sees them
+    :param model: gives the units, and the predictions for residuals
+    :param data: rows for the units of states and actions
+    :param residuals: whether they are inputs
     """
 
     def __init__(self, model: DynamicsModel, data: Transitions, residuals: bool) -> None:
@@ -65,7 +65,7 @@ class Features(nn.Module):
 
     @th.no_grad()
     def forward(self, rows: Transitions, following: th.Tensor) -> th.Tensor:
-        """``[B, D]``; the noise of the members' mixture is that of its moments."""
+        """Residuals ``[B, D]``; the noise of the members' mixture is that of its moments."""
         begun = (th.cat([rows.observations, rows.actions], dim=-1) - self.mean) / self.std
         outcomes = self.model.targets(rows._replace(next_observations=following))[:, 1:]
         if not self.residuals:
@@ -77,12 +77,12 @@ class Features(nn.Module):
 
 def fresh_accuracy(features: Features, outcomes: Outcomes, train: Transitions, test: Transitions, seed: int) -> float:
     """
-    The best held-out accuracy of a classifier that is trained until there is none better.
+    The best held-out accuracy of a classifier that is trained until it stops improving.
 
-    :param features: what it takes
-    :param outcomes: draws the model's
-    :param train: rows to learn from, with outcomes that are drawn anew for each minibatch
-    :param test: rows to look at
+    :param features: its inputs
+    :param outcomes: draws the model's outcomes
+    :param train: training rows, with new outcomes for each minibatch
+    :param test: held-out rows
     :param seed: of the classifier and its minibatches
     """
     generator = th.Generator().manual_seed(seed)
@@ -109,7 +109,7 @@ def fresh_accuracy(features: Features, outcomes: Outcomes, train: Transitions, t
 
 
 def sampled(model: DynamicsModel, generator: th.Generator) -> Outcomes:
-    """The model's own outcomes, as the policy meets them."""
+    """The model's own outcomes, as in rollouts."""
 
     @th.no_grad()
     def outcomes(rows: Transitions) -> th.Tensor:
@@ -119,7 +119,7 @@ def sampled(model: DynamicsModel, generator: th.Generator) -> Outcomes:
 
 
 def discounted_returns(data: Transitions, gamma: float) -> th.Tensor:
-    """What was paid from each row on, of episodes that ended ``[n]``; rows in the order of one env."""
+    """Real discounted returns from each row on ``[n]``, in episodes that ended; rows in the order of one env."""
     found, total, known = [], 0.0, False
     for reward, ended, cut in reversed(th.cat([data.rewards, data.terminated, data.truncated], dim=-1).tolist()):
         total = reward + gamma * (0.0 if ended or cut else total)
@@ -179,7 +179,7 @@ class FirstMember(Features):
 
     @th.no_grad()
     def forward(self, rows: Transitions, following: th.Tensor) -> th.Tensor:
-        """``[B, D]``."""
+        """Noise ``[B, D]``."""
         begun = (th.cat([rows.observations, rows.actions], dim=-1) - self.mean) / self.std
         outcomes = self.model.targets(rows._replace(next_observations=following))[:, 1:]
         mean, log_var = (part[0, :, 1:] for part in self.model(rows.observations, rows.actions))
@@ -189,7 +189,7 @@ class FirstMember(Features):
 def fitted(
     sac: SAC, first: dict[str, Any], arguments: dict[str, Any], train: Transitions, seed: int
 ) -> tuple[MBPO, dict[str, float]]:
-    """An agent whose model goes on from the first fit, and the accuracy of its own classifiers, if it has any."""
+    """An agent whose model continues from the first fit, and the accuracy of its own classifiers, if it has any."""
     agent = MBPO.from_sac(sac, ENV, seed=seed, device="cpu", dynamics_kwargs=MODEL, rollout_batch_size=ROWS, **arguments)
     agent.dynamics.load_state_dict(first["model"])
     agent.dynamics.optimizers()["optimizer"].load_state_dict(first["optimizer"])

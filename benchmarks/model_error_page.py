@@ -4,7 +4,7 @@ Model error (Wang et al. 2022, PMAC, Fig. 1 and 3): pictures and the generated p
     python benchmarks/curves.py run --task Hopper-v5 --method mbpo mbpo_pmac mbpo_tom --steps 10000 --model-error
     python benchmarks/model_error_page.py
 
-The first command measures (see :class:`sb3_tom.callbacks.model_error.ModelErrorCallback`), the second draws what is there.
+The first command measures (see :class:`sb3_tom.callbacks.model_error.ModelErrorCallback`), the second draws existing results.
 """
 
 import os
@@ -33,13 +33,13 @@ LABEL = "error of the next observation (standard deviations)"
 def plot_model_error(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
     """
     Two panels per task: the local (solid) and global (dashed) one-step error over env steps, and the compounding error over
-    its horizon at the last env step that all runs of the task have. Of several seeds the mean is drawn, of seven or more
+    its horizon at the last env step that all runs of the task have. For several seeds the mean is drawn, for seven or more
     with its interval of 95 %.
 
     :param paths: files of :class:`sb3_tom.callbacks.model_error.ModelErrorCallback`, one per run
-    :param out: the PNG to write; what is drawn goes into ``<name>_summary.csv`` beside it
+    :param out: the PNG to write; the data goes into ``<name>_summary.csv`` beside it
     :return: the PNG's path
-    :raises ValueError: if a file is no such table, or there is nothing to draw
+    :raises ValueError: if a file is not such a table, or there is nothing to draw
     """
     runs = [rows for rows in map(_read, paths) if rows]
     if not runs:
@@ -87,7 +87,7 @@ def _draw(axes: Axes, labels: tuple[str, str, str], curves: Sequence[Curve], col
 
 
 def page_text(runs: Sequence[Rows]) -> str:
-    """A table per task, up to where all of its runs go; another one of the first 10,000 steps where they go further."""
+    """A table per task, up to the length of its shortest run; another one for the first 10,000 steps if runs are longer."""
     lines = []
     for task, task_runs in grouped(runs, lambda rows: rows[0]["task"]).items():
         last = max(set.intersection(*({int(row["env_step"]) for row in run} for run in task_runs)), default=0)
@@ -115,7 +115,7 @@ def _mean(runs: Sequence[Rows], kind: str, horizon: int) -> float:
 
 
 def paths_of_methods(out: Path) -> list[Path]:
-    """The tables of all methods but ablations, which end earlier."""
+    """The tables of all methods except ablations, which end earlier."""
     return [path for path in sorted(out.glob("*/*_model_error.csv")) if path.name.partition("_seed")[0] in METHODS]
 
 

@@ -1,5 +1,5 @@
 """
-What a fit of the dynamics model says about itself, on Hopper-v5, with an ensemble of three members of two layers.
+Checks of the dynamics model's fit on Hopper-v5, with an ensemble of three members of two layers.
 
     python benchmarks/model_fit.py --seed 0 1 2
 
@@ -29,7 +29,7 @@ ENV = "Hopper-v5"
 SAME, FRESH, FIRST, EVERY, LAST = 1_000, 4_000, 1_000, 250, 2_000
 REFITS = 4
 CHEAP = {"dynamics": "linear", "update_to_data_ratio": 1, "rollout_batch_size": 2_000, "device": "cpu"}
-"""A run whose policy changes, quickly made."""
+"""Settings of a short run whose policy changes."""
 MODEL: dict[str, Any] = {"n_members": 3, "n_elites": 2, "net_arch": (200, 200)}
 
 
@@ -55,7 +55,7 @@ def error(model: DynamicsModel, data: Transitions) -> float:
 
 
 class Looks(LikelihoodObjective):
-    """Looks at the model when a fit begins: its units are the new ones, its parameters have not been stepped."""
+    """Evaluates the model at the beginning of a fit: with the new units, before any step."""
 
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """See :meth:`ModelObjective.prepare`."""

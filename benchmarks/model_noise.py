@@ -1,11 +1,11 @@
 """
-What the kind of noise does to the smooth ensemble, on rows of a run of DHMBPO: errors on episodes that were not fitted.
+Effect of the kind of noise on the smooth ensemble, on rows of a run of DHMBPO: errors on held-out episodes.
 
     python benchmarks/model_noise.py --env Hopper-v5 InvertedDoublePendulum-v5 --seed 0 1 --out docs/results/model_noise.csv
 
 One line per env, seed and kind, each a first fit with the defaults' budget. In unit scale, over all dimensions: the mean
 squared error of the ensemble's mean, the negative log-likelihood (without its constant) of its members, and in *calm* rows,
-ten steps or more before an episode ends, the squared error and the mean predicted variance: what a policy feels of the noise.
+ten steps or more before an episode ends, the squared error and the mean predicted variance, the noise in a policy's rollouts.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def calm(data: Transitions) -> th.Tensor:
 
 def measure(data: Transitions, kind: dict[str, Any], seed: int) -> dict[str, float]:
     """
-    Fit to four of five blocks of rows and look at the others.
+    Fit to four of five blocks of rows and evaluate on the others.
 
     :param data: N rows in the order of one env
     :param kind: arguments of the ensemble

@@ -1,11 +1,11 @@
 """
-How much more often does a policy go somewhere than a buffer has been there? Nearest neighbours, and how true they are.
+Ratio of a policy's visits to a buffer's by nearest neighbours, and the accuracy of the estimates.
 
     python benchmarks/nearest_ratio.py run
     python benchmarks/nearest_ratio.py page
 
-Two estimators of d^pi / d^D at the rows of a buffer, from fresh rows of the policy, that learn nothing: so they can judge
-what does. ``distances`` compares how far the k-th neighbour is among the fresh rows and among the buffer's (Wang, Kulkarni and
+Two estimators of d^pi / d^D at the rows of a buffer, from fresh rows of the policy, without learning: a
+reference. ``distances`` compares how far the k-th neighbour is among the fresh rows and among the buffer's (Wang, Kulkarni and
 Verdu 2009, "Divergence Estimation for Multidimensional Densities via k-Nearest-Neighbor Distances"). ``matches`` counts how
 often a row is among the k neighbours that a fresh row has in the buffer (Lin, Ding and Han 2023, "Estimation Based on Nearest
 Neighbor Matching: From Density Ratio to Average Treatment Effect"). Both are scaled to mean 1. ``run`` tries them on the
@@ -45,12 +45,12 @@ def _nearest(points: th.Tensor, among: th.Tensor, k: int) -> Iterator[tuple[th.T
 
 
 def _distances_to(points: th.Tensor, among: th.Tensor, k: int) -> th.Tensor:
-    """Of the k nearest ``[N, k]``, ascending."""
+    """Distances of the k nearest ``[N, k]``, ascending."""
     return th.cat([found for found, _ in _nearest(points, among, k)])
 
 
 def _log_ratio(own: th.Tensor, theirs: th.Tensor, n_fresh: int, size: int) -> Array:
-    tiny = 1e-9  # rows that are there k times have no distance
+    tiny = 1e-9  # rows with k duplicates have distance 0
     log_ratio = size * (own.double().clamp(min=tiny).log() - theirs.double().clamp(min=tiny).log())
     return (log_ratio + np.log((len(own) - 1) / n_fresh)).numpy()
 
@@ -61,7 +61,7 @@ def distances(buffer: Array, fresh: Array, k: int = K_DISTANCES) -> Array:
 
     :param buffer: N rows ``[N, d]`` in units in which columns compare
     :param fresh: M rows of the policy ``[M, d]``
-    :param k: which neighbour
+    :param k: number of the neighbour
     :return: the logarithm of the ratio at the buffer's rows ``[N]``
     """
     return distances_and_halves(buffer, fresh, k)[0]
@@ -103,7 +103,7 @@ def matches(buffer: Array, fresh: Array, k: int = K_MATCHES) -> Array:
 
 def same_units(buffer: Array, fresh: Array) -> tuple[Array, Array]:
     """
-    In standard deviations of the buffer; a column that never changes stays as it is.
+    Divide columns by their standard deviations in the buffer; constant columns are not changed.
 
     :param buffer: ``[N, d]``
     :param fresh: ``[M, d]``
@@ -121,7 +121,7 @@ def mean_one(log_ratio: Array) -> Array:
 
 def measure(size: int, n_actions: int, kind: str, seed: int, n_fresh: int = N_FRESH) -> dict[str, dict[str, float]]:
     """
-    How true both estimators are.
+    Accuracy of both estimators.
 
     :param size: of the state; as the others, of :func:`weights_truth_data.linear_system`
     :param n_actions: size of the action
@@ -147,7 +147,7 @@ def measure(size: int, n_actions: int, kind: str, seed: int, n_fresh: int = N_FR
 
 def run(seeds: list[int], table: Path) -> None:
     """
-    Measure what the table does not have.
+    Measure what the table lacks.
 
     :param seeds: of the data
     :param table: CSV file, rewritten after each measurement
@@ -177,7 +177,7 @@ def _values(rows: Rows, column: str) -> str:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
     command.add_argument("--seed", type=int, nargs="+", default=[0, 1])
     arguments = parser.parse_args()

@@ -1,13 +1,13 @@
 """
-Where past policies went, seen by the values of a trained critic (Wang et al. 2022, Fig. 1 c, d and 3 e, f).
+Visits of past policies, compared by the values of a trained critic (Wang et al. 2022, Fig. 1 c, d and 3 e, f).
 
     python benchmarks/pmac_visits.py run runs/curves/Hopper-v5/mbpo_seed0/checkpoints/checkpoint_25000_steps.zip
     python benchmarks/pmac_visits.py page
 
-The rows of a run's replay buffer are what its policies, one after the other, visited; its last critic gives each row a value.
+The rows of a run's replay buffer are the visits of its policies, one after the other; its last critic gives each row a value.
 ``run`` compares the values of ten ages of rows, of all rows, and of all rows by PMAC's weights, with those of fresh episodes
-of the present policy, by Wasserstein's distance in units of the standard deviation of the present policy's values. The paper
-lets past policies act once more; here their own rows are taken. ``page`` draws ``pmac_visits.png`` and writes the table of
+of the current policy, by Wasserstein's distance in units of the standard deviation of the current policy's values. The paper
+runs past policies again; here their own rows are used. ``page`` draws ``pmac_visits.png`` and writes the table of
 ``docs/results/model_error.md``.
 """
 
@@ -61,19 +61,19 @@ def measure(path: Path, alpha: float) -> list[dict[str, str]]:
 
 @th.no_grad()
 def values(agent: Any, observations: th.Tensor, actions: th.Tensor) -> Values:
-    """What the least of the critics says, ``[N]``."""
+    """Minimum of the critics ``[N]``."""
     said: Values = th.stack(agent.critic(observations, actions)).amin(0).squeeze(1).double().numpy()
     return said
 
 
 def summary(what: str, part: Values, weights: Values | None, present: Values) -> dict[str, str]:
     """
-    A row of the table: distance to the present policy's values, and a histogram.
+    A row of the table: distance to the current policy's values, and a histogram.
 
-    :param what: what the values are of
+    :param what: label of the values
     :param part: values
-    :param weights: of them, None for equal ones
-    :param present: the present policy's
+    :param weights: of the values, None for equal ones
+    :param present: the current policy's values
     """
     distance = wasserstein_distance(part, present, weights) / present.std()
     low, high = present.mean() - 4.0 * present.std(), present.mean() + 3.0 * present.std()
@@ -93,7 +93,7 @@ def page_text(rows: list[dict[str, str]]) -> str:
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
-    """A panel per run: the present policy, all rows, and all rows by their weights; past ages in grey."""
+    """A panel per run: the current policy, all rows, and all rows by their weights; past ages in grey."""
     places = grouped(rows, lambda row: (row["task"], row["run"]))
     figure, axes = panels(len(places))
     for axis, ((task, run), place) in zip(axes, places.items(), strict=True):
@@ -113,7 +113,7 @@ def write_page(out: Path) -> None:
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     parser, command = run_and_page(__doc__)
     command.add_argument("checkpoints", type=Path, nargs="+")
     command.add_argument("--alpha", type=float, default=0.9, help="PMAC's rate")

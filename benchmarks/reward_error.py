@@ -1,10 +1,10 @@
 """
-What a model that has to learn the survive bonus believes that falling pays.
+Rewards that a model predicts for falling if it has to learn the survive bonus.
 
     python benchmarks/reward_error.py run runs/curves/InvertedDoublePendulum-v5/mbpo_seed0/checkpoints/*.zip
     python benchmarks/reward_error.py page
 
-Version 5 of Gymnasium's tasks pays the bonus of a healthy step only while the body is healthy: the reward jumps where an
+Version 5 of Gymnasium's tasks pays the healthy reward only while the body is healthy: the reward jumps where an
 episode ends. For each checkpoint of a run (``benchmarks/curves.py`` leaves the last two) new models are fitted to its replay
 buffer, with the bonus learned and with the bonus known, and their rewards are compared with the real ones. ``run`` may be
 stopped and started again: it skips the rows that ``docs/results/reward_error.csv`` has. ``page`` writes the table of
@@ -39,7 +39,7 @@ Rows = list[dict[str, str]]
 
 def run(checkpoints: list[Path], phases: int, table: Path) -> None:
     """
-    Measure what the table does not have.
+    Measure what the table lacks.
 
     :param checkpoints: files below ``<task>/<run>/``, of runs that learn the bonus
     :param phases: model phases of each fit, at least one
@@ -104,7 +104,7 @@ def page_text(rows: Rows) -> str:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
     command.add_argument("checkpoints", type=Path, nargs="+", help="files of runs that learn the bonus")
     command.add_argument("--phases", type=int, default=5, help="model phases of each fit")

@@ -1,11 +1,11 @@
 """
-Road-and-Rocks (Ma et al. 2023, Sec. 5.1): does TOM find the data that matters, and does a linear model profit?
+Road-and-Rocks (Ma et al. 2023, Sec. 5.1): does TOM find the relevant data, and does a linear model benefit?
 
     python benchmarks/road_and_rocks.py run --seeds 10     # what is missing, a process at a time
     python benchmarks/road_and_rocks.py page               # pictures, tables and docs/results/road_and_rocks.md
 
-Everything is offline, by the public verbs of MBPO: weights from a given footprint, one fit of a linear model, and SAC on
-imagined transitions only. The environment is stepped to make the data and to evaluate, never to learn.
+Everything is offline, by the public verbs of MBPO: weights from a given footprint, one fit of a linear model,
+and SAC on imagined transitions only. The environment is stepped to make the data and to evaluate, never to learn.
 """
 
 import argparse
@@ -49,12 +49,12 @@ FIGURES = ("env_step", "road_weight", "rocks_weight", "ess", "gain_x", "gain_y",
 @dataclass(frozen=True)
 class Data:
     """
-    What the buffer and the footprint hold.
+    Content of the buffer and of the footprint.
 
     :param experts: expert trajectories in the buffer; the footprint is taken from the last one
     :param footprint: rows of the footprint, evenly spread over that trajectory; None takes all
     :param wrong: share of the footprint's rows that are random rows of the buffer instead
-    :param deflection: what the rocks do, see the environment
+    :param deflection: of the rocks, see the environment
     """
 
     experts: int = 5
@@ -109,7 +109,7 @@ def fill(agent: MBPO, data: Data, seed: int) -> Transitions:
 
 
 def cloned(footprint: Transitions, generator: th.Generator) -> Any:
-    """A behaviour clone of the footprint: the policy of TOM's dual, for the agent has none yet."""
+    """A behaviour clone of the footprint: the policy of TOM's dual, since the agent has none yet."""
     network = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2), nn.Tanh())
     optimizer = th.optim.Adam(network.parameters(), lr=1e-2, weight_decay=1e-4)
     for _ in range(500):
@@ -162,7 +162,7 @@ def run(dataset: str, method: str, seed: int, out: Path, updates: int) -> None:
     labels = {"data": dataset, "method": method, "seed": seed}
     name = f"{dataset}_{method}_seed{seed}"
     for part in (f"{name}_figures.csv", f"{name}.csv.partial"):
-        (out / part).unlink(missing_ok=True)  # what an interrupted run has left
+        (out / part).unlink(missing_ok=True)  # from an interrupted run
     RunTable(out / f"{name}_figures.csv", FIGURES, labels).append(figures_of(agent, weights))
     np.savetxt(out / f"{name}_map.csv", weight_map(agent, weights), fmt="%.4g", delimiter=",")
     table = RunTable(out / f"{name}.csv.partial", CURVE, labels)
@@ -219,14 +219,14 @@ def weight_map(agent: MBPO, weights: th.Tensor) -> np.ndarray:
 
 
 def run_all(datasets: list[str], methods: list[str], seeds: int, out: Path, updates: int) -> None:
-    """What is missing, all methods of a seed before the next seed; a run that was cut off is repeated."""
+    """Missing runs, all methods of a seed before the next seed; interrupted runs are repeated."""
     for dataset, seed, method in product(datasets, range(seeds), methods):
         if not (out / f"{dataset}_{method}_seed{seed}.csv").exists():
             run(dataset, method, seed, out, updates)
 
 
 def main() -> None:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("run")

@@ -12,10 +12,10 @@ from sb3_tom.plots.statistics import mean_interval
 
 Rows = list[dict[str, str]]
 N_LAST = 3
-"""The return of a run is the mean of its last evaluations, so many."""
+"""Number of last evaluations whose mean is the return of a run."""
 
 BARE = "ratio_sharp"
-"""The bare ratio at its best, with which all returns are compared."""
+"""The best ratio weighter, with which all returns are compared."""
 DRAWN = ("uniform", "ratio", BARE, "tom", "tom_sharp", "tom_chi2_sharp")
 """Methods in the picture of returns."""
 
@@ -31,8 +31,8 @@ TITLES = {
 
 def collect(runs: Path, out: Path) -> None:
     """
-    Put all finished runs into one tidy table each of curves, figures and maps. Rows of other data or methods stay there: not
-    every machine has the runs of all. A method that has runs is taken from them alone.
+    Put all finished runs into one tidy table each of curves, figures and maps. Rows of other data or methods are kept: not
+    every machine has the runs of all. A method that has runs is replaced by them.
     """
     names = sorted(path.name.removesuffix(".csv") for path in runs.glob("*_seed*.csv") if not is_part(path))
     if not names:
@@ -55,14 +55,14 @@ def collect(runs: Path, out: Path) -> None:
 
 
 def update_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace the rows of each data and method that came."""
+    """Replace the rows of each new data and method."""
     groups = {group(row) for row in rows}
     kept = [row for row in read_table(path) if group(row) not in groups] if path.exists() else []
     write_table(path, list(rows[0]), sorted([*kept, *rows], key=group))
 
 
 def group(row: dict[str, Any]) -> tuple[str, str]:
-    """What a row's run belongs to."""
+    """Data and method of a row."""
     return row["data"], row["method"]
 
 
@@ -128,7 +128,7 @@ def section(curves: Rows, figures: Rows, data: str) -> str:
 
 
 def draw_curves(curves: Rows, path: Path) -> None:
-    """A panel per dataset: mean return over seeds, its bootstrap interval shaded."""
+    """A panel per dataset: mean return over seeds; for seven or more, Student's interval is shaded."""
     datasets = [name for name in TITLES if name in unique(curves, "data")]
     figure = Figure(figsize=(4.6 * len(datasets), 3.8), layout="constrained")
     for axes, data in zip(np.atleast_1d(figure.subplots(1, len(datasets), sharey=True)), datasets, strict=True):

@@ -1,4 +1,4 @@
-"""Checkpoints of the runs of ``benchmarks/curves.py``: whose they are, and their agents."""
+"""Checkpoints of the runs of ``benchmarks/curves.py``: their runs and their agents."""
 
 from pathlib import Path
 from typing import Any

@@ -1,14 +1,14 @@
 """
 Does a refactoring change a number? Runs small seeded agents with the package of the working tree and with that of another
-commit, and compares all that they leave and log bit for bit. Exits with 0 only if everything is the same.
+commit, and compares their state and logs bit for bit. Exits with 0 only if everything is the same.
 
     python benchmarks/same_as.py HEAD~3
     python benchmarks/same_as.py main --cases tom resumed --keep runs/records
     python benchmarks/same_as.py main --allow-added
 
-The working tree counts with its uncommitted changes, as it is at the start: later ones do not disturb. The cases
-(``same_as_cases.py``) are those of the working tree for both sides, and use what is public. Equal bits are to be expected on
-one machine only; see docs/resume.md.
+The working tree is compared with its uncommitted changes, as it is at the start: later ones have no effect. Both sides run the
+cases of the working tree (``same_as_cases.py``), which use public names only. Equal bits are to be expected on one machine
+only; see docs/resume.md.
 """
 
 import argparse
@@ -48,7 +48,7 @@ SAME_EVERYWHERE = {
 }
 """Environment variables of both sides."""
 SIDES = ("here", "there")
-"""Names of the working tree's and the commit's folders, about equally long."""
+"""Names of the folders of working tree and commit, of about equal length."""
 
 
 def git(*arguments: str) -> str:
@@ -64,7 +64,7 @@ def commit_of(revision: str) -> str:
     """
     The commit that a revision names.
 
-    :param revision: whatever git understands
+    :param revision: any that git accepts
     """
     try:
         return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
@@ -75,7 +75,7 @@ def commit_of(revision: str) -> str:
 @contextmanager
 def worktree(commit: str, path: Path) -> Iterator[None]:
     """
-    A checkout of a commit, which is gone after the block.
+    A checkout of a commit, removed after the block.
 
     :param commit: its hash
     :param path: of the checkout
@@ -91,15 +91,15 @@ def worktree(commit: str, path: Path) -> Iterator[None]:
 @contextmanager
 def side(root: Path, folder: Path, names: list[str]) -> Iterator[IO[str]]:
     """
-    A process that runs cases; it is ended with the block.
+    A process that runs cases; ended after the block.
 
     :param root: folder of the package
     :param folder: receives the records
     :param names: of the cases
-    :return: what the process prints, a line for each case
+    :return: lines that the process prints, one for each case
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | SAME_EVERYWHERE | {"TMPDIR": str(root.parent)}  # what is killed leaves its files there
+    environment = os.environ | SAME_EVERYWHERE | {"TMPDIR": str(root.parent)}  # a killed process leaves its files there
     words = [sys.executable, "-c", PROGRAM, str(root), str(BENCHMARKS), str(folder), *names]
     with (folder / "process.txt").open("w") as errors:
         process = subprocess.Popen(
@@ -138,7 +138,7 @@ def judge(records: Path, name: str, allow_added: bool) -> tuple[str, str]:
 
     :param records: folder of both sides' folders
     :param name: of the case
-    :param allow_added: whether names that only the working tree has are no difference
+    :param allow_added: whether names that only the working tree has are allowed
     :return: "same", "differs" or "failed", and the line about it
     """
     problems = {side: problem_of(records / side, name) for side in SIDES}
@@ -181,7 +181,7 @@ def run(revision: str, names: list[str], records: Path, allow_added: bool) -> bo
 
 
 def main() -> int:
-    """Do what the command line asks for."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision", metavar="REV", help="the other commit")
     parser.add_argument("--cases", metavar="NAME", nargs="+", choices=CASES, default=[*CASES], help="all by default")

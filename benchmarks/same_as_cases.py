@@ -1,6 +1,6 @@
 """
-The cases of ``same_as.py``: small seeded agents, one row of :data:`CASES` each. They run with packages of several ages, so
-they use what is public only: ``sb3_tom``, ``sb3_tom.checkpoint`` and ``sb3_tom.envs``, and no name that begins with "_".
+The cases of ``same_as.py``: small seeded agents, one row of :data:`CASES` each. They run with older versions of the package,
+so they use public names only: ``sb3_tom``, ``sb3_tom.checkpoint`` and ``sb3_tom.envs``, and no name that begins with "_".
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from sb3_tom import MBPO, MBPOPMAC, MBPOTOM
 from sb3_tom.checkpoint import ResumeCallback
 
 Case = Callable[[Record, Path], None]
-"""Runs agents and notes what they leave; the folder is an empty one for files."""
+"""Runs agents and records their results; the folder is empty, for files."""
 
 PENDULUM, INVERTED, HOPPER = "Pendulum-v1", "InvertedPendulum-v5", "Hopper-v5"
 NETWORK: dict[str, Any] = {"net_arch": (32, 32), "steps_per_epoch": 20, "max_epochs": 4, "batch_size": 64}
@@ -64,9 +64,9 @@ def make_agent(env: Any = PENDULUM, kind: type[MBPO] = MBPO, **settings: Any) ->
 
 def learned(record: Record, agent: MBPO, steps: int = STEPS, callbacks: Sequence[BaseCallback] = (), **arguments: Any) -> None:
     """
-    Train an agent, and note what it logs and what becomes of it.
+    Train an agent, and record its log and its final state.
 
-    :param record: receives it
+    :param record: gets them
     :param agent: is trained
     :param steps: env steps
     :param callbacks: of ``learn``
@@ -102,12 +102,12 @@ def two_envs(record: Record, folder: Path) -> None:
 
 
 def noisy(record: Record, folder: Path) -> None:
-    """Action noise, whose numbers come from a stream of its own."""
+    """Action noise, which has a random stream of its own."""
     learned(record, make_agent(action_noise=NormalActionNoise(np.zeros(1), 0.2 * np.ones(1))))
 
 
 def saved_and_loaded(record: Record, folder: Path) -> None:
-    """SB3's own files of an agent and its buffer, and training on from them."""
+    """SB3's own files of an agent and its buffer, and training from there."""
     agent = make_agent(weighter="tom", weighter_kwargs=TOM)
     agent.learn(300)
     agent.save(folder / "agent")
@@ -133,10 +133,10 @@ def from_sac(record: Record, folder: Path) -> None:
 
 
 def resumed(record: Record, folder: Path) -> None:
-    """A checkpoint from the middle of a run, and a new agent that goes on from it, further than the first."""
+    """A checkpoint from the middle of a run, and a new agent that resumes it, for more steps than the first."""
     settings: dict[str, Any] = {"weighter": "tom", "weighter_kwargs": TOM}
     make_agent(HOPPER, **settings).learn(400, callback=ResumeCallback(folder, 150, keep=10))
-    (folder / "checkpoint_400_steps.zip").unlink()  # that of the end: 300 is the newest now
+    (folder / "checkpoint_400_steps.zip").unlink()  # the last one, so that 300 is the newest
     agent = make_agent(HOPPER, **settings)
     agent.load_checkpoint(folder)
     record.watch(agent)
@@ -144,7 +144,7 @@ def resumed(record: Record, folder: Path) -> None:
 
 
 def saved_by_hand(record: Record, folder: Path) -> None:
-    """A checkpoint outside of ``learn``, of two envs with ``VecNormalize``; the agent is made of it."""
+    """A checkpoint outside ``learn``, of two envs with ``VecNormalize``, and an agent made of it."""
     agent = make_agent(VecNormalize(make_vec_env(PENDULUM, 2)), weighter="pmac")
     agent.learn(300)
     agent.save_checkpoint(folder / "checkpoint.zip")
@@ -153,7 +153,7 @@ def saved_by_hand(record: Record, folder: Path) -> None:
 
 
 def offline(record: Record, folder: Path) -> None:
-    """The public verbs on a filled buffer, with a footprint of its own; no env steps."""
+    """The public verbs on a filled buffer, with given ``recent``; no env steps."""
     agent = make_agent(HOPPER, weighter="tom", weighter_kwargs=TOM, learning_starts=1_000)
     agent.learn(600)
     record.watch(agent)
@@ -169,7 +169,7 @@ def offline(record: Record, folder: Path) -> None:
 
 
 def changed_env(record: Record, folder: Path) -> None:
-    """Another env of the same task, whose rule of termination is another."""
+    """Another env of the same task, with another termination rule."""
     agent = make_agent(HOPPER)
     agent.learn(300)
     env = gym.make(HOPPER, healthy_z_range=(0.9, np.inf))
@@ -179,13 +179,13 @@ def changed_env(record: Record, folder: Path) -> None:
 
 
 def diverged(record: Record, folder: Path) -> None:
-    """A policy that diverges: the error, the state that the agent goes back to, and training on from it."""
+    """A policy that diverges: the error, the restored state, and training from there."""
     rate = Breaking()
     agent = make_agent(learning_rate=rate)
     record.watch(agent)
     try:
         agent.learn(STEPS, _Dumps())
-    except sb3_tom.DivergenceError as error:  # younger than the other names: only this case needs it
+    except sb3_tom.DivergenceError as error:  # newer than the other names, and used by this case only
         record.note("error", str(error))
     record.note_agent(agent, "put_back")
     rate.later = 3e-4

@@ -11,10 +11,10 @@ Values = dict[str, np.ndarray]
 @dataclass
 class Comparison:
     """
-    What is not the same in two records.
+    Differences between two records.
 
     :param n_names: number of names in either of them
-    :param differing: for each name with another value, or that the newer record lacks: what differs
+    :param differing: the difference for each name with another value, or missing in the newer record
     :param added: names that only the newer record has
     """
 
@@ -31,7 +31,7 @@ class Comparison:
         return not self.differing and (allow_added or not self.added)
 
     def report(self) -> str:
-        """What differs, in one line: the first name in full, and how many."""
+        """The differences in one line: the first one in full, and their number."""
         if self.differing:
             name, what = next(iter(self.differing.items()))
             return f"differs in {len(self.differing)} of {self.n_names} names{self._also_added()}, first {name}{what}"
@@ -61,7 +61,7 @@ def compare(here: Values, there: Values) -> Comparison:
 
 
 def _difference(new: np.ndarray, old: np.ndarray) -> str:
-    """What differs, with both values; empty if nothing does. A NaN equals any NaN, 0.0 does not equal -0.0."""
+    """The difference, with both values; empty if there is none. A NaN equals any NaN, 0.0 does not equal -0.0."""
     if new.dtype.kind != "U" and (new.dtype, new.shape) != (old.dtype, old.shape):
         return f": {new.dtype} {list(new.shape)} here, {old.dtype} {list(old.shape)} there"
     differing = np.atleast_1d(_differs(new, old))
@@ -75,7 +75,7 @@ def _difference(new: np.ndarray, old: np.ndarray) -> str:
 
 
 def _differs(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    """Which entries differ; of texts, whether they do."""
+    """Which entries differ; for texts, whether they do."""
     if new.dtype.kind == "U" or old.dtype.kind == "U":
         return np.asarray(new.dtype.kind != old.dtype.kind or new.shape != old.shape or (new != old).any())
     if new.dtype.kind != "f":

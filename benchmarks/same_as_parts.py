@@ -1,4 +1,4 @@
-"""What a user might give to the agents of ``same_as.py``: functions, layers and plugs."""
+"""Arguments of a user for the agents of ``same_as.py``: functions, layers and plugs."""
 
 import torch as th
 from gymnasium import spaces
@@ -15,7 +15,7 @@ def push(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
 
 
 class Breaking:
-    """A learning rate that after some calls becomes so large that no weight survives a step."""
+    """A learning rate that after some calls becomes so large that a step makes the weights overflow."""
 
     def __init__(self) -> None:
         self.calls_left = 200
@@ -27,7 +27,7 @@ class Breaking:
 
 
 def pendulum_reward(observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
-    """What Pendulum pays."""
+    """Pendulum's reward."""
     angle = th.atan2(observations[:, 1:2], observations[:, :1])
     return -(angle**2 + 0.1 * observations[:, 2:] ** 2 + 0.001 * (2.0 * actions) ** 2)
 

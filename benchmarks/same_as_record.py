@@ -1,4 +1,4 @@
-"""What a case of ``same_as.py`` leaves: everything that the run can be told by, as arrays by name."""
+"""The record of a case of ``same_as.py``: everything by which runs may differ, as arrays by name."""
 
 import random
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import KVWriter, Logger
 
 TIMES = {"seconds", "fps", "eta", "time_elapsed"}
-"""Last parts of the names of what the clock decides."""
+"""Last parts of the names of values that depend on the clock."""
 COUNTERS = {"episodes", "total_timesteps"}
-"""What SB3 logs under ``time`` although no clock decides it."""
+"""Names that SB3 logs under ``time`` though they do not depend on the clock."""
 N_FIXED = 16
 
 
 def is_time(name: str) -> bool:
     """
-    Whether the clock decides a value, so that it differs between any two runs.
+    Whether a value depends on the clock, so that it differs between any two runs.
 
     :param name: its parts are separated by "/"
     """
@@ -31,8 +31,8 @@ def is_time(name: str) -> bool:
 
 class Record(KVWriter):
     """
-    Names and arrays, in the order in which they were noted: the first that differs is near to the cause. As a writer of SB3's
-    logger it notes every dump.
+    Names and arrays, in the order in which they were recorded: the first that differs is near the cause. As a writer of SB3's
+    logger it records every dump.
     """
 
     def __init__(self) -> None:
@@ -41,9 +41,9 @@ class Record(KVWriter):
 
     def note(self, name: str, value: Any) -> None:
         """
-        Note a value, or all values of nested mappings and sequences, each under a name of its own; times are left out.
+        Record a value, or all values of nested mappings and sequences, each under a name of its own; times are left out.
 
-        :param name: of the value; those inside of it get "/" and their key or number behind it
+        :param name: of the value; nested ones have "/" and their key or number after it
         :param value: a tensor, an array, a number, a text or None, or mappings and sequences of these
         :raises ValueError: if the name is taken
         :raises TypeError: naming a value of another kind
@@ -63,11 +63,11 @@ class Record(KVWriter):
         self._n_dumps += 1
 
     def close(self) -> None:
-        """Nothing is open; see :class:`KVWriter`."""
+        """Does nothing; see :class:`KVWriter`."""
 
     def watch(self, agent: BaseAlgorithm) -> None:
         """
-        Note whatever an agent logs from now on.
+        Record whatever an agent logs from now on.
 
         :param agent: gets a logger that writes to nothing else
         """
@@ -75,9 +75,9 @@ class Record(KVWriter):
 
     def note_agent(self, agent: SAC, name: str = "agent") -> None:
         """
-        Note the state of an agent: an MBPO, or the SAC agent that one starts from.
+        Record the state of an agent: an MBPO, or the SAC agent that one starts from.
 
-        :param agent: predicts, which draws from torch's global generator after its state was noted
+        :param agent: predicts, which draws from torch's global generator after its state was recorded
         :param name: of the agent, if a case has several
         """
         self.note(f"{name}/rest_of_log", dict(agent.logger.name_to_value))
@@ -97,7 +97,7 @@ class Record(KVWriter):
             self.note(f"{name}/{'predict' if deterministic else 'sample'}", actions)
 
     def _note_model_based(self, agent: Any, name: str) -> None:
-        """What SAC does not have."""
+        """Parts that SAC does not have."""
         self.note(f"{name}/policy_version", agent.policy_version)
         self.note(f"{name}/generator", agent.generator.get_state())
         self.note(f"{name}/start_observations", agent.replay_buffer.start_observations())
@@ -107,7 +107,7 @@ class Record(KVWriter):
 
     def save(self, path: Path) -> None:
         """
-        Write the values, the same bytes for the same values.
+        Write the values; equal values give equal bytes.
 
         :param path: .npz file, complete as soon as it is there
         """
@@ -127,7 +127,7 @@ def load_values(path: Path) -> dict[str, np.ndarray]:
 
 
 def _as_array(name: str, value: Any) -> np.ndarray:
-    """A copy, since agents go on changing their tensors."""
+    """A copy, since agents change their tensors."""
     if isinstance(value, th.Tensor):
         return value.detach().cpu().numpy().copy()
     array = np.array("None" if value is None else value)
@@ -137,7 +137,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
 
 
 def _random_streams() -> dict[str, Any]:
-    """The global ones: a draw that is missing shows even where its number had no use."""
+    """The global random states, which show a missing draw even if its number was not used."""
     _, keys, position, *_ = np.random.get_state(legacy=True)
     return {"python": np.array(random.getstate()[1]), "numpy": [keys, position], "torch": th.get_rng_state()}
 

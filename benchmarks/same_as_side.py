@@ -1,6 +1,6 @@
 """
-One side of ``same_as.py``: runs cases with the package of one folder. No script of its own: ``sys.path`` decides which package
-that is, so ``same_as.py`` sets it before this module is imported.
+One side of ``same_as.py``: runs cases with the package of one folder. Not a script: ``sys.path`` determines the package, and
+``same_as.py`` sets it before this module is imported.
 """
 
 import multiprocessing
@@ -22,8 +22,8 @@ import sb3_tom
 
 def run_side(root: str, folder: str, names: list[str]) -> None:
     """
-    Run cases, each in a fork of this process: none sees what another has left, and the imports are paid for once. Prints a
-    line with the seconds after each.
+    Run cases, each in a fork of this process, so that they are independent and share the imports. Prints a line with the
+    seconds after each.
 
     :param root: folder that the package must come from
     :param folder: receives ``<name>.npz``, or ``<name>.error``, and what was printed as ``<name>.txt``

@@ -6,13 +6,13 @@ Same data, same policy, other weights: is a model that is fitted to weighted dat
     python benchmarks/same_data.py page
 
 Two training runs differ in their data and policies too, so that their model errors do not compare weights alone. Here each
-checkpoint of a run (``benchmarks/curves.py`` leaves the last two) gives its replay buffer and its policy to new agents, one
+checkpoint of a run (``benchmarks/curves.py`` keeps the last two) gives its replay buffer and its policy to new agents, one
 for each method and fit. Such an agent weighs the data, fits a new model to it and measures the model's errors
-(:mod:`sb3_tom.callbacks.model_error`) on the buffer and on the same fresh episodes of the policy. A run's model has gone
-through many model phases, each from where the one before ended: ``--phases 1 10`` weighs and fits ten times and measures the
-first and the tenth model. Weights that ask the model (``error``) are even in the first phase: there is none yet. The methods
-are those of the run's own backbone, MBPO's or the double horizon's. What a method gains is one number per run. ``run`` may be
-stopped and started again: it skips the fits that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
+(:mod:`sb3_tom.callbacks.model_error`) on the buffer and on the same fresh episodes of the policy. A run's model was fitted in
+many model phases, each from the previous parameters: ``--phases 1 10`` weighs and fits ten times and measures the first and
+the tenth model. Weights by the model (``error``) are uniform in the first phase, before there is one. The methods are those
+of the run's own backbone, MBPO's or the double horizon's. The gain of a method is one number per run. ``run`` can be stopped
+and started again: it skips the fits that ``docs/results/same_data.csv`` has. ``page`` draws ``same_data.png`` and
 writes the table of ``docs/results/model_error.md``.
 """
 
@@ -55,7 +55,7 @@ Rows = list[dict[str, str]]
 
 def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path, phases: tuple[int, ...] = (1,)) -> None:
     """
-    Measure what the table does not have.
+    Measure what the table lacks.
 
     :param checkpoints: files below ``<task>/<run>/``
     :param methods: model-based methods of ``benchmarks/curves.py``
@@ -103,8 +103,8 @@ def measure(path: Path, task: str, cells: dict[tuple[str, int], list[int]]) -> I
 
 def near_newest(driver: MBPO, episodes: list[Episode]) -> float:
     """
-    Are the newest rows those of the present policy? Share of the episodes' steps whose observation is nearer to one of the
-    newest rows than to any of as many of the others: about a half if they tell nothing about the policy, NaN without others.
+    Whether the newest rows are like those of the current policy: share of the episodes' steps whose observation is nearer to
+    one of the newest rows than to any of as many others; about a half if they are not, NaN without others.
 
     :param driver: its replay buffer is read
     :param episodes: of its policy
@@ -131,14 +131,14 @@ def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job, pha
     :param env: of the task
     :param episodes: of the driver's policy
     :param job: its method decides the weights, its seed the rest
-    :param phases: after which phases to measure; each weighs the data and fits the model, both from where they are
+    :param phases: after which phases to measure; each weighs the data and fits the model, from their current state
     """
     agent = agent_class(job.compared).from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
     for phase in range(1, max(phases) + 1):
         weights = agent.fit_weights()
         agent.fit_model()
         if phase in phases:
-            generator = th.Generator().manual_seed(phase)  # measuring leaves the later phases as they are
+            generator = th.Generator().manual_seed(phase)  # measuring does not change later phases
             errors = model_errors(agent, episodes, HORIZON, N_GLOBAL, N_SAMPLES, generator)
             figures = {name: f"{float(errors[key].mean()):.5g}" for name, key in ERRORS.items() if key in errors}
             sizes = {"rows": str(len(weights)), "ess": f"{effective_sample_size(weights):.3f}"}
@@ -250,7 +250,7 @@ def write_page(out: Path) -> None:
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     parser, command = run_and_page(__doc__)
     command.add_argument("checkpoints", type=Path, nargs="+")
     command.add_argument("--method", choices=MODEL_BASED, nargs="+", default=["mbpo", "mbpo_pmac", "mbpo_tom"])

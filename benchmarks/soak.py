@@ -1,5 +1,5 @@
 """
-Long runs of small agents: no guard may stop them and no sign of bad health may come up by itself.
+Long runs of small agents, which must not raise an error of the guard or a health warning.
 
     python benchmarks/soak.py --updates 1000000 --out docs/results/soak.csv
 
@@ -48,7 +48,7 @@ def small_agent(task: str, weighter: str, width: int) -> MBPO:
 
 
 def soak(task: str, weighter: str, updates: int, width: int) -> dict[str, Any]:
-    """Train until the updates are made; what came up is in the row."""
+    """Train until the updates are made; the row has the error or warning, if there was one."""
     agent, started, error = small_agent(task, weighter, width), time.monotonic(), ""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,5 +1,5 @@
 """
-Where the time goes: each part beside what it replaces, as medians of paired runs in one process.
+Where the time goes: each part compared with what it replaces, as medians of paired runs in one process.
 
     python benchmarks/speed.py --threads 2 --out docs/results/speed.csv
     python benchmarks/speed.py --sections sac --sbx-python /path/to/venv/bin/python
@@ -8,10 +8,10 @@ Where the time goes: each part beside what it replaces, as medians of paired run
     python benchmarks/speed.py --sections growth --threads 1 --sizes 10000 1000000
     python benchmarks/speed.py --sections backbones tried --threads 1
 
-SBX (``pip install sbx-rl``) runs in a process of its own that takes turns with the others; where it cannot be imported its row
-is left out. ``processes`` measures what several runs on one machine cost, ``growth`` what a model phase costs beside few and
-beside many rows, ``backbones`` (in processor time) what an env step costs with either way of learning, ``tried`` other ways
-to make a step of the double horizon. Other times are wall times; on a shared machine only ratios of one run are worth quoting.
+SBX (``pip install sbx-rl``) runs in a process of its own that takes turns with the others; without it its row is left out.
+``processes`` measures the cost of several runs on one machine, ``growth`` of a model phase with few and with many rows,
+``backbones`` (in processor time) of an env step with either policy update, ``tried`` of alternatives for a step of the double
+horizon. Other times are wall times; on a shared machine only ratios within one run are meaningful.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def ensemble(arguments: argparse.Namespace) -> list[Row]:
 
 
 def phase(arguments: argparse.Namespace) -> list[Row]:
-    """Rollouts and weights beside 100,000 real rows."""
+    """Rollouts and weights with 100,000 real rows."""
     agent = speed_parts.evidence_agent("mbpo_tom", **({"device": "cuda"} if arguments.gpu else {}))
     speed_parts.fill(agent, arguments.rows)
     agent.dynamics.normalizer.fit(agent.replay_buffer.transitions())
@@ -199,7 +199,7 @@ def _rate_of(count: int, threads: int, arguments: argparse.Namespace) -> float:
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """A worker of :func:`processes`: says "ready", waits for a line, answers its updates per second."""
+    """A worker of :func:`processes`: prints "ready", waits for a line, prints its updates per second."""
     part = speed_parts.sac_parts(UPDATES, arguments.device)["sb3_tom"]
     part()
     part()
@@ -226,11 +226,11 @@ SECTIONS = {
     "tried": speed_backbones.tried,
 }
 ON_DEMAND = ("processes", "growth", "backbones", "tried")
-"""Sections that only run where they are asked for."""
+"""Sections that only run on request."""
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = [name for name in SECTIONS if name not in ON_DEMAND]
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=usual)
@@ -283,7 +283,7 @@ def main() -> None:
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
     """
-    The table; what it has of parts that were not measured now stays.
+    Write the table; rows of parts that were not measured are kept.
 
     :param rows: by the names of :data:`COLUMNS`
     :param path: CSV file

@@ -1,6 +1,6 @@
 """
 Is the working tree slower than another commit? Both sides run the same parts in turn, each in a process of its own with one
-torch thread; what counts is the median of the ratios pair by pair.
+torch thread; the result is the median of the ratios of pairs.
 
     python benchmarks/speed_against.py HEAD~3
     python benchmarks/speed_against.py HEAD~3 --pairs 31 --parts update
@@ -53,7 +53,7 @@ def make_part(name: str) -> Callable[[], Any]:
 
 def serve(name: str) -> None:
     """
-    One side: a run of the part for each line on standard input, answered by its seconds.
+    One side: runs the part for each line on standard input, and prints its seconds.
 
     :param name: of the part
     """
@@ -91,7 +91,7 @@ def compare(roots: list[Path], name: str, pairs: int) -> None:
 
     :param roots: folders of the working tree's package and of the commit's
     :param name: of the part
-    :param pairs: how many
+    :param pairs: number of pairs
     """
     with ExitStack() as stack:
         sides = []
@@ -107,7 +107,7 @@ def compare(roots: list[Path], name: str, pairs: int) -> None:
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision", metavar="REV", help="the other commit")
     parser.add_argument("--pairs", type=int, default=15)

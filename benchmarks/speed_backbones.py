@@ -1,4 +1,4 @@
-"""What an env step costs with either way of learning, and a step of the double horizon by what was tried: processor time."""
+"""Processor time of an env step with either policy update, and of alternatives for a step of the double horizon."""
 
 import argparse
 import statistics
@@ -16,16 +16,16 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "dhmbpo, update_to_data_ratio=1": ("dhmbpo", {"update_to_data_ratio": 1}),
     "dhmbpo_tom": ("dhmbpo_tom", {}),
 }
-"""A method of the learning curves, and what is changed of it. The first is what the others are compared with."""
+"""A method of the learning curves, and changes of it. The others are compared with the first."""
 ROWS = 5_000
 CALLS = 5
 
 
 def table(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str]]:
     """
-    A row per way: median of ms per env step over phases of 250 env steps, one after the other.
+    A row per method: median of ms per env step over phases of 250 env steps, which take turns.
 
-    :param arguments: ``phases``, how many of each
+    :param arguments: ``phases``, number of phases of each
     """
     runs = {name: Run(method, changes) for name, (method, changes) in BACKBONES.items()}
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
@@ -45,7 +45,7 @@ def table(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str
 
 class Run:
     """
-    A run from a buffer of 5,000 rows on.
+    A run that begins with a buffer of 5,000 rows.
 
     :param method: of the learning curves
     :param changes: arguments of the agent
@@ -68,7 +68,7 @@ class Run:
         return call
 
     def phase(self) -> dict[str, float]:
-        """Go on for 250 env steps with one model phase: ms per env step, and of it the verbs'."""
+        """Continue for 250 env steps with one model phase; returns ms per env step, and the verbs' share of it."""
         self.spent.clear()
         start, steps = time.process_time(), self.agent.model_train_freq
         self.agent.learn(steps, reset_num_timesteps=False, log_interval=None)
@@ -80,10 +80,10 @@ class Run:
 
 def tried(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str]]:
     """
-    A row per way to make the gradient steps of the double horizon, taking turns: as they are, with the hidden products in
-    bfloat16 (PyTorch's autocast), and with networks that ``torch.compile`` has translated.
+    A row per variant of the double horizon's gradient steps, taking turns: the current one, with the hidden products in
+    bfloat16 (PyTorch's autocast), and with networks compiled by ``torch.compile``.
 
-    :param arguments: ``repeats``, how many times each
+    :param arguments: ``repeats``, number of runs of each
     """
     agents = {name: _stepping(name) for name in ("as they are", "bfloat16", "compiled critics", "compiled model")}
     times: dict[str, list[float]] = {name: [] for name in agents}
@@ -92,7 +92,7 @@ def tried(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str
             before, start = agent._n_updates, time.process_time()
             with th.autocast("cpu", th.bfloat16, enabled=name == "bfloat16"):
                 agent.train(CALLS, agent.batch_size)
-            if repeat:  # the first one translates
+            if repeat:  # the first one compiles
                 times[name].append(1e3 * (time.process_time() - start) / (agent._n_updates - before))
     usual = times["as they are"]
     rows = []

@@ -1,6 +1,6 @@
 """
-What a model phase takes beside few and beside many real rows: memory above the rows themselves, and time. Each size runs in a
-fresh process; the processes take turns with their phases, so that all sizes see the same machine.
+Cost of a model phase with few and with many real rows: memory besides the rows themselves, and time. Each size runs in a new
+process; the processes take turns with their phases, so that all sizes are measured under the same load.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from sb3_tom.weighters.tom import averaging
 
 WEIGHTERS = ("uniform", "pmac", "tom")
 RECENT = 1_000
-"""Newest rows, whose actions are another policy's: TOM's discriminator has something to learn."""
+"""Number of newest rows, with another policy's actions, so that TOM's discriminator has something to learn."""
 FEW = 2_000
-"""Rows beside which memory is measured that is not for rows."""
+"""Number of rows at which the memory of everything else is measured."""
 PARTS = ("fit", "weights", "final pass", "all")
 
 
@@ -72,12 +72,12 @@ def resident(line: str) -> float:
 
 def prepared(agent: MBPO, n_rows: int) -> tuple[MadeRows, dict[str, float]]:
     """
-    Make a model phase beside few rows, then one beside many, so that the next one is as any other.
+    Make a model phase with few rows, then one with many, so that the next is typical.
 
     :param agent: from :func:`make_agent`
     :param n_rows: real rows
-    :return: where rows come from; bytes of the real "rows", and of this process "before" they were there: its libraries,
-        networks, optimisers and imagined rows, as the first phase leaves them
+    :return: the source of rows; bytes of the real "rows", and of this process "before" them: its libraries, networks,
+        optimisers and imagined rows after the first phase
     """
     sizes = agent.observation_space.shape[0], agent.action_space.shape[0]
     rows, before = MadeRows(*sizes), 0.0
@@ -92,7 +92,7 @@ def prepared(agent: MBPO, n_rows: int) -> tuple[MadeRows, dict[str, float]]:
 
 def work(weighter: str, n_rows: int, n_observed: int, n_actions: int, threads: int) -> None:
     """
-    A process of its own: says in a line of JSON what a phase takes, then answers each line with the seconds of one more.
+    Runs in its own process: prints the cost of a phase as a line of JSON, then for each input line the seconds of one more.
 
     :param weighter: one of :data:`WEIGHTERS`
     :param n_rows: real rows
@@ -101,7 +101,7 @@ def work(weighter: str, n_rows: int, n_observed: int, n_actions: int, threads: i
     :param threads: of PyTorch
     """
     th.set_num_threads(threads)
-    warnings.simplefilter("ignore", UserWarning)  # of health: these rows are no task
+    warnings.simplefilter("ignore", UserWarning)  # of health: synthetic rows
     agent = make_agent(weighter, n_rows, n_observed, n_actions)
     rows, memory = prepared(agent, n_rows)
     add_new(agent, rows)
@@ -113,7 +113,7 @@ def work(weighter: str, n_rows: int, n_observed: int, n_actions: int, threads: i
 
 class Process(LineProcess):
     """
-    :func:`work` elsewhere.
+    A process that runs :func:`work`.
 
     :param arguments: of it
     :raises RuntimeError: if it ends early
@@ -134,7 +134,7 @@ class Process(LineProcess):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of this section alone."""
+    """Add the arguments of this section."""
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 200_000], help="growth: real rows")
     parser.add_argument("--weighters", nargs="+", choices=WEIGHTERS, default=WEIGHTERS, help="growth: of these")
     parser.add_argument("--observations", type=int, default=348, help="growth: numbers of an observation")

@@ -1,4 +1,4 @@
-"""What ``benchmarks/speed.py`` measures: functions that take no argument and do a fixed amount of work."""
+"""Parts that ``benchmarks/speed.py`` measures: functions without arguments that do a fixed amount of work."""
 
 import time
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def random_transitions(n_rows: int, device: str = "cpu") -> Transitions:
 
 
 def products_of_a_sac_update(device: str = "cpu") -> None:
-    """The matrix products of one SAC update (networks 256 x 256) and nothing else, as PyTorch does them by default."""
+    """Only the matrix products of one SAC update (networks 256 x 256), by PyTorch's default."""
     hidden, weight = th.randn(BATCH, WIDTH, device=device), th.randn(WIDTH, WIDTH, device=device)
     narrow = th.randn(BATCH, OBSERVATIONS + ACTIONS, device=device)
     entrance = th.randn(OBSERVATIONS + ACTIONS, WIDTH, device=device)
@@ -155,7 +155,7 @@ def fill(agent: MBPO, n_rows: int) -> None:
 
 
 def running_agent(method: str, n_rows: int, **overrides: object) -> MBPO:
-    """:func:`evidence_agent` with ``n_rows`` rows, behind its first model phase."""
+    """:func:`evidence_agent` with ``n_rows`` rows, after its first model phase."""
     agent = evidence_agent(method, **overrides)
     fill(agent, n_rows)
     return agent.learn(1, reset_num_timesteps=False, log_interval=None)
@@ -163,9 +163,9 @@ def running_agent(method: str, n_rows: int, **overrides: object) -> MBPO:
 
 def phase_part(method: str, n_rows: int, device: str = "cpu") -> Callable[[], dict[str, float]]:
     """
-    A run with the learning curves' settings, from a buffer of ``n_rows`` rows on.
+    A run with the learning curves' settings that begins with a buffer of ``n_rows`` rows.
 
-    :return: each call goes on for a model phase and its env steps: ms per env step, their parts, minibatches of the phase
+    :return: each call continues for a model phase and its env steps: ms per env step, their parts, minibatches of the phase
     """
     agent = running_agent(method, n_rows, **({} if device == "cpu" else {"device": device}))
     spent: dict[str, float] = {}
@@ -193,7 +193,7 @@ def phase_part(method: str, n_rows: int, device: str = "cpu") -> Callable[[], di
 
 
 def resident_memory(n_rows: int) -> dict[str, float]:
-    """MiB of this process with ``n_rows`` real rows after four model phases, which leave 400,000 imagined ones."""
+    """MiB of this process with ``n_rows`` real rows after four model phases, with 400,000 imagined rows."""
     agent = evidence_agent("mbpo_tom")
     fill(agent, n_rows)
     agent.num_timesteps = 1_000  # rollouts of one step

@@ -1,6 +1,6 @@
 """
-SBX (SAC in JAX) for ``benchmarks/speed.py``: for each line on standard input one ``train`` of so many updates, answered by a
-line. It runs in a process, and if need be in an interpreter, of its own: ``speed.py --sbx-python /path/to/venv/bin/python``.
+SBX (SAC in JAX) for ``benchmarks/speed.py``: makes one ``train`` for each line on standard input, and prints a line after it.
+It runs in a process, and if need be in an interpreter, of its own: ``speed.py --sbx-python /path/to/venv/bin/python``.
 """
 
 import os
@@ -17,8 +17,8 @@ class SBXProcess(LineProcess):
     :param python: an interpreter that has ``sbx-rl``
     :param updates: gradient steps of a call
     :param batch_size: rows of a minibatch
-    :param threads: cores that it may use, so that it has no more than the others
-    :raises RuntimeError: if the process does not start, with what it said
+    :param threads: cores that it may use, as many as the others
+    :raises RuntimeError: if the process does not start, with its output
     """
 
     def __init__(self, python: str, updates: int, batch_size: int, threads: int) -> None:
@@ -30,7 +30,7 @@ class SBXProcess(LineProcess):
 
 
 def main() -> None:
-    """Serve."""
+    """Run the serving process."""
     updates, batch_size, threads = (int(word) for word in sys.argv[1:])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

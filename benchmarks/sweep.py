@@ -1,14 +1,14 @@
 """
-What a run of a sweep costs beyond its training, and how much faster two at a time are than one.
+Overhead of a run of a sweep, and speed-up of two runs at a time.
 
     python benchmarks/sweep.py --out docs/results/sweep.csv
 
 Runs the same sweep of SAC on ``InvertedPendulum-v5`` one run at a time and two at a time, each with one torch thread, and each
-once more when all of it is done, which is what Ray's start and end take. Needs two idle cores, and ``ray``.
+again after it is done, which measures Ray's start and end. Needs two idle cores, and ``ray``.
 
 - ``seconds_per_run``: (seconds of the command - seconds of the command with nothing to do - seconds of training) per run, one
   at a time: a process, its imports, env and agent, and its last files.
-- ``speed_up``: seconds of the command one at a time per seconds two at a time, both without what Ray's start and end take.
+- ``speed_up``: seconds of the command one at a time per seconds two at a time, both without Ray's start and end.
 """
 
 import argparse

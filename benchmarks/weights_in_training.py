@@ -1,12 +1,12 @@
 """
-TOM's Appendix D: are older data at times worth more than newer ones while an agent learns?
+TOM's Appendix D: do older data sometimes have larger weights than newer ones while an agent learns?
 
     python benchmarks/weights_in_training.py run docs/results/*/dhmbpo_tom_seed?_weight_by_age.csv
     python benchmarks/weights_in_training.py page
 
-Ma et al. (2023, Sec. 5.2) say so of their weights, against rules that only know age. A run of ``benchmarks/curves.py`` leaves
-the mean weight of its rows by age, in tenths, for each model phase. Here these are counted: phases whose heaviest tenth is not
-the newest one, neighbouring tenths of which the older is the heavier, by more than a hundredth of the mean weight. ``run``
+Ma et al. (2023, Sec. 5.2) report that of their weights, in contrast to rules by age alone. A run of ``benchmarks/curves.py``
+writes the mean weight of its rows by age, in tenths, for each model phase. Counted are phases whose heaviest tenth is not the
+newest, and neighbouring tenths of which the older is heavier, by more than a hundredth of the mean weight. ``run``
 writes ``docs/results/weights_in_training.csv``, ``page`` its picture and the last table of ``docs/results/curated_buffer.md``.
 """
 
@@ -23,9 +23,9 @@ from sb3_tom.plots.drawing import grouped, panels, save
 
 COLUMNS = ("task", "method", "seed", "env_step", "bins")
 FLAT = 0.01
-"""Weights that differ by less are the same: a share of the mean weight."""
+"""Weights that differ by less than this share of the mean weight count as equal."""
 LIMIT = 3
-"""Colours end at 2 to this power."""
+"""The colour scale ends at 2 to this power."""
 BEGIN, END = "<!-- in training: begin -->", "<!-- in training: end -->"
 
 Rows = list[dict[str, str]]
@@ -54,11 +54,11 @@ def weights_of(rows: Rows) -> Array:
 
 def counts(weights: Array) -> dict[str, float]:
     """
-    How far weights follow age.
+    How closely weights follow age.
 
     :param weights: ``[phases, bins]``, the oldest first
-    :return: shares of phases and of neighbours, and mean weights of the oldest and the newest bin; phases of even weights, as
-        the first ones are, say nothing and are left out
+    :return: shares of phases and of neighbours, and mean weights of the oldest and the newest bin; phases of uniform
+        weights, such as the first ones, are left out
     """
     uneven = weights[weights.max(1) - weights.min(1) > FLAT]
     if not len(uneven):
@@ -106,7 +106,7 @@ def draw(rows: Rows, path: Path) -> None:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
     command.add_argument("tables", type=Path, nargs="+")
     arguments = parser.parse_args()

@@ -1,12 +1,12 @@
 """
-Do weights move a noise whose mean is known?
+Do weights bias a noise of known mean?
 
     python benchmarks/weights_noise.py run
     python benchmarks/weights_noise.py page
 
 A linear system with Gaussian noise, with as many observations and actions as Hopper and HalfCheetah have: 10,000 rows, of one
 policy or with the newest 1,000 of another one. The noise of a transition is known, and its mean is 0 whatever the state and
-the action. Where weights do not depend on s' its weighted mean is 0 too but for chance: in units of its standard error at the
+the action. If weights do not depend on s', its weighted mean is 0 too, up to chance: in units of its standard error at the
 weights its mean square, over seeds and dimensions, is 1. ``page`` writes the table of ``docs/weighters.md``.
 """
 
@@ -88,7 +88,7 @@ class EpisodicSystem:
         return rows, th.cat(noises), th.cat(starts)
 
     def context(self, shift: float) -> Context:
-        """What a weighter sees of an agent with the shifted policy."""
+        """A weighter's view of an agent with the shifted policy."""
 
         def policy(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
             return self.actions(observations, 1, shift)[:, 0], th.zeros(len(observations), 1)
@@ -101,7 +101,7 @@ class EpisodicSystem:
 
 def moved(weights: th.Tensor, noise: th.Tensor) -> dict[str, str]:
     """
-    What weights do to the mean of a standard normal noise.
+    Effect of weights on the mean of a standard normal noise.
 
     :param weights: ``[N]``
     :param noise: ``[N, O]``
@@ -118,7 +118,7 @@ def moved(weights: th.Tensor, noise: th.Tensor) -> dict[str, str]:
 
 def run(names: list[str], seeds: list[int], table: Path) -> None:
     """
-    Measure what the table does not have.
+    Measure what the table lacks.
 
     :param names: of :data:`WEIGHTERS`
     :param seeds: of the data
@@ -160,7 +160,7 @@ def page_text(rows: Rows) -> str:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
     command.add_argument("--weighters", nargs="+", default=list(WEIGHTERS), choices=list(WEIGHTERS))
     command.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))

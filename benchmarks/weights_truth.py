@@ -1,11 +1,11 @@
 """
-Weights against known answers: what a weighter says where the true weights are known.
+Accuracy of weights on data whose true weights are known.
 
     python benchmarks/weights_truth.py run
     python benchmarks/weights_truth.py page
 
-Nulls: 10,000 rows of one policy, so that the newest 1,000 weigh 1 like all others; and their power, the same with the newest
-1,000 by another policy. Ratios by formula: a linear system with Gaussian noise. ``run`` may be stopped and started again: it
+Nulls: 10,000 rows of one policy, so that all true weights are 1; and their power, the same with the newest 1,000 by another
+policy. Ratios by formula: a linear system with Gaussian noise. ``run`` can be stopped and started again: it
 skips the rows that ``docs/results/weights_truth.csv`` has. ``page`` writes the tables of ``docs/results/weights_truth.md``.
 """
 
@@ -58,7 +58,7 @@ Rows = list[dict[str, str]]
 
 def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, float]:
     """
-    Usable weights exp(R) of the newest rows as the footprint, and how true they are.
+    Accuracy of the usable weights exp(R), with the newest rows as ``recent``.
 
     :param known: data
     :param seed: of the networks
@@ -90,7 +90,7 @@ def rank_correlation(first: Array, second: Array) -> float:
 
 def run(variants: list[str], seeds: list[int], table: Path) -> None:
     """
-    Measure what the table does not have.
+    Measure what the table lacks.
 
     :param variants: of :data:`VARIANTS`
     :param seeds: of data and networks
@@ -155,7 +155,7 @@ def _ratio(rows: Rows) -> list[float]:
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
     command.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     command.add_argument("--seed", type=int, nargs="+", default=list(range(5)))

@@ -21,10 +21,10 @@ Array = np.ndarray
 
 class Known(NamedTuple):
     """
-    Rows, the newest of which are the footprint.
+    Rows whose newest are ``recent``.
 
     :param data: ``N_ROWS`` rows
-    :param log_ratio: true log d^pi / d^D of each; None where it is known of their mean only
+    :param log_ratio: true log d^pi / d^D of each; None if only its mean is known
     """
 
     data: Transitions
@@ -49,9 +49,9 @@ def rollout(
     max_episode_steps: int | None = None,
 ) -> Known:
     """
-    One linear Gaussian policy all the time, but for a shift of its mean in the newest rows.
+    One linear Gaussian policy throughout, except for a shift of its mean in the newest rows.
 
-    :param task: Gymnasium's name; of Humanoid the 45 observations of positions and velocities
+    :param task: Gymnasium's name; for Humanoid the 45 observations of positions and velocities
     :param seed: of env and policy
     :param shift: is added to the mean of the newest rows' actions; 0: the true weights are 1
     :param n_rows: rows in all
@@ -94,7 +94,7 @@ class LinearSystem:
 
     :param size: O
     :param n_actions: A
-    :param rng: draws it
+    :param rng: draws the system
     """
 
     def __init__(self, size: int, n_actions: int, rng: np.random.Generator) -> None:
@@ -111,7 +111,7 @@ class LinearSystem:
         return np.linalg.solve(identity - closed, self.inputs @ policy.mean), solve_discrete_lyapunov(closed, noise)
 
     def log_density(self, policy: Policy, states: Array, actions: Array) -> Array | None:
-        """Of (s, a) ``[n]``, up to a constant of the system: that of s' given (s, a) is every policy's."""
+        """Log-density of (s, a) ``[n]``, up to a constant of the system: that of s' given (s, a) is every policy's."""
         moments = self.stationary(policy)
         if moments is None:
             return None
@@ -158,11 +158,11 @@ def fresh_rows(size: int, n_actions: int, kind: str, seed: int, n_rows: int) -> 
     """
     Other rows of the second policy of :func:`linear_system`.
 
-    :param size: of the state; as the others, as there
+    :param size: of the state; the other parameters are as there
     :param n_actions: size of the action
     :param kind: what changes
     :param seed: of system and policies
-    :param n_rows: how many
+    :param n_rows: number of rows
     :return: (s, a) ``[n_rows, O + A]``
     """
     system, _, second, _ = _two_policies(size, n_actions, kind, seed)
@@ -171,7 +171,7 @@ def fresh_rows(size: int, n_actions: int, kind: str, seed: int, n_rows: int) -> 
 
 
 def _two_policies(size: int, n_actions: int, kind: str, seed: int) -> tuple[LinearSystem, Policy, Policy, np.random.Generator]:
-    """System, first and second policy, and what draws the rows."""
+    """System, first and second policy, and the generator of rows."""
     rng = np.random.default_rng(seed)
     system = LinearSystem(size, n_actions, rng)
     first = Policy(0.2 * rng.normal(size=(n_actions, size)) / np.sqrt(size), np.zeros(n_actions))
@@ -179,7 +179,7 @@ def _two_policies(size: int, n_actions: int, kind: str, seed: int) -> tuple[Line
 
 
 def _changed(system: LinearSystem, policy: Policy, kind: str, rng: np.random.Generator) -> Policy:
-    """The policy as far from the first one, in a random direction, as :data:`SPREAD` says."""
+    """The policy at the distance :data:`SPREAD` from the first one, in a random direction."""
     direction = rng.normal(size=policy.mean.shape if kind == "shift" else policy.gain.shape) / np.sqrt(policy.gain.shape[1])
     steps = system.run(policy, 4000, np.random.default_rng(0))
     states, actions = (np.array([step[part] for step in steps]) for part in (0, 1))
@@ -195,6 +195,6 @@ def _changed(system: LinearSystem, policy: Policy, kind: str, rng: np.random.Gen
 
     lengths = np.geomspace(1e-3, 30, 200)
     last = next(number for number, length in enumerate(lengths) if excess(length) > 0)
-    if np.isinf(excess(lengths[last])):  # the system cannot be driven that far
+    if np.isinf(excess(lengths[last])):  # the system cannot reach that distance
         return moved(lengths[last - 1])
     return moved(brentq(excess, lengths[last - 1], lengths[last]))

@@ -1,4 +1,4 @@
-"""Sphinx configuration: MyST pages, API pages from the docstrings, tables from the files that they are about."""
+"""Sphinx configuration: MyST pages, API pages from the docstrings, tables generated from their sources."""
 
 import sys
 from pathlib import Path

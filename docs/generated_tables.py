@@ -1,4 +1,4 @@
-"""Tables of the documentation that are made of other files when it is built, so that they cannot go out of date."""
+"""Tables of the documentation that are generated from other files when it is built, so that they are never out of date."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -78,7 +78,7 @@ def presets() -> str:
 
 
 def axes() -> str:
-    """What a user chooses of the agent, a row per axis."""
+    """The parts of the agent that a user chooses, a row per axis."""
     rows = [
         [
             f"`{argument}`",
@@ -97,7 +97,7 @@ def write(folder: Path) -> None:
     """
     Write all tables.
 
-    :param folder: is made
+    :param folder: is created
     """
     folder.mkdir(exist_ok=True)
     for path in sorted((ROOT / "hyperparams").glob("*.yml")):

@@ -17,7 +17,7 @@ from sb3_tom import MBPO
 from sb3_tom.callbacks.evaluation import evaluate
 
 STEP = 0.1
-"""Seconds."""
+"""Seconds per step."""
 
 
 class Slope(gym.Env[np.ndarray, np.ndarray]):
@@ -29,13 +29,13 @@ class Slope(gym.Env[np.ndarray, np.ndarray]):
         self._state = np.zeros(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start near the middle."""
+        """Reset to a position near the middle."""
         super().reset(seed=seed)
         self._state = self.np_random.uniform(-0.2, 0.2, 2)
         return self._state.astype(np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Move; the reward is high near the middle and for small forces."""
+        """Move the mass; the reward is high near the middle and for small forces."""
         position, velocity = self._state
         velocity = velocity + STEP * (2.0 * position + 2.0 * float(action[0]))
         position = position + STEP * velocity
@@ -46,13 +46,13 @@ class Slope(gym.Env[np.ndarray, np.ndarray]):
 
 
 def make_slope() -> gym.Env[np.ndarray, np.ndarray]:
-    """Episodes of at most 100 steps; a time-out is no termination."""
+    """The env with a limit of 100 steps; a time-out is not a termination."""
     return TimeLimit(Slope(), 100)
 
 
 def agreement(agent: MBPO) -> tuple[float, float]:
     """
-    How well the learned termination knows the border.
+    How well the learned termination agrees with the env.
 
     :return: share of the states of a grid at which it agrees with the env; the same further than 0.05 from the border
     """

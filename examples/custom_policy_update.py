@@ -1,4 +1,4 @@
-"""A custom policy update: SAC's gradient steps, and before each of them one of the actor along the paths of the model."""
+"""A custom policy update: SAC's gradient steps, after as many pathwise gradient steps of the actor through the model."""
 
 import argparse
 
@@ -14,16 +14,16 @@ from sb3_tom.policy_updates.steps import clip_gradients
 
 class PathwiseSAC(SACPolicyUpdate):
     r"""
-    The actor also climbs what the model says that it will earn, critics at the end (Clavera et al. 2020, arXiv:2005.08068):
+    The actor also maximises its return in the model, with the critics at the end (Clavera et al. 2020, arXiv:2005.08068):
 
     .. math:: J(\pi) = E\big[\textstyle\sum_{t < H} \gamma^t r_t + \gamma^H \min_c Q_c(s_H, a_H)\big]
 
-    Rollouts start from rows in the env's own units, in which the world and the context speak.
+    Rollouts start from rows in the env's own units, which are those of the world and the context.
 
     :param horizon: H, steps of each rollout
     """
 
-    defaults = SACPolicyUpdate.defaults | {"update_to_data_ratio": 10.0}  # where the user gives none
+    defaults = SACPolicyUpdate.defaults | {"update_to_data_ratio": 10.0}  # used where the user's is None
 
     def __init__(self, horizon: int = 3) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class PathwiseSAC(SACPolicyUpdate):
         gradient_steps: int,
         batch_size: int,
     ) -> dict[str, float]:
-        """Steps along paths first: SAC's look at the networks, which finds a divergence, comes last."""
+        """Pathwise steps come first, so that SAC's check of the networks, which detects a divergence, comes last."""
         values = [self.climb(parts, b.observations, world, context) for b in batches.raw(gradient_steps, batch_size)]
         figures = super().update(parts, batches, world, context, gradient_steps, batch_size)
         return figures | {"path_value": float(th.stack(values).mean())}  # the only host read
 
     def climb(self, parts: PolicyParts, starts: th.Tensor, world: ImaginedWorld, context: Context) -> th.Tensor:
-        """One step of the actor from the states ``[B, O]``; returns J, on the device."""
+        """Make one step of the actor from the states ``[B, O]``; returns J, on the device."""
         steps, alive = differentiable_rollout(world, starts, self.horizon, context)
         value = th.zeros_like(alive[0])
         for t, (step, on) in enumerate(zip(steps, alive, strict=True)):
@@ -54,10 +54,10 @@ class PathwiseSAC(SACPolicyUpdate):
         after = context.values(last.next_observations, actions).min(0).values.unsqueeze(1)
         value = (value + parts.gamma**self.horizon * on * after).mean()
         parameters = list(parts.policy.actor.parameters())
-        # Of the actor alone: the graph reaches the critics and the model too
+        # Gradients of the actor only: the graph contains critics and model too
         for parameter, gradient in zip(parameters, th.autograd.grad(-value, parameters), strict=True):
             parameter.grad = gradient
-        clip_gradients(parts, parts.policy.actor.optimizer)  # where the user asks for max_grad_norm
+        clip_gradients(parts, parts.policy.actor.optimizer)  # if max_grad_norm is given
         parts.policy.actor.optimizer.step()
         return value.detach()
 

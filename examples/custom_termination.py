@@ -1,4 +1,4 @@
-"""A custom termination function: what ends an episode, as a function of tensors."""
+"""A custom termination function: which transitions end an episode, as a function of tensors."""
 
 import argparse
 

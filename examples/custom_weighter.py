@@ -8,7 +8,7 @@ from sb3_tom import MBPO, Context, Transitions, Weighter
 
 
 class RewardWeighter(Weighter):
-    """Counts transitions with a high reward more: up to e^2 times as much as those with a low one."""
+    """Weighs transitions with a high reward more: up to e^2 times as much as those with a low one."""
 
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, positive; only ratios matter."""

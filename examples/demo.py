@@ -1,7 +1,7 @@
 """
 Train DHMBPO with TOM weights until the inverted pendulum is solved, then look at the result (``make demo``).
 
-Leaves the agent, the learning curve and the weight of data by its age (CSV and PNG) in ``runs/demo``.
+Writes the agent, the learning curve and the weight of data by its age (CSV and PNG) to ``runs/demo``.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from sb3_tom.plots import plot_learning_curves, plot_weight_by_age
 
 TASK = "InvertedPendulum-v5"
 SOLVED = 950.0
-"""Mean return of 10 episodes; 1000 is the most that the task gives."""
+"""Mean return of 10 episodes; the task's maximum is 1000."""
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
     arguments = parser.parse_args()
     out = arguments.out or Path("runs/demo" if arguments.seed == 0 else f"runs/demo_seed{arguments.seed}")
 
-    th.set_num_threads(1)  # Networks this small gain little from more, and the result is the same on any number of cores.
+    th.set_num_threads(1)  # Small networks gain little from more; so the result does not depend on the number of cores.
     print(f"{TASK}: training until the mean return of 10 episodes is {SOLVED:.0f}, at most {arguments.steps:,} env steps")
     agent = DHMBPO("MlpPolicy", TASK, weighter="tom", learning_starts=500, seed=arguments.seed)
     method = "dhmbpo_tom"
@@ -44,7 +44,7 @@ def main() -> int:
     seconds = time.monotonic() - start
     agent.save(out / "agent")
 
-    # Ten other episodes, played by the agent as anyone would load it.
+    # Ten other episodes, played by the loaded agent.
     envs = [gym.make(TASK) for _ in range(10)]
     result = evaluate(DHMBPO.load(out / "agent"), envs, n_episodes=10, seed=20_000)
     plot_learning_curves([curve.csv_path], out / "learning_curve.png")

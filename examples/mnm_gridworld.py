@@ -1,6 +1,6 @@
 """
-What Mismatched No More says on tables (Eysenbach et al. 2022, arXiv:2110.02758, Sec. 5.1 and App. C), drawn as in its figures:
-faster learning in lucky dynamics, the bound, a model that is too coarse, the risk that VMBPO takes, and dynamics used again.
+Tabular results of Mismatched No More (Eysenbach et al. 2022, arXiv:2110.02758, Sec. 5.1 and App. C), drawn as in its figures:
+faster learning in optimistic dynamics, the bound, a model that is too coarse, the risk that VMBPO takes, and reused dynamics.
 
 Grid sizes, rewards, noise and rates that the text does not give are our own; the mathematics is in ``mnm_tables.py``.
 """
@@ -35,12 +35,12 @@ Cell = tuple[int, int]
 
 def gridworld(size: int, goal: Cell, noise: float, walls: frozenset[Cell] = frozenset(), gamma: float = 0.99) -> MDP:
     """
-    A square with a reward of 1 at its goal and 0.001 elsewhere, which MnM takes the logarithm of; starts at the corner (0, 0).
+    A square grid with a reward of 1 at its goal and 0.001 elsewhere, since MnM takes its logarithm; starts at corner (0, 0).
 
     :param size: cells along a side
     :param goal: its row and column
     :param noise: probability that a move goes to any neighbour
-    :param walls: cells that nobody enters
+    :param walls: cells that cannot be entered
     :param gamma: discount
     """
     cells = [(row, column) for row in range(size) for column in range(size)]
@@ -63,7 +63,7 @@ def learn(mdp: MDP, method: str, seed: int, updates: int, every: int, model: Arr
 
     :param method: "Q-learning", "MnM" or "VMBPO"
     :param model: fixed dynamics instead
-    :return: true return of the greedy policy, every so many updates
+    :return: true return of the greedy policy, at regular numbers of updates
     """
     rng, (n_states, n_actions) = np.random.default_rng(seed), mdp.rewards.shape
     extra = {"MnM": mnm_rewards, "VMBPO": vmbpo_rewards}.get(method)
@@ -92,7 +92,7 @@ def learn(mdp: MDP, method: str, seed: int, updates: int, every: int, model: Arr
 
 
 def learning(seeds: int, updates: int, gamma: float) -> list[Row]:
-    """Figure 2 a: who solves a noisy grid after how many updates."""
+    """Figure 2 a: number of updates until each method solves a noisy grid."""
     mdp, every = gridworld(10, (9, 9), noise=0.5, gamma=gamma), max(updates // 40, 1)
     methods = ("Q-learning", "MnM", "VMBPO")
     curves = {method: np.mean([learn(mdp, method, seed, updates, every) for seed in range(seeds)], 0) for method in methods}
@@ -118,7 +118,7 @@ def reuse(seeds: int, updates: int) -> list[Row]:
 
 
 def bound(sweeps: int) -> list[Row]:
-    """Figure 3 b: what value iteration believes of its greedy policy, and what is true."""
+    """Figure 3 b: values of value iteration, and the true ones of its greedy policy."""
     mdp, rows = gridworld(10, (9, 9), noise=0.5), []
     for method, rewards in {"MnM": mnm_rewards, "VMBPO": vmbpo_rewards}.items():
         plain, values = rewards(mdp), np.zeros(len(mdp.start))
@@ -160,8 +160,8 @@ def walled() -> MDP:
 
 def coarse_model(mdp: MDP, size: int, block: int = 3) -> Array:
     """
-    One prediction for each block of cells: the mean of where its cells lead, relative to where they are. It knows the border
-    of the grid, and not the walls.
+    A model with one prediction for each block of cells: the mean displacement of its cells. It includes the border of the grid
+    but not the walls.
     """
     steps = np.array([(0, 0), *MOVES])
     model = np.zeros_like(mdp.transitions)
@@ -191,7 +191,7 @@ def coarse_policies(mdp: MDP, size: int, bound_of_logits: float = 5.0) -> dict[s
 
 
 def coarse() -> list[Row]:
-    """Figure 2 b: with the classifier's term the policy keeps away from what the model does not know."""
+    """Figure 2 b: with the classifier's term the policy avoids what the model gets wrong."""
     mdp = walled()
     best = expected_return(mdp, greedy(solve(mdp, None)))
     policies = coarse_policies(mdp, 9)
@@ -228,7 +228,7 @@ def draw(rows: list[Row], out: Path) -> None:
 
 
 def _draw_luck(axes: Any) -> None:
-    """By how much noise carries a random walker further in MnM's dynamics than in the true ones, on the mean."""
+    """How much further noise carries a random walker in MnM's dynamics than in the true ones, on average."""
     mdp, size = gridworld(10, (9, 9), noise=0.5), 10
     values = solve(mdp, mnm_rewards(mdp)).max(1)
     places = np.array([divmod(state, size) for state in range(size * size)])
@@ -239,7 +239,7 @@ def _draw_luck(axes: Any) -> None:
 
 
 def _draw_routes(axes: Any) -> None:
-    """Where the policies of the coarse model really go."""
+    """True paths of the coarse model's policies."""
     mdp, size = walled(), 9
     for row in range(6):
         axes.fill_between([3.5, 4.5], row - 0.5, row + 0.5, color="0.6")

@@ -1,6 +1,6 @@
 r"""
-Mismatched No More on tables, exactly (Eysenbach et al. 2022, arXiv:2110.02758, Sec. 3), and VMBPO beside it (Chow et al. 2020,
-arXiv:2006.05443): no networks, no samples, the classifier of MnM is the best one that there is.
+Exact tabular Mismatched No More (Eysenbach et al. 2022, arXiv:2110.02758, Sec. 3), and VMBPO for comparison (Chow et al. 2020,
+arXiv:2006.05443): no networks, no samples; MnM's classifier is the optimal one.
 
 With true dynamics :math:`p`, a model :math:`q`, a policy :math:`\pi`, rewards :math:`r > 0` and a discount :math:`\gamma`:
 
@@ -47,7 +47,7 @@ def expected_return(mdp: MDP, policy: Array) -> float:
 
 def mnm_rewards(mdp: MDP) -> Array:
     """
-    What of Eq. 3 does not depend on the model.
+    The part of Eq. 3 that does not depend on the model.
 
     :return: ``[S, A]``
     :raises ValueError: for rewards that are not above 0
@@ -58,7 +58,7 @@ def mnm_rewards(mdp: MDP) -> Array:
 
 
 def approximate_rewards(mdp: MDP) -> Array:
-    """The same of Eq. 5, what the paper's algorithm learns from: without the factor and the last term."""
+    """The same of Eq. 5, from which the paper's algorithm learns: without the factor and the last term."""
     return np.log(mdp.rewards)
 
 
@@ -79,8 +79,8 @@ def objective(mdp: MDP, policy: Array, model: Array, rewards: Array) -> float:
 
     :param policy: ``[S, A]``
     :param model: :math:`q`, ``[S, A, S]``
-    :param rewards: ``[S, A]``, to which the logits of the best classifier are added; minus infinity comes out where the model
-        goes and the world does not
+    :param rewards: ``[S, A]``, to which the logits of the best classifier are added; the result is minus infinity if the model
+        has transitions that the world has not
     """
     logits = np.where(model > 0.0, model * log_ratio(mdp, model), 0.0).sum(2)
     return float(mdp.start @ _evaluate(model, policy, rewards + logits, mdp.gamma))
@@ -89,7 +89,7 @@ def objective(mdp: MDP, policy: Array, model: Array, rewards: Array) -> float:
 def best_model(mdp: MDP, values: Array) -> Array:
     r"""
     The model that is best for both objectives, given values of states: :math:`q \propto p \, e^{\gamma V(s')}`, the optimum of
-    Eq. 9 under the best classifier. It believes in luck.
+    Eq. 9 under the best classifier. It is optimistic.
 
     :param values: V, ``[S]``
     :return: ``[S, A, S]``

@@ -1,7 +1,7 @@
 """
-Weights, model and policy from a replay buffer that somebody else filled, without stepping an environment.
+Weights, model and policy from a replay buffer of another run, without stepping an environment.
 
-The buffer here is that of a short SAC run, saved by Stable-Baselines3 itself.
+The buffer is that of a short SAC run, saved by Stable-Baselines3 itself.
 """
 
 import argparse
@@ -16,7 +16,7 @@ TASK = "Pendulum-v1"
 
 
 def collect(steps: int, path: Path) -> None:
-    """Leave a replay buffer of plain SB3."""
+    """Collect and save a replay buffer with plain SB3."""
     agent = SAC("MlpPolicy", TASK, buffer_size=steps, seed=0)
     agent.learn(steps)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def collect(steps: int, path: Path) -> None:
 
 
 def high_rewards(data: Transitions, n_rows: int) -> Transitions:
-    """The rows with the highest rewards, as the footprint of a policy that we would like to have."""
+    """The rows with the highest rewards, standing for the visits of a policy that we would like to have."""
     return data.rows(th.topk(data.rewards.squeeze(-1), n_rows).indices)
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     agent.load_replay_buffer(path)  # SB3's buffer is converted
     data = agent.replay_buffer.transitions()
 
-    # A footprint that is given is used whatever its size.
+    # `recent` may have any size if it is given.
     weights = agent.fit_weights(recent=high_rewards(data, data.size // 5))
     correlation = th.corrcoef(th.stack([weights, data.rewards.squeeze(-1)]))[0, 1]
     print(f"Correlation of weight and reward over {data.size} transitions: {correlation:.2f}")

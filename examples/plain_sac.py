@@ -11,9 +11,9 @@ from sb3_tom.mbpo.warm_start import KEPT
 
 def plain_sac(agent: MBPO) -> SAC:
     """
-    All that SAC has of the agent, optimisers included; its zip is SB3's own and loads where sb3_tom is not installed.
+    Copy SAC's part of the agent, optimisers included; its zip is SB3's own and loads where sb3_tom is not installed.
 
-    :param agent: with an env; a policy class of sb3_tom's own, as DHMBPO's, still needs the package
+    :param agent: with an env; a policy class of sb3_tom, such as DHMBPO's, still needs the package
     """
     arguments = {name: getattr(agent, name) for name in KEPT}
     arguments["policy_kwargs"] = dict(agent.policy_kwargs)  # SB3 writes into it
@@ -28,7 +28,7 @@ def plain_sac(agent: MBPO) -> SAC:
 
 
 def main() -> None:
-    """Turn one file into the other."""
+    """Convert an MBPO file to a SAC file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mbpo", help="zip of an MBPO agent")
     parser.add_argument("sac", help="zip to write")

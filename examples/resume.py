@@ -1,5 +1,5 @@
 """
-A run that survives everything: start this script, kill it at any moment, start it again.
+A run that can be resumed: start this script, kill it at any moment, start it again.
 
     python examples/resume.py --steps 20000
 """
@@ -16,7 +16,7 @@ TASK = "InvertedPendulum-v5"
 
 
 def main() -> None:
-    """Go on from the newest checkpoint, or begin."""
+    """Resume from the newest checkpoint, or begin."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=6_000, help="env steps of the whole run, however often it is interrupted")
     parser.add_argument("--save-freq", type=int, default=500, help="env steps between two checkpoints")
@@ -30,7 +30,7 @@ def main() -> None:
     else:
         agent = MBPO("MlpPolicy", TASK, weighter="tom", learning_starts=500, update_to_data_ratio=10.0, seed=0)
         print(f"{TASK}: begins")
-    # The same call in both cases: a resumed agent finishes the one that was interrupted
+    # The same call in both cases: a resumed agent finishes the interrupted one
     agent.learn(arguments.steps, callback=ResumeCallback(arguments.folder, arguments.save_freq, keep=2, verbose=1))
     print(f"{TASK}: {agent.num_timesteps:,} env steps done, {agent._n_updates:,} gradient steps of the policy")
 

@@ -9,7 +9,7 @@ from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
 
 
 def main() -> None:
-    """Train one agent and leave its files in one folder; started again after a crash, go on."""
+    """Train one agent and write its files to one folder; after a crash, start it again to resume."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", default="Hopper-v5")
     parser.add_argument("--weighter", default="tom", choices=["uniform", "pmac", "tom"])

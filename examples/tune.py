@@ -2,7 +2,7 @@
 Search hyperparameters with Optuna in your own script, with the search spaces of the RL Zoo commands.
 
 Start it several times with the same storage, and the processes share the search. One file on a shared disk is enough for a
-few of them; a database is the way past one machine: ``--storage postgresql+psycopg://user@host/database``. With several
+few of them; for several machines use a database: ``--storage postgresql+psycopg://user@host/database``. With several
 seeds per trial there is a command: ``python -m sb3_tom.tune``.
 """
 
@@ -22,7 +22,7 @@ from sb3_tom.zoo.storages import open_storage
 def objective(trial: optuna.Trial, task: str, steps: int, n_evaluations: int) -> float:
     """Mean return of the last evaluation. A trial that falls behind or diverges is pruned."""
     env = gym.make(task)
-    trial.set_user_attr(BUDGET, steps)  # the range of the rollout schedule goes by it
+    trial.set_user_attr(BUDGET, steps)  # determines the range of the rollout schedule
     sampled = SAMPLERS["mbpo_tom"](trial, env.action_space.shape[0], 1, {})
     settings: dict[str, Any] = {"learning_starts": steps // 10, **sampled}
     agent = MBPO("MlpPolicy", env, weighter="tom", **settings)

@@ -1,8 +1,8 @@
 """
-``python -m sb3_tom.card``: make a folder of a run that is ready to be uploaded to the Hugging Face hub.
+``python -m sb3_tom.card``: make a folder of a run for upload to the Hugging Face hub.
 
-The agent, its settings and a model card, whose figures are measured: episodes on a new environment. Nothing is sent anywhere;
-``hf upload ORGANIZATION/ALGO-ENV FOLDER`` does that. Zips and statistics are pickles: take runs that you trust.
+It has the agent, its settings and a model card with results measured on a new environment. Nothing is sent anywhere;
+``hf upload ORGANIZATION/ALGO-ENV FOLDER`` does that. Zips and statistics are pickles: use runs that you trust.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """
-Names that have moved still resolve: import paths in old zips, pickles and YAML files (:class:`_OldModules`), and attributes of
-old agents (:func:`upgrade_attributes`, :func:`upgrade_state`). All of this goes with release 0.3; save such files anew before.
+Old names still resolve: import paths in old zips, pickles and YAML files (:class:`_OldModules`), and attributes of old agents
+(:func:`upgrade_attributes`, :func:`upgrade_state`). All of this is removed in release 0.3; save such files anew before.
 """
 
 import sys
@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 UNTIL = "0.3"
-"""The release that no longer knows the old names."""
+"""The release that removes the old names."""
 
 MOVED: dict[str, tuple[str, ...]] = {
     "common": (),
@@ -61,7 +61,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "weighters.weighing": ("mbpo.weighing",),
     "weighters.settings": ("weighters.tom.settings",),
 }
-"""Old module to where its names are now, all below ``sb3_tom``."""
+"""From old modules to those that have their names now, all below ``sb3_tom``."""
 
 COUNTS = {
     "_collected": "collected",
@@ -69,11 +69,11 @@ COUNTS = {
     "_earlier_updates": "earlier_updates",
     "_owed_updates": "owed_updates",
 }
-"""Attributes that are the update counter's now."""
+"""From old attributes of the agent to those of its update counter."""
 
 
 class _OldModule(ModuleType):
-    """Has the names of the modules that took its place, the same objects."""
+    """Re-exports the names of the modules that replaced it."""
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__"):
@@ -85,7 +85,7 @@ class _OldModule(ModuleType):
 
 
 class _OldModules(MetaPathFinder, Loader):
-    """Finds the modules of :data:`MOVED`; asked last, so that nothing that exists is found here."""
+    """Finds the modules of :data:`MOVED`; the last finder, so that it never hides a module that exists."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         package, _, name = fullname.partition(".")
@@ -106,16 +106,16 @@ class _OldModules(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let old import paths resolve. Calling it again changes nothing."""
+    """Let old import paths resolve. Idempotent."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
         sys.meta_path.append(_OldModules())
 
 
 def upgrade_attributes(attributes: dict[str, Any]) -> None:
     """
-    Bring the attributes of an agent up to date that an old zip has put there.
+    Update the attributes of an agent that was loaded from an old zip.
 
-    :param attributes: ``vars`` of the agent; changes
+    :param attributes: ``vars`` of the agent; changed
     """
     if any(name in attributes for name in COUNTS):
         attributes["update_counter"].load_state_dict(_counts(attributes))
@@ -123,7 +123,7 @@ def upgrade_attributes(attributes: dict[str, Any]) -> None:
     if "termination_fn" in attributes:
         attributes["_plug_specs"] = {"termination_fn": (attributes.pop("termination_fn"), None), **attributes["_plug_specs"]}
     update, kwargs = attributes["_plug_specs"].get("policy_update", (None, None))
-    if isinstance(kwargs, Mapping) and "max_grad_norm" in kwargs:  # of the double horizon, before the agent had it
+    if isinstance(kwargs, Mapping) and "max_grad_norm" in kwargs:  # once an argument of the double horizon
         others = {name: value for name, value in kwargs.items() if name != "max_grad_norm"}
         attributes["max_grad_norm"] = kwargs["max_grad_norm"]
         attributes["_plug_specs"] = {**attributes["_plug_specs"], "policy_update": (update, others)}
@@ -131,9 +131,9 @@ def upgrade_attributes(attributes: dict[str, Any]) -> None:
 
 def upgrade_state(state: dict[str, Any]) -> None:
     """
-    Bring the agent's state of an old checkpoint up to date.
+    Update the agent's state of an old checkpoint.
 
-    :param state: from :func:`sb3_tom.checkpoint.agent_state.agent_state`; changes
+    :param state: from :func:`sb3_tom.checkpoint.agent_state.agent_state`; changed
     """
     attributes, objects = state["attributes"], state["objects"]
     if any(name in attributes for name in COUNTS):

@@ -1,8 +1,8 @@
 """
-``python -m sb3_tom.tune``: search hyperparameters with several seeds per trial, by as many processes as share a storage.
+``python -m sb3_tom.tune``: search hyperparameters with several seeds per trial, in processes that share a storage.
 
-Start it as often as there are cores for it, on as many machines as reach the storage. A database queues the trials of killed
-workers again. ``--serve HOST:PORT`` starts a proxy for many workers in place of a search.
+Start one process per free core, on any machine that reaches the storage. A database queues the trials of killed workers again.
+``--serve HOST:PORT`` starts a proxy for many workers instead of a search.
 """
 
 import argparse

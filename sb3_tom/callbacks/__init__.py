@@ -1,4 +1,4 @@
-"""Callbacks that leave tables of a run, and what they are made of. Nothing in the package needs them."""
+"""Callbacks that write tables of a run, and their parts. Training does not need them."""
 
 from sb3_tom.callbacks.learning_curve import LearningCurveCallback
 from sb3_tom.callbacks.model_error import ModelErrorCallback

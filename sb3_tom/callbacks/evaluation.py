@@ -1,4 +1,4 @@
-"""Evaluation that leaves training as it was."""
+"""Evaluation that does not change training."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +15,10 @@ from sb3_tom.checkpoint.random_state import global_streams, restore_global_strea
 
 class Every:
     """
-    Whether another ``n_steps`` env steps have passed. Several training envs advance by more than one at a time, also past a
-    multiple.
+    Whether a multiple of ``n_steps`` env steps was reached since the last call. Several training envs may step over it.
 
-    :param n_steps: env steps between two
-    :param env_step: where to begin to count
+    :param n_steps: env steps between two events
+    :param env_step: current env step
     """
 
     def __init__(self, n_steps: int, env_step: int) -> None:
@@ -28,7 +27,7 @@ class Every:
 
     def __call__(self, env_step: int) -> bool:
         """
-        Ask at each step.
+        Call at each step.
 
         :param env_step: env steps so far
         """
@@ -38,7 +37,7 @@ class Every:
 
 def check_eval_env(eval_env: object) -> None:
     """
-    Refuse what :func:`make_eval_env` cannot make an environment of.
+    Check the argument of :func:`make_eval_env`.
 
     :raises ValueError: naming what came and what is allowed
     """
@@ -48,11 +47,11 @@ def check_eval_env(eval_env: object) -> None:
 
 def make_eval_env(eval_env: str | Callable[[], gym.Env], observation_space: gym.Space[Any]) -> gym.Env:
     """
-    An environment of its own for an evaluation.
+    Make a separate environment for evaluations.
 
     :param eval_env: environment id, or a function that makes an environment
     :param observation_space: the agent's
-    :raises ValueError: if it is no environment of such observations, naming what came and what is allowed
+    :raises ValueError: if it is not an environment with such observations, naming what came and what is allowed
     """
     env = gym.make(eval_env) if isinstance(eval_env, str) else eval_env()
     if not isinstance(env, gym.Env):
@@ -79,7 +78,7 @@ def preserved_random_state() -> Iterator[None]:
 @dataclass(frozen=True)
 class Evaluation:
     """
-    What a policy reached in some episodes.
+    Results of a policy in some episodes.
 
     :param returns: undiscounted return of each episode ``[n_episodes]``
     :param lengths: steps of each episode ``[n_episodes]``
@@ -103,11 +102,11 @@ def evaluate(
     random streams are restored afterwards: evaluating more or less often does not change training.
 
     :param model: agent or policy with SB3's ``predict``
-    :param envs: environments of the same kind that nothing else steps; as many episodes are played at a time
+    :param envs: environments of the same kind that nothing else steps; the number of episodes that are played at a time
     :param n_episodes: number of episodes
     :param seed: seed of the first episode
     :param deterministic: use the mean action
-    :param normalizer: what the policy sees is in its units; its statistics stay as they are
+    :param normalizer: normalises the policy's observations; its statistics are not changed
     :return: returns, in the environments' own units, and lengths in the order of the seeds
     """
 
@@ -132,7 +131,7 @@ def _play(
     returns: np.ndarray,
     lengths: np.ndarray,
 ) -> None:
-    """Play one episode per env side by side and write its return and length; an env whose episode is over waits."""
+    """Play one episode per env in parallel and write its return and length."""
     running = {episode: env for episode, env in zip(episodes, envs, strict=False)}
     observations = {episode: env.reset(seed=seed + episode)[0] for episode, env in running.items()}
     while running:

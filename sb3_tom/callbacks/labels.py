@@ -1,4 +1,4 @@
-"""What a run is called in its tables."""
+"""Labels of a run in its tables."""
 
 import pickle
 from typing import Any
@@ -26,7 +26,7 @@ def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
 
 
 def _method(agent: BaseAlgorithm) -> str:
-    """The agent's class, and its weighter and model objective unless they are the usual ones, as the zoo calls them."""
+    """The agent's class, and its weighter and model objective unless they are the defaults, named as in the zoo."""
     name, kinds = type(agent).__name__.lower(), []
     for argument in ("weighter", "objective"):
         kind = _kind(argument, getattr(agent, argument, None))
@@ -37,7 +37,7 @@ def _method(agent: BaseAlgorithm) -> str:
 
 
 def _kind(argument: str, plug: Any) -> str:
-    """Short name of a plug, or what its class is called; the default's for an agent that has none."""
+    """Short name of a plug, or its class's name; the default's for an agent without plugs."""
     axis, cls = AXES[argument], type(plug)
     if plug is None:
         return str(axis.default)
@@ -46,7 +46,7 @@ def _kind(argument: str, plug: Any) -> str:
 
 
 def _task(env: gym.Env | VecEnv) -> str:
-    """The id of an environment, "unknown" if it has none or cannot tell."""
+    """The id of an environment, "unknown" if it has none or cannot send it."""
     if isinstance(env, gym.Env):
         spec = env.spec
     elif isinstance(env.unwrapped, DummyVecEnv) or ask(env, _spec_travels, [0])[0]:
@@ -57,7 +57,7 @@ def _task(env: gym.Env | VecEnv) -> str:
 
 
 def _spec_travels(wrapper: Any) -> bool:
-    """Not one with a lambda as its entry point: the worker that sends it dies."""
+    """Whether the spec can be pickled: with a lambda as its entry point, the worker that sends it would die."""
     try:
         pickle.dumps(wrapper.spec)
     except Exception:

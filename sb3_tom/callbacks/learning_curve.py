@@ -34,29 +34,29 @@ STATE: dict[str, Any] = {
     **{"rows": int, "cumulative_max": NUMBER, "seconds": NUMBER, "evaluations_due": int},
     "last_mean_return": (*NUMBER, type(None)),
 }
-"""Types of what a checkpoint keeps."""
+"""Types of the state for a checkpoint."""
 
 
 class LearningCurveCallback(BaseCallback):
     """
     Every ``eval_freq`` env steps play whole episodes on separate environments and append a row to a CSV file.
 
-    Columns: task, method, seed, env_step; mean, standard deviation (over episodes), least and greatest return of this
+    Columns: task, method, seed, env_step; mean, standard deviation (over episodes), smallest and largest return of this
     evaluation; ``cumulative_max``, the best ``return_mean`` so far; mean episode length; gradient steps of the policy so
-    far; seconds since training began, evaluations included. Global random streams are left untouched, so that training is
-    the same with and without this callback. Under ``VecNormalize`` the policy sees normalised observations; returns are
-    those of the task.
+    far; seconds since training began, evaluations included. Global random streams are restored, so that training is the
+    same with and without this callback. Under ``VecNormalize`` the policy gets normalised observations; returns are not
+    normalised.
 
     :param eval_env: environment id, or a function that makes an environment
-    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
+    :param csv_path: the file; a resumed agent keeps its earlier rows
     :param eval_freq: env steps (all training envs together) between evaluations
     :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
     :param n_eval_episodes: episodes of an evaluation
     :param eval_seed: seed of the first episode of every evaluation
     :param deterministic: evaluate the mean action
-    :param reward_threshold: stop training as soon as an evaluation's mean return is at least this
-    :param n_eval_envs: episodes that are played at a time
+    :param reward_threshold: stop training when an evaluation's mean return is at least this
+    :param n_eval_envs: number of episodes that are played at a time
     :param verbose: 1 prints every evaluation
     """
 
@@ -98,16 +98,16 @@ class LearningCurveCallback(BaseCallback):
         self._is_due = Every(self.eval_freq, self.num_timesteps)
 
     def _make_envs(self) -> list[Any]:
-        """What episodes are played on; closed at the end of training."""
+        """Environments for evaluations, closed at the end of training."""
         return [make_eval_env(self.eval_env, self.model.observation_space) for _ in range(self.n_eval_envs)]
 
     def _play(self) -> Evaluation:
-        """Episodes of one evaluation."""
+        """Play the episodes of one evaluation."""
         normalizer = unwrap_vec_normalize(self.training_env)
         return evaluate(self.model, self._envs, self.n_eval_episodes, self.eval_seed, self.deterministic, normalizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; its rows stay in the file."""
+        """State for a checkpoint; the rows are in the CSV file."""
         return {
             "rows": len(self.table.rows),
             "cumulative_max": float(self._cumulative_max),
@@ -118,10 +118,10 @@ class LearningCurveCallback(BaseCallback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Go on from a checkpoint; rows that were written after it are dropped.
+        Resume from a checkpoint; rows that were written after it are dropped.
 
         :param state: from :meth:`state_dict`
-        :raises ValueError: if it is something else
+        :raises ValueError: if it is malformed
         """
         check_form(state, STATE, f"the state of {type(self).__qualname__}")
         self.table.keep(state["rows"])

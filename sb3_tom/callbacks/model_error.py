@@ -1,14 +1,14 @@
 r"""
-How wrong is the dynamics model, for all past policies and for the current one (Wang et al. 2022, PMAC, Fig. 1 and 3)?
+Errors of the dynamics model, for all past policies and for the current one (Wang et al. 2022, PMAC, Fig. 1 and 3).
 
-The error of a predicted next observation is the root of the mean square over its dimensions, each in units of its standard
-deviation in the replay buffer (the paper does not say in which units its curves are; a dimension that has not varied has none
-and counts as no error), averaged over transitions:
+The error of a predicted next observation is the root mean square over its dimensions, each in units of its standard deviation
+in the replay buffer (the paper does not name the units of its curves; a dimension that never varied counts as no error),
+averaged over transitions:
 
 - **global**: one-step error on rows of the replay buffer, drawn uniformly: the visits of all past policies;
-- **local**: the same on fresh episodes of the current policy in a separate environment;
-- **compounding**: h-step error on those episodes: the model goes on from its own predictions under the *real* actions, so that
-  the two trajectories differ by the model only.
+- **local**: the same on new episodes of the current policy in a separate environment;
+- **compounding**: h-step error on those episodes: the model continues from its own predictions with the *real* actions, so
+  that the two trajectories differ by the model only.
 
 A prediction is the mean of the model's sampled next observations, ``n_samples`` of each.
 """
@@ -101,7 +101,7 @@ def compounding_errors(
     Errors of open-loop predictions from every step of the episodes, all at once.
 
     :param model: fitted
-    :param episodes: real ones
+    :param episodes: real episodes
     :param horizon: steps to predict
     :param scale: ``[O]``, unit of the error
     :param n_samples: samples of each prediction
@@ -132,8 +132,8 @@ def model_errors(
     The three errors of an agent's dynamics model, see this module.
 
     :param agent: its model and its replay buffer
-    :param episodes: real ones of its policy
-    :param horizon: greatest number of steps of the compounding error
+    :param episodes: real episodes of its policy
+    :param horizon: maximum number of steps of the compounding error
     :param n_global: rows of the replay buffer for the global error
     :param n_samples: samples of each prediction
     :param generator: source of randomness
@@ -150,9 +150,9 @@ def model_errors(
 
 def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = False) -> Episode:
     """
-    One episode of an agent's policy. torch's global random stream is set, and gSDE's noise drawn anew.
+    Play one episode with an agent's policy. Sets torch's global seed and resets gSDE's noise.
 
-    :param agent: SB3's; the observations of one with ``VecNormalize`` are normalised for its policy
+    :param agent: SB3's; with ``VecNormalize`` its policy gets normalised observations
     :param env: of the agent's task, in its own units; nothing else steps it
     :param seed: of the first state and of the actions
     :param deterministic: use the mean action
@@ -177,7 +177,7 @@ def play_episode(agent: Any, env: gym.Env, seed: int, deterministic: bool = Fals
 
 @contextmanager
 def _preserved_noise(agent: Any) -> Iterator[None]:
-    """Put gSDE's noise back: training goes on with the one that it has."""
+    """Restore gSDE's noise after the block, so that training is not changed."""
     distribution = agent.actor.action_dist
     names = ("exploration_mat", "exploration_matrices") if agent.use_sde else ()
     kept = {name: getattr(distribution, name) for name in names}
@@ -194,14 +194,14 @@ class ModelErrorCallback(BaseCallback):
     model is the one of the latest model phase of this training. Training is the same with and without this callback.
 
     :param eval_env: environment id, or a function that makes an environment; nothing else steps it
-    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
+    :param csv_path: the file; a resumed agent keeps its earlier rows
     :param eval_freq: env steps (all training envs together) between evaluations; the paper's: 1,000
-    :param horizon: greatest number of steps of the compounding error
-    :param n_episodes: fresh episodes of the current policy; the paper's: 10
+    :param horizon: maximum number of steps of the compounding error
+    :param n_episodes: new episodes of the current policy; the paper's: 10
     :param n_global: rows of the replay buffer for the global error
     :param n_samples: samples of each prediction
-    :param deterministic: fresh episodes with the mean action; by default with sampled ones, as in training
-    :param seed: of the fresh episodes' first states
+    :param deterministic: play new episodes with mean actions; by default with sampled ones, as in training
+    :param seed: of the new episodes' first states
     :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
     :raises ValueError: naming the argument, what came and what is allowed

@@ -1,4 +1,4 @@
-"""CSV files: of a run, which survive an interruption, and whole ones."""
+"""CSV files: of a run, which survive an interruption, and complete ones."""
 
 import csv
 import os
@@ -13,15 +13,15 @@ from sb3_tom.checks.validation import check_integer
 
 class RunTable:
     """
-    CSV table of one run, written row by row and flushed, so that an interrupted run leaves all of its rows. A run that goes
-    on from a saved agent finds its rows again and drops those that lie ahead of the agent: it will produce them anew. A run
-    that begins anew moves the file of an earlier one aside, to ``<name>.1``, ``<name>.2``, ...
+    CSV table of one run, written row by row and flushed, so that an interrupted run keeps all of its rows. A run that
+    continues from a saved agent keeps its rows, except those of later env steps, which it will produce again. A new run
+    renames the file of an earlier one to ``<name>.1``, ``<name>.2``, ...
 
     :param path: the file; its folder is created
     :param columns: names of all columns, ``env_step`` among them
     :param labels: values of the columns that are the same in all rows (task, method, seed)
     :param env_step: env steps that the agent has done so far
-    :raises ValueError: if the file is of another run (other columns or labels)
+    :raises ValueError: if the file belongs to another run (other columns or labels)
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RunTable:
         return rows
 
     def _move_aside(self) -> None:
-        """A file with rows is somebody's result."""
+        """Rename a file that has rows: they are an earlier run's result."""
         names = (self.path.with_name(f"{self.path.name}.{number}") for number in count(1))
         self.path.replace(next(name for name in names if not name.exists()))
 
@@ -61,10 +61,10 @@ class RunTable:
 
     def keep(self, n_rows: int) -> None:
         """
-        Drop what was written after a checkpoint.
+        Drop the rows that were written after a checkpoint.
 
-        :param n_rows: rows that stay
-        :raises ValueError: if it is no number of rows
+        :param n_rows: number of rows to keep
+        :raises ValueError: if it is not a number of rows
         """
         n_rows = check_integer("rows", n_rows, 0)
         self.rows = self.rows[:n_rows]
@@ -72,7 +72,7 @@ class RunTable:
 
     def append(self, *rows: dict[str, Any]) -> None:
         """
-        Write rows at the end of the file, now.
+        Append rows to the file and flush it.
 
         :param rows: values of all columns that are not labels; floats are written with six significant digits
         """
@@ -88,10 +88,10 @@ def _texts(row: Mapping[str, Any]) -> dict[str, str]:
 
 def write_table(path: str | os.PathLike[str], columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """
-    A CSV file with a header, which :func:`read_table` reads.
+    Write a CSV file with a header, for :func:`read_table`.
 
     :param path: the file
-    :param columns: their names, in order
+    :param columns: names of the columns, in order
     :param rows: values of all columns; floats are written with six significant digits
     """
     with Path(path).open("w", newline="") as file:
@@ -102,7 +102,7 @@ def write_table(path: str | os.PathLike[str], columns: Collection[str], rows: It
 
 def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     """
-    Rows of a CSV file with a header, in order. A last line that was cut off in the middle of writing is left out.
+    Rows of a CSV file with a header, in order, without a last line that was written only in part.
 
     :param path: the file
     """

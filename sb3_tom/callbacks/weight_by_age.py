@@ -1,4 +1,4 @@
-"""The weight of data by its age, as a CSV file of a run."""
+"""Writes the weight of data by its age to a CSV file."""
 
 import os
 from typing import Any
@@ -20,11 +20,11 @@ AGE_COLUMNS = ("env_step", "policy_version", "age_bin", "age_low", "age_high", "
 
 class WeightByAgeCallback(BaseCallback):
     """
-    After every model phase write the mean and greatest weight of the replay buffer's transitions by age, in bins of equally
+    After every model phase write the mean and largest weight of the replay buffer's transitions by age, in bins of equally
     many transitions. Age is counted in env steps; the newest transition has age 0. Weights have mean 1 over the buffer.
     ``ess`` is the effective sample size of all weights as a share of the buffer, the same in all bins of a phase.
 
-    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
+    :param csv_path: the file; a resumed agent keeps its earlier rows
     :param n_bins: number of bins
     :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
@@ -51,15 +51,15 @@ class WeightByAgeCallback(BaseCallback):
         self._policy_version = self._buffer.policy_version
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; its rows stay in the file."""
+        """State for a checkpoint; the rows are in the CSV file."""
         return {"rows": len(self.table.rows), "policy_version": int(self._policy_version)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Go on from a checkpoint; rows that were written after it are dropped.
+        Resume from a checkpoint; rows that were written after it are dropped.
 
         :param state: from :meth:`state_dict`
-        :raises ValueError: if it is something else
+        :raises ValueError: if it is malformed
         """
         check_form(state, {"rows": int, "policy_version": int}, f"the state of {type(self).__qualname__}")
         self.table.keep(state["rows"])
@@ -70,7 +70,7 @@ class WeightByAgeCallback(BaseCallback):
         return self.model.replay_buffer  # type: ignore[attr-defined]
 
     def _on_step(self) -> bool:
-        # A model phase runs in train(), after the step's transitions were stored; those of the next step are not yet.
+        # A model phase runs in train(), after the step's transitions were stored and before the next step
         self._write_new_phase(self.num_timesteps - self.training_env.num_envs)
         return True
 

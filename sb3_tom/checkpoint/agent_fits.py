@@ -1,6 +1,6 @@
 """
-Whether what a checkpoint holds fits an agent, before a number of it is read or anything of the agent changes: the same names,
-shapes and types. Kernels trust the shapes of an optimiser's state, so these are looked at here and not by PyTorch.
+Checks that a checkpoint fits an agent, before its numbers are read and before the agent changes: the same names, shapes and
+types. PyTorch does not check the shapes of an optimiser's state, which its kernels rely on.
 """
 
 from collections import deque
@@ -21,22 +21,22 @@ COUNTS = (
     *("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates", "_stats_window_size"),
     *("policy_version", "_env_steps", "_new_transitions", "_since_phase", "_since_rollouts"),
 )
-"""Attributes that are whole numbers, none of them negative."""
+"""Attributes that are non-negative integers."""
 
 _FIXED = ("params", "amsgrad", "maximize", "nesterov", "differentiable", "capturable", "decoupled_weight_decay")
-"""Options of an optimiser that decide what its state has to hold, and how it steps: the file has the agent's own."""
+"""Options of an optimiser that determine its state and its steps: they have to equal the agent's."""
 
 _KERNELS = ("fused", "foreach")
-"""Options that choose among kernels for the same step: a machine's own, at most one of them."""
+"""Options that choose a kernel for the same step: they may differ between machines; at most one is set."""
 
 
 def check_parameters(agent: Any, saved: Mapping[str, Any]) -> None:
     """
-    Whether networks and optimisers are the agent's.
+    Check that networks and optimisers are those of the agent.
 
-    :param agent: constructed as the run's was
-    :param saved: what ``get_parameters`` returned, or its outline
-    :raises ValueError: naming what is not
+    :param agent: constructed with the run's arguments
+    :param saved: result of ``get_parameters``, or its outline
+    :raises ValueError: naming what differs
     """
     try:
         check_names("the part", saved, agent._get_torch_save_params()[0])
@@ -68,7 +68,7 @@ def _growing(module: nn.Module) -> Iterable[str]:
 
 
 def _check_tensor(place: str, saved: Any, own: th.Tensor, any_number: bool = False) -> None:
-    """The same type and shape; ``any_number`` of rows where it changes."""
+    """Check type and shape; with ``any_number`` the number of rows may differ."""
     same = isinstance(saved, th.Tensor) and saved.dtype == own.dtype
     if not same or (saved.shape[1:] != own.shape[1:] if any_number else saved.shape != own.shape):
         raise ValueError(f"{place} is {outline_of(saved)}; allowed: {outline_of(own)}")
@@ -98,7 +98,7 @@ def _check_options(place: str, saved: Any, own: Mapping[str, Any]) -> None:
 
 
 def _is_option(name: Any, value: Any, own: Any) -> bool:
-    """Options of other versions of PyTorch are numbers that nobody reads."""
+    """Whether a value is allowed for an option; options of other versions of PyTorch are numbers and have no effect."""
     if name in _FIXED and own is not None:
         return type(value) is type(own) and bool(value == own)
     if name in _KERNELS or isinstance(own, bool):
@@ -111,7 +111,7 @@ def _is_option(name: Any, value: Any, own: Any) -> bool:
 
 
 def _check_moments(place: str, saved: Any, parameter: th.Tensor, optimizer: th.optim.Optimizer) -> None:
-    """Of Adam, whose kernels write into what they get, each moment is as large as the parameter; no other state is larger."""
+    """Check an optimiser's state: Adam's moments have their parameter's size, since kernels write to them; others no more."""
     check_form(saved, {}, place)
     is_adam = isinstance(optimizer, th.optim.Adam)
     if is_adam and not {"step", "exp_avg", "exp_avg_sq"} <= set(saved):
@@ -127,11 +127,11 @@ def _check_moments(place: str, saved: Any, parameter: th.Tensor, optimizer: th.o
 
 def check_variables(agent: Any, saved: Mapping[str, Any]) -> None:
     """
-    Whether single tensors, such as the logarithm of the temperature, are the agent's.
+    Check that single tensors, such as the logarithm of the temperature, are those of the agent.
 
-    :param agent: constructed as the run's was
+    :param agent: constructed with the run's arguments
     :param saved: by name
-    :raises ValueError: naming what is not
+    :raises ValueError: naming what differs
     """
     names = agent._get_torch_save_params()[1]
     check_names("the variable", saved, names)
@@ -141,10 +141,10 @@ def check_variables(agent: Any, saved: Mapping[str, Any]) -> None:
 
 def check_alignments(saved: Any) -> None:
     """
-    Whether places in memory are some.
+    Check the saved alignments.
 
-    :param saved: of each parameter
-    :raises ValueError: if one is none
+    :param saved: offset of each parameter
+    :raises ValueError: if one is out of range
     """
     for offset in saved:
         check_integer("the place of a parameter", offset, -1, LINE - 1)
@@ -152,11 +152,11 @@ def check_alignments(saved: Any) -> None:
 
 def check_attributes(agent: Any, saved: Mapping[str, Any], names: Collection[str]) -> None:
     """
-    Whether attributes are data that a new agent has, of its types.
+    Check that attributes are data that a new agent has, with the same types.
 
-    :param agent: constructed as the run's was
+    :param agent: constructed with the run's arguments
     :param saved: by name
-    :param names: of the agent's own attributes that hold data
+    :param names: of the agent's attributes that hold data
     :raises ValueError: naming the attribute
     """
     check_names("the attribute", saved, names)
@@ -189,7 +189,7 @@ def _flags(agent: Any, name: str, value: Any) -> None:
 
 
 def _episodes(agent: Any, name: str, value: Any) -> None:
-    """SB3 takes the means of returns and lengths."""
+    """Check returns and lengths of episodes, which SB3 averages."""
     entries = () if value is None else value
     whole = (value is None or isinstance(value, deque)) and all(
         isinstance(entry, dict) and isinstance(entry["r"], NUMBERS) and isinstance(entry["l"], NUMBERS) for entry in entries
@@ -215,4 +215,4 @@ _CHECKS: dict[str, Any] = {
     "ep_info_buffer": _episodes,
     "ep_success_buffer": _successes,
 }
-"""Of attributes that are None in a new agent, or whose size others trust."""
+"""Checks of attributes that are None in a new agent, or whose shape other code relies on."""

@@ -32,16 +32,16 @@ HANDLED = (
     *("env", "_vec_normalize_env", "_logger", "_custom_logger", "generator", "start_time", "_plug_specs"),
     *("plugs", "guard", "checkpointer", "termination_rule"),
 )
-"""Attributes that are saved elsewhere, or are not the run's: the termination rule is the env's."""
+"""Attributes that are saved elsewhere, or do not belong to the run: the termination rule is the env's."""
 
 
 def agent_state(agent: Any) -> State:
     """
-    Networks, optimisers and plugs by their ``state_dict``, the temperature, the buffers, objects with a ``state_dict`` of
-    their own, and every plain attribute that is no argument of the constructor.
+    Networks, optimisers and plugs by their ``state_dict``, the temperature, the buffers, objects with a ``state_dict``, and
+    every plain attribute that is not an argument of the constructor.
 
     :param agent: SB3's, an MBPO or another off-policy one
-    :return: values that refer to the agent's memory: write them before it goes on
+    :return: values that refer to the agent's memory: write them before training continues
     :raises ValueError: naming an attribute that may hold state but has no ``state_dict``
     """
     _, variables = agent._get_torch_save_params()
@@ -73,37 +73,37 @@ def _modules(agent: Any) -> list[nn.Module]:
 
 
 def _own_attributes(agent: Any) -> Iterable[tuple[str, Any]]:
-    """What is neither an argument of the constructor nor saved in another way."""
+    """Attributes that are neither arguments of the constructor nor saved in another way."""
     state_names, variables = agent._get_torch_save_params()
     skipped = {*argument_names(type(agent)), *state_names, *variables, *ALIASES, *HANDLED, "replay_buffer"}
     return ((name, value) for name, value in vars(agent).items() if name not in skipped)
 
 
 def _keeps_state(value: Any) -> bool:
-    """Networks and optimisers are parts of what ``get_parameters`` returns already."""
+    """Whether a value has a state to save; networks and optimisers do not count, ``get_parameters`` returns them."""
     if isinstance(value, nn.Module | th.optim.Optimizer | type):
         return False
     return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
 
 
 def _is_rebuilt(value: Any) -> bool:
-    """What the constructor, ``set_env`` and ``learn`` make anew; schedules are functions of the env step."""
+    """Whether constructor, ``set_env`` or ``learn`` make the value again; schedules are functions of the env step."""
     made = (nn.Module, th.optim.Optimizer, spaces.Space, VecEnv, Logger, ReplayBuffer, ActionNoise, th.device, type)
     return isinstance(value, made) or callable(value)
 
 
 def check_agent(agent: Any, state: State) -> None:
     """
-    Whether a state fits an agent; nothing of it changes.
+    Check that a state fits an agent, without changing the agent.
 
-    :param agent: constructed as the run's was
-    :param state: from :func:`agent_state`, or its outline; an old one is brought up to date
-    :raises ValueError: naming what does not
+    :param agent: constructed with the run's arguments
+    :param state: from :func:`agent_state`, or its outline; an old one is updated
+    :raises ValueError: naming what does not fit
     """
     check_form(state, _FORM, "the agent's state")
     if hasattr(agent, "_env_steps"):  # an agent of this package
         upgrade_state(state)
-    for name in HANDLED:  # of older files
+    for name in HANDLED:  # present in older files
         state["attributes"].pop(name, None)
     check_parameters(agent, state["parameters"])
     check_alignments(state["alignments"])
@@ -122,9 +122,9 @@ def restore_agent(agent: Any, state: State) -> None:
     """
     The inverse of :func:`agent_state`, into an agent that was constructed with the same arguments.
 
-    :param agent: changes
+    :param agent: changed
     :param state: from :func:`agent_state`
-    :raises ValueError: if something of the state does not fit the agent
+    :raises ValueError: if the state does not fit the agent
     """
     check_agent(agent, state)
     try:

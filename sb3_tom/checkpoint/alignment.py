@@ -1,7 +1,7 @@
 """
-Where parameters begin in memory, modulo the width of a cache line. On the CPU the last bit of a product can depend on it,
-and parameters that training has moved into a common block (as :mod:`sb3_tom.policy_updates.sac.stacked_mlp` does) do not begin
-where new ones do.
+Alignment of parameters in memory, modulo the width of a cache line. On the CPU the last bit of a product can depend on it, and
+parameters that training has moved into a common block (:mod:`sb3_tom.policy_updates.sac.stacked_mlp`) are aligned otherwise
+than new ones.
 """
 
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ LINE = 64
 
 def alignments(modules: Iterable[nn.Module]) -> list[int]:
     """
-    How the parameters lie in memory, which kernels can depend on.
+    Alignments of parameters.
 
     :param modules: in a fixed order
-    :return: for each parameter on the CPU the bytes between a boundary of :data:`LINE` and its first; -1 on other devices
+    :return: for each parameter its address modulo :data:`LINE` on the CPU, -1 on other devices
     """
     parameters = (parameter for module in modules for parameter in module.parameters())
     return [parameter.data_ptr() % LINE if parameter.device.type == "cpu" else -1 for parameter in parameters]
@@ -27,10 +27,10 @@ def alignments(modules: Iterable[nn.Module]) -> list[int]:
 @th.no_grad()
 def align(modules: Iterable[nn.Module], offsets: list[int]) -> None:
     """
-    Move the parameters that begin elsewhere; their values stay.
+    Move the parameters whose alignment differs; their values do not change.
 
     :param modules: as for :func:`alignments`
-    :param offsets: from there
+    :param offsets: from :func:`alignments`
     """
     parameters = [parameter for module in modules for parameter in module.parameters()]
     for parameter, offset in zip(parameters, offsets, strict=True):

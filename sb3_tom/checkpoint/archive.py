@@ -1,8 +1,8 @@
 """
-The file of a checkpoint: an ordinary zip of ``.npy`` files and JSON that is written atomically and closed by a SHA-256 of all
-of its bytes. Only what shrinks much is compressed.
+The file of a checkpoint: a zip of ``.npy`` files and JSON that is written atomically and ends with a SHA-256 of all of its
+bytes. Only arrays that compress well are compressed.
 
-Any zip tool and ``numpy.load`` can look inside. Reading it unpickles nothing and runs no code.
+Any zip tool and ``numpy.load`` can read it. Reading it unpickles nothing and runs no code.
 """
 
 import hashlib
@@ -45,10 +45,10 @@ class _HashingFile:
 
 def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durable: bool = True) -> None:
     """
-    Write a checkpoint, or leave everything as it was: the file appears under its name in one step, complete.
+    Write a checkpoint atomically: the file appears under its name in one step, complete, or not at all.
 
     :param path: the file; its folder is created
-    :param state: nested values that :class:`sb3_tom.checkpoint.codec.Encoder` takes
+    :param state: nested values that :class:`sb3_tom.checkpoint.codec.Encoder` supports
     :param durable: wait until it is on the disk, as :func:`make_durable` does. Without it the file survives the end of this
         process, but not of the machine; the checksum then tells that it is not whole
     :raises TypeError: if it holds anything else
@@ -112,13 +112,13 @@ def _write_members(file: BinaryIO, arrays: Mapping[str, np.ndarray], tree: str) 
 
 
 def _is_repetitive(array: np.ndarray) -> bool:
-    """Whether its first bytes shrink to a fifth: flags, versions and weights do, observations and networks do not."""
+    """Whether its first bytes compress to a fifth: flags, versions and weights do, observations and networks do not."""
     sample = np.ascontiguousarray(array.reshape(-1)[: _SAMPLE // array.itemsize]).tobytes()
     return len(sample) > 1024 and len(zlib.compress(sample, 1)) < len(sample) / 5
 
 
 def _write_array(member: Any, array: np.ndarray) -> None:
-    """As ``numpy.save``, but without the copy that it makes of every array it writes into a zip."""
+    """Like ``numpy.save``, but without its copy of every array that goes into a zip."""
     array = np.asarray(array, order="C")
     np.lib.format.write_array_header_2_0(member, np.lib.format.header_data_from_array_1_0(array))
     if array.size:

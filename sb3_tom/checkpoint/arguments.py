@@ -1,4 +1,4 @@
-"""What an agent was constructed with, as plain values: to check a checkpoint against an agent, or to make one of it."""
+"""Constructor arguments as plain values, to check a checkpoint against an agent or to make an agent of it."""
 
 import inspect
 import re
@@ -15,30 +15,30 @@ from sb3_tom.checks.validation import check_integer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 NOT_KEPT = frozenset({"env", "device", "_init_setup_model"})
-"""Arguments that belong to a process, not to a run."""
+"""Arguments of a process, not of a run."""
 
 SEED = "seed"
-"""Has done its work when a run goes on: its random streams are restored. The agent takes over the run's."""
+"""Not compared: random streams are restored. The agent gets the run's seed."""
 
 LOGS = "tensorboard_log"
-"""Where this process writes: a file says where its own did, for a warning, and no more."""
+"""Where this process logs; the value in a file is used for a warning only."""
 
 FREE = frozenset({SEED, "verbose", LOGS, "stats_window_size"})
-"""Arguments that may be others in an agent that goes on with a run."""
+"""Arguments that may differ in an agent that resumes a run."""
 
 _NO_PLACE = re.compile(r"[^:/\\]*")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _SIZES = re.compile(r"n_.*|.*(arch|sizes)")
-"""Names of arguments whose numbers are numbers of parameters of the file too."""
+"""Names of arguments that bound from below how many numbers a file has to hold."""
 
 
 def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
     """
-    Arguments that made an agent.
+    Constructor arguments of an agent.
 
     :param agent: an MBPO
     :return: those that are None, booleans, numbers, words, and lists and dictionaries of these; names of the others, which
-        nobody can make from a file without running code, or that name places in a machine
+        could not be made from a file without running code, or are paths
     """
     plain: dict[str, Any] = {}
     others: list[str] = []
@@ -55,10 +55,10 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
 
 def checked_seed(value: Any) -> int | None:
     """
-    The seed of a file.
+    Check the seed of a file.
 
-    :param value: from there
-    :raises ValueError: if it is none
+    :param value: from the file
+    :raises ValueError: if it is not a seed
     """
     return None if value is None else check_integer(SEED, value, 0, 2**32 - 1)
 
@@ -85,14 +85,14 @@ def arguments_of_file(
     cls: type, saved: Mapping[str, Any], given: Collection[str], others: Collection[str], elements: int
 ) -> dict[str, Any]:
     """
-    The arguments of a file that an agent may be made with: read with the filter that they were written with, so that a file
-    can name no code, no place in a machine, and no network that is larger than what it holds itself.
+    The arguments of a file for making an agent, checked with the filter that they were written with, so that a file can name
+    neither code nor paths, nor a network that is larger than its own contents.
 
     :param cls: class of the agent
-    :param saved: from the file, which anybody may have written
-    :param given: names of arguments that the caller gives: they hold, whatever the file says
-    :param others: names of arguments that are no plain values, as the file says
-    :param elements: numbers in the file
+    :param saved: from the file, which is not trusted
+    :param given: names of arguments that the caller gives, which override the file's
+    :param others: names of arguments that are not plain values, from the file
+    :param elements: how many numbers the file holds
     :return: those that the caller does not give
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -126,7 +126,7 @@ def _parameters(cls: Any) -> set[str]:
 
 
 def _check_sizes(name: str, value: Any, elements: int, is_size: bool = False) -> None:
-    """A layer of N units, or N members, have at least N parameters; two layers have the product."""
+    """Refuse sizes that the file cannot hold: N units or members have at least N parameters, two layers their product."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _check_sizes(f"{name}[{key!r}]", entry, elements, is_size or bool(_SIZES.fullmatch(key)))
@@ -144,7 +144,7 @@ def _has(agent: Any, name: str) -> bool:
 
 
 def _of_plugs(agent: Any) -> Mapping[str, Any]:
-    """Arguments that an agent with plugs keeps apart from what was made of them."""
+    """Arguments of plugs, which an agent keeps as the user gave them."""
     return agent.plug_arguments() if hasattr(agent, "plug_arguments") else {}
 
 

@@ -1,4 +1,4 @@
-"""The state of a Python object as the plain values among its attributes: one rule for envs, wrappers, noises and callbacks."""
+"""Saves and restores the plain attributes of an object: one rule for envs, wrappers, noises and callbacks."""
 
 import copy
 import inspect
@@ -15,10 +15,10 @@ from sb3_tom.checkpoint.fits import check_form, data_of, fits, outline_of
 from sb3_tom.checks.validation import check_integer
 
 _RUNNING_STATISTICS = ("RunningMeanStd",)
-"""Classes, of SB3 and of Gymnasium, whose objects are their plain attributes and nothing else."""
+"""Classes of SB3 and of Gymnasium whose whole state is in their plain attributes."""
 
 _CLOCKS = ("t_start",)
-"""Attributes that hold the ``time.time()`` at which something began: what is kept is how long ago that was."""
+"""Attributes with a starting ``time.time()``; saved as the time since then."""
 
 _BITS: dict[str, type[np.random.BitGenerator]] = {
     kind.__name__: kind
@@ -26,26 +26,26 @@ _BITS: dict[str, type[np.random.BitGenerator]] = {
 }
 
 GENERATOR = "random generator"
-"""The key under which the state of a numpy generator is kept."""
+"""Key for the state of a numpy generator."""
 
 
 def generator_state(generator: np.random.Generator) -> dict[str, Any]:
     """
     The state of a numpy generator as plain values.
 
-    :param generator: of any kind of bits
+    :param generator: with any bit generator
     """
     return {GENERATOR: generator.bit_generator.state}
 
 
 def restore_generator(generator: np.random.Generator, state: dict[str, Any]) -> np.random.Generator:
     """
-    Give a numpy generator a state; another kind of bits needs another generator.
+    Restore a numpy generator; for another kind of bit generator a new one is made.
 
-    :param generator: changed in place if its kind fits
+    :param generator: changed in place if its kind is the same
     :param state: from :func:`generator_state`
     :return: the generator to use
-    :raises ValueError: if the state names no kind of numpy's
+    :raises ValueError: if the state names no bit generator of numpy
     """
     bits = state[GENERATOR]["bit_generator"]
     if not isinstance(bits, str) or bits not in _BITS:
@@ -58,7 +58,7 @@ def restore_generator(generator: np.random.Generator, state: dict[str, Any]) -> 
 
 
 def _check_position(state: dict[str, Any]) -> None:
-    """Of kinds that go through a block of numbers: numpy reads wherever it is told to."""
+    """Check positions within a block of numbers, which numpy does not check before it reads there."""
     if "pos" in state["state"]:
         check_integer("the position of a random generator", state["state"]["pos"], 0, len(state["state"]["key"]))
     if "buffer_pos" in state:
@@ -71,7 +71,7 @@ def attributes_state(owner: Any, skip: Collection[str] = ()) -> tuple[dict[str, 
 
     :param owner: any object
     :param skip: names to leave out
-    :return: the state; and the type of each attribute that may hold state but is none of these, by name
+    :return: the state; and, by name, the types of other attributes that may hold state
     """
     state: dict[str, Any] = {}
     unknown: dict[str, str] = {}
@@ -92,7 +92,7 @@ def attributes_state(owner: Any, skip: Collection[str] = ()) -> tuple[dict[str, 
 
 
 def _is_stateless(value: Any) -> bool:
-    """Spaces, specs, functions and classes. A space draws from a generator of its own, which only the agent's own do here."""
+    """Whether a value is a space, spec, function, class or module. Only the agent's own spaces are sampled from."""
     return isinstance(value, spaces.Space | EnvSpec | type) or inspect.isroutine(value) or inspect.ismodule(value)
 
 
@@ -102,7 +102,7 @@ def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] 
     take the place of data: what the object has otherwise, methods above all, stays. So do names of files and folders.
 
     :param owner: an object of the same class
-    :param state: what was saved of the other
+    :param state: from :func:`attributes_state`
     :param skip: names that were left out
     :raises ValueError: naming what does not fit; nothing has changed then
     """
@@ -134,7 +134,7 @@ def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
 
 
 def _is_of_kind(value: Any, current: Any) -> bool:
-    """A generator for a generator, statistics for statistics, data for data."""
+    """Whether a value may replace the current one: a generator a generator, statistics statistics, data data."""
     if isinstance(value, dict) and GENERATOR in value:
         return current is None or isinstance(current, np.random.Generator)
     if isinstance(current, np.random.Generator):
@@ -161,7 +161,7 @@ def _fits(current: Any, value: np.ndarray) -> bool:
 
 def argument_names(cls: type) -> set[str]:
     """
-    Names of the constructor's parameters of a class and of its bases: what an object was told, not what it has seen.
+    Names of the constructor parameters of a class and of its bases.
 
     :param cls: any class
     """

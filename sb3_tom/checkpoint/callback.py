@@ -1,4 +1,4 @@
-"""The callback that saves a run again and again, so that it can be resumed."""
+"""The callback that saves a run periodically, so that it can be resumed."""
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,17 +15,17 @@ from sb3_tom.checks.validation import check_integer
 class ResumeCallback(BaseCallback):
     """
     Writes the complete state of a run to ``folder/checkpoint_{env_step}_steps.zip``: at its beginning, every ``save_freq``
-    env steps, and at its end. ``agent.load_checkpoint(folder)`` or ``MBPO.resume(folder, env)`` go on from there.
+    env steps, and at its end. ``agent.load_checkpoint(folder)`` or ``MBPO.resume(folder, env)`` resume from there.
 
-    Files are written atomically: a run that is killed at any moment leaves the last whole one. Training goes on while the disk
-    takes them in; older files are removed when that is done. Saving does not change the
-    run. It takes place between two collections of transitions, so at most ``train_freq`` later than asked for.
+    Files are written atomically: a run that is killed at any moment leaves the last complete one. Training continues while
+    they are flushed to the disk; older files are removed after that. Saving does not change the run. It happens between two
+    collections of transitions, at most ``train_freq`` later than asked for.
 
     A run that goes on from an older file of its folder removes the newer ones, once it has begun.
 
     :param folder: of this run alone
     :param save_freq: env steps (all training envs together) between two checkpoints
-    :param keep: number of newest checkpoints that stay
+    :param keep: number of newest checkpoints to keep
     :param verbose: 1 prints the name of every file
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -71,7 +71,7 @@ class ResumeCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        # A run that a callback cancelled, or an error, has no whole last step: its last checkpoint stays the last
+        # After an error, or if a callback cancelled the run, its last step is incomplete: no checkpoint is written
         if self._checkpointer.is_between_rollouts:
             self._save()
         self._wait()
@@ -80,7 +80,7 @@ class ResumeCallback(BaseCallback):
         path = checkpoint_path(self.folder, self.model.num_timesteps)
         self._wait()
         self.model.save_checkpoint(path, durable=False)  # type: ignore[attr-defined]
-        # A slow disk need not hold up training; older files go only when this one is safe
+        # Training does not wait for a slow disk; older files are removed only when this one is on it
         executor = ThreadPoolExecutor(1)
         self._settling = executor.submit(self._settle, path)
         executor.shutdown(wait=False)
@@ -92,7 +92,7 @@ class ResumeCallback(BaseCallback):
         prune(self.folder, self.keep)
 
     def _wait(self) -> None:
-        """For the file before, with its error if there was one."""
+        """Wait for the previous file; raises its error if there was one."""
         settling, self._settling = self._settling, None
         if settling is not None:
             settling.result()

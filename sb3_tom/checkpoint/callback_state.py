@@ -1,4 +1,4 @@
-"""What callbacks have counted and remembered."""
+"""The state of callbacks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,9 +17,9 @@ _CONTEXT = frozenset({"model", "locals", "globals", "parent", "verbose", "n_call
 
 def walk(callback: BaseCallback) -> Iterator[BaseCallback]:
     """
-    A callback and all callbacks inside of it, each once.
+    A callback and all callbacks inside it, each once.
 
-    :param callback: what ``learn`` made of the user's
+    :param callback: made by ``learn`` from the user's
     """
     waiting, seen = [callback], set()
     while waiting:
@@ -34,7 +34,7 @@ def walk(callback: BaseCallback) -> Iterator[BaseCallback]:
 
 
 def _named(callback: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:
-    """Each callback that does something by itself, by its class and its number among those of its class."""
+    """All callbacks with names made of class and number within the class."""
     counts: dict[str, int] = {}
     for one in walk(callback):
         kind = type(one).__qualname__
@@ -44,10 +44,10 @@ def _named(callback: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:
 
 def callbacks_state(callback: BaseCallback) -> State:
     """
-    Of each callback its counters, and what its ``state_dict()`` returns if it has one. Else all plain attributes that are not
-    named as parameters of its constructor, and its vectorised envs: their random streams decide later evaluations.
+    For each callback its counter and its ``state_dict()``; without one, all plain attributes that are not named like
+    parameters of its constructor, and its vectorised envs, whose random streams determine later evaluations.
 
-    :param callback: what ``learn`` made of the user's
+    :param callback: made by ``learn`` from the user's
     """
     return {name: {"n_calls": one.n_calls, "own": _own_state(one)} for name, one in _named(callback)}
 
@@ -70,7 +70,7 @@ def restore_callbacks(callback: BaseCallback, state: State) -> list[str]:
 
     :param callback: callbacks of the new process, in the same order
     :param state: from :func:`callbacks_state`
-    :return: classes of callbacks that the run did not have: they begin anew
+    :return: classes of callbacks that the run did not have, which are not restored
     """
     strangers = []
     for name, one in _named(callback):

@@ -1,4 +1,4 @@
-"""What an agent needs to save its runs whole and to go on with them; see docs/resume.md."""
+"""Saves and resumes the runs of an agent; see docs/resume.md."""
 
 import os
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ A = TypeVar("A", bound=OffPolicyAlgorithm)
 
 class Checkpointer:
     """
-    Belongs to one agent (its attribute ``checkpointer``), which is given to each call and never kept. The agent surrounds its
-    ``learn`` by :meth:`learning`, and each collection by :meth:`before_collection` and :meth:`after_collection`.
+    Belongs to one agent (its attribute ``checkpointer``), which is passed to each call and not stored. The agent wraps its
+    ``learn`` in :meth:`learning`, and each collection in :meth:`before_collection` and :meth:`after_collection`.
 
-    :ivar last: file that the run can be resumed from, None if there is none; for messages only
+    :ivar last: file that the run can be resumed from, or None; for messages only
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Checkpointer:
 
     @property
     def is_between_rollouts(self) -> bool:
-        """Whether the agent is inside of ``learn`` and nothing is half done."""
+        """Whether the agent is in ``learn``, between two collections, with a consistent state."""
         return self._callback is not None
 
     @property
@@ -64,14 +64,14 @@ class Checkpointer:
         :param agent: between two collections of transitions
         :param path: the file; its folder is created
         :param durable: wait until it is on the disk
-        :raises ValueError: in the middle of a step, or if the agent has no env or an attribute that no file can hold
+        :raises ValueError: within a step, or if the agent has no env or an attribute that cannot be saved
         """
         if self._in_learn and not self.is_between_rollouts:
             raise ValueError("save_checkpoint is not allowed in the middle of a step; allowed: ResumeCallback in learn")
         if agent.env is None:
             raise ValueError("save_checkpoint needs an env: its state is a part of the run's; allowed: after set_env")
         state = run_state(agent, self._callback)
-        if self._resumption is not None:  # loaded, but not gone on yet
+        if self._resumption is not None:  # loaded, but not continued yet
             state["agent"]["attributes"] |= self._resumption["attributes"]
             state |= {name: value for name, value in self._resumption.items() if name != "attributes"}
         write_archive(path, state, durable)
@@ -79,9 +79,9 @@ class Checkpointer:
 
     def load(self, agent: OffPolicyAlgorithm, path: str | os.PathLike[str]) -> None:
         """
-        Take over the run that a checkpoint holds.
+        Load the run of a checkpoint.
 
-        :param agent: constructed as the run's was
+        :param agent: constructed with the run's arguments
         :param path: the file, or the folder of a :class:`ResumeCallback`
         :raises ValueError: naming the file and what is wrong with it, or the arguments that differ
         """
@@ -94,9 +94,9 @@ class Checkpointer:
 
     def take_over(self, agent: OffPolicyAlgorithm, archive: Archive) -> None:
         """
-        Go on with a run from its state. What does not fit is refused before its numbers are read and the agent changes.
+        Restore a run into an agent. It is checked before its numbers are read and before the agent changes.
 
-        :param agent: constructed as the run's was
+        :param agent: constructed with the run's arguments
         :param archive: the open checkpoint
         :raises ValueError: naming the file and what does not fit
         """
@@ -119,13 +119,13 @@ class Checkpointer:
         self, agent: OffPolicyAlgorithm, total_timesteps: int, reset_num_timesteps: bool
     ) -> Iterator[tuple[int, bool]]:
         """
-        Around SB3's ``learn``; the first call after :meth:`load` repeats the one that was interrupted.
+        Wraps SB3's ``learn``; the first call after :meth:`load` continues the one that was interrupted.
 
-        :param agent: that learns
-        :param total_timesteps: that the user asks for
-        :param reset_num_timesteps: that the user asks for
-        :return: both, as SB3's ``learn`` shall get them
-        :raises ValueError: if a resumed run has done more env steps than are asked for
+        :param agent: the agent that learns
+        :param total_timesteps: the user's
+        :param reset_num_timesteps: the user's
+        :return: both as arguments of SB3's ``learn``
+        :raises ValueError: if a resumed run has done more env steps than ``total_timesteps``
         """
         state = self._resumption
         if state is not None and state["in_learn"]:
@@ -146,10 +146,10 @@ class Checkpointer:
 
     def before_collection(self, agent: OffPolicyAlgorithm, callback: BaseCallback) -> None:
         """
-        Nothing is half done: the moment to restore a run, or to save it.
+        Called before each collection, when the state is consistent: restores a loaded run, and lets callbacks save.
 
         :param agent: that is about to collect transitions
-        :param callback: what ``learn`` made of the user's
+        :param callback: made by ``learn`` from the user's
         """
         if self._resumption is not None:
             with explained(self.last):
@@ -163,10 +163,10 @@ class Checkpointer:
 
     def after_collection(self, callback: BaseCallback, is_whole: bool) -> None:
         """
-        Until ``train`` begins nothing is half done.
+        Called after each collection: the state is consistent until ``train`` begins.
 
-        :param callback: what ``learn`` made of the user's
-        :param is_whole: whether no callback has cancelled the collection
+        :param callback: made by ``learn`` from the user's
+        :param is_whole: False if a callback has cancelled the collection
         """
         self._callback = callback if is_whole else None
 
@@ -185,12 +185,12 @@ def _remaining_steps(agent: OffPolicyAlgorithm, total_timesteps: int) -> int:
 
 def resumed(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, arguments: dict[str, Any]) -> A:
     """
-    Make the agent of a checkpoint and take over its run.
+    Make an agent of a checkpoint and restore its run.
 
     :param cls: class of the agent, whose attribute ``checkpointer`` is a :class:`Checkpointer`
     :param path: the file, or the folder of a :class:`ResumeCallback`
-    :param env: the env, made as the run's was
-    :param arguments: of the constructor, in place of the run's or because the file cannot hold them
+    :param env: made like the run's
+    :param arguments: of the constructor; override the run's, or replace those that the file cannot hold
     :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
     """
     with open_checkpoint(path) as archive:

@@ -1,4 +1,4 @@
-"""From nested Python values to a JSON tree with arrays apart, and back. Nothing in it can name code."""
+"""Encodes nested Python values as a JSON tree and separate arrays, and decodes them. Nothing in it can name code."""
 
 import re
 import reprlib
@@ -13,7 +13,7 @@ State = dict[str, Any]
 """Plain values: None, booleans, numbers, strings, arrays, and lists, tuples and dictionaries of these."""
 
 KIND = "!"
-"""The key that marks a JSON object as something else than a dictionary with strings as keys."""
+"""Key that marks a JSON object which does not stand for a dictionary with string keys."""
 
 NUMERIC = "biufc"
 """Kinds of numpy dtypes that are numbers."""
@@ -29,7 +29,7 @@ _FACTORIES: dict[str, Callable[[], Any] | None] = {
 """What a ``defaultdict`` may make of a missing key, by the name that a file has for it."""
 
 _SCALAR = re.compile(r"[<>|=][biuf]\d{1,2}")
-"""What numpy calls the types of those numbers that an encoder writes into the tree."""
+"""Names of numpy's types of scalars that an encoder writes into the tree."""
 
 
 class Encoder:
@@ -37,7 +37,7 @@ class Encoder:
     Encodes None, booleans, numbers, strings, lists, tuples, dictionaries, deques, numpy arrays and scalars, and tensors. Of
     subclasses it knows ``Counter`` and ``defaultdict`` of Python's own types; others become what they are made of.
 
-    :ivar arrays: the arrays of all values encoded so far, by a unique name that says where they were found
+    :ivar arrays: the arrays of all values encoded so far, by a unique name made of their path
     """
 
     def __init__(self) -> None:
@@ -45,11 +45,11 @@ class Encoder:
 
     def __call__(self, value: Any, path: str = "") -> Any:
         """
-        The JSON value of ``value``, its arrays put aside.
+        Encode a value; its arrays go to :attr:`arrays`.
 
-        :param value: what to encode; arrays are referred to, not copied
-        :param path: where it belongs, for names of arrays and for errors
-        :return: what ``json`` can write
+        :param value: the value; arrays are not copied
+        :param path: of the value, for names of arrays and for errors
+        :return: a JSON-able value
         :raises TypeError: naming the path of a value of another type
         """
         if value is None or type(value) in (bool, int, float, str):
@@ -103,7 +103,7 @@ class Encoder:
 
 def shown(value: Any) -> str:
     """
-    A value of a file for a message: it may be of any length.
+    Shortened representation of a file's value, for messages.
 
     :param value: plain
     """
@@ -112,7 +112,7 @@ def shown(value: Any) -> str:
 
 def is_plain(value: Any) -> bool:
     """
-    Whether an :class:`Encoder` can hold a value.
+    Whether :class:`Encoder` supports a value.
 
     :param value: anything
     """
@@ -125,12 +125,12 @@ def is_plain(value: Any) -> bool:
 
 def decode(tree: Any, take: Callable[[str], np.ndarray]) -> Any:
     """
-    The inverse of :class:`Encoder`. Tensors come to the CPU.
+    The inverse of :class:`Encoder`. Tensors are on the CPU.
 
-    :param tree: what the encoder returned, also after a way through JSON
-    :param take: from the name of an array to it; called once for each
+    :param tree: result of the encoder, or its JSON read back
+    :param take: returns an array by name; called once for each
     :raises KeyError: if an array is missing or a kind is unknown
-    :raises ValueError: if a number is of no kind that an encoder writes
+    :raises ValueError: if a scalar has a type that an encoder does not write
     """
     if isinstance(tree, list):
         return [decode(entry, take) for entry in tree]
@@ -147,7 +147,7 @@ def _decode_tensor(tree: Any, take: Callable[[str], np.ndarray]) -> th.Tensor:
 
 
 def _decode_scalar(tree: Any, take: Callable[[str], np.ndarray]) -> Any:
-    """Of numbers only: numpy has kinds of scalars that are objects, or take as much memory as their name says."""
+    """Accepts numbers only: other scalar types of numpy are objects, or as large as their name says."""
     dtype, value = tree["dtype"], tree["value"]
     if not isinstance(dtype, str) or not _SCALAR.fullmatch(dtype) or type(value) not in (bool, int, float):
         raise ValueError(f"{shown(value)} of the kind {shown(dtype)} is no number")

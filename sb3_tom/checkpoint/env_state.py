@@ -1,9 +1,8 @@
 """
 The state of one environment with its wrappers, through adapters.
 
-An adapter knows an environment's class (and so its subclasses). Wrappers need none: what they count is in their attributes.
-Where something inside could hold state that nobody reads, the environment has no state to save, and the run resumes at an
-episode boundary.
+An adapter is for an environment's class and its subclasses. Wrappers need none: their state is in their attributes. If some
+part may hold state that cannot be read, nothing is saved for the environment, and the run resumes at an episode boundary.
 """
 
 from collections.abc import Callable
@@ -20,14 +19,14 @@ from sb3_tom.envs.copied import CopiedObservations
 _DISPLAY = ("render_mode", "screen", "surf", "clock", "isopen", "viewer", "mujoco_renderer", "results_writer", "metadata")
 _BOOKKEEPING = ("env", "_cached_spec", "_saved_kwargs", "_previous_data", "sb3_tom_state")
 _SKIPPED = (*_DISPLAY, *_BOOKKEEPING)
-"""Attributes of environments and wrappers that do not decide what happens next."""
+"""Attributes of environments and wrappers that have no influence on later steps."""
 
 
 class EnvAdapter(NamedTuple):
     """
-    How to save and restore an unwrapped environment; attributes and ``np_random`` are taken care of.
+    How to save and restore an unwrapped environment, besides its plain attributes and ``np_random``.
 
-    :param save: what is not in plain attributes
+    :param save: returns the state that is not in plain attributes
     :param restore: its inverse
     :param handled: names of the attributes that ``save`` covers
     """
@@ -79,7 +78,7 @@ def register_env(
     ``np_random``. Each process that holds environments needs the call, at import for those of ``SubprocVecEnv``.
 
     :param env_class: class of the unwrapped environment
-    :param save: ``save(env) -> dict`` of plain values: what the attributes do not hold
+    :param save: ``save(env) -> dict`` of plain values, for state that is not in the attributes
     :param restore: ``restore(env, state)``, its inverse, called after a reset
     :param handled: names of attributes that these two cover
     """
@@ -100,8 +99,8 @@ def env_state(env: gym.Env[Any, Any]) -> State:
     State of an environment and its wrappers.
 
     :param env: the outermost wrapper, or the environment itself
-    :return: ``layers``, from the outermost to the environment, and ``inner``, the adapter's; or, if something cannot be read,
-        ``boundary``, a sentence that says why, and the generator, so that what follows is repeatable
+    :return: ``layers``, from the outermost to the environment, and ``inner``, the adapter's state; or, if something cannot be
+        read, ``boundary``, the reason as a sentence, and the generator, so that later episodes are repeatable
     """
     base, layers = env.unwrapped, []
     adapter = _adapter(base)
@@ -122,7 +121,7 @@ def env_state(env: gym.Env[Any, Any]) -> State:
 
 
 def _below_copies(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    """The agent's own wrapper has no state: checkpoints from before it was there resume too."""
+    """Skip the agent's own wrapper, which has no state, so that checkpoints without it resume too."""
     return env.env if isinstance(env, CopiedObservations) else env
 
 
@@ -134,9 +133,9 @@ def _at_boundary(base: Any, reason: str) -> State:
 
 def restore_env(env: gym.Env[Any, Any], state: State) -> None:
     """
-    The inverse of :func:`env_state`; of an environment without a state only the generator is restored: reset it afterwards.
+    The inverse of :func:`env_state`; without a saved state only the generator is restored: reset the environment afterwards.
 
-    :param env: an environment made as the other one was, after a reset
+    :param env: an environment made like the saved one, after a reset
     :param state: from :func:`env_state`
     :raises ValueError: if it has other wrappers or is of another class
     """

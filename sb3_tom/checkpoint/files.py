@@ -1,4 +1,4 @@
-"""The checkpoints of one run in one folder."""
+"""The folder with the checkpoints of a run."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 
 def checkpoint_path(folder: Path, env_step: int) -> Path:
     """
-    Where the checkpoint of an env step is written.
+    Path of the checkpoint of an env step.
 
     :param folder: of the run
     :param env_step: env steps done
@@ -38,7 +38,7 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     """
     The newest checkpoint of a run.
 
-    :param folder: that :class:`ResumeCallback` writes to; it may be missing
+    :param folder: of a :class:`ResumeCallback`; it may be missing
     :return: its path, None if there is none
     """
     return next(reversed(list_checkpoints(folder).values()), None)
@@ -46,10 +46,10 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
 
 def prune(folder: Path, keep: int) -> None:
     """
-    Remove all but the newest checkpoints, and what interrupted writes left.
+    Remove all but the newest checkpoints, and files of interrupted writes.
 
     :param folder: of the run
-    :param keep: how many stay
+    :param keep: number of checkpoints to keep
     """
     for path in list(list_checkpoints(folder).values())[:-keep]:
         path.unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def prune(folder: Path, keep: int) -> None:
 @contextmanager
 def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """
-    Open a checkpoint, or the newest usable one of a folder; damaged newer ones are named in a warning.
+    Open a checkpoint, or the newest usable one of a folder; a warning names damaged newer ones.
 
     :param path: file or folder
     :return: the open file

@@ -1,4 +1,4 @@
-"""What a value of a file has to be, to take the place of one that an object has. A file names data, never anything else."""
+"""Checks that a file's value may replace one of an object. A file may name data only."""
 
 import inspect
 from collections import deque
@@ -20,7 +20,7 @@ NUMBERS = (bool, int, float, np.number, np.bool_)
 _FLAGS = (bool, np.bool_)
 
 NUMBER = (int, float)
-"""Types of the numbers of Python's own."""
+"""Python's own types of numbers."""
 
 _GROUPS: tuple[tuple[type, ...], ...] = (
     (*NUMBERS, np.ndarray, th.Tensor),
@@ -28,15 +28,15 @@ _GROUPS: tuple[tuple[type, ...], ...] = (
     (str,),
     (dict,),
 )
-"""Types that attributes change between: a number that becomes an array, a tuple that becomes a list."""
+"""Groups of types that may replace each other: a number an array, a tuple a list."""
 
 
 def fits(value: Any, current: Any) -> bool:
     """
-    Whether a value is data of the kind that an attribute has; None is of any kind.
+    Whether a value is of the kind of an attribute; None is of any kind.
 
     :param value: of the file
-    :param current: what there is
+    :param current: value of the attribute
     """
     if value is None or current is None:
         return True
@@ -47,11 +47,11 @@ def fits(value: Any, current: Any) -> bool:
 
 def check_form(state: Any, form: Mapping[str, type | tuple[type, ...]], place: str) -> None:
     """
-    Whether a dictionary of a file has the entries that it should, of their types; further ones belong to nobody.
+    Check that a dictionary of a file has certain entries of certain types; further entries are ignored.
 
     :param state: the dictionary
     :param form: types by key
-    :param place: what the dictionary is, for the message
+    :param place: name of the dictionary, for the message
     :raises ValueError: naming the entry
     """
     if not isinstance(state, dict):
@@ -63,12 +63,12 @@ def check_form(state: Any, form: Mapping[str, type | tuple[type, ...]], place: s
 
 def check_array(place: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
     """
-    Whether a value is an array of a shape and a kind of numbers.
+    Check that a value is an array of a shape and a kind of numbers.
 
-    :param place: what it is, for the message
+    :param place: name of the value, for the message
     :param value: of the file
-    :param shape: that it has to have
-    :param kinds: of numpy's types, such as "f"
+    :param shape: required shape
+    :param kinds: allowed kinds of numpy's types, such as "f"
     :raises ValueError: naming the place
     """
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype.kind not in kinds:
@@ -77,7 +77,7 @@ def check_array(place: str, value: Any, shape: tuple[int, ...], kinds: str) -> N
 
 def outline_of(value: Any) -> str:
     """
-    What a value is, for messages: shape and type of arrays and tensors, whose numbers may not be read yet.
+    Description of a value for messages: shape and type of arrays and tensors, whose numbers may not be read yet.
 
     :param value: plain
     """
@@ -88,12 +88,12 @@ def outline_of(value: Any) -> str:
 
 def check_names(place: str, names: Any, known: Collection[str]) -> None:
     """
-    Whether a file names only what there is.
+    Check that a file contains known names only.
 
-    :param place: what is named, for the message
+    :param place: kind of the names, for the message
     :param names: of the file
-    :param known: what there is
-    :raises ValueError: with the first name that is not known
+    :param known: known names
+    :raises ValueError: naming the first that is not known
     """
     for name in names:
         if name not in known:
@@ -102,12 +102,11 @@ def check_names(place: str, names: Any, known: Collection[str]) -> None:
 
 def data_of(owner: Any, name: Any) -> Any:
     """
-    The data that an object has under a name, None if it may have some there: what else it has, such as a method, or an object
-    that nobody saves, belongs to no file.
+    The data of an object under a name, None if there is none yet. Methods and objects that are not saved are refused.
 
     :param owner: any object
     :param name: of the attribute, from a file
-    :raises ValueError: if the name belongs to something else
+    :raises ValueError: if the attribute is not data
     """
     place = f"the attribute {shown(name)} of {type(owner).__qualname__}"
     if not isinstance(name, str) or not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
@@ -121,14 +120,14 @@ def data_of(owner: Any, name: Any) -> Any:
 
 
 def _is_counted(value: Any) -> bool:
-    """What :mod:`sb3_tom.checkpoint.attributes` saves beside plain values."""
+    """Whether :mod:`sb3_tom.checkpoint.attributes` saves a value that is not plain."""
     return isinstance(value, np.random.Generator) or type(value).__name__ == "RunningMeanStd"
 
 
 @contextmanager
 def explained(file: str | None) -> Iterator[None]:
     """
-    One error for all that does not fit, with the file that it came from.
+    Turn errors about a file that does not fit into ValueErrors that name it.
 
     :param file: its name
     :raises ValueError: naming the file and what is wrong

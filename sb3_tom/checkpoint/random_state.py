@@ -55,7 +55,7 @@ def restore_random(agent: Any, state: State) -> None:
     """
     The inverse of :func:`random_state`.
 
-    :param agent: its streams and the global ones change
+    :param agent: its streams and the global ones are changed
     :param state: from :func:`random_state`
     """
     restore_global_streams(state)
@@ -67,7 +67,7 @@ def restore_random(agent: Any, state: State) -> None:
 
 
 def _space_state(space: spaces.Space[Any]) -> State:
-    # Reading np_random makes a space choose its seed, if it had none; that draws from no other stream
+    # Reading np_random seeds a space that had no seed; this draws from no other stream
     return generator_state(space.np_random)
 
 

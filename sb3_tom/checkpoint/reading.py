@@ -1,6 +1,6 @@
 """
-Reading the file of a checkpoint, whoever made it: first its outline, which has the shapes of all arrays and takes no memory
-for them, then the numbers. Nothing is unpickled, imported or evaluated, and no more memory is taken than the file has.
+Reads the file of a checkpoint, which is not trusted: first its outline, which has the shapes of all arrays without memory for
+them, then the numbers. Nothing is unpickled, imported or evaluated, and no more memory is allocated than the file declares.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ FORMAT = b"1"
 TREE = "state.json"
 DIGEST_LENGTH = 64
 OPEN_DIGEST = b"0" * DIGEST_LENGTH
-"""Stands for the digest in the zip's comment, the last bytes of the file, while the digest is computed."""
+"""Placeholder of the digest in the zip's comment, the last bytes of the file, while the digest is computed."""
 
 CHUNK = 1 << 22
 
 LARGEST_TEXT = 1 << 28
-"""Bytes of the tree, uncompressed: it holds names and single numbers."""
+"""Maximum size of the uncompressed tree in bytes: it holds names and single numbers."""
 
 MOST_VALUES = 1 << 24
-"""Values in the tree: each is a Python object, many times as large as its text."""
+"""Maximum number of values in the tree: each becomes a Python object, many times as large as its text."""
 
 LARGEST_REST = 1 << 30
 """Bytes of compressed arrays outside of the replay buffer: of envs, callbacks and plugs."""
@@ -46,10 +46,10 @@ MALFORMED = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError),
     *(SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
 )
-"""What Python, numpy and zipfile raise of content that no checkpoint has."""
+"""Errors that Python, numpy and zipfile raise for malformed content."""
 
 _HEADER = 1 << 14
-"""Bytes in which the header of an array ends."""
+"""Maximum size of an array's header in bytes."""
 
 _HEADERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -59,12 +59,12 @@ _HEADERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.
 
 class Archive:
     """
-    A checkpoint whose file is open and whole.
+    An open checkpoint that is complete.
 
     :param path: of the file, for messages
     :param archive: the open zip
-    :ivar elements: numbers in all of its arrays
-    :ivar inflated: bytes of the arrays that are compressed, when they no longer are
+    :ivar elements: how many numbers all of its arrays hold
+    :ivar inflated: uncompressed size of the compressed arrays in bytes
     """
 
     def __init__(self, path: str | os.PathLike[str], archive: zipfile.ZipFile) -> None:
@@ -79,16 +79,16 @@ class Archive:
             self.outline()
 
     def outline(self) -> dict[str, Any]:
-        """The state with arrays and tensors of the right shapes and types that hold no numbers of their own."""
+        """The state with arrays and tensors of the right shapes and types, but without their numbers."""
         return self._decoded(self._outlines.__getitem__)
 
     def load(self) -> dict[str, Any]:
-        """The state."""
+        """The whole state."""
         with unusable(self.path):
             return self._decoded(self._array)
 
     def _decoded(self, take: Callable[[str], np.ndarray]) -> dict[str, Any]:
-        """Each array belongs to one place: two would share its memory."""
+        """Decode the tree; each array is used exactly once, so that no two places share memory."""
         left = dict.fromkeys(self._outlines)
 
         def take_once(name: str) -> np.ndarray:
@@ -109,7 +109,7 @@ class Archive:
 @contextmanager
 def unusable(path: str | os.PathLike[str]) -> Iterator[None]:
     """
-    One error for all that content can be other than it should.
+    Turn errors about malformed content into ValueErrors that name the file.
 
     :param path: of the file
     :raises ValueError: naming it
@@ -126,7 +126,7 @@ def _unusable(path: str | os.PathLike[str], what: str) -> ValueError:
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
     """
-    Whether a file begins as a checkpoint does, whole or damaged.
+    Whether a file begins like a checkpoint; it may be damaged.
 
     :param path: any path
     """
@@ -144,9 +144,9 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
     Open a checkpoint that :func:`sb3_tom.checkpoint.archive.write_archive` wrote.
 
     :param path: the file
-    :return: its outline is read
-    :raises ValueError: naming the file and what is wrong: it does not exist, is no checkpoint, is cut off or damaged, or holds
-        what no checkpoint does
+    :return: the archive, with its outline read
+    :raises ValueError: naming the file and what is wrong: it does not exist, is not a checkpoint, is cut off, damaged or
+        malformed
     """
     if not Path(path).is_file():
         raise ValueError(f"path={os.fspath(path)!r} is not allowed: there is no such file; allowed: a checkpoint of sb3_tom")
@@ -174,7 +174,7 @@ def read_archive(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _is_whole(file: BinaryIO) -> bool:
-    """Whether the digest in the last bytes is that of all bytes."""
+    """Whether the digest at the end matches the content."""
     remaining = file.seek(0, os.SEEK_END) - DIGEST_LENGTH
     file.seek(0)
     digest = hashlib.sha256()
@@ -186,7 +186,7 @@ def _is_whole(file: BinaryIO) -> bool:
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """All members but the first, when it is known that they are of the format and that there is memory for them."""
+    """All members but the first, after checks of their format and of the memory that they need."""
     members = {info.filename: info for info in archive.infolist()}
     if len(members) != len(archive.infolist()):
         raise ValueError("two members have one name")
@@ -205,7 +205,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int) -> bytes:
-    """The first bytes; with a length zipfile inflates no more than these."""
+    """The first bytes of a member; zipfile inflates no more than these."""
     with archive.open(info) as member:
         return member.read(length)
 
@@ -220,7 +220,7 @@ def _text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def _outline(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """An array of the shape and type that the header says, if the member has as many bytes; all entries are one number."""
+    """An array with shape and type of the header, whose size must match the member's; all entries share one number."""
     start = io.BytesIO(_start(archive, info, _HEADER))
     shape, _, dtype = _HEADERS[np.lib.format.read_magic(start)](start)
     if dtype.kind not in NUMERIC or any(size < 0 for size in shape):

@@ -18,8 +18,8 @@ def replay_state(buffer: ReplayBuffer) -> State:
     """
     Rows ``[size, n_envs, ...]`` of every public array that has one row per position, and all other plain attributes.
 
-    :param buffer: its arrays are referred to, not copied
-    :raises ValueError: naming an attribute that is nothing of this kind
+    :param buffer: its arrays are not copied
+    :raises ValueError: naming an attribute that cannot be saved
     """
     rows = {name: value[: buffer.size()] for name, value in _arrays(buffer).items()}
     others: State = {}
@@ -48,11 +48,11 @@ def _arrays(buffer: ReplayBuffer) -> dict[str, np.ndarray]:
 
 def check_replay(buffer: ReplayBuffer, state: State) -> None:
     """
-    Whether the state of a buffer fits one.
+    Check that a state fits a buffer.
 
     :param buffer: made with the same arguments
     :param state: from :func:`replay_state`, or its outline
-    :raises ValueError: if the buffer is of another size or kind, or the state holds what no buffer does
+    :raises ValueError: if the buffer has another size or class, or the state is malformed
     """
     check_form(state, {"class": str, "rows": dict, "others": dict}, "the replay buffer")
     saved = state["others"]
@@ -71,11 +71,11 @@ def check_replay(buffer: ReplayBuffer, state: State) -> None:
 
 def check_room(inflated: int, buffer: ReplayBuffer) -> None:
     """
-    Whether compressed arrays are no larger than those of an agent can be.
+    Check that compressed arrays are not larger than an agent's can be.
 
-    :param inflated: bytes that they will have
+    :param inflated: their uncompressed size in bytes
     :param buffer: the agent's
-    :raises ValueError: if they are
+    :raises ValueError: if they are larger
     """
     most = LARGEST_REST + sum(array.nbytes for array in _arrays(buffer).values())
     if inflated > most:
@@ -113,7 +113,7 @@ def restore_replay(buffer: ReplayBuffer, state: State) -> None:
     """
     Fill a buffer that was made with the same arguments.
 
-    :param buffer: changes
+    :param buffer: changed
     :param state: from :func:`replay_state`
     :raises ValueError: see :func:`check_replay`
     """

@@ -1,9 +1,9 @@
 """
 The state of a run: an agent between two collections of transitions, its env, noise, clock, log, callbacks and random streams.
 
-It comes back in two steps. :func:`~sb3_tom.checkpoint.agent_state.restore_agent` fills the agent. SB3's ``learn`` then starts
-its clock, resets the noise, may reset the env and wakes the callbacks; :func:`restore_moment` undoes that at the moment at
-which the run was saved.
+It is restored in two steps. :func:`~sb3_tom.checkpoint.agent_state.restore_agent` restores the agent. SB3's ``learn`` then
+starts its clock, resets the noise, may reset the env and initialises the callbacks; :func:`restore_moment` undoes that before
+the next collection.
 """
 
 import time
@@ -29,10 +29,10 @@ MOMENT = ("_last_obs", "_last_original_obs", "_last_episode_starts", "_num_times
 """Attributes of the agent that the beginning of ``learn`` changes."""
 
 EPISODES = ("ep_info_buffer", "ep_success_buffer")
-"""Attributes that SB3 makes together, in the first ``learn``."""
+"""Attributes that SB3 creates together, in the first ``learn``."""
 
 WITHIN = ("_last_obs", "_last_episode_starts", *EPISODES)
-"""Attributes that are there once ``learn`` has begun."""
+"""Attributes that are set once ``learn`` has begun."""
 
 
 def run_state(agent: Any, callback: BaseCallback | None) -> State:
@@ -40,8 +40,8 @@ def run_state(agent: Any, callback: BaseCallback | None) -> State:
     The complete state of a run.
 
     :param agent: an MBPO between two collections of transitions
-    :param callback: what ``learn`` made of the user's; None outside of ``learn``
-    :return: values that refer to the agent's memory: write them before it goes on
+    :param callback: made by ``learn`` from the user's; None outside ``learn``
+    :return: values that refer to the agent's memory: write them before training continues
     """
     arguments, others = constructor_arguments(agent)
     return {
@@ -70,7 +70,7 @@ def outline_of_run(archive: Archive) -> State:
     The outline of a run's state.
 
     :param archive: the open checkpoint
-    :raises ValueError: naming the file, if it holds something else
+    :raises ValueError: naming the file, if it does not hold a run
     """
     with explained(archive.path):
         state = archive.outline()
@@ -83,7 +83,7 @@ def moment_of(state: State) -> State:
     The small part of a run's state that :func:`restore_moment` needs.
 
     :param state: from :func:`run_state`
-    :raises ValueError: if it was saved within ``learn`` and does not know where the run was
+    :raises ValueError: if it was saved within ``learn`` but has no last observation
     """
     attributes = {name: state["agent"]["attributes"][name] for name in MOMENT}
     if state["in_learn"] and any(state["agent"]["attributes"][name] is None for name in WITHIN):
@@ -96,14 +96,14 @@ def moment_of(state: State) -> State:
 
 def restore_moment(agent: Any, state: State, callback: BaseCallback | None) -> None:
     """
-    Give env, noise, clock, log, callbacks and random streams back.
+    Restore env, noise, clock, log, callbacks and random streams.
 
-    :param agent: filled by :func:`~sb3_tom.checkpoint.agent_state.restore_agent`, with its env
+    :param agent: restored by :func:`~sb3_tom.checkpoint.agent_state.restore_agent`, with its env
     :param state: from :func:`moment_of`
-    :param callback: what ``learn`` made of the user's; None before ``learn``
-    :raises ValueError: if the env is not made as the run's was
+    :param callback: made by ``learn`` from the user's; None before ``learn``
+    :raises ValueError: if the env is not made like the run's
     """
-    for name, value in state["attributes"].items():  # that restore_agent has checked
+    for name, value in state["attributes"].items():  # checked by restore_agent
         setattr(agent, name, value)
     _restore_env(agent, state["env"])
     _restore_noise(agent, state["noise"])
@@ -137,7 +137,7 @@ def _noise_state(noise: ActionNoise | None) -> list[State]:
 
 def _restore_noise(agent: Any, states: list[State]) -> None:
     noise = agent.action_noise
-    # `learn` gives each env a noise of its own: a run that was saved after it has more parts than an agent before it
+    # `learn` gives each env its own noise: a run saved after that has more parts than an agent before it
     if noise is not None and len(states) > len(_noises(noise)) and agent.env.num_envs > 1:
         noise = agent.action_noise = VectorizedActionNoise(noise, agent.env.num_envs)
     if len(states) != len(_noises(noise)):

@@ -24,7 +24,7 @@ _SKIPPED = (
         "reset_infos",
         "_obs",
         "_actions",
-    ),  # made anew by the next step, before anybody reads them
+    ),  # overwritten by the next step before they are read
     *("waiting", "closed", "remotes", "work_remotes", "processes"),
     "step_wait",  # of envs.vec_normalize, without a state
 )
@@ -32,10 +32,11 @@ _SKIPPED = (
 
 def _errand(state: State | None, wrapper: Any) -> bool:
     """
-    Save or restore an environment where it is, and say that it was done.
+    Save or restore an environment in its process.
 
-    :param state: what to restore; None leaves the state in the wrapper's attribute ``sb3_tom_state``
+    :param state: state to restore; None: save, to the wrapper's attribute ``sb3_tom_state``
     :param wrapper: the outermost
+    :return: True
     """
     if state is None:
         wrapper.sb3_tom_state = env_state(wrapper)
@@ -45,7 +46,7 @@ def _errand(state: State | None, wrapper: Any) -> bool:
 
 
 def _send(env: VecEnv, state: State | None, index: int) -> bool:
-    """Whether the environment has a wrapper, that is whether the errand was done."""
+    """Run :func:`_errand` in a worker; False if the environment has no wrapper and it was not run."""
     return ask(env, partial(_errand, state), [index])[0]
 
 
@@ -83,7 +84,7 @@ def _env_states(env: VecEnv) -> list[State]:
 
 def boundary_reasons(state: State) -> list[str]:
     """
-    Why a run with this state resumes at an episode boundary; empty if it resumes within its episodes.
+    Reasons why a run with this state resumes at an episode boundary; empty if it resumes within its episodes.
 
     :param state: from :func:`vec_env_state`
     """
@@ -100,10 +101,10 @@ def restore_vec_env(env: VecEnv, state: State) -> Any:
     """
     The inverse of :func:`vec_env_state`.
 
-    :param env: made as the other one was
+    :param env: made like the saved one
     :param state: from :func:`vec_env_state`
-    :return: None; at an episode boundary the observations of new episodes, of all environments
-    :raises ValueError: if it is not made as the other one was
+    :return: None; at an episode boundary the first observations of new episodes, in all environments
+    :raises ValueError: if it is not made like the saved one
     """
     layers = _layers(env)
     check_form(state, {"layers": list, "envs": list}, "the env's state")
@@ -114,7 +115,7 @@ def restore_vec_env(env: VecEnv, state: State) -> Any:
             f"env={_nested(names)} with {env.num_envs} envs is not allowed; "
             f"allowed: as the run had it, {_nested(saved):.200} with {len(state['envs'])} envs"
         )
-    env.reset()  # what environments create in their first reset must be there
+    env.reset()  # creates attributes that exist only after a reset
     for layer, saved_layer in zip(layers, state["layers"], strict=True):
         restore_attributes(layer, saved_layer["state"], _SKIPPED)
     for index, one in enumerate(state["envs"]):

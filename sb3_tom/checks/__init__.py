@@ -1,0 +1,1 @@
+"""Checks of arguments, and of numbers that training cannot go on with."""

@@ -1,5 +1,5 @@
 """
-Is what comes as the last observation of an episode really one? All that a model and a termination learn of ends comes from it.
+Checks that an episode's last observation is not the next one's first: model and termination learn episode ends from it.
 """
 
 from typing import Any
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 RAW_TERMINAL = "raw_terminal_observation"
-"""Key of ``infos`` under which the terminal observation is kept that ``VecNormalize`` overwrites."""
+"""Key of ``infos`` for the raw terminal observation, which ``VecNormalize`` overwrites."""
 
 ENDS = 3
-"""So many ends in a row are looked at: one may be equal to the next start by chance."""
+"""Number of ends that have to fail the check in a row: one may be equal to the next start by chance."""
 
 _CAUSE = (
     "the last observation of an episode is missing: the env hands the first one of the next episode on in its place. So do "
@@ -21,9 +21,7 @@ _CAUSE = (
 
 class EpisodeEnds:
     """
-    Looks at the first ends of a run.
-
-    :raises ValueError: naming the cause
+    Checks the first episode ends of a run.
     """
 
     def __init__(self) -> None:
@@ -31,10 +29,10 @@ class EpisodeEnds:
 
     def check(self, observations: np.ndarray, next_observations: np.ndarray, dones: np.ndarray, infos: Any) -> None:
         """
-        Look at the transitions of one step of all envs, before they are stored.
+        Check the transitions of one step of all envs, before they are stored.
 
         :param observations: ``[n_envs, O]`` before the step
-        :param next_observations: ``[n_envs, O]`` after it, of a new episode where one has ended
+        :param next_observations: ``[n_envs, O]`` after it; of the new episode where one has ended
         :param dones: ``[n_envs]``, whether an episode has ended
         :param infos: of each env
         :raises ValueError: at an end without a terminal observation, or at the third that is equal to the next start
@@ -49,7 +47,7 @@ class EpisodeEnds:
         if self._seen >= ENDS:
             return
         if not is_next_start(before, terminal, after):
-            self._seen = ENDS  # this env tells ends from starts
+            self._seen = ENDS  # passed: no further ends are checked
             return
         self._seen += 1
         if self._seen == ENDS:
@@ -58,10 +56,10 @@ class EpisodeEnds:
 
 def is_next_start(before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -> bool:
     """
-    Whether a terminal observation is the next episode's first one, in an env whose observations change.
+    Whether a terminal observation equals the next episode's first one, though the last step changed the observation.
 
     :param before: ``[O]``, the observation before the last step
-    :param terminal: ``[O]``, what came as the last one
+    :param terminal: ``[O]``, the reported last observation
     :param after: ``[O]``, the first one of the next episode
     """
     return bool(np.array_equal(terminal, after) and not np.array_equal(before, after))
@@ -69,7 +67,7 @@ def is_next_start(before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -
 
 def check_stored_ends(observations: np.ndarray, next_observations: np.ndarray, dones: np.ndarray) -> None:
     """
-    The same check of rows that a replay buffer holds.
+    The same check of stored rows.
 
     :param observations: ``[N, n_envs, O]``, in the order of collection
     :param next_observations: ``[N, n_envs, O]``

@@ -1,7 +1,7 @@
 """
 Values that training cannot go on with. A number is usable if it is finite and its square does not overflow float32: losses are
-squares, so that a larger one only delays the NaN and hides where it came from. The critics' loss is such a square, in the
-units of the rewards, and may be as large as usable rewards make it (:mod:`sb3_tom.mbpo.health` looks at these).
+squares, so that a larger one only delays the NaN and hides its origin. The critics' loss is itself a square, in squared units
+of the rewards, and may be as large as usable rewards make it (:mod:`sb3_tom.mbpo.health` checks the scale of these).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ def check_magnitudes(what: dict[str, float]) -> None:
     """
     Refuse numbers that training cannot go on with.
 
-    :param what: from the name of a network or of its loss to what was read on the host
+    :param what: numbers by the name of a network or of its loss
     :raises DivergenceError: naming the first that is not usable
     """
     for name, value in what.items():
@@ -57,8 +57,8 @@ def check_losses(figures: Mapping[str, float], title: Callable[[str], str] = str
     """
     Refuse losses and errors that training cannot go on with. The critics' loss may be a square of usable rewards.
 
-    :param figures: by their names in the log; those that are neither loss nor error are not looked at
-    :param title: from such a name to what a message calls it
+    :param figures: by their names in the log; those that are neither loss nor error are ignored
+    :param title: turns such a name into that of the message
     :raises DivergenceError: naming the first that is not usable
     """
     for name, value in figures.items():
@@ -73,7 +73,7 @@ def check_losses(figures: Mapping[str, float], title: Callable[[str], str] = str
 
 def check_rows(what: str, values: np.ndarray, first_env: int = 0) -> None:
     """
-    Check numbers that come from envs, at the price of one reduction.
+    Check numbers that come from envs; costs one reduction.
 
     :param what: for the message
     :param values: float array, the envs are the first axis
@@ -96,11 +96,11 @@ def _describe(value: float) -> str:
 
 class Backup:
     """
-    A copy of networks and optimisers, to put back what they were.
+    A copy of networks and optimisers that can be restored.
 
-    :param modules: their parameters and buffers are kept
-    :param optimizers: their state is kept
-    :param tensors: other tensors
+    :param modules: their parameters and buffers are copied
+    :param optimizers: their state is copied
+    :param tensors: other tensors to copy
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class Backup:
 
     @th.no_grad()
     def restore(self) -> None:
-        """Put everything back, in place; a module that has replaced one of its tensors gets the old one again."""
+        """Restore everything in place; a module that has replaced one of its tensors gets the old one back."""
         for table, name, tensor in self._slots:
             table[name] = tensor
         for original, copy in self._copies:
             original.copy_(copy)
         for module in self._modules:
-            module.load_state_dict(module.state_dict())  # for its hooks: what it derives of its state it derives anew
+            module.load_state_dict(module.state_dict())  # runs its hooks, which recompute derived state
         for optimizer, state in self._states:
             optimizer.state.clear()
             for parameter, entries in state.items():
@@ -131,7 +131,7 @@ class Backup:
 
 
 def _slots_of(modules: Iterable[th.nn.Module]) -> Iterator[tuple[dict[str, Any], str, th.Tensor]]:
-    """Parameters and buffers of modules, and where they are kept: dictionary, key, tensor."""
+    """Parameters and buffers of modules, with the dictionary and the key that hold them."""
     for module in modules:
         for part in module.modules():
             for table in (part._parameters, part._buffers):

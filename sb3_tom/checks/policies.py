@@ -1,4 +1,4 @@
-"""The sizes of a policy's networks, by which a divergence is noticed and named."""
+"""Norms of a policy's networks, which reveal a divergence and its place."""
 
 import torch as th
 from stable_baselines3.sac.policies import SACPolicy

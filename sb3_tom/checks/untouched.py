@@ -1,10 +1,9 @@
 """
-Whether a user has hung something into forward, backward or step. Updates that are written by hand call none of it, and give
-way to the general ones, which call all of it.
+Detects user hooks and overrides of forward, backward and step. Hand-written updates would skip them, and are replaced by the
+general ones, which run them.
 
-What PyTorch offers is looked for here: hooks of a module, an optimiser or a tensor, and global ones; attributes of an object
-in the place of its class's methods, and methods put into a class; subclasses and parametrisations, whose code is elsewhere;
-modes of the interpreter that see every operation.
+Checked are: hooks of a module, an optimiser or a tensor, and global ones; instance attributes that hide methods, and methods
+patched into a class; subclasses and parametrisations, whose code is in other files; modes that intercept every operation.
 """
 
 import os
@@ -24,14 +23,14 @@ TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
 KNOWN = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (th, stable_baselines3))
-"""Where the code is that the updates stand for; a method that a user has put into a class comes from elsewhere."""
+"""Folders of the code that the hand-written updates replace; a method patched by a user comes from elsewhere."""
 
 
 def module_is_untouched(module: nn.Module) -> bool:
     """
-    Whether a call of the module is the code of PyTorch and SB3, and nothing beside it.
+    Whether a call of the module runs code of PyTorch and SB3 only.
 
-    :param module: any, with all in it
+    :param module: any, checked with its submodules
     """
     return not module_registry._has_any_global_hook() and all(
         methods_are_known(part, ("__call__", "forward"))
@@ -42,7 +41,7 @@ def module_is_untouched(module: nn.Module) -> bool:
 
 def optimizer_is_untouched(optimizer: th.optim.Optimizer) -> bool:
     """
-    Whether a step is PyTorch's or SB3's code, and nothing beside it.
+    Whether a step runs code of PyTorch and SB3 only.
 
     :param optimizer: any
     """
@@ -54,7 +53,7 @@ def optimizer_is_untouched(optimizer: th.optim.Optimizer) -> bool:
 
 def tensors_are_untouched(tensors: Iterable[th.Tensor]) -> bool:
     """
-    Whether gradients are written into the tensors and nothing else happens.
+    Whether writing gradients into the tensors has no side effects: no hooks, no tensor subclass.
 
     :param tensors: parameters
     """
@@ -65,7 +64,7 @@ def tensors_are_untouched(tensors: Iterable[th.Tensor]) -> bool:
 
 
 def no_mode_is_on() -> bool:
-    """Whether no mode sees or changes what is computed or kept for the backward pass: not anomaly detection, nor autocast."""
+    """Whether no mode intercepts operations or what is saved for backward (among them anomaly detection and autocast)."""
     return not (
         th._C._len_torch_function_stack()
         or th._C._len_torch_dispatch_stack()
@@ -78,7 +77,7 @@ def no_mode_is_on() -> bool:
 
 def methods_are_known(thing: Any, names: Iterable[str]) -> bool:
     """
-    Whether methods are code of PyTorch or SB3, and no attribute of the object hides one.
+    Whether methods are code of PyTorch or SB3 and no instance attribute hides one.
 
     :param thing: module, optimiser or distribution
     :param names: of the methods

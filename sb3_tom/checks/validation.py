@@ -11,7 +11,7 @@ import numpy as np
 from sb3_tom.checks.guards import LIMIT
 
 LARGEST_INTEGER = 2**63 - 1
-"""What a tensor of integers can hold."""
+"""The largest int64."""
 
 
 def check_number(
@@ -23,13 +23,13 @@ def check_number(
     high_open: bool = False,
 ) -> float:
     """
-    A finite real number in the interval from ``low`` to ``high``; strings and booleans are refused, and numbers whose square
-    float32 cannot hold.
+    Check a finite real number in the interval from ``low`` to ``high``. Strings, booleans and numbers whose square overflows
+    float32 are refused.
 
     :param name: the argument's name
     :param value: what came
-    :param low: least value; itself excluded if ``low_open``
-    :param high: greatest value; itself excluded if ``high_open``
+    :param low: lower bound; excluded if ``low_open``
+    :param high: upper bound; excluded if ``high_open``
     :return: the value as float
     """
     opening = "(" if low_open or low == -math.inf else "["
@@ -48,7 +48,7 @@ def check_number(
 
 
 def _as_float(value: Any) -> float:
-    """The value as float; NaN for what is no number, or too large for one."""
+    """The value as float; NaN if it is not a number, or too large for a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
     try:
@@ -66,12 +66,12 @@ def _shown(value: Any) -> str:
 
 def check_integer(name: str, value: Any, low: int | None = None, high: int = LARGEST_INTEGER) -> int:
     """
-    An integer of at least ``low``; floats with an integral value (``1e5``) are accepted, strings and booleans are not.
+    Check an integer of at least ``low``; floats with an integral value (``1e5``) are accepted, strings and booleans are not.
 
     :param name: the argument's name
     :param value: what came
-    :param low: least value, None for no bound
-    :param high: greatest value
+    :param low: lower bound; None: no bound
+    :param high: upper bound
     :return: the value as int
     """
     integral = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
@@ -85,7 +85,7 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int = LAR
 
 def check_bool(name: str, value: Any) -> bool:
     """
-    True or False, also numpy's.
+    Check a boolean; numpy's are accepted.
 
     :param name: the argument's name
     :param value: what came
@@ -98,7 +98,7 @@ def check_bool(name: str, value: Any) -> bool:
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     """
-    One of ``choices``.
+    Check that a value is one of ``choices``.
 
     :param name: the argument's name
     :param value: what came
@@ -111,10 +111,10 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
 
 def close_names(name: str, allowed: Collection[str]) -> str:
     """
-    What a name that is not allowed was meant to be, for messages where too many are allowed to list them.
+    The allowed name that is closest to an unknown one, for messages where there are too many to list.
 
     :param name: what came
-    :param allowed: names
+    :param allowed: the allowed names
     """
     close = get_close_matches(name, allowed, n=1)
     return f"{close[0]!r}, or another of {len(allowed)}" if close else f"one of {sorted(allowed)[:12]}, ..."
@@ -122,12 +122,12 @@ def close_names(name: str, allowed: Collection[str]) -> str:
 
 def check_integers(name: str, value: Any, low: int = 1, least: int = 0) -> tuple[int, ...]:
     """
-    A list or tuple of integers, for example layer sizes.
+    Check a list or tuple of integers, for example layer sizes.
 
     :param name: the argument's name
     :param value: what came
-    :param low: least value of each entry
-    :param least: least number of entries
+    :param low: lower bound of each entry
+    :param least: minimum number of entries
     :return: the entries as a tuple
     """
     if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) < least:
@@ -137,11 +137,11 @@ def check_integers(name: str, value: Any, low: int = 1, least: int = 0) -> tuple
 
 def plain(value: Any) -> Any:
     """
-    Arguments as Python's own values, so that files can hold them and SB3 takes them: what other packages have in the place of
-    lists, dictionaries (OmegaConf's ``ListConfig`` and ``DictConfig``) and scalars (numpy's).
+    Convert arguments to Python's own types, so that files can store them and SB3 accepts them: numpy's scalars and other
+    packages' lists and dictionaries (OmegaConf's ``ListConfig`` and ``DictConfig``).
 
-    :param value: whatever was given; what is none of these stays the same object
-    :return: it, containers as new ones
+    :param value: any; objects of other types are returned as they are
+    :return: the converted value; containers are new objects
     """
     if isinstance(value, np.generic):
         return value.item()

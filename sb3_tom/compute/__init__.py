@@ -1,0 +1,1 @@
+"""Speed without other results: chunks, matrix products, CUDA graphs."""

@@ -1,4 +1,4 @@
-"""Passes through networks without gradients, in pieces: activations that leave a processor's cache cost half of the time."""
+"""Chunked network evaluation without gradients: activations that do not fit a processor's cache double the time."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,10 @@ _ROWS_ON_A_DEVICE = 1 << 17
 
 def rows_at_once(device: th.device, passes: int = 1) -> int:
     """
-    How many rows to send through a network together (measured in docs/performance.md).
+    Number of rows to evaluate at once (measured in docs/performance.md).
 
     :param device: of the network
-    :param passes: rows that the network sees for each one, as members of an ensemble or several actions at a state
+    :param passes: network inputs per row: members of an ensemble, or several actions at a state
     :return: at least 1
     """
     rows = _ROWS if device.type == "cpu" else _ROWS_ON_A_DEVICE
@@ -35,11 +35,11 @@ def evenly(n_rows: int, n_most: int, device: th.device) -> th.Tensor:
 
 def joined(parts: Iterable[th.Tensor], n_rows: int) -> th.Tensor:
     """
-    What pieces gave, one after the other. Each is written to its place when it is made: if small results were kept between the
-    large activations of the pieces, the memory of these could not be used again, and a process would grow by all of them.
+    Concatenate results of chunks. Each is written to its place when it is made: small results kept between the large
+    activations of the chunks would keep the memory of these from being reused, and the process would grow.
 
-    :param parts: at least one, of one type, rows first
-    :param n_rows: rows of all together
+    :param parts: at least one, of one dtype, rows first
+    :param n_rows: total number of rows
     """
     whole: th.Tensor | None = None
     first = 0

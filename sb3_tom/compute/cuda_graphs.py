@@ -1,6 +1,6 @@
 """
-Training steps as CUDA graphs: the kernels of a step are recorded once and then started by a single call, because on a GPU a
-step of small networks is all starting of kernels. On other devices a step stays what it is.
+Training steps as CUDA graphs: the kernels of a step are recorded once and then launched by a single call, because on a GPU a
+step of small networks is dominated by kernel launches. On other devices steps are not changed.
 """
 
 import warnings
@@ -14,29 +14,29 @@ import torch as th
 from sb3_tom.compute.optimizers import counters_to_device, rate_on_device
 
 WARM_UP = 3
-"""Steps before the recording, which let libraries and optimisers allocate what they need; they count as steps."""
+"""Steps before the recording, in which libraries and optimisers allocate memory; they are steps like others."""
 
 Results = Sequence[th.Tensor]
 Step = Callable[..., Results]
 Recorder = Callable[[Callable[[], Results], th.device], Callable[[], Results]]
-"""Turns a step on a device into one that does the same to the same tensors, given that it has run before."""
+"""Turns a step that has run before into one with the same effect on the same tensors."""
 
 _failures: list[str] = []
-"""Why a recording failed: after that PyTorch's allocator may be left in a state in which no other one can begin."""
+"""Errors of failed recordings: after one, PyTorch's allocator may be in a state in which no other can begin."""
 
 
 def records(device: th.device) -> bool:
     """
-    Whether steps are recorded.
+    Whether steps on a device are recorded.
 
-    :param device: where the step runs
+    :param device: of the step
     """
     return device.type == "cuda"
 
 
 @cache
 def _stream_beside(device: th.device) -> th.cuda.Stream:
-    """The one stream of a device for warming up and recording: each stream has memory of its own."""
+    """The one stream of a device for warm-up and recording: each stream would have memory of its own."""
     return th.cuda.Stream(device)
 
 
@@ -44,9 +44,9 @@ def record_cuda_graph(step: Callable[[], Results], device: th.device) -> Callabl
     """
     Record the kernels of a step. Recording runs none of them.
 
-    :param step: reads and writes tensors that stay where they are
-    :param device: where they are, with its number
-    :return: replays the kernels; what it returns is overwritten by the next replay
+    :param step: reads and writes tensors whose addresses do not change
+    :param device: of the tensors, with its index
+    :return: replays the kernels; the next replay overwrites its results
     :raises RuntimeError: if the step, or an earlier one in this process, could not be recorded
     """
     if _failures:
@@ -54,7 +54,7 @@ def record_cuda_graph(step: Callable[[], Results], device: th.device) -> Callabl
     graph = th.cuda.CUDAGraph()
     here = th.cuda.current_stream(device)
     try:
-        # the outer stream comes back also if the recording cannot be ended
+        # Restores the outer stream also if the recording cannot be ended
         with th.cuda.device(device), th.cuda.stream(here), th.cuda.graph(graph, stream=_stream_beside(device)):
             results = step()
     except RuntimeError as error:
@@ -70,13 +70,13 @@ def record_cuda_graph(step: Callable[[], Results], device: th.device) -> Callabl
 
 class RecordedStep:
     """
-    A step on inputs that are copied to a fixed place, recorded after a few calls. It has to start the same kernels on the same
-    tensors whatever the numbers are: no host reads, and no random numbers of a generator of its own. Inputs of other shapes
+    A step that is recorded after a few calls; its inputs are copied to fixed tensors. It has to launch the same kernels on the
+    same tensors whatever the values: no host reads, no random numbers from a generator of its own. Inputs of other shapes
     lead to a new recording.
 
     :param step: takes tensors and returns tensors
-    :param title: what it is, for a warning
-    :param record: how; if it fails, the steps stay what they are, with a warning. None: :func:`record_cuda_graph`
+    :param title: of the step, for a warning
+    :param record: records the step; if it fails, the step runs unrecorded, with a warning. None: :func:`record_cuda_graph`
     """
 
     def __init__(self, step: Step, title: str, record: Recorder | None = None) -> None:
@@ -88,7 +88,7 @@ class RecordedStep:
         self._n_calls = 0
 
     def __call__(self, *inputs: th.Tensor) -> Results:
-        """One step; what it returns stays as it is."""
+        """Make one step; later steps do not overwrite its results."""
         if [_kind(tensor) for tensor in inputs] != [_kind(tensor) for tensor in self._inputs]:
             self._inputs, self._recorded, self._n_calls = [th.empty_like(tensor) for tensor in inputs], None, 0
         th._foreach_copy_(self._inputs, inputs)
@@ -115,7 +115,7 @@ def _kind(tensor: th.Tensor) -> tuple[object, ...]:
 
 
 def _on_a_stream_of_its_own(run: Callable[[], Results], device: th.device) -> Results:
-    """As PyTorch asks for the steps before a recording, so that autograd forgets the stream that other kernels run on."""
+    """Run on a side stream, as PyTorch requires before a recording, so that autograd does not use the main stream."""
     if device.type != "cuda":
         return run()
     here, beside = th.cuda.current_stream(device), _stream_beside(device)
@@ -133,9 +133,9 @@ def descent(
     """
     Gradient steps on a loss of minibatches; change the learning rate by :func:`set_learning_rate` only.
 
-    :param optimizer: steps the parameters
-    :param loss: of tensors, subject to what :class:`RecordedStep` asks for
-    :param title: what is fitted, for a warning
+    :param optimizer: of the parameters
+    :param loss: function of tensors, subject to the conditions of :class:`RecordedStep`
+    :param title: of the fit, for a warning
     :param device: of the parameters
     :return: makes a step on tensors and returns their loss
     """
@@ -154,13 +154,13 @@ def descent(
 @contextmanager
 def recording(step: Step, optimizer: th.optim.Optimizer, title: str, device: th.device) -> Iterator[Step]:
     """
-    A step by an optimiser, to be recorded where that is worth it.
+    An optimiser's step, recorded on CUDA and unchanged on other devices.
 
     :param step: see :class:`RecordedStep`
     :param optimizer: an Adam that the step uses
-    :param title: what it is, for a warning
+    :param title: of the step, for a warning
     :param device: of the optimiser's parameters
-    :return: does what ``step`` does
+    :return: the same step
     """
     if not records(device):
         yield step

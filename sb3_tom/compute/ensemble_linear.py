@@ -17,7 +17,7 @@ class EnsembleLinear(nn.Module):
 
     def __init__(self, n_members: int, n_inputs: int, n_outputs: int) -> None:
         super().__init__()
-        # MBPO's initialisation: a normal of this width, cut at two standard deviations
+        # MBPO's initialisation: a normal distribution truncated at two standard deviations
         std = 1.0 / (2.0 * math.sqrt(n_inputs))
         weight = th.empty(n_members, n_inputs, n_outputs)
         self.weight = nn.Parameter(nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std))

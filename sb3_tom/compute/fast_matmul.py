@@ -1,10 +1,10 @@
 """
 Float32 matrix products at full width on AMD processors.
 
-PyTorch multiplies float32 matrices on CPUs with MKL, which keeps to AVX2 on processors that are not Intel's; oneDNN, in the
-same build, uses AVX-512. PyTorch takes oneDNN for float32 only where bfloat16 is *permitted* in a product. On processors
-without bfloat16 matrix units oneDNN makes no use of that permission and computes in float32; whether it does so here is
-tried out once, on numbers (docs/performance.md).
+PyTorch multiplies float32 matrices on CPUs with MKL, which uses AVX2 only on processors that are not Intel's; oneDNN, in the
+same build, uses AVX-512. PyTorch uses oneDNN for float32 only if bfloat16 is *permitted* in a product. On processors without
+bfloat16 matrix units oneDNN ignores that permission and computes in float32; whether it does so here is tested once, on a
+product (docs/performance.md).
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ FLOAT32_ERROR = 1e-6
 
 
 def _is_amd() -> bool:
-    """Only where the vendor can be read (Linux); elsewhere PyTorch's own choice stays."""
+    """Whether the processor is AMD's; False where the vendor cannot be read (not Linux), so that nothing changes there."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text(encoding="utf-8", errors="ignore")
 
 
 class _Permission:
-    """The setting belongs to the process: of blocks that overlap in threads the first in sets it, the last out restores it."""
+    """Sets the permission. It is global: of overlapping blocks in threads the first in sets it, the last out restores it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -53,8 +53,8 @@ _ONEDNN = _Permission()
 @cache
 def onednn_is_exact() -> bool:
     """
-    Whether oneDNN takes over float32 products here and computes them in float32. Decided by the kind of processor and by
-    numbers, never by timing, so that a machine always decides the same.
+    Whether oneDNN can be used here and computes float32 products in float32. Decided by the processor and by the error of a
+    product, never by timing, so that the answer is always the same on a machine.
     """
     if not (_is_amd() and th.backends.mkldnn.is_available() and th.backends.cpu.get_cpu_capability() == "AVX512"):
         return False
@@ -73,7 +73,7 @@ def onednn_is_exact() -> bool:
 
 @contextmanager
 def fast_matmul() -> Iterator[None]:
-    """Within it float32 products on the CPU take the faster of PyTorch's two libraries; also a decorator."""
+    """Within this context float32 products on the CPU use the faster of PyTorch's two libraries; also a decorator."""
     if not onednn_is_exact():
         yield
         return

@@ -1,4 +1,4 @@
-"""How much memory there is."""
+"""Total memory of a device."""
 
 import os
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import torch as th
 
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says how much a container may have, of the second and of the first version."""
+"""Files with the memory limit of a container on Linux, cgroups version 2 and 1."""
 
 
 def total_memory(device: th.device) -> int | None:
     """
-    Bytes of memory of a device, free or not; of the CPU those of the machine or, if they are fewer, of the container.
+    Total memory of a device in bytes, free or not; for the CPU that of the machine or, if lower, the container's limit.
 
     :param device: "cpu" or "cuda"
-    :return: None if nobody says
+    :return: None if unknown
     """
     if device.type == "cuda":
         try:

@@ -1,15 +1,15 @@
-"""Streams of random numbers that have nothing to do with each other."""
+"""Independent streams of random numbers."""
 
 import numpy as np
 import torch as th
 
 STREAM = 0x7031
-"""Any number: it tells the agent's own stream from others of the same seed."""
+"""An arbitrary number that separates the agent's stream from others of the same seed."""
 
 
 def stream_seed(seed: int) -> int:
     """
-    The seed of the agent's own generator: torch's global stream, seeded alike, would repeat it number for number.
+    Seed of the agent's own generator: seeded with the user's, it would repeat torch's global stream number for number.
 
     :param seed: the user's
     """
@@ -18,10 +18,10 @@ def stream_seed(seed: int) -> int:
 
 def own_generator(seed: int | None, device: th.device) -> th.Generator:
     """
-    A generator of the agent's own.
+    The agent's own generator.
 
     :param seed: the user's; None draws one from torch's global stream
-    :param device: of the numbers
+    :param device: of the generator
     """
     drawn = int(th.randint(2**62, (1,))) if seed is None else seed
     return th.Generator(device=device).manual_seed(stream_seed(drawn))

@@ -1,1 +1,1 @@
-"""How much what a model has imagined counts: the confidences that the package brings along."""
+"""The confidences of this package: weights of imagined rows."""

@@ -1,15 +1,16 @@
 r"""
-The less, the less certain the model is of where it leads (WIMLE: Aghabozorgi et al. 2026, ICLR, arXiv:2602.14351; code:
-mehranagh20/wimle). For members :math:`e`, whose Gaussians over the reward (d = 0) and the O entries of the next state have
-means :math:`\mu_{ed}` and variances :math:`\sigma^2_{ed}`, in units of the standard deviation of the real targets,
+Confidence by the inverse standard deviation of the model's prediction (WIMLE: Aghabozorgi et al. 2026, ICLR,
+arXiv:2602.14351; code: mehranagh20/wimle). For members :math:`e`, whose Gaussians over the reward (d = 0) and the O entries of
+the next state have means :math:`\mu_{ed}` and variances :math:`\sigma^2_{ed}`, in units of the standard deviation of the real
+targets,
 
 .. math::
 
     c(s, a) = \frac{1}{1 + f\,\big(\sigma_0 + \frac 1O \sum_{d=1}^O \sigma_d\big)}, \qquad
     \sigma_d^2 = \operatorname{Var}_e[\mu_{ed}] + \operatorname{mean}_e[\sigma^2_{ed}].
 
-Without the second term :math:`\sigma_d` is how far the members' means disagree. WIMLE's deviations are in the env's own units;
-f is 1 there, too.
+Without the second term :math:`\sigma_d` is the disagreement of the members' means. WIMLE's deviations are in the env's own
+units, with f = 1.
 """
 
 import torch as th
@@ -21,18 +22,18 @@ from sb3_tom.contracts.imagination import Confidence
 from sb3_tom.contracts.types import Transitions
 
 STDS = ("total", "disagreement")
-"""Which standard deviation: of the prediction, or of the members' means about theirs."""
+"""Which standard deviation: of the whole prediction, or of the members' means only."""
 
 
 class InverseStdConfidence(Confidence):
     """
     The inverse of 1 + the standard deviation of the model's prediction, in (0, 1]: 1 where it is certain, by default 1/3 where
-    it says no more than how far the real targets scatter. A function of state and action alone: what an action leads to on
-    average is learned as it is.
+    its standard deviation is that of the real targets. A function of state and action alone, so that the mean outcome of
+    an action is not biased.
 
-    :param std: "total" takes the noise that the members predict together with their disagreement, as WIMLE does;
-        "disagreement" leaves the noise out, and takes a model of two members or more
-    :param factor: f, above 0, of the standard deviation; the larger, the less even is what is said, up to the bare inverse
+    :param std: "total" includes the noise that the members predict, as WIMLE does; "disagreement" leaves it out, and needs a
+        model of at least two members
+    :param factor: f, above 0; the larger, the more uneven the confidences, up to the plain inverse
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -42,7 +43,7 @@ class InverseStdConfidence(Confidence):
         self.factor = check_number("factor", factor, 0.0, low_open=True)
 
     def check_model(self, model: DynamicsModel) -> None:
-        """One member has a noise, but disagrees with nobody; see :meth:`Judge.check_model`."""
+        """Refuse "disagreement" for a model of one member; see :meth:`Judge.check_model`."""
         if self.std == "disagreement":
             self._needs_members(model, "confidence_kwargs={'std': 'disagreement'}")
 
@@ -52,7 +53,7 @@ class InverseStdConfidence(Confidence):
         variance = mean.var(0, correction=0)
         if self.std == "total":
             variance = variance + log_var.exp().mean(0)
-        varies = model.target_scales() > 0  # what never varied is known, whatever the networks say
+        varies = model.target_scales() > 0  # targets that never varied are predicted exactly
         std = th.where(varies, variance.sqrt(), 0.0)
         states = std[:, 1:].sum(1, keepdim=True) / varies[1:].sum().clamp(min=1)
         return 1.0 / (1.0 + self.factor * (std[:, :1] + states))

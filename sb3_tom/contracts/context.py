@@ -1,4 +1,4 @@
-"""All that a plug may see of the agent (:class:`Context`). Plugs never see the agent itself."""
+"""What a plug may see of the agent (:class:`Context`). A plug never gets the agent itself."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from sb3_tom.contracts.types import ActionSampler, PolicyFunction, Transitions, 
 
 
 class FrozenPolicy(Protocol):
-    """A policy as it was: a :data:`~sb3_tom.contracts.types.PolicyFunction` that no later training changes."""
+    """A copy of the policy that later training does not change; a :data:`~sb3_tom.contracts.types.PolicyFunction`."""
 
     def __call__(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Sampled actions ``[B, A]`` in [-1, 1] at observations ``[B, O]``, and their log-probabilities ``[B, 1]``."""
@@ -22,21 +22,21 @@ class FrozenPolicy(Protocol):
         """Log-probabilities ``[B, 1]`` of given actions ``[B, A]`` in [-1, 1] at observations ``[B, O]``."""
 
     def gaussian(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Mean and logarithm of the standard deviation, ``[B, A]`` each, of what tanh makes actions of."""
+        """Mean and log standard deviation, ``[B, A]`` each, of the Gaussian before tanh, at observations ``[B, O]``."""
 
     def state(self) -> th.Tensor:
-        """All numbers that make it, ``[P]``, float32: what a plug can keep in a buffer."""
+        """Its parameters as one float32 vector ``[P]``, which a plug can keep in a buffer."""
 
     def restore(self, state: th.Tensor) -> None:
-        """Become the policy that ``state`` ``[P]`` was taken of, a snapshot of the same agent, as float32 tells it."""
+        """Load the result ``[P]`` of :meth:`state` of a snapshot of the same agent; exact up to float32 rounding."""
 
 
 class ReadableModel(Protocol):
-    """The verbs of :class:`~sb3_tom.contracts.dynamics.DynamicsModel` that change nothing."""
+    """The methods of :class:`~sb3_tom.contracts.dynamics.DynamicsModel` that change nothing."""
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the model was ever fitted."""
+        """Whether the model has been fitted at least once."""
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Any:
         """Predict with every member, in normalised units."""
@@ -45,25 +45,25 @@ class ReadableModel(Protocol):
         """Log-likelihood ``[E, B]`` of real transitions."""
 
     def validation_error(self, batch: Transitions) -> th.Tensor:
-        """The model's own error ``[E, B]`` of real transitions."""
+        """The model's own error ``[E, B]`` on real transitions."""
 
     def sample(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
         """Next observations ``[B, O]`` and rewards ``[B, 1]``."""
 
     def targets(self, batch: Transitions) -> th.Tensor:
-        """What the model predicts of real transitions, in normalised units."""
+        """Training targets of real transitions, in normalised units."""
 
     def target_scales(self) -> th.Tensor:
-        """The unit of each target ``[D]``."""
+        """One normalised unit of each target in raw units, ``[D]``."""
 
 
 class Arrival(NamedTuple):
     """
-    When the rows of the replay buffer came. It is a ring: a full one is overwritten from its oldest row on.
+    Insertion order of the replay buffer's rows. When the buffer is full, the oldest row is overwritten first.
 
-    :param n_rows: number N of its rows
-    :param oldest: number of the row that has been there for longest
-    :param n_stored: transitions ever stored, those that were overwritten included
+    :param n_rows: number N of rows
+    :param oldest: number of the oldest row
+    :param n_stored: transitions ever stored, overwritten ones included
     """
 
     n_rows: int
@@ -78,24 +78,24 @@ def _absent(*_: Any) -> NoReturn:
 @dataclass(frozen=True)
 class Context:
     """
-    A view of the agent, built fresh for each verb: the weights, the fit and the imagined rollouts of a model phase. Everything
-    is in the env's own units, observations, rewards and values, also where ``VecNormalize`` lets the policy see others. What a
-    context was made without raises a ValueError when it is called.
+    A read-only view of the agent, built anew for each step of a model phase: weights, fit, imagined rollouts. Observations,
+    rewards and values are in the env's own units, also under ``VecNormalize``. Optional callables that were not given raise a
+    ValueError when called.
 
     :param policy: samples the current policy, see :data:`~sb3_tom.contracts.types.PolicyFunction`
     :param values: the current critics, see :data:`~sb3_tom.contracts.types.ValueFunction`
     :param gamma: discount factor
-    :param policy_version: version that the agent stamps on new transitions now
+    :param policy_version: version that new transitions get now
     :param generator: the only source of randomness of a plug, on the device of the data
-    :param action_sampler: samples several actions at a row with one pass through the policy, or None if it cannot
-    :param n_envs: environments whose rows alternate in the data: a trajectory goes on at the row that many rows later
-    :param target_values: the target critics, as ``values``
+    :param action_sampler: samples several actions per row with one pass through the policy; None: rows are repeated
+    :param n_envs: environments whose rows alternate in the data: row ``i + n_envs`` continues the trajectory of row ``i``
+    :param target_values: the target critics, called like ``values``
     :param ent_coef: the entropy coefficient, a scalar in the unit of the rewards; None in a context without an agent
     :param mean_action: ``mean_action(observations [B, O]) -> [B, A]``, the policy's deterministic actions in [-1, 1]
     :param log_prob: ``log_prob(observations [B, O], actions [B, A]) -> [B, 1]`` of given actions in [-1, 1]
-    :param snapshot: makes a copy of the policy that training does not change
-    :param model: the dynamics model, to read; None in a context without an agent
-    :param arrival: of the rows of the replay buffer; None: the rows came in their order
+    :param snapshot: returns a copy of the policy that training does not change
+    :param model: the dynamics model, read-only; None in a context without an agent
+    :param arrival: insertion order of the replay buffer's rows; None: they are in this order already
     """
 
     policy: PolicyFunction = _absent
@@ -115,10 +115,10 @@ class Context:
 
     def arrivals(self, data: Transitions) -> th.Tensor:
         """
-        Which row came when, also where the ring has closed. What a row's number is here stays its own as long as it is stored.
+        Insertion number of each row, also after the buffer has wrapped. A row keeps its number as long as it is stored.
 
-        :param data: the N rows of the replay buffer; others count as new ones in their order
-        :return: ``[N]`` int64, transitions that were stored before each; those of one env step alternate between the envs
+        :param data: the N rows of the replay buffer; any other number of rows is numbered from 0
+        :return: ``[N]`` int64, how many transitions were stored before each row; the envs alternate within an env step
         """
         rows = th.arange(data.size, device=data.device)
         if self.arrival is None or self.arrival.n_rows != data.size:

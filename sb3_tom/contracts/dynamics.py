@@ -29,33 +29,33 @@ class DynamicsModel(Plug):
     """
     A stochastic model of ``(observation, action) -> (next observation, reward)``.
 
-    A model of E > 1 members keeps them apart: E is the first axis of each of its parameters, so that each member can be
-    given back its own best ones.
+    In a model of E > 1 members, E is the first axis of each parameter, so that the best parameters of each member can be
+    restored.
 
     Call order: ``__init__`` (hyperparameters only), :meth:`build` (networks, normalisers, optimiser), then :meth:`fit` once
     per model phase and :meth:`sample` many times in between.
     """
 
     n_members: int = 1
-    """E. A model of more members says so in ``__init__``: those who compare members refuse others."""
+    """E. Set it in ``__init__`` if it is above 1; plugs that compare members need at least 2."""
 
     is_reparameterised: bool = True
-    """Whether a sample has gradients of all that decides it; a mixture draws a component, whose chance has none."""
+    """Whether samples are differentiable in all parameters; False for mixtures, whose component is drawn."""
 
     @property
     def is_fitted(self) -> bool:
         """
-        Whether it was ever fitted. By default it was if its optimisers have stepped; a model without any, or whose optimisers
-        have no moments, overrides this.
+        Whether it has been fitted at least once; by default whether its optimisers have state. A model without optimisers or
+        whose optimisers keep no state overrides this.
         """
         return all(optimizer.state for optimizer in self.optimizers().values())
 
     def check_objective(self, objective: "ModelObjective") -> None:
         """
-        Refuse an objective that this model cannot be fitted with.
+        Check that this model can be fitted with an objective.
 
         :param objective: the agent's model objective
-        :raises ValueError: naming both
+        :raises ValueError: if it cannot; names both
         """
 
     @abstractmethod
@@ -63,7 +63,7 @@ class DynamicsModel(Plug):
         """
         Predict with every member, in normalised units.
 
-        :param observations: ``[B, O]``, or ``[E, B, O]`` for other rows per member
+        :param observations: ``[B, O]``, or ``[E, B, O]`` with own rows for each member
         :param actions: ``[B, A]`` or ``[E, B, A]``
         """
 
@@ -78,7 +78,7 @@ class DynamicsModel(Plug):
 
     def fit_likelihood(self, batch: Transitions) -> th.Tensor:
         """
-        What a fit climbs in the place of :meth:`log_likelihood`, if that is not the same: one may stress other rows.
+        What the fit maximises. Default: :meth:`log_likelihood`; a model may weight rows differently.
 
         :param batch: fields ``[B, ...]`` or ``[E, B, ...]``
         :return: ``[E, B]``
@@ -88,7 +88,7 @@ class DynamicsModel(Plug):
     @abstractmethod
     def validation_error(self, batch: Transitions) -> th.Tensor:
         """
-        The error that decides early stopping and elites; lower is better.
+        Error used for early stopping and for the choice of elites; lower is better.
 
         :param batch: fields ``[B, ...]``
         :return: ``[E, B]``
@@ -118,33 +118,33 @@ class DynamicsModel(Plug):
         generator: th.Generator,
     ) -> tuple[th.Tensor, th.Tensor]:
         """
-        Sample with every member, each on its own rows: what an objective that learns from samples needs, since :meth:`sample`
-        asks the best members only. Raw units, reparameterised, not clamped.
+        Sample with every member, each on its own rows, for objectives that learn from samples: :meth:`sample` uses the best
+        members only. Raw units, reparameterised, not clamped.
 
         :param observations: ``[E, B, O]``
         :param actions: ``[E, B, A]``
         :param generator: source of randomness, on the same device
         :return: next observations ``[E, B, O]``, rewards ``[E, B, 1]``
-        :raises ValueError: from a model that cannot
+        :raises ValueError: if the model does not implement it
         """
         self._cannot("sample_members")
 
     def targets(self, batch: Transitions) -> th.Tensor:
         """
-        What :meth:`forward` predicts of real transitions, in normalised units.
+        Targets of :meth:`forward` for real transitions, in normalised units.
 
         :param batch: fields ``[..., .]``
         :return: ``[..., D]``, the reward first
-        :raises ValueError: from a model that does not say
+        :raises ValueError: if the model does not implement it
         """
         self._cannot("targets")
 
     def target_scales(self) -> th.Tensor:
         """
-        The unit of each target.
+        Scale of each target.
 
-        :return: ``[D]``, what one normalised unit is in raw units; 0 where a target never varied
-        :raises ValueError: from a model that does not say
+        :return: ``[D]``, one normalised unit in raw units; 0 where a target never varied
+        :raises ValueError: if the model does not implement it
         """
         self._cannot("target_scales")
 
@@ -152,7 +152,7 @@ class DynamicsModel(Plug):
         raise ValueError(f"{type(self).__name__} has no {verb}; allowed: a dynamics model that implements it")
 
     def regularization(self) -> th.Tensor:
-        """A scalar that is added to a likelihood loss."""
+        """A scalar that is added to the loss; 0 by default."""
         return th.zeros((), device=next(self.parameters()).device)
 
     @abstractmethod

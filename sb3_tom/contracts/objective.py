@@ -10,20 +10,20 @@ from sb3_tom.contracts.plug import Plug
 from sb3_tom.contracts.types import Batch, RewardFunction, Transitions
 
 Extras = dict[str, th.Tensor]
-"""What an objective prepared per row of the data, each ``[N, ...]``; a batch receives the same rows of it."""
+"""Tensors that an objective prepared for each row of the data, ``[N, ...]``; a batch gets the same rows of them."""
 
 
 FITTING = frozenset({"prepare", "loss", "step", "validation_error"})
-"""Verbs of an objective that decide a fit."""
+"""Methods whose override makes an objective more than the likelihood."""
 
 
 class ModelObjective(Plug):
-    """Likelihood overrides :meth:`loss` only; value-aware and adversarial objectives the other verbs too."""
+    """What the model minimises. The likelihood overrides :meth:`loss` only; other objectives override more."""
 
     is_likelihood = False
     """
-    Whether :meth:`loss` is the weighted negative log-likelihood and nothing else decides the fit: what a model with a closed
-    form can be fitted by. A subclass that overrides one of :data:`FITTING` is another objective until it says so itself.
+    Whether the fit minimises the weighted negative log-likelihood and nothing else, as models with a closed form require. It
+    is False in a subclass that overrides one of :data:`FITTING`, unless the subclass sets it.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -33,37 +33,37 @@ class ModelObjective(Plug):
 
     def check_reward_fn(self, reward_fn: RewardFunction | None) -> None:
         """
-        Refuse a known reward that this objective cannot go with.
+        Check that this objective can be used with a known reward function.
 
         :param reward_fn: the agent's, None for a learned reward
-        :raises ValueError: naming both
+        :raises ValueError: if it cannot; names both
         """
 
     def check_model(self, model: DynamicsModel) -> None:
         """
-        Refuse a model that cannot be fitted with this objective; the model's own word is
-        :meth:`DynamicsModel.check_objective`. Called when the agent is made, before :meth:`build`: the model has no networks
-        yet, but its arguments are known to those that need networks of their own for each member.
+        Check that a model can be fitted with this objective; :meth:`DynamicsModel.check_objective` is the model's own check.
+        Called when the agent is made, before :meth:`build`. The model has no networks yet; an objective that needs networks
+        for each member can read ``n_members`` here.
 
         :param model: the agent's dynamics model
-        :raises ValueError: naming both
+        :raises ValueError: if it cannot; names both
         """
 
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """
-        Compute once per model phase what the loss needs beside the data, for example value gradients at its predictions.
+        Compute once per model phase what the loss needs besides the data, for example value gradients.
 
         :param model: the model before the fit
         :param data: N rows of the buffer
         :param context: view of the agent
-        :return: tensors ``[N, ...]``, row by row beside ``data``
+        :return: tensors ``[N, ...]``, a row for each row of ``data``
         """
         return {}
 
     @abstractmethod
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """
-        What a gradient step minimises.
+        The loss of a gradient step.
 
         :param model: the model to fit
         :param batch: fields ``[E, B, ...]``, own rows for each member
@@ -89,37 +89,37 @@ class ModelObjective(Plug):
 
     def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor | None:
         """
-        The error on held-out rows that decides when a fit stops, which parameters of a member are kept, and which members
-        predict; by default the model's own.
+        Error on held-out rows. It decides when a fit stops, which parameters of a member are kept, and which members predict.
+        Default: the model's own error.
 
         :param model: the model that is fitted
         :param batch: held-out rows, fields ``[B, ...]``
         :param extras: the same rows of what :meth:`prepare` returned
-        :return: ``[E, B]``, lower is better. None: nothing is known to tell, the fit takes its whole budget and keeps the last
+        :return: ``[E, B]``, lower is better. None: there is no such error; the fit takes its whole budget and keeps the last
             parameters
         """
         return model.validation_error(batch)
 
     def figures(self, model: DynamicsModel, batch: Transitions, extras: Extras, context: Context) -> dict[str, float]:
         """
-        What an objective has to say of a fit when it ends, beside the model's error: nothing by default.
+        Metrics of the finished fit for the log, besides the model's error; none by default.
 
-        :param model: as the fit leaves it
+        :param model: the fitted model
         :param batch: held-out rows, fields ``[B, ...]``
         :param extras: the same rows of what :meth:`prepare` returned
         :param context: view of the agent
-        :return: numbers for the log, by names that come under ``model/``
+        :return: numbers by name; logged under ``model/``
         """
         return {}
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
-        """Change imagined transitions before they are stored, once; the identity by default."""
+        """Change imagined rows, once, when they are made; real rows never. The identity by default."""
         return batch
 
     def relabel_batch(self, batch: Batch, is_real: th.Tensor, context: Context) -> Batch:
         """
-        Change the rows of minibatches when they are drawn for the policy update, for example their rewards by what the critics
-        say now; the identity by default, which is never called.
+        Change minibatches, real and imagined rows, each time they are drawn for the policy update, for example their rewards
+        by the current critics. The identity by default, which is never called.
 
         :param batch: fields ``[..., B, .]`` in the env's own units, several minibatches at once
         :param is_real: bool ``[B, 1]``, which rows of each are real

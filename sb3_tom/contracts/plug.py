@@ -1,4 +1,4 @@
-"""What all plugs have in common: they are built late and saved in the zip."""
+"""The base class of all plugs, which are built late and saved in the zip."""
 
 from abc import ABC
 from collections.abc import Iterator, Mapping
@@ -12,10 +12,10 @@ from sb3_tom.contracts.types import Transitions
 
 
 class GrowingBuffers(nn.Module):
-    """A module with buffers whose number of rows changes: loading a state takes over the saved shapes."""
+    """A module with buffers whose number of rows changes: loading a state adopts the saved shapes."""
 
     growing: tuple[str, ...] = ()
-    """Names of such buffers. Replace them (``self.name = tensor``) rather than writing into them."""
+    """Names of such buffers. Assign a new tensor (``self.name = tensor``); do not write into the old one."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in self.growing:
@@ -27,23 +27,23 @@ class GrowingBuffers(nn.Module):
 class Plug(GrowingBuffers, ABC):
     """
     A part of the agent that a user can replace. ``__init__`` takes hyperparameters only (and checks them); sizes come with
-    :meth:`build`. Whatever a plug learns is a float parameter or buffer, so that ``state_dict`` is complete and loads with
+    :meth:`build`. Whatever a plug learns is a parameter or buffer, so that ``state_dict`` is complete and loads with
     ``weights_only`` (buffers whose size changes are named in :attr:`growing`); an attribute that holds an optimiser has
     "optim" in its name.
     """
 
     recordable = False
     """
-    Of a dynamics model and of an objective: whether a training step starts the same kernels on the same tensors whatever the
-    numbers are (no host reads, no random numbers, Adam). If both say so, a step of the model's fit is recorded on CUDA.
+    Whether a training step of this dynamics model or objective can be captured as a CUDA graph (no host reads, no random
+    numbers, Adam). The model's fit is captured if both can.
     """
 
     in_use = False
-    """Whether an agent was made with this object, or with what it is a copy of: to build it for another would wipe it."""
+    """Whether an agent was made with this object, or with the one it is a copy of: a second agent would reset it."""
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """
-        Create what depends on the sizes. Called once, before any training, and again (fresh) on load.
+        Create what depends on the sizes. Called once before any training, and on load.
 
         :param observation_dim: size O of an observation
         :param action_dim: size A of an action
@@ -62,10 +62,10 @@ class Plug(GrowingBuffers, ABC):
 @contextmanager
 def only_reads(plug: Plug, data: Transitions) -> Iterator[None]:
     """
-    The block gives rows to a plug, which must not change them: they may be the replay buffer's own memory.
+    Check that a plug does not write into rows within the block: they may be the replay buffer's own memory.
 
     :param plug: for the message
-    :param data: what it gets
+    :param data: rows that the plug gets
     :raises ValueError: naming the plug and the field that it has written into
     """
     versions = {name: tensor._version for name, tensor in data._asdict().items()}
@@ -80,12 +80,12 @@ def only_reads(plug: Plug, data: Transitions) -> Iterator[None]:
 
 def figures_of(plug: Plug, returned: Any, verb: str = "fit") -> dict[str, float]:
     """
-    The figures of a plug.
+    Check the figures that a plug returned.
 
-    :param plug: that was fitted
-    :param returned: what its ``fit`` returned; None are no figures
-    :param verb: that returned them, if it was another
-    :raises ValueError: if it is no mapping from names
+    :param plug: for the message
+    :param returned: what its method returned; None means no figures
+    :param verb: name of the method, for the message
+    :raises ValueError: if it is not a mapping from names
     """
     if returned is None:
         return {}

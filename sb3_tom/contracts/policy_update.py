@@ -17,19 +17,19 @@ from sb3_tom.contracts.types import Batch, RewardFunction, Transitions
 
 class PolicyParts(NamedTuple):
     """
-    What a policy update changes, and the numbers of the agent that say how. It never sees the agent itself.
+    What a policy update changes, and the agent's hyperparameters for it. It never gets the agent itself.
 
     :param policy: actor, critics, target critics and their optimisers
     :param log_ent_coef: logarithm of the entropy coefficient ``[1]``, or None if that is fixed
     :param ent_coef_optimizer: its optimiser, or None
     :param ent_coef: the fixed entropy coefficient, a scalar; unused if it is learned
-    :param target_entropy: entropy that the coefficient aims at
+    :param target_entropy: target of the learned coefficient
     :param gamma: discount factor
-    :param tau: step of the target critics towards the critics
-    :param target_update_interval: gradient steps between two steps of the target critics
-    :param batch_size: rows of a minibatch, where nobody asks for another number
-    :param max_grad_norm: what the norm of the actor's gradient, and that of the critics', is scaled down to before a step
-        (``clip_gradients`` of :mod:`sb3_tom.policy_updates.steps` does it); None: they stay
+    :param tau: Polyak coefficient of the target critics
+    :param target_update_interval: gradient steps between two updates of the target critics
+    :param batch_size: default number of rows of a minibatch
+    :param max_grad_norm: norm to which the actor's and the critics' gradients are each clipped (``clip_gradients`` of
+        :mod:`sb3_tom.policy_updates.steps`); None: no clipping
     """
 
     policy: SACPolicy
@@ -57,13 +57,13 @@ class PolicyParts(NamedTuple):
 
     @property
     def optimizers(self) -> list[th.optim.Optimizer]:
-        """Those of actor, critics and, if it is learned, entropy coefficient."""
+        """Optimisers of actor, critics and, if it is learned, entropy coefficient."""
         learned = [] if self.ent_coef_optimizer is None else [self.ent_coef_optimizer]
         return [self.policy.actor.optimizer, self.policy.critic.optimizer, *learned]
 
 
 class Units(Protocol):
-    """From the env's own units to those of the policy; they differ under ``VecNormalize``."""
+    """Converts the env's own units to those of the policy; they differ under ``VecNormalize``."""
 
     def observations(self, raw: th.Tensor) -> th.Tensor:
         """Observations ``[..., O]`` as actor and critics see them; differentiable."""
@@ -77,20 +77,20 @@ class Batches(Protocol):
 
     @property
     def units(self) -> Units:
-        """The way from one kind of minibatch to the other."""
+        """Converts the minibatches of :meth:`raw` to those of a call."""
 
     def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
-        """So many minibatches of so many rows, in the units of the policy: for its networks."""
+        """``n_batches`` minibatches of ``batch_size`` rows, in the units of the policy: inputs of its networks."""
 
     def raw(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
-        """The same in the env's own units: to start rollouts of the :class:`ImaginedWorld` from."""
+        """The same in the env's own units: starts of rollouts in the :class:`ImaginedWorld`."""
 
     def real(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
         """Minibatches of real rows alone, in the units of the policy."""
 
 
 class ImaginedWorld(Protocol):
-    """What stands in for the env in imagination, in the env's own units."""
+    """The imagined env, in the env's own units."""
 
     @property
     def model(self) -> DynamicsModel:
@@ -98,7 +98,7 @@ class ImaginedWorld(Protocol):
 
     @property
     def termination(self) -> Termination:
-        """Ends imagined episodes."""
+        """Which imagined transitions end an episode."""
 
     @property
     def reward_fn(self) -> RewardFunction | None:
@@ -108,31 +108,29 @@ class ImaginedWorld(Protocol):
         """One imagined step of the current policy from each observation ``[B, O]``; gradients flow."""
 
     def outcome(self, observations: th.Tensor, actions: th.Tensor, context: Context) -> Transitions:
-        """What follows given actions ``[B, A]``; gradients flow."""
+        """The transitions that follow given actions ``[B, A]``; gradients flow."""
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
-        """What the model objective makes of imagined transitions before anybody learns from them."""
+        """Imagined transitions changed by :meth:`ModelObjective.relabel`, to learn from."""
 
     def stops(self, batch: Transitions, context: Context) -> th.Tensor | None:
-        """Which rollouts ``[B, 1]`` stop before a transition, which then does not count; None: nothing stops them."""
+        """Which rollouts ``[B, 1]`` stop before a transition, which then does not count; None: there is no rollout stop."""
 
     def trust(self, batch: Transitions, context: Context) -> th.Tensor | None:
-        """How much each transition counts ``[B, 1]``; None: all count the same."""
+        """Confidence of each transition ``[B, 1]``; None: all count the same."""
 
 
 class PolicyUpdate(Plug):
     """
-    Makes gradient steps of the policy. The agent has set the optimisers' learning rates, counts the steps, and goes back to
-    the last sound state where one diverges.
-
-    :cvar defaults: values of the agent's arguments, by name, that hold where the user gave none (None). A subclass names those
-        that are others for it; the rest are MBPO's (arXiv:1906.08253)
-    :cvar largest_ratio: ``update_to_data_ratio`` above which a warning says that this is not what the update is made for
-    :cvar climbs_rewards: whether gradients flow through rewards: a ``reward_fn`` then has to be differentiable
+    Makes gradient steps of the policy. The agent sets the optimisers' learning rates, counts the steps, and restores the last
+    sound state if one diverges.
     """
 
     largest_ratio: ClassVar[float | None] = None
+    """``update_to_data_ratio`` above which the agent warns; None: it never does."""
+
     climbs_rewards: ClassVar[bool] = False
+    """Whether gradients flow through rewards: a ``reward_fn`` then has to be differentiable."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "ent_coef": "auto",
@@ -145,10 +143,14 @@ class PolicyUpdate(Plug):
         "rollout_batch_size": 100_000,
         "model_retain_epochs": 1,
     }
+    """
+    Values of the agent's arguments, by name, that the user left at None. A subclass overrides those that differ; these are
+    MBPO's (arXiv:1906.08253).
+    """
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """
-        Refuse a policy, or arguments of the agent, that this update cannot go with. Called once, when the agent is made.
+        Check that this update can be used with the policy and the agent's arguments. Called once, when the agent is made.
 
         :param parts: of the agent
         :param uses_confidence: whether imagined rows come with a confidence
@@ -156,13 +158,13 @@ class PolicyUpdate(Plug):
         """
 
     def forget(self) -> None:
-        """Called when tensors of the policy or of its optimisers were replaced: what was derived of them is void."""
+        """Called when tensors of the policy or of its optimisers were replaced: drop what was cached."""
 
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
         """
-        Called when a model phase has ended, the model fitted and rollouts made; nothing by default.
+        Called at the end of a model phase, after the fit and the rollouts; does nothing by default.
 
         :param parts: of the agent; they may change
         :param data: the N rows of the replay buffer
@@ -192,6 +194,6 @@ class PolicyUpdate(Plug):
         :param context: view of the agent, and the source of randomness
         :param gradient_steps: how many, at least 1
         :param batch_size: rows of a minibatch
-        :return: figures for the log, under the names that SB3's SAC gives them, means over the steps
+        :return: figures for the log, means over the steps, named as in SB3's SAC
         :raises DivergenceError: naming the network that is not usable any more
         """

@@ -1,4 +1,4 @@
-"""From what a user writes (alias, class, instance, function or ``"package.module:Class"``) to a plug."""
+"""Makes a plug of a constructor argument: alias, class, instance, function or ``"package.module:Class"``."""
 
 import copy
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ class Axis:
     """
     A part of the agent that the user chooses by one argument of the constructor, and another for keyword arguments.
 
-    :param contract: what the part has to be
-    :param aliases: short names to ``"package.module:Class"``; a convenience, never a gate
-    :param default: what holds where the user gives None; None: there is no such part then
+    :param contract: class that the part is an instance of
+    :param aliases: from short names to ``"package.module:Class"``; other classes are allowed too
+    :param default: alias used if the user gives None; None: there is no such part then
     :param part: attribute of the agent that holds it
-    :param adapter: ``"package.module:Class"`` of what makes a plug of a function; None: functions are refused
+    :param adapter: ``"package.module:Class"`` that makes a plug of a function; None: functions are refused
     :param any_class_on_load: whether ``load`` may be given another class than the file's, as long as its state fits
     """
 
@@ -36,7 +36,7 @@ class Axis:
 
     @property
     def allowed(self) -> str:
-        """What a user may write, for messages."""
+        """The allowed values, for messages."""
         names = f"one of {sorted(self.aliases)}, " if self.aliases else ""
         function = "" if self.adapter is None else "a function, "
         contract = self.contract.__name__
@@ -49,9 +49,9 @@ def resolve_plug(argument: str, axis: Axis, value: Any, kwargs: Mapping[str, Any
 
     :param argument: name of the agent's argument, for messages
     :param axis: what the argument is for
-    :param value: alias, ``"package.module:Class"``, class, instance that no agent was made with (of one that is named by its
-        path a copy is taken), or a function where the axis has an adapter
-    :param kwargs: constructor arguments; none may come with an instance or a function
+    :param value: alias, ``"package.module:Class"``, class, instance that no agent was made with (one that is named by its path
+        is copied), or a function if the axis has an adapter
+    :param kwargs: constructor arguments; not allowed with an instance or a function
     :return: the plug, not yet built
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -101,10 +101,10 @@ def _imported(argument: str, path: str, axis: Axis) -> Any:
 
 def check_unused(argument: str, plug: Plug) -> None:
     """
-    Refuse an instance that belongs to an agent already: both would train it, and building it anew would wipe the first one's.
+    Refuse an instance that belongs to an agent already: both would train it, and the second would reset it.
 
     :param argument: name of the agent's argument, for the message
-    :param plug: what came; its parts are looked at too
+    :param plug: what came; its submodules are checked too
     :raises ValueError: naming the argument, what came and what is allowed
     """
     if any(isinstance(part, Plug) and part.in_use for part in plug.modules()):
@@ -118,7 +118,7 @@ def mark_used(plug: Plug) -> None:
     """
     Note that a plug belongs to an agent.
 
-    :param plug: an agent was made with it
+    :param plug: the plug that an agent was made with
     """
     for part in plug.modules():
         if isinstance(part, Plug):

@@ -1,4 +1,4 @@
-"""The contract of a termination function, as the agent uses it."""
+"""The contract of a termination function."""
 
 from abc import abstractmethod
 from typing import Any
@@ -12,19 +12,19 @@ from sb3_tom.contracts.types import Transitions
 
 class Termination(Plug):
     """
-    Says which imagined transitions end in a terminal state. A time-out is never a termination.
+    Decides which imagined transitions end in a terminal state. A time-out is never a termination.
 
     The agent calls :meth:`fit` once per model phase, :meth:`forward` in imagined rollouts, and :meth:`observe` with every new
     real transition.
     """
 
     wants_rule = False
-    """Whether the envs' own rule, where it is known, is read for :meth:`set_rule`: of the first envs, and of later ones."""
+    """Whether the agent passes the envs' own rule to :meth:`set_rule`, when it is made and after ``set_env``."""
 
     @abstractmethod
     def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
         """
-        Which transitions are terminal.
+        Whether each transition is terminal.
 
         :param observations: ``[B, O]``
         :param actions: ``[B, A]`` in [-1, 1]
@@ -42,14 +42,14 @@ class Termination(Plug):
         """
 
     def advice(self) -> str:
-        """What helps where it disagrees with real transitions, for a warning; of a user's function by default."""
+        """Advice for the warning that it contradicts real transitions. The default is for a user's function."""
         return "it is stale or of another env; correct it, or use termination_fn='auto' or 'learned'"
 
     def fit(self, data: Transitions, context: Context) -> dict[str, float] | None:
         """
         Learn from the real ``terminated`` flags; nothing by default.
 
-        :param data: the N rows of the replay buffer; after a :meth:`set_rule` those that were collected since, at first none
+        :param data: the N rows of the replay buffer; after a :meth:`set_rule` those collected since, possibly none
         :param context: view of the agent
         :return: figures for the log, by short name, or None
         """
@@ -57,14 +57,14 @@ class Termination(Plug):
 
     def set_rule(self, rule: dict[str, Any] | None) -> None:
         """
-        Take the rule of other envs, about rows that are yet to come; nothing for terminations without one.
+        Use the rule of new envs for the rows to come; does nothing by default.
 
         :param rule: plain data, or None if the envs have no known rule
         """
 
     def observe(self, batch: Transitions) -> None:
         """
-        See the newest real transitions (for example to check a rule against them); nothing by default.
+        Called with the newest real transitions, for example to check a rule against them; does nothing by default.
 
         :param batch: the rows of one or more env steps
         """

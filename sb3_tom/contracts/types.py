@@ -1,4 +1,4 @@
-"""Data as plugs and policy updates receive it, and the functions that they may be given."""
+"""Types of the data and functions that plugs and policy updates get."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ PolicyFunction = Callable[[th.Tensor], tuple[th.Tensor, th.Tensor]]
 """``policy(observations [B, O]) -> (actions [B, A] in [-1, 1], log_prob [B, 1])``, sampled and differentiable."""
 
 ActionSampler = Callable[[th.Tensor, int], th.Tensor]
-"""``sampler(observations [B, O], n) -> actions [B, n, A]``, n samples of the policy at each row."""
+"""``sampler(observations [B, O], n) -> actions [B, n, A]``, n samples of the policy per row."""
 
 ValueFunction = Callable[[th.Tensor, th.Tensor], th.Tensor]
 """``values(observations [B, O], actions [B, A]) -> [C, B]``, the values of the C critics, differentiable."""
@@ -38,9 +38,8 @@ class Transitions(_Fields):
     :param next_observations: ``[N, O]``; the last observation of the episode, never the first of the next one
     :param rewards: ``[N, 1]``
     :param terminated: ``[N, 1]``, 1.0 where the episode ended in a terminal state; a time-out is not one
-    :param policy_version: ``[N]``, int64, the number of model phases that had trained when the row was collected
-    :param truncated: ``[N, 1]``, 1.0 where a time limit cut the episode: the next row of the env begins another one. None are
-        zeros
+    :param policy_version: ``[N]``, int64, number of model phases before the row was collected
+    :param truncated: ``[N, 1]``, 1.0 where a time limit cut the episode: the env's next row begins another; None: zeros
     """
 
     __slots__ = ()
@@ -55,7 +54,7 @@ class Transitions(_Fields):
         policy_version: th.Tensor,
         truncated: th.Tensor | None = None,
     ) -> "Transitions":
-        """Six fields make transitions that no time limit has cut."""
+        """Without ``truncated``, no time limit has cut any row."""
         cut = th.zeros_like(terminated) if truncated is None else truncated
         return super().__new__(cls, observations, actions, next_observations, rewards, terminated, policy_version, cut)
 
@@ -85,9 +84,9 @@ class Transitions(_Fields):
 
     def split(self, n_rows: int) -> "list[Transitions]":
         """
-        All rows in their order, in pieces.
+        All rows in their order, in chunks.
 
-        :param n_rows: rows of a piece; the last may have fewer
+        :param n_rows: rows of a chunk; the last may have fewer
         :return: views
         """
         return [Transitions(*fields) for fields in zip(*(field.split(n_rows) for field in self), strict=True)]
@@ -97,7 +96,7 @@ class Batch(NamedTuple):
     """
     A minibatch of the policy update: B rows, real and imagined ones mixed; fields as in :class:`Transitions`.
 
-    :param confidence: ``[B, 1]`` factors of the rows' part in the critics' loss; None: each counts the same
+    :param confidence: ``[B, 1]`` weights in the critics' loss; None: all rows count the same
     """
 
     observations: th.Tensor

@@ -1,0 +1,1 @@
+"""Real and imagined rows: buffers, usable weights, minibatches, units."""

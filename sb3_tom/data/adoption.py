@@ -1,4 +1,4 @@
-"""Taking over a replay buffer that another run has filled."""
+"""Checks and converts a replay buffer that another run has filled."""
 
 import io
 import os
@@ -42,14 +42,14 @@ def adopted(
     device: th.device,
 ) -> WeightedReplayBuffer:
     """
-    A replay buffer that the agent can go on with.
+    Check a loaded replay buffer and convert it if need be.
 
-    :param loaded: one of ours is used as it is, a plain SB3 buffer is converted
+    :param loaded: a :class:`WeightedReplayBuffer` is used as it is, a plain SB3 buffer is converted
     :param observation_space: the agent's
     :param action_space: the agent's
     :param n_envs: the agent's number of envs
     :param device: the agent's
-    :raises ValueError: naming what is not the agent's, or ends that are none; a DivergenceError about rows that are not usable
+    :raises ValueError: naming what differs from the agent's, or false episode ends; a DivergenceError for unusable rows
     """
     for name, found, expected in (
         ("observation_space", loaded.observation_space.shape, observation_space.shape),

@@ -11,7 +11,7 @@ from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.units import PolicyUnits
 
 CHUNK = 50
-"""Minibatches whose rows are gathered at once."""
+"""Number of minibatches that are gathered at once."""
 
 Relabel = Callable[[Batch, th.Tensor], Batch]
 """``relabel(batch [..., B, .] in raw units, is_real [B, 1]) -> batch``."""
@@ -23,12 +23,12 @@ class MixedBatches:
     both uniform with replacement. All row numbers of a chunk of batches are drawn, and their rows gathered, at once.
 
     :param real: all real rows
-    :param imagined: the ring of imagined rows; if it is empty, every row is real
+    :param imagined: the imagined rows; if there are none, every row is real
     :param real_ratio: share of real rows
     :param generator: source of randomness
-    :param units: from the rows' raw units to those of the policy; rows are stored raw, so that moving statistics of
+    :param units: converts raw units to those of the policy; rows are stored raw, so that moving statistics of
         ``VecNormalize`` apply to old rows too
-    :param relabel: changes rows when they are drawn, in raw units; None: nothing does
+    :param relabel: changes rows when they are drawn, in raw units; None: they stay as stored
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class MixedBatches:
 
 def relabelling(objective: ModelObjective, context: Context) -> Relabel | None:
     """
-    What an objective changes of rows when they are drawn.
+    The ``relabel`` argument of :class:`MixedBatches` for an objective.
 
     :param objective: the agent's
     :param context: view of the agent
-    :return: None for one that does not override :meth:`ModelObjective.relabel_batch`, which then costs nothing
+    :return: None if the objective does not override :meth:`ModelObjective.relabel_batch`, so that it costs nothing
     """
     if type(objective).relabel_batch is ModelObjective.relabel_batch:
         return None

@@ -1,4 +1,4 @@
-"""Figures for the log that are derived, not configured."""
+"""Summary statistics of weights for the log."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from sb3_tom.data.weights import effective_sample_size
 
 def weight_figures(weights: th.Tensor, newest: th.Tensor) -> dict[str, float]:
     """
-    How a weight vector looks.
+    Statistics of a weight vector.
 
     :param weights: ``[N]`` with mean 1
     :param newest: row numbers of the newest transitions
@@ -25,11 +25,11 @@ def weight_figures(weights: th.Tensor, newest: th.Tensor) -> dict[str, float]:
 
 def equal_bins(n_rows: int, n_bins: int) -> list[tuple[int, int]]:
     """
-    Cut rows into bins.
+    Cut rows into bins of nearly equal size.
 
     :param n_rows: number N of rows
-    :param n_bins: number of bins; fewer rows make a bin each
-    :return: first row of each bin and the one behind its last, the bins as equal as they can be
+    :param n_bins: number of bins; if there are fewer rows, a bin for each
+    :return: first row of each bin, and the row after its last
     """
     n_bins = min(n_bins, n_rows)
     return list(pairwise(index * n_rows // n_bins for index in range(n_bins + 1)))
@@ -40,7 +40,7 @@ def weight_by_age(weights: th.Tensor, n_bins: int = 10) -> dict[str, float]:
     Mean weight in bins of equally many rows, by age.
 
     :param weights: ``[N]`` with mean 1, oldest row first
-    :param n_bins: number of bins; fewer rows make a bin each
+    :param n_bins: number of bins; if there are fewer rows, a bin for each
     :return: "00" (the newest rows) to "09", and the number of "rows"
     """
     n_rows, newest_first = weights.numel(), weights.flip(0)

@@ -1,4 +1,4 @@
-"""A matrix whose number of rows changes, and which is never in memory twice."""
+"""A matrix that can be resized without a second copy in memory."""
 
 import mmap
 
@@ -6,21 +6,21 @@ import numpy as np
 import torch as th
 
 CHUNK = 2**22
-"""Numbers that are copied at a time while rows change their places: 16 MB."""
+"""Numbers that are copied at a time while rows are moved: 16 MB."""
 
 
 _PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-"""Not to be shared with the processes of a ``SubprocVecEnv``; Windows knows nothing else."""
+"""Not shared with the processes of a ``SubprocVecEnv``; Windows has no such flags."""
 
 
 class GrowingRows:
     """
-    A float32 matrix on a device. On the CPU its memory is a mapping, which Linux extends or moves without a copy; that of
-    another device goes over the host. (``numpy.ndarray.resize`` copies, and PyTorch has nothing of the kind.)
+    A float32 matrix on a device. On the CPU its memory is a mapping, which Linux extends or moves without a copy; on another
+    device a resize goes through the host. (``numpy.ndarray.resize`` copies, and PyTorch cannot resize in place.)
 
-    :param n_rows: rows at first, of any content
+    :param n_rows: number of rows, uninitialised
     :param width: of a row
-    :param device: where it lives
+    :param device: of the matrix
     """
 
     def __init__(self, n_rows: int, width: int, device: th.device | str) -> None:
@@ -37,26 +37,26 @@ class GrowingRows:
             return self._elsewhere
         if 0 in self._shape or self._map is None:
             return th.empty(self._shape)
-        # A memoryview, which th.frombuffer would not keep, forbids the mapping to move under the tensor
+        # The memoryview, which th.frombuffer would not keep, prevents the mapping from moving under the tensor
         return th.from_numpy(np.asarray(memoryview(self._map)).view(np.float32).reshape(self._shape))
 
     def resize(self, n_rows: int) -> None:
         """
-        Change the number of rows; the first ones stay, new ones have any content.
+        Change the number of rows. The first ones are kept; new ones are uninitialised.
 
-        :param n_rows: from now on
+        :param n_rows: new number of rows
         """
         before = self._shape
         try:
             self._resize(n_rows, before)
-        except BaseException:  # there is no such memory: the rows are where they were, and can be saved
+        except BaseException:  # out of memory: the rows are still there and can be saved
             self._shape = before
             raise
 
     def _resize(self, n_rows: int, before: tuple[int, int]) -> None:
         if self._map is None:
             kept = self.tensor.cpu()
-            self._elsewhere = None  # before there is another one
+            self._elsewhere = None  # free it before the new one is allocated
             try:
                 resized = th.empty((n_rows, before[1]), device=self._device)
             except RuntimeError:
@@ -68,7 +68,7 @@ class GrowingRows:
         self._shape = (n_rows, before[1])
         try:
             self._map.resize(self._n_bytes)
-        except (BufferError, SystemError, OSError):  # somebody still looks at it, or the system cannot
+        except (BufferError, SystemError, OSError):  # a tensor still refers to it, or the system cannot resize
             new = self._new_map()
             n_kept = min(n_rows, before[0]) * before[1] * 4
             memoryview(new)[:n_kept] = memoryview(self._map)[:n_kept]
@@ -76,7 +76,7 @@ class GrowingRows:
 
     @property
     def _n_bytes(self) -> int:
-        return max(4 * self._shape[0] * self._shape[1], 1)  # no mapping is empty
+        return max(4 * self._shape[0] * self._shape[1], 1)  # a mapping cannot be empty
 
     def _new_map(self) -> mmap.mmap:
         return mmap.mmap(-1, self._n_bytes, **_PRIVATE)

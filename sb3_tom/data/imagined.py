@@ -1,4 +1,4 @@
-"""The ring of imagined transitions."""
+"""The ring buffer of imagined transitions."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ def _widths(observation_dim: int, action_dim: int, with_confidence: bool) -> tup
 
 class ImaginedBuffer:
     """
-    Ring of imagined transitions on the device. A transition is one row of one tensor, so that a batch is one gather.
+    Ring buffer of imagined transitions on the device. A transition is one row of one tensor, so that a batch is one gather.
 
-    :param capacity: rows that it keeps
+    :param capacity: maximum number of rows
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
-    :param device: where it lives
-    :param with_confidence: whether each row has one
+    :param device: of the tensor
+    :param with_confidence: whether each row has a confidence
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ImaginedBuffer:
         self._position = 0
         self.size = 0
         self.is_due = True
-        """Whether nothing was imagined since it is there, or was cleared; rollouts may also have left no row."""
+        """True until the first rollouts after creation or :meth:`clear`, even if they store no row."""
         self.made_at: list[int] = []
         """Env steps of the times of imagining that there is room for, the newest last. Rows of older ones may be left where
         rollouts ended early: the ring forgets by number, as MBPO's code does."""
@@ -48,11 +48,11 @@ class ImaginedBuffer:
     @staticmethod
     def row_bytes(observation_dim: int, action_dim: int, with_confidence: bool = False) -> int:
         """
-        Bytes of a row.
+        Size of a row in bytes.
 
         :param observation_dim: size O of an observation
         :param action_dim: size A of an action
-        :param with_confidence: whether it has one
+        :param with_confidence: whether a row has a confidence
         """
         return 4 * sum(_widths(observation_dim, action_dim, with_confidence))
 
@@ -62,21 +62,21 @@ class ImaginedBuffer:
 
     def resize(self, capacity: int) -> None:
         """
-        Change the capacity, keeping the newest rows, in the order of their age. They are never held twice.
+        Change the capacity, keeping the newest rows, in the order of their age, without a second copy of them.
 
-        :param capacity: rows that it keeps from now on
+        :param capacity: new maximum number of rows
         """
         if capacity == self.capacity:
             return
         kept = min(self.size, capacity)
         if self.size:
-            oldest = self._position - kept  # of those that are kept
+            oldest = self._position - kept  # of the rows that are kept
             rotate(self._rows[: self.size], oldest % self.size)
         self._memory.resize(capacity)
         self.capacity, self.size, self._position = capacity, kept, kept % capacity
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Drop all rows."""
         self.size = self._position = 0
         self.is_due, self.made_at = True, []
 
@@ -86,7 +86,7 @@ class ImaginedBuffer:
 
         :param batch: B rows
         :param keep: bool ``[B]``, which of them
-        :param confidence: ``[B, 1]`` of a ring whose rows have one; None: 1
+        :param confidence: ``[B, 1]``; None: 1. Ignored without ``with_confidence``
         """
         fields = list(batch.step_fields)
         if self.with_confidence:
@@ -100,17 +100,17 @@ class ImaginedBuffer:
         self.size = min(self.size + rows.shape[0], self.capacity)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the filled rows, not copied, and the place of the ring."""
+        """State for a checkpoint: the filled rows, not copied, the write position, capacity and times."""
         rows = self._rows[: self.size]
         own = {"capacity": self.capacity, "is_due": self.is_due, "made_at": self.made_at}
         return {"rows": rows, "position": self._position, **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Take over the rows of a checkpoint.
+        Load the rows of a checkpoint.
 
         :param state: from :meth:`state_dict`
-        :raises ValueError: if its rows are of another width, or more than its capacity, or the place is outside of it
+        :raises ValueError: if the rows have another width or exceed the capacity, or the write position is out of range
         """
         rows, width = state["rows"], self._rows.shape[1]
         if not isinstance(rows, th.Tensor) or rows.shape[1:] != (width,) or not rows.is_floating_point():
@@ -118,18 +118,18 @@ class ImaginedBuffer:
         capacity = check_integer("capacity", state["capacity"], len(rows))
         position = check_integer("position", state["position"], 0, max(capacity - 1, 0))
         made_at = [check_integer("made_at", step, 0) for step in state.get("made_at", [])]
-        is_due = check_bool("is_due", state.get("is_due", len(rows) == 0))  # older checkpoints do not say
+        is_due = check_bool("is_due", state.get("is_due", len(rows) == 0))  # missing in older checkpoints
         self.capacity, self._position, self.size, self.is_due, self.made_at = capacity, position, len(rows), is_due, made_at
-        self._memory.resize(0)  # before the new rows take theirs
+        self._memory.resize(0)  # free the old memory before the new is allocated
         self._memory.resize(capacity)
         self._rows[: self.size] = rows
 
     def gather(self, rows: th.Tensor) -> tuple[th.Tensor, ...]:
         """
-        The stored rows at these numbers, as the policy update takes them.
+        Fields of the rows with given numbers.
 
         :param rows: int64 row numbers of any shape ``[...]``, below ``size``
-        :return: observations, actions, next_observations, rewards, terminated and, if rows have one, confidence, each
+        :return: observations, actions, next_observations, rewards, terminated and, with confidences, confidence, each
             ``[..., width]``
         """
         flat = self._rows.index_select(0, rows.reshape(-1))

@@ -1,6 +1,6 @@
 """
-Means, spreads and ranges of the columns of rows, in float64 and without a copy of the rows: those of blocks are put together
-(Chan, Golub and LeVeque 1979). Of rows that stay where they are, as in a replay buffer, those of their blocks are kept.
+Mean, standard deviation and range of each column, in float64 and without a copy of the rows: statistics of blocks of rows are
+combined (Chan, Golub and LeVeque 1979). For a replay buffer, whose rows stay in place, those of the blocks are cached.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.scales import one_for_zero, varies
 
 BLOCK = 1024
-"""Rows of a block: few enough for a processor's cache, and enough for its figures to be a hundredth of its rows."""
+"""Rows of a block: few enough for a processor's cache; the statistics of a block take a hundredth of its memory."""
 
 CHANGES = "changes"
 """The name of ``next_observations - observations`` among the columns; the others are those of the fields."""
@@ -20,12 +20,12 @@ CHANGES = "changes"
 
 class Moments(NamedTuple):
     """
-    What columns are like.
+    Statistics of D columns.
 
     :param mean: ``[D]`` float64
     :param std: ``[D]`` float64, the root of the mean squared deviation
-    :param low: ``[D]`` least values, in the type of the rows
-    :param high: ``[D]`` greatest values
+    :param low: ``[D]`` minima, in the dtype of the rows
+    :param high: ``[D]`` maxima
     """
 
     mean: th.Tensor
@@ -35,14 +35,14 @@ class Moments(NamedTuple):
 
     @property
     def magnitude(self) -> th.Tensor:
-        """``[D]``, the greatest absolute values."""
+        """Maxima of the absolute values, ``[D]``."""
         return th.maximum(self.low.abs(), self.high.abs())
 
     def varying(self, magnitude: th.Tensor | None = None) -> th.Tensor:
         """
-        The standard deviations of columns that vary, 0 of the others.
+        Standard deviations ``[D]`` of the columns that vary, 0 for the others.
 
-        :param magnitude: ``[D]`` of what the columns are differences of; None: their own
+        :param magnitude: ``[D]``, if the columns are differences, the magnitudes of what was subtracted; None: their own
         """
         return th.where(varies(self.std, self.magnitude if magnitude is None else magnitude), self.std, 0.0)
 
@@ -53,7 +53,7 @@ class Moments(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Of a block: number of rows; of each column the mean, the sum of squared deviations from it, and the range."""
+    """Statistics of one block of rows: their number; for each column mean, sum of squared deviations from it, and range."""
 
     n_rows: int
     mean: th.Tensor
@@ -71,17 +71,17 @@ class _Block(NamedTuple):
 
 class _Table:
     """
-    Figures of blocks, a line for each. They lie together, and not where the next block's rows would be copied to: between two
-    of these even the smallest tensor would keep the memory of a whole block from being used again.
+    Statistics of all blocks, a line for each. They are stored together: a small tensor allocated between the copies of two
+    blocks would keep the memory of a whole block from being reused.
     """
 
     def __init__(self) -> None:
         self.n_rows: list[int] = []
-        """Of each block; 0 where nothing is known."""
+        """Rows of each block; 0 where the block is not cached."""
         self._figures: list[th.Tensor] = []
 
     def put(self, number: int, block: _Block) -> None:
-        """What a block is like; the first block comes first."""
+        """Store the statistics of a block; the first block comes first."""
         if number >= len(self.n_rows):
             self.n_rows.extend([0] * (number + 1 - len(self.n_rows)))
         figures = block[1:]
@@ -95,17 +95,17 @@ class _Table:
         self.n_rows[number] = block.n_rows
 
     def moments(self, n_blocks: int) -> Moments:
-        """Of the first blocks together."""
+        """Statistics of the first ``n_blocks`` blocks together."""
         means, scatters, lows, highs = (figure[:n_blocks] for figure in self._figures)
         counts = th.tensor(self.n_rows[:n_blocks], dtype=means.dtype, device=means.device).unsqueeze(1)
-        # A sum before the division: the mean of equal float32 numbers is this number, and their deviation 0
+        # Sum before dividing: so the mean of equal float32 numbers is exact, and their deviation 0
         mean = (counts * means).sum(0) / counts.sum()
         scatter = scatters.sum(0) + (counts * (means - mean).square()).sum(0)
         return Moments(mean, (scatter / counts.sum()).sqrt(), lows.amin(0), highs.amax(0))
 
     @th.no_grad()
     def complete(self, n_rows: int, columns: Callable[[slice], th.Tensor]) -> Moments:
-        """Look at the blocks of which nothing is known; then those of all N rows."""
+        """Compute the blocks that are not cached; return the statistics of all N rows."""
         n_blocks = -(-n_rows // BLOCK)
         for number in range(n_blocks):
             rows = slice(number * BLOCK, min((number + 1) * BLOCK, n_rows))
@@ -115,17 +115,17 @@ class _Table:
 
 
 class KnownBlocks:
-    """What is known of the blocks of rows that stay where they are, by the name of their columns."""
+    """Cached statistics of the blocks of rows that stay in place, by the name of their columns."""
 
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
 
     def forget(self, first: int, last: int) -> None:
         """
-        Rows were written.
+        Drop the blocks of rows that were written.
 
-        :param first: number of the first
-        :param last: number behind the last
+        :param first: number of the first row
+        :param last: number after the last row
         """
         for table in self._tables.values():
             for number in range(first // BLOCK, min(-(-last // BLOCK), len(table.n_rows))):
@@ -133,10 +133,10 @@ class KnownBlocks:
 
     def moments(self, data: Transitions, name: str) -> Moments:
         """
-        Of one kind of columns; only of new blocks it looks at the rows.
+        Statistics of one group of columns; reads only the rows of blocks that are not cached.
 
         :param data: N rows
-        :param name: a field of these, or :data:`CHANGES`
+        :param name: a field of ``data``, or :data:`CHANGES`
         """
         table = self._tables.setdefault(name, _Table())
         return table.complete(data.size, lambda rows: _columns(data, name, rows))
@@ -150,17 +150,17 @@ def _columns(data: Transitions, name: str, rows: slice) -> th.Tensor:
 
 
 class StoredRows(Transitions):
-    """All rows of a replay buffer, with what is known of their blocks. What is made of them knows nothing."""
+    """All rows of a replay buffer, with a cache of the statistics of their blocks. Derived Transitions have no cache."""
 
     known: KnownBlocks | None = None
 
 
 def moments_of(data: Transitions, *names: str) -> Moments:
     """
-    Of columns side by side.
+    Statistics of several groups of columns, concatenated.
 
     :param data: N rows, at least 1
-    :param names: fields of these, or :data:`CHANGES`
+    :param names: fields of ``data``, or :data:`CHANGES`
     """
     known = (data.known if isinstance(data, StoredRows) else None) or KnownBlocks()
     return Moments(*(th.cat(parts) for parts in zip(*(known.moments(data, name) for name in names), strict=True)))
@@ -168,9 +168,9 @@ def moments_of(data: Transitions, *names: str) -> Moments:
 
 def moments_of_columns(n_rows: int, columns: Callable[[slice], th.Tensor]) -> Moments:
     """
-    Of what is made of rows.
+    Statistics of columns that are computed from rows.
 
-    :param n_rows: number N of these, at least 1
-    :param columns: ``[n, D]`` of those in a slice
+    :param n_rows: number N of rows, at least 1
+    :param columns: returns the columns ``[n, D]`` of the rows in a slice
     """
     return _Table().complete(n_rows, columns)

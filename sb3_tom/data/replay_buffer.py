@@ -16,16 +16,16 @@ from sb3_tom.data.moments import KnownBlocks, StoredRows
 from sb3_tom.data.resident import ResidentRows, newest_places
 
 _RESIDENT: "WeakKeyDictionary[WeightedReplayBuffer, ResidentRows]" = WeakKeyDictionary()
-"""Copies on other devices than the CPU: apart from the buffers, because no file should hold the rows twice."""
+"""Copies on other devices than the CPU; not attributes of the buffers, so that no file holds the rows twice."""
 
 _KNOWN: "WeakKeyDictionary[WeightedReplayBuffer, tuple[int, KnownBlocks]]" = WeakKeyDictionary()
-"""Positions that were ever written when rows were last asked for, and what is known of the blocks of rows."""
+"""Positions ever written at the last call of :meth:`transitions`, and the cached statistics of the blocks of rows."""
 
 
 class WeightedReplayBuffer(ReplayBuffer):
     """
-    SB3's replay buffer that knows for each transition its weight, the version of the policy that collected it and whether it
-    terminated, and keeps a small ring of the observations that episodes started from.
+    SB3's replay buffer that also stores for each transition its weight, the version of the policy that collected it and
+    whether it terminated, and keeps a small ring of the observations that episodes started from.
 
     Row numbers count in the order of the arrays ``[buffer_size, n_envs]``, flattened. Observations are stored as float32:
     SB3 converts them to float32 before every use anyway.
@@ -73,7 +73,7 @@ class WeightedReplayBuffer(ReplayBuffer):
         self._n_starts = 0
         self._expected_observations: np.ndarray | None = None
         self._n_added = 0  # positions ever written
-        self._rule_began: int | None = None  # that number when the termination rule changed last; None: all rows follow it
+        self._rule_began: int | None = None  # _n_added when the termination rule changed last; None: it never did
 
     def add(
         self,
@@ -107,7 +107,7 @@ class WeightedReplayBuffer(ReplayBuffer):
             self._starts[self._n_starts % len(self._starts)] = observation
             self._n_starts += 1
         self._expected_observations = self.next_observations[row].copy()
-        self._expected_observations[self.dones[row] > 0] = np.nan  # equal to nothing: the next one is a start
+        self._expected_observations[self.dones[row] > 0] = np.nan  # NaN equals nothing: the next one is a start
 
     @staticmethod
     def row_bytes(observation_dim: int, action_dim: int) -> tuple[int, int]:
@@ -128,12 +128,12 @@ class WeightedReplayBuffer(ReplayBuffer):
 
     @property
     def capacity(self) -> int:
-        """Transitions that there is room for, all envs together: SB3 rounds ``buffer_size`` down to a multiple of them."""
+        """Maximum number of transitions, all envs together: SB3 rounds ``buffer_size`` down to a multiple of ``n_envs``."""
         return self.buffer_size * self.n_envs
 
     @property
     def arrival(self) -> Arrival:
-        """When the rows came; all numbers count the transitions of all envs."""
+        """Insertion order of the rows; all numbers count the transitions of all envs."""
         oldest = self.pos if self.full else 0
         return Arrival(self.n_transitions, oldest * self.n_envs, self._n_added * self.n_envs)
 
@@ -144,8 +144,8 @@ class WeightedReplayBuffer(ReplayBuffer):
 
     def transitions(self) -> Transitions:
         """
-        All stored rows; views of the arrays on the CPU, or of a copy that follows them on another device. Do not write. They
-        know the moments of their blocks (:func:`sb3_tom.data.moments.moments_of`).
+        All stored rows, read-only: views of the arrays on the CPU, or of an up-to-date copy on another device. Statistics of
+        their blocks are cached (:func:`sb3_tom.data.moments.moments_of`).
         """
         arrays = [
             self.observations,
@@ -170,7 +170,7 @@ class WeightedReplayBuffer(ReplayBuffer):
         return rows
 
     def _known_blocks(self) -> KnownBlocks:
-        """What is known of those rows that are as they were."""
+        """Cached statistics, without those of blocks that have changed."""
         n_before, known = _KNOWN.get(self, (0, KnownBlocks()))
         n_new = min(self._n_added - n_before, self.size()) if self._n_added >= n_before else self.size()
         for first, last in newest_places(n_new, self.pos, self.buffer_size):
@@ -180,8 +180,8 @@ class WeightedReplayBuffer(ReplayBuffer):
 
     def forget_copies(self) -> None:
         """
-        To be called after rows were written otherwise than by :meth:`add`: copies on other devices are made anew, and means
-        and ranges of the rows taken anew.
+        Drop copies on other devices and cached statistics. To be called after rows were written in another way than by
+        :meth:`add`.
         """
         _RESIDENT.pop(self, None)
         _KNOWN.pop(self, None)
@@ -190,7 +190,7 @@ class WeightedReplayBuffer(ReplayBuffer):
         """
         Weights of all stored rows.
 
-        :param weighted: False counts all rows the same
+        :param weighted: False returns ones
         :return: ``[N]``
         """
         weights = self._view(self.weights)
@@ -198,7 +198,7 @@ class WeightedReplayBuffer(ReplayBuffer):
 
     def set_row_weights(self, weights: th.Tensor) -> None:
         """
-        Keep the weights of the latest model phase.
+        Store the weights of the latest model phase.
 
         :param weights: ``[N]``, in row order
         """
@@ -227,30 +227,30 @@ class WeightedReplayBuffer(ReplayBuffer):
 
     def next_version(self) -> int:
         """
-        The version that rows have from now on: another one than the newest row's. A model that is fitted again to the same
-        rows makes no block of its own, which would age the others.
+        Advance the version of the rows to come, unless none came since the last call: a second fit to the same rows must not
+        begin a new block, which would age the others.
         """
         newest = int(self.policy_versions[self.pos - 1].max())
         self.policy_version = max(self.policy_version, newest + 1)
         return self.policy_version
 
     def begin_rule(self) -> None:
-        """From now on rows come from envs with another termination rule than those that are stored."""
+        """Note that the termination rule changes: it does not hold for the rows stored so far."""
         self._rule_began = self._n_added
 
     @property
     def n_of_rule(self) -> int:
-        """Number of stored transitions that were collected under the envs' present termination rule."""
+        """Number of stored transitions that were collected under the present termination rule."""
         n_positions = self.size() if self._rule_began is None else min(self._n_added - self._rule_began, self.size())
         return n_positions * self.n_envs
 
     def transitions_of_rule(self) -> Transitions:
-        """The :attr:`n_of_rule` newest rows: the same as :meth:`transitions` if these are all."""
+        """The :attr:`n_of_rule` newest rows; :meth:`transitions` if these are all."""
         data = self.transitions()
         return data if self.n_of_rule == data.size else data.rows(self.newest_rows(self.n_of_rule))
 
     def start_observations(self) -> th.Tensor:
-        """Observations after real resets ``[K, O]``, at most the capacity of their ring."""
+        """Observations after real resets ``[K, O]``; at most ``n_start_observations``, the newest."""
         return th.from_numpy(self._starts[: min(self._n_starts, len(self._starts))]).to(self.device)
 
     @classmethod
@@ -279,8 +279,8 @@ class WeightedReplayBuffer(ReplayBuffer):
 
     def _find_starts(self) -> None:
         """
-        Fill the ring of start observations from stored rows: those that do not continue the row before them. What came before
-        the oldest rows of a full ring is not known: they are starts only where no others are.
+        Fill the ring of start observations with those of stored rows that do not continue the row before them. In a full
+        buffer the rows before the oldest ones are unknown: the oldest count as starts only if there are no others.
         """
         rows = self.positions_oldest_first()
         observations = self.observations[rows]

@@ -1,4 +1,4 @@
-"""A copy of the real replay buffer on the device, to which only new rows are sent."""
+"""A copy of the real replay buffer on the device; only new rows are transferred."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,26 +8,26 @@ import torch as th
 
 def newest_places(n_new: int, position: int, capacity: int) -> Iterator[tuple[int, int]]:
     """
-    Where the newest rows of a ring are.
+    Ranges of the newest rows of a ring buffer.
 
-    :param n_new: how many, at most ``capacity``
+    :param n_new: number of rows, at most ``capacity``
     :param position: row that will be written next
     :param capacity: rows of the ring
-    :return: first row and the one behind the last, once or twice; either may be empty
+    :return: one or two ranges, first row and the one after the last; they may be empty
     """
     start = position - n_new
     yield max(start, 0), position
-    if start < 0:  # they begin behind the place where the ring closes
+    if start < 0:  # the range wraps around
         yield capacity + start, capacity
 
 
 class ResidentRows:
     """
-    Tensors on the device that follow numpy arrays whose rows are written one after the other, as a ring. They double in size,
-    so that a large buffer costs memory only when it is filled.
+    Tensors on the device that mirror numpy arrays which are written as a ring. They grow by doubling, so that a large buffer
+    takes memory only as it fills.
 
     :param arrays: ``[buffer_size, ...]`` each
-    :param device: where the copy lives
+    :param device: of the copy
     """
 
     def __init__(self, arrays: Sequence[np.ndarray], device: th.device | str) -> None:
@@ -38,15 +38,15 @@ class ResidentRows:
 
     def update(self, n_added: int, position: int, size: int) -> list[th.Tensor]:
         """
-        Send the rows that were written since the last call; all of them the first time.
+        Copy the rows that were written since the last call; all of them the first time.
 
-        :param n_added: rows ever written; the arrays hold the last of them
+        :param n_added: rows ever written; the arrays hold the newest
         :param position: row that will be written next
         :param size: filled rows
         :return: the filled rows on the device, ``[size, ...]`` each; views that later calls change
         """
         capacity = len(self._arrays[0])
-        # fewer than before: another run's rows were read into the arrays
+        # Fewer than before: another run's rows were loaded into the arrays
         n_new = min(n_added - self._n_added, size) if n_added >= self._n_added else size
         if size > len(self._copies[0]):
             n_new = size if len(self._copies[0]) == 0 else n_new
@@ -61,7 +61,7 @@ class ResidentRows:
             copy[first:last].copy_(th.from_numpy(array[first:last]))
 
     def _grow(self, n_rows: int) -> None:
-        for index, old in enumerate(self._copies):  # one after the other: not all of them are held twice
+        for index, old in enumerate(self._copies):  # one by one, so that not all of them are in memory twice
             grown = old.new_empty(n_rows, *old.shape[1:])
             grown[: len(old)] = old
             self._copies[index] = grown

@@ -3,7 +3,7 @@
 import torch as th
 
 ROUNDING = 2.0 * th.finfo(th.float32).eps
-"""Standard deviation relative to the greatest magnitude below which a column holds nothing but the rounding of float32."""
+"""A standard deviation below this multiple of the greatest magnitude is float32 rounding."""
 
 
 def varies(std: th.Tensor, magnitude: th.Tensor) -> th.Tensor:

@@ -1,6 +1,6 @@
 """
-``VecNormalize``: the buffer, the model, the weighter and the termination live in the env's own (raw) units; the policy and the
-critics in normalised ones, with the statistics of the moment, as SB3's ``ReplayBuffer.sample`` does it.
+``VecNormalize``: buffer, model, weighter and termination use the env's own (raw) units; policy and critics normalised ones,
+with the current statistics, as in SB3's ``ReplayBuffer.sample``.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 @dataclass(frozen=True)
 class PolicyUnits:
     """
-    The way from raw units to those of the policy. The default is the identity, for envs without ``VecNormalize``.
+    Converts raw units to those of the policy. The default is the identity, for envs without ``VecNormalize``.
 
-    :param mean: of the observations ``[O]``, float64; None if they are not normalised
-    :param std: of the observations ``[O]``, float64
-    :param clip: bound of a normalised observation's entries
+    :param mean: mean of the observations ``[O]``, float64; None if they are not normalised
+    :param std: standard deviation of the observations ``[O]``, float64
+    :param clip: bound of the entries of a normalised observation
     :param reward_std: scale of the rewards; None if they are not normalised
     :param reward_clip: bound of a normalised reward
     """
@@ -31,10 +31,10 @@ class PolicyUnits:
 
     def observations(self, raw: th.Tensor) -> th.Tensor:
         """
-        From raw observations to those of the policy.
+        Normalise raw observations.
 
         :param raw: ``[..., O]``
-        :return: ``[..., O]``, what the policy sees; differentiable
+        :return: ``[..., O]``, inputs of the policy; differentiable
         """
         if self.mean is None or self.std is None:
             return raw
@@ -42,10 +42,10 @@ class PolicyUnits:
 
     def rewards(self, raw: th.Tensor) -> th.Tensor:
         """
-        From raw rewards to those of the critics.
+        Normalise raw rewards.
 
         :param raw: any shape
-        :return: what the critics learn from
+        :return: rewards for the critics, same shape
         """
         if self.reward_std is None:
             return raw
@@ -53,9 +53,9 @@ class PolicyUnits:
 
     def values(self, of_policy: th.Tensor) -> th.Tensor:
         """
-        From what the critics say to the unit of raw rewards; where rewards are clipped, what they would say without.
+        Convert outputs of the critics to the unit of raw rewards, ignoring the clipping of rewards.
 
-        :param of_policy: any shape, a sum of rewards or what is compared with one
+        :param of_policy: any shape, values or other sums of rewards
         :return: the same in raw units; differentiable
         """
         return of_policy if self.reward_std is None else of_policy * self.reward_std
@@ -63,7 +63,7 @@ class PolicyUnits:
 
 def policy_units(env: VecNormalize | None, device: th.device | str) -> PolicyUnits:
     """
-    Units with the statistics that the env has now.
+    Units with the env's current statistics.
 
     :param env: the agent's ``VecNormalize``, or None
     :param device: of the observations

@@ -1,4 +1,4 @@
-"""From what a weighter returns to what the agent draws with: the one place that checks, normalises and bounds weights."""
+"""The one place that checks, normalises and bounds the weights that a weighter returns, and draws rows by them."""
 
 import torch as th
 
@@ -19,12 +19,12 @@ def effective_sample_size(weights: th.Tensor) -> th.Tensor:
 
 def usable_weights(raw: th.Tensor, weighter: Weighter, n_rows: int) -> th.Tensor:
     """
-    Validate, then mean-normalise, cut at ``max_weight``, renormalise, mix with uniform, hold the ESS floor. The cut comes
-    before the last normalisation: a policy that visits 2 % of the data needs weights of 50, which no bound may forbid.
+    Validate, normalise to mean 1, clip at ``max_weight``, renormalise, mix with uniform weights, hold the ESS floor. Clipping
+    comes before the last normalisation: a policy that visits 2 % of the data needs weights of 50, which no bound may forbid.
 
-    :param raw: what ``weighter.weights`` returned
+    :param raw: result of ``weighter.weights``
     :param weighter: its bounds are read
-    :param n_rows: number N of rows that were weighed
+    :param n_rows: number N of rows of the buffer
     :return: float32 ``[N]`` with mean 1
     :raises ValueError: if the weights have a wrong shape; a DivergenceError if they are negative, not finite, or all zero
     """
@@ -38,7 +38,7 @@ def usable_weights(raw: th.Tensor, weighter: Weighter, n_rows: int) -> th.Tensor
         )
     if not bool((weights > 0).any()):
         raise DivergenceError(f"{name}.weights returned only zeros; at least one row must have a positive weight")
-    weights = weights / weights.max()  # now no sum of them overflows, and no mean is too small to divide by
+    weights = weights / weights.max()  # so that no sum overflows, and no mean underflows
     weights = weights / weights.mean()
     if weighter.max_weight is not None:
         weights = weights.clamp(max=weighter.max_weight)
@@ -54,7 +54,7 @@ def _hold_ess_floor(weights: th.Tensor, floor: float, bisections: int = 30) -> t
     """Temper ``w ** beta`` with the largest beta in [0, 1] whose effective sample size is at least ``floor``."""
     if effective_sample_size(weights) >= floor:
         return weights
-    # A weight of zero stays zero under any positive power; a floor above the share of positive rows needs a little of all.
+    # Zeros stay zero under any positive power, so a floor above the share of positive weights could not be reached.
     weights = weights.clamp(min=weights.max() * 1e-12)
     low, high = 0.0, 1.0
     for _ in range(bisections):
@@ -67,7 +67,7 @@ def _hold_ess_floor(weights: th.Tensor, floor: float, bisections: int = 30) -> t
 class WeightedDraw:
     """
     Draws row numbers with replacement, with probability proportional to the weights. Uniform weights take the same
-    path, so that weights identically 1 give plain MBPO number for number.
+    path, so that a weighter that returns ones reproduces plain MBPO number for number.
 
     :param weights: ``[N]``, non-negative, not all zero
     """

@@ -1,0 +1,1 @@
+"""The dynamics models of this package, and what they share."""

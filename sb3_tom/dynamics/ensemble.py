@@ -23,13 +23,13 @@ MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
 """L2 coefficients of the MBPO authors' code: first layer, second, the other hidden ones, the output."""
 
 NOISE_RATE = 10.0
-"""Of a constant noise relative to the networks: at their rate it stays near 1 for the hundreds of steps of a fit."""
+"""Learning-rate factor of a constant noise; at 1 it would stay near its initial value for the hundreds of steps of a fit."""
 
 
 class ProbabilisticEnsemble(NormalizedDynamics):
     """
-    E networks that each predict a diagonal Gaussian over (reward, next state) in unit scale; the best ``n_elites`` by
-    held-out error make predictions, each row by one of them at random (Chua et al. 2018, arXiv:1805.12114; MBPO,
+    E networks that each predict a diagonal Gaussian over (reward, next state) in unit scale. Each row is predicted by a random
+    one of the ``n_elites`` that are best by held-out error (Chua et al. 2018, arXiv:1805.12114; MBPO,
     arXiv:1906.08253, App. C).
 
     :param n_members: E
@@ -37,17 +37,17 @@ class ProbabilisticEnsemble(NormalizedDynamics):
     :param net_arch: widths of the hidden layers
     :param learning_rate: of Adam
     :param weight_decay: L2 coefficient of every layer; None takes those of MBPO's code, which rise from input to output
-    :param predict: "delta" or "next", what the state targets are
+    :param predict: the state targets, "delta" or "next" (:data:`sb3_tom.dynamics.normalizer.PREDICT`)
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
         (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
     :param soft_norm: a layer normalisation without scale or shift before every layer but the first, with an epsilon of 1, 0.1
-        and 0.01 from the input on: it leaves small activations small (the code of DHMBPO, Kubo et al. 2025)
-    :param homoscedastic: one noise of each target, whatever the input, learned with ten times the rate
-    :param beta_nll: each dimension's log-density counts by its own predicted variance to this power, a constant to the
-        gradient (Seitzer et al. 2022, arXiv:2203.09168, Eq. 6). 0 is the likelihood, where rows that are hard to predict are
-        given up as noise; with 1 the means descend their squared error; 0.5 keeps both in view
-    :param reward_noise: whether a sampled reward has noise, or is the mean
-    :param dropout_rate: share of the units of each hidden layer that a minibatch of the fit leaves out; predictions use all
+        and 0.01 from the input on: it keeps small activations small (the code of DHMBPO, Kubo et al. 2025)
+    :param homoscedastic: a noise for each target that does not depend on the input, learned with ten times the rate
+    :param beta_nll: each dimension's log-density is weighted by its own predicted variance to this power, a constant to the
+        gradient (Seitzer et al. 2022, arXiv:2203.09168, Eq. 6). 0 is the likelihood, in which hard rows can be explained away
+        as noise; 1 trains the means by squared error; 0.5 is in between
+    :param reward_noise: whether sampled rewards have noise; False: they are means
+    :param dropout_rate: share of the units of each hidden layer that are dropped in the fit; predictions use all
     :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -83,12 +83,12 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         self.beta_nll = check_number("beta_nll", beta_nll, 0.0, 1.0)
         self.reward_noise = check_bool("reward_noise", reward_noise)
         self.dropout_rate = check_number("dropout_rate", dropout_rate, 0.0, 1.0, high_open=True)
-        self._masks: th.Generator | None = None  # their source, during a fit
+        self._masks: th.Generator | None = None  # source of the dropout masks, during a fit
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     @property
     def recordable(self) -> bool:  # type: ignore[override]
-        """Not with dropout, whose masks come from the agent's generator; see :class:`Plug`."""
+        """False with dropout, whose masks come from the agent's generator; see :class:`Plug`."""
         return self.dropout_rate == 0.0
 
     def build(self, observation_dim: int, action_dim: int) -> None:
@@ -111,7 +111,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         self.optimizer = th.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def _decays(self) -> list[float]:
-        """Of each layer, and of the bounds of the log-variance."""
+        """L2 coefficients of the layers, and of the bounds of the log-variance."""
         n_layers = len(self.layers)
         if self.weight_decay is not None:
             return [*[self.weight_decay] * n_layers, 0.0]
@@ -136,12 +136,12 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         return Prediction(mean, self.bounds(log_var, members))
 
     def _dropped(self, hidden: th.Tensor) -> th.Tensor:
-        """What a random part of the units says, scaled so that the mean stays."""
+        """Inverted dropout."""
         kept = th.rand(hidden.shape, generator=self._masks, device=hidden.device) >= self.dropout_rate
         return hidden * kept / (1.0 - self.dropout_rate)
 
     def _norm(self, hidden: th.Tensor, number: int) -> th.Tensor:
-        """What a layer takes of the layer before."""
+        """Normalised input of a layer."""
         if not self.soft_norm or number == 0:
             return hidden
         return F.layer_norm(hidden, hidden.shape[-1:], eps=10.0 ** -min(number - 1, 2))
@@ -157,7 +157,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         return (th.exp(self.beta_nll * log_var).detach() * log_density(self.targets(batch), mean, log_var)).mean(-1)
 
     def regularization(self) -> th.Tensor:
-        """Draws the bounds of the log-variance together."""
+        """Penalty on the distance of the log-variance bounds."""
         return self.bounds.penalty()
 
     def sample(
@@ -167,7 +167,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         generator: th.Generator,
     ) -> tuple[th.Tensor, th.Tensor]:
         """
-        Each row by one random elite: a random permutation deals the rows out evenly, so that only one member is
+        Each row by one random elite: a random permutation assigns the rows evenly, so that only one member is
         evaluated per row. See :meth:`DynamicsModel.sample`.
         """
         n_rows, device = observations.shape[0], observations.device
@@ -176,13 +176,13 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
         inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
         mean, log_var = (values.flatten(0, 1) for values in self._predict(inputs, self._predicting()))
-        if len(mean) > n_rows:  # a cut, even of nothing, costs its gradient a copy
+        if len(mean) > n_rows:  # even a full slice would copy the gradient
             mean, log_var = mean[:n_rows], log_var[:n_rows]
         drawn = self._noisy(mean, log_var, generator)
         return self.normalizer.outcomes(th.empty_like(drawn).index_copy(0, order, drawn), observations)
 
     def _predicting(self) -> th.Tensor | None:
-        """Numbers of the members that predict; None for all, whose parameters need not be gathered then."""
+        """Indices of the elites; None if all members are, so that no parameters are gathered."""
         return None if self.n_elites == self.n_members else self.elites.long()
 
     def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:

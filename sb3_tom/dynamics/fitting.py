@@ -1,4 +1,4 @@
-"""Weighted fit of a dynamics model by gradient descent, with a budget that does not grow with the buffer."""
+"""Weighted fit of a dynamics model by gradient descent; its cost does not grow with the buffer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ from sb3_tom.data.weights import WeightedDraw
 from sb3_tom.dynamics.holdout import scattered, split_rows
 
 WEIGHTING = ("sample", "loss")
-"""Rows drawn in proportion to their weights, or drawn uniformly with the weight as a factor of the loss."""
+"""Draw rows in proportion to their weights, or uniformly with the weight as a factor of the loss."""
 
 
 GATHERED = 2**21
 """Numbers that are gathered at once: 8 MB, most of an epoch where observations are short."""
 
 FIRST = 8
-"""A first fit on 1,000 random rows is stopped by its held-out error within so many times the budget of later fits."""
+"""Upper bound of a first fit in multiples of ``max_epochs``; on 1,000 random rows early stopping ends it before."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,15 @@ class FitSettings:
     Budget and early stopping of one model fit. An epoch is a fixed number of minibatches, whatever the size of the buffer.
 
     :param batch_size: rows of a minibatch, per member
-    :param steps_per_epoch: minibatches between two looks at the held-out rows
-    :param max_epochs: upper bound of epochs of one fit
-    :param first_max_epochs: upper bound of epochs of a model's first fit, which starts from nothing; None is eight times
-        ``max_epochs``
-    :param patience: epochs in a row without an improvement of any member after which the fit stops
-    :param improvement: relative decrease of a member's held-out error that counts as one (MBPO: 1 %)
-    :param holdout_ratio: share of the rows that is held out, of each row with this probability and in each fit the same ones
-    :param max_holdout: upper bound of held-out rows, on average
-    :param bootstrap: each member weighs the rows of its minibatches by a draw of its own for each row, exponential with mean 1
-        and the same in all fits (the Bayesian bootstrap, Rubin 1981; the code of DHMBPO, Kubo et al. 2025)
+    :param steps_per_epoch: minibatches between two evaluations of the held-out rows
+    :param max_epochs: maximum number of epochs of one fit
+    :param first_max_epochs: maximum number of epochs of a model's first fit; None: eight times ``max_epochs``
+    :param patience: number of epochs in a row without an improvement of any member after which the fit stops
+    :param improvement: relative decrease of a member's held-out error that counts as an improvement (MBPO: 1 %)
+    :param holdout_ratio: probability that a row is held out; a row's choice is the same in all fits
+    :param max_holdout: maximum number of held-out rows, on average
+    :param bootstrap: each member has a weight of its own for each row, drawn from an exponential distribution of mean 1 and
+        the same in all fits (the Bayesian bootstrap, Rubin 1981; the code of DHMBPO, Kubo et al. 2025)
     :raises ValueError: naming the setting, what came and what is allowed
     """
 
@@ -70,9 +69,9 @@ class FitSettings:
 
     def cap(self, is_first: bool) -> int:
         """
-        Upper bound of epochs.
+        Maximum number of epochs.
 
-        :param is_first: whether the model was never fitted
+        :param is_first: whether it is the model's first fit
         """
         if is_first:
             return FIRST * self.max_epochs if self.first_max_epochs is None else self.first_max_epochs
@@ -80,21 +79,21 @@ class FitSettings:
 
 
 class _BestMembers:
-    """Remembers the best parameters of each member: of E > 1 members each parameter has E as its first axis."""
+    """Keeps the best parameters of each member; for E > 1 members E is the first axis of each parameter."""
 
     def __init__(self, model: DynamicsModel, improvement: float) -> None:
         self._parameters = list(model.parameters())
         self._improvement = improvement
-        self.errors: th.Tensor | None = None  # [E]; None while nothing is known
+        self.errors: th.Tensor | None = None  # [E]; None before the first errors
         self._kept = [parameter.detach().clone() for parameter in self._parameters]
 
     @th.no_grad()
     def update(self, errors: th.Tensor | None) -> bool:
         """
-        Keep the parameters of the members that are better than ever.
+        Keep the parameters of the members that are the best so far.
 
-        :param errors: ``[E]`` held-out errors; None if there is nothing to tell by
-        :return: whether any member improved, or nobody knows
+        :param errors: ``[E]`` held-out errors; None if the objective has none
+        :return: whether any member improved; True without errors
         """
         if errors is None:
             return True
@@ -111,7 +110,7 @@ class _BestMembers:
 
     @th.no_grad()
     def restore(self) -> None:
-        """Put the best parameters back; without errors the last ones stay."""
+        """Restore the best parameters; without errors the last ones stay."""
         if self.errors is None:
             return
         for kept, parameter in zip(self._kept, self._parameters, strict=True):
@@ -120,14 +119,14 @@ class _BestMembers:
 
 class _HeldRows:
     """
-    Rows that are not trained on, and the error of each member on them.
+    Held-out rows, and the error of each member on them.
 
     :param model: the model that is fitted
-    :param objective: whose error it is
+    :param objective: defines the error
     :param data: N rows
-    :param extras: what the objective prepared of them
-    :param rows: numbers of those that are held out
-    :param weights: of these
+    :param extras: what the objective prepared for them
+    :param rows: numbers of the held-out rows
+    :param weights: of the held-out rows
     """
 
     def __init__(
@@ -140,7 +139,7 @@ class _HeldRows:
         weights: th.Tensor,
     ) -> None:
         self._model, self._objective = model, objective
-        # A mean that is plain where all held-out weights vanish
+        # A plain mean if all held-out weights are 0
         self._weights = th.where(weights.sum() > 0, weights, th.ones_like(weights))
         with th.no_grad():
             self.n_members = model.validation_error(data.rows(rows[:1])).shape[0]
@@ -154,14 +153,14 @@ class _HeldRows:
 
     @th.no_grad()
     def errors(self) -> th.Tensor | None:
-        """The objective's, ``[E]``; None if it knows none."""
+        """The objective's errors ``[E]``; None if it has none."""
         errors = [self._objective.validation_error(self._model, *piece) for piece in self._pieces]
         known = [error for error in errors if error is not None]
         return self._mean(known) if len(known) == len(errors) else None
 
     @th.no_grad()
     def own_errors(self) -> th.Tensor:
-        """The model's own, ``[E]``."""
+        """The model's own errors ``[E]``."""
         return self._mean([self._model.validation_error(rows) for rows, _ in self._pieces])
 
     @th.no_grad()
@@ -187,7 +186,7 @@ def fit_by_gradient(
 ) -> tuple[th.Tensor, dict[str, float]]:
     """
     Minimise ``objective`` on weighted rows; each member draws its own minibatches. Stops when no member improves any more
-    and restores the best parameters of each member, unless the objective knows no error to tell by.
+    and restores the best parameters of each member, unless the objective has no held-out error.
 
     :param model: the model to fit; its normaliser is up to date
     :param optimizer: over the model's parameters
@@ -198,12 +197,12 @@ def fit_by_gradient(
     :param weighting: one of :data:`WEIGHTING`
     :param settings: budget and early stopping
     :return: best held-out error per member ``[E]``; figures for the log
-    :raises DivergenceError: if a step has overflowed; the model is then not usable
+    :raises DivergenceError: if a step has overflowed; the model is not usable then
     """
     arrivals = context.arrivals(data)
     train_rows, held_rows = split_rows(arrivals, settings.holdout_ratio, settings.max_holdout)
     train_weights = weights[train_rows]
-    if not bool(train_weights.sum() > 0):  # all of the weight fell into the held-out rows
+    if not bool(train_weights.sum() > 0):  # all weight is on held-out rows
         train_rows, train_weights = held_rows, weights[held_rows]
     draw = WeightedDraw(train_weights if weighting == "sample" else th.ones_like(train_weights))
     extras = objective.prepare(model, data, context)
@@ -222,7 +221,7 @@ def fit_by_gradient(
             _run_epoch(step, data, rows, factors, extras)
             epoch += 1
             stale = 0 if best.update(held.errors()) else stale + 1
-    # No member is lost silently: its best parameters would come back, but not the moments of its optimiser
+    # Restoring would hide a diverged member: its best parameters come back, but not the moments of its optimiser
     name = f"the norm of the weights of {type(model).__name__} at the end of its fit"
     check_magnitudes({name: float(magnitude(model.parameters()))})
     best.restore()
@@ -238,13 +237,13 @@ def fit_by_gradient(
 
 def bootstrap_factors(arrivals: th.Tensor) -> th.Tensor:
     """
-    The draws of :attr:`FitSettings.bootstrap`: a function of the member and of when a row came, which need not be stored.
+    Row weights of :attr:`FitSettings.bootstrap`, computed from member and insertion number, so that they need not be stored.
 
-    :param arrivals: ``[..., E, B]`` int64, what the rows of E members are known by
+    :param arrivals: ``[..., E, B]`` int64, insertion numbers of the rows of E members
     :return: ``[..., E, B]`` float32, at least 0, of mean 1 over rows
     """
     members = th.arange(1, arrivals.shape[-2] + 1, device=arrivals.device).unsqueeze(1)
-    # Two mixings: that of a sum alone would give members the draws of each other's neighbouring rows
+    # Hashed twice: hashing the sum once would give a member the draws of another member's neighbouring rows
     mixed = (scattered(arrivals) * 2.0**32).long() + members * 0x9E3779B1
     return (-th.log1p(-scattered(mixed))).float()
 

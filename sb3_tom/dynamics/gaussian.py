@@ -1,4 +1,4 @@
-"""What the dynamics models share about diagonal Gaussians: log-density, samples, and learned bounds of the log-variance."""
+"""Diagonal Gaussians for the dynamics models: log-density, samples, and learned bounds of the log-variance."""
 
 import math
 
@@ -21,12 +21,12 @@ def log_density(targets: th.Tensor, mean: th.Tensor, log_var: th.Tensor) -> th.T
 
 def draw(mean: th.Tensor, log_var: th.Tensor, generator: th.Generator, n_exact: int = 0) -> th.Tensor:
     """
-    A sample that is reparameterised: gradients reach mean and variance.
+    A reparameterised sample: gradients reach mean and variance.
 
     :param mean: ``[..., D]``
     :param log_var: ``[..., D]``
     :param generator: source of randomness, on their device
-    :param n_exact: the first dimensions that get their mean
+    :param n_exact: number of leading dimensions without noise
     :return: ``[..., D]``
     """
     noise = th.randn(mean.shape, generator=generator, device=mean.device)
@@ -37,10 +37,10 @@ def draw(mean: th.Tensor, log_var: th.Tensor, generator: th.Generator, n_exact: 
 
 class SoftBounds(nn.Module):
     """
-    Learned soft bounds of a log-variance (Chua et al. 2018, arXiv:1805.12114, App. A.1): without them a network can drive a
-    variance to zero, which wins any likelihood, or to infinity.
+    Learned soft bounds of a log-variance (Chua et al. 2018, arXiv:1805.12114, App. A.1). Without them a network can drive a
+    variance to zero, where the likelihood is unbounded, or to infinity.
 
-    :param n_targets: number D of dimensions, each with bounds of its own
+    :param n_targets: number D of dimensions, each with its own bounds
     :param n_members: E, for bounds of each member of an ensemble; None for one model
     """
 
@@ -54,8 +54,8 @@ class SoftBounds(nn.Module):
         """
         Bound log-variances softly.
 
-        :param log_var: ``[..., D]``, what the network says; ``[E, B, D]`` for an ensemble
-        :param members: numbers of the members that it is of, all by default
+        :param log_var: ``[..., D]``, outputs of the network; ``[E, B, D]`` for an ensemble
+        :param members: indices of the members of the first axis, all by default
         :return: ``[..., D]``, within the bounds (to about 3e-5 above the upper one at their initial distance)
         """
         high, low = (self.high, self.low) if members is None else (self.high[members], self.low[members])
@@ -64,7 +64,7 @@ class SoftBounds(nn.Module):
 
     def shift(self, amount: th.Tensor) -> None:
         """
-        Move the bounds, so that log-variances that move as far are bounded as before.
+        Move the bounds together with log-variances that are shifted by ``amount``.
 
         :param amount: ``[D]``
         """
@@ -72,21 +72,21 @@ class SoftBounds(nn.Module):
         self.low.add_(amount)
 
     def penalty(self) -> th.Tensor:
-        """Draws the bounds together, on average over members; the factor 0.01 is that of the MBPO authors' code."""
+        """Penalty on the distance of the bounds, averaged over members; the factor 0.01 is that of the MBPO authors' code."""
         n_members = self.high.shape[0] if self.high.dim() > 1 else 1
         return 0.01 * (self.high - self.low).sum() / n_members
 
 
 class ConstantNoise(nn.Module):
     """
-    A learned log-variance that does not depend on the input, in the place of :class:`SoftBounds`.
+    A learned log-variance that does not depend on the input; has the interface of :class:`SoftBounds`.
 
     :param n_targets: number D of dimensions
     :param n_members: E
     """
 
     LEAST = 2.0 * math.log(1e-3)
-    """Of a log-variance in unit scale: a deterministic system would drive it to minus infinity."""
+    """Lower bound of the log-variance in unit scale; a deterministic system would drive it to minus infinity."""
 
     def __init__(self, n_targets: int, n_members: int) -> None:
         super().__init__()
@@ -96,17 +96,17 @@ class ConstantNoise(nn.Module):
         """
         The log-variances.
 
-        :param mean: ``[E, B, D]``, whose shape they get
-        :param members: numbers of the members that it is of, all by default
+        :param mean: ``[E, B, D]``; gives the shape
+        :param members: indices of the members of the first axis, all by default
         :return: ``[E, B, D]``
         """
         log_var = self.log_var if members is None else self.log_var[members]
-        # Not a clamp, below which no gradient would ever bring it back
+        # Not a clamp, which has no gradient below the bound
         return (self.LEAST + F.softplus(log_var - self.LEAST)).expand_as(mean)
 
     def shift(self, amount: th.Tensor) -> None:
         """
-        Move the log-variances, down to a tenth above the least.
+        Shift the log-variances, to no less than 0.1 above the lower bound.
 
         :param amount: ``[D]``
         """
@@ -114,5 +114,5 @@ class ConstantNoise(nn.Module):
         self.log_var.copy_(self.LEAST + above + th.log(-th.expm1(-above)))  # the inverse of softplus
 
     def penalty(self) -> th.Tensor:
-        """Nothing: there are no bounds to draw together."""
+        """Zero: there are no bounds."""
         return self.log_var.new_zeros(())

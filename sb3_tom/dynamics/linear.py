@@ -27,12 +27,12 @@ from sb3_tom.dynamics.moving_units import Move
 from sb3_tom.dynamics.normalized import NormalizedDynamics
 
 VARIANCE_FLOOR = 1e-12
-"""Least residual variance in unit scale: smaller residuals are the rounding of float32."""
+"""Lower bound of the residual variance in unit scale: smaller residuals are float32 rounding."""
 
 Piece = tuple[th.Tensor, th.Tensor, th.Tensor]
 """
 Rows of a regression, in float64: inputs ``[n, P]``, the last column the intercept's; targets ``[n, D]``; shares ``[n]``, which
-sum up to 1 over all rows.
+sum to 1 over all rows.
 """
 
 
@@ -43,7 +43,7 @@ class LinearDynamics(NormalizedDynamics):
 
     :param ridge: lambda, the L2 coefficient of the slopes relative to the mean square of a standardised input
     :param deterministic: sample the mean, without the residual noise
-    :param predict: "delta" or "next", what the state targets are; with ``ridge=0`` both give the same predictions
+    :param predict: the state targets, "delta" or "next"; with ``ridge=0`` both give the same predictions
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
         (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
     :raises ValueError: naming the argument, what came and what is allowed
@@ -66,11 +66,11 @@ class LinearDynamics(NormalizedDynamics):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether data have given the normaliser its units; see :attr:`DynamicsModel.is_fitted`."""
+        """Whether the normaliser was fitted; see :attr:`DynamicsModel.is_fitted`."""
         return self.normalizer.is_fitted
 
     def check_objective(self, objective: ModelObjective) -> None:
-        """Only the likelihood has a closed form: refuse any other loss or way to minimise it."""
+        """Refuse other objectives than the likelihood, which alone has a closed form."""
         if not objective.is_likelihood:
             raise ValueError(
                 f"{type(self).__name__} cannot be fitted with objective={type(objective).__name__}: its closed form is that "
@@ -111,7 +111,7 @@ class LinearDynamics(NormalizedDynamics):
     ) -> dict[str, float]:
         """
         One weighted least-squares solve in float64. Nothing is random, so both kinds of ``weighting`` are the same. No rows
-        need to be held out: ``validation_error`` is the weighted leave-one-out error, which a linear fit gives for free.
+        are held out: ``validation_error`` is the weighted leave-one-out error, which a linear fit gives for free.
         See :meth:`DynamicsModel.fit`.
         """
         self.check_objective(objective)
@@ -137,10 +137,9 @@ def weighted_least_squares(pieces: Callable[[], Iterable[Piece]], ridge: float) 
     Minimise ``sum_i shares_i |targets_i - C^T inputs_i|^2 + ridge |slopes|^2``. Among several minimisers (fewer rows than
     columns and no ridge) the one of least norm is taken.
 
-    :param pieces: all rows, some at a time, as often as it is called
+    :param pieces: returns an iterator over chunks of all rows at each call
     :param ridge: L2 coefficient of all rows of C but the last
-    :return: C ``[P, D]``; the weighted mean square of the residuals ``[D]``, and of those that each row would have if it had
-        not been fitted ``[D]``
+    :return: C ``[P, D]``; the weighted mean square of the residuals ``[D]``, and that of the leave-one-out residuals ``[D]``
     """
     gram, cross = th.zeros(()), th.zeros(())
     for inputs, targets, shares in pieces():
@@ -154,8 +153,8 @@ def weighted_least_squares(pieces: Callable[[], Iterable[Piece]], ridge: float) 
     variance, left_out = th.zeros_like(cross[0]), th.zeros_like(cross[0])
     for inputs, targets, shares in pieces():
         residuals = targets - inputs @ coefficients
-        # The derivative of each row's fit by its own target. A row that alone decides its own fit (1) says nothing about the
-        # error; its residual is zero and stays so
+        # The derivative of each row's prediction by its own target. Where it is 1, the row alone decides its prediction: its
+        # residual is 0 and stays so
         leverages = ((inputs @ inverse) * inputs * shares.unsqueeze(-1)).sum(-1, keepdim=True)
         variance += shares @ residuals.square()
         left_out += shares @ (residuals / (1.0 - leverages).clamp(min=1e-3)).square()

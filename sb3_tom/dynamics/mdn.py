@@ -38,7 +38,7 @@ class MixtureDensityNetwork(NormalizedDynamics):
     :param net_arch: widths of the hidden layers
     :param learning_rate: of Adam
     :param weight_decay: L2 coefficient of every layer
-    :param predict: "delta" or "next", what the state targets are
+    :param predict: the state targets, "delta" or "next" (:data:`sb3_tom.dynamics.normalizer.PREDICT`)
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
         (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
     :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
@@ -79,7 +79,7 @@ class MixtureDensityNetwork(NormalizedDynamics):
         self.optimizer = th.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def _components(self, observations: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        """Logits ``[1, B, K]``, means and not yet bounded log-variances ``[1, B, K, D]``."""
+        """Logits ``[1, B, K]``, means and unbounded log-variances ``[1, B, K, D]``."""
         hidden = self.normalizer.inputs(observations, actions)
         hidden = hidden if hidden.dim() == 3 else hidden.unsqueeze(0)
         for layer in self.layers[:-1]:
@@ -107,11 +107,11 @@ class MixtureDensityNetwork(NormalizedDynamics):
         return th.logsumexp(th.log_softmax(logits, dim=-1) + joint, dim=-1) / self.n_targets
 
     def validation_error(self, batch: Transitions) -> th.Tensor:
-        """Negative log-likelihood ``[1, B]``: the squared error of the mean is blind to the modes."""
+        """Negative log-likelihood ``[1, B]``: the squared error of the mean ignores the modes."""
         return -self.log_likelihood(batch)
 
     def regularization(self) -> th.Tensor:
-        """Draws the bounds of the log-variance together."""
+        """Penalty on the distance of the log-variance bounds."""
         return self.bounds.penalty()
 
     def sample(
@@ -121,8 +121,8 @@ class MixtureDensityNetwork(NormalizedDynamics):
         generator: th.Generator,
     ) -> tuple[th.Tensor, th.Tensor]:
         """
-        One component per row by the inverse of its distribution function, then a Gaussian draw that is reparameterised given
-        the component (its logits receive no gradient). See :meth:`DynamicsModel.sample`.
+        Draw one component per row by inverse transform sampling, then a reparameterised Gaussian of that component (logits get
+        no gradient). See :meth:`DynamicsModel.sample`.
         """
         return self.normalizer.outcomes(self._draw(observations, actions, generator).squeeze(0), observations)
 

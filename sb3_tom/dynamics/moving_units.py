@@ -1,16 +1,16 @@
 r"""
-A network whose units move, as the same function.
+Keep a network's function when its normalisation changes: the idea of Pop-Art (van Hasselt et al. 2016, arXiv:1602.07714:
+"preserving outputs precisely"), here for inputs too.
 
-With each fit the normaliser takes new means and standard deviations. A network that is fitted already would be another one in
-the new units, for no reason: its first layer reads other inputs, its last one is read otherwise. Both are affine in what has
-moved, and so can take the move upon themselves. With old inputs :math:`z = a z' + b` of new ones, and new targets
-:math:`y' = c y + d` of old ones,
+With each fit the normaliser takes new means and standard deviations, which would change the function of a fitted network. The
+first and the last layer are affine, and so can compensate. With old inputs :math:`z = a z' + b` as a function of the new ones,
+and new targets :math:`y' = c y + d` as a function of the old ones,
 
 .. math:: W_1' = a W_1, \quad \beta_1' = \beta_1 + b W_1, \qquad W_L' = W_L c, \quad \beta_L' = \beta_L c + d,
     \quad \log \sigma'^2 = \log \sigma^2 + 2 \log c.
 
-Adam's moments move along, as gradients do (:math:`\partial / \partial W' = a^{-1} \partial / \partial W`, but for the shift).
-They are not cleared: an Adam that begins anew takes its first steps at full length, away from where the last fit has ended.
+Adam's moments are scaled as gradients are (:math:`\partial / \partial W' = a^{-1} \partial / \partial W`, up to the shift).
+They are not cleared: a new Adam takes its first steps at full length, away from where the last fit has ended.
 """
 
 from typing import NamedTuple, cast
@@ -25,7 +25,7 @@ from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds
 
 class Move(NamedTuple):
     """
-    How units have moved.
+    A change of units.
 
     :param input_scale: ``[I]``, a: an old input is ``input_scale * new + input_shift``
     :param input_shift: ``[I]``, b
@@ -53,13 +53,13 @@ def move_network(
     optimizer: th.optim.Optimizer,
 ) -> None:
     """
-    Make a network the same function of new inputs, in new units of its targets.
+    Change a network so that it is the same function in the new units of its inputs and targets.
 
-    :param layers: :class:`EnsembleLinear`; the first and the last change
-    :param noise: bounds of its log-variances, or these themselves, move along
-    :param move: of the units
-    :param outputs: scale and shift ``[n_outputs]`` of what the last layer says
-    :param optimizer: its moments change along
+    :param layers: :class:`EnsembleLinear`; the first and the last are changed
+    :param noise: bounds of the log-variances, or these themselves; shifted
+    :param move: change of the units
+    :param outputs: scale and shift ``[n_outputs]`` of the last layer's outputs
+    :param optimizer: its moments are scaled
     """
     first, last = cast(tuple[EnsembleLinear, EnsembleLinear], (layers[0], layers[-1]))
     first.bias.add_((move.input_shift @ first.weight.double()).unsqueeze(1))
@@ -72,7 +72,7 @@ def move_network(
 
 
 def _scale(parameter: th.Tensor, factor: th.Tensor, optimizer: th.optim.Optimizer) -> None:
-    """What is 0 from now on keeps its moments: they are of no size that could be taken over."""
+    """Scale a parameter and its moments; where the factor is 0 the moments stay, since they cannot be rescaled."""
     parameter.copy_(parameter.double() * factor)
     inverse = 1.0 / one_for_zero(factor)
     state = optimizer.state.get(parameter, {})

@@ -9,18 +9,18 @@ from sb3_tom.data.scales import one_for_zero
 from sb3_tom.dynamics.moving_units import Move
 
 PREDICT = ("delta", "next")
-"""What a model's state targets may be: the change of the observation, or the next observation itself."""
+"""State targets of a model: the change of the observation, or the next observation itself."""
 
 CLAMP_MARGINS = {"range": 0.0, "margin": 0.5, None: float("inf")}
 """
-How far outcomes may lie outside of the range of the real ones, in widths of that range on each side: not at all, half a width,
-or as far as the model says. What is never left, no rollout can find: a goal beyond the best state so far is not imagined.
+How far outcomes may lie outside the range of the real ones, in widths of that range on each side: not at all, half a width,
+unbounded. With "range" no rollout leaves the range seen so far: a goal beyond the best state is not imagined.
 """
 
 
 def check_clamp(clamp: str | None) -> str | None:
     """
-    A key of :data:`CLAMP_MARGINS`.
+    Check a key of :data:`CLAMP_MARGINS`.
 
     :param clamp: what came
     :raises ValueError: naming what came and what is allowed
@@ -32,8 +32,8 @@ def check_clamp(clamp: str | None) -> str | None:
 
 LARGEST_MOVE = 10.0
 """
-Factor, and number of old units, by which units move at most under a network that is to stay the same function. An entry that
-begins to vary leaves all that was trained on: the same function would answer with weights, or a certainty, beyond use.
+Largest factor, and largest shift in old units, for which a network is compensated. When a constant entry begins to vary, full
+compensation would make its weights or variances unusable.
 """
 
 
@@ -42,7 +42,7 @@ def _move(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -
     (input_mean, input_std, target_mean, target_std), unit = old, one_for_zero(new[3])
     # Of an input that had no unit the weights are as they were drawn: they are meant for the new one
     reads = th.where(was_constant, new[1], input_std)
-    varies_now = new[3] > 0  # what does not is predicted exactly, whatever the network says
+    varies_now = new[3] > 0  # others are predicted exactly, whatever the network outputs
     narrower = th.where(target_std > 0, (target_std / unit).clamp(1.0 / LARGEST_MOVE, LARGEST_MOVE), 0.0)
     return Move(
         (new[1] / reads).clamp(max=LARGEST_MOVE),
@@ -54,9 +54,9 @@ def _move(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -
 
 class Normalizer(nn.Module):
     """
-    Standardises inputs (observation, action) and targets (reward, then next state) per dimension. Reward and state targets
-    of unit scale share one likelihood without one of them drowning the other (arXiv:2412.14312 shows MBPO fail without it).
-    A target that never varied is known: the goal of an episode does not drift in the rollouts, however small its unit.
+    Standardises inputs (observation, action) and targets (reward, then next state) per dimension. In unit scale neither reward
+    nor state targets dominate the likelihood (arXiv:2412.14312 shows that MBPO fails without it). A target that never varied
+    is predicted exactly: a constant goal in the observation does not drift in rollouts.
 
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
@@ -73,7 +73,7 @@ class Normalizer(nn.Module):
         self.register_buffer("input_std", th.ones(n_inputs))
         self.register_buffer("target_mean", th.zeros(n_targets))
         self.register_buffer("target_std", th.ones(n_targets))
-        # Bounds of rewards and next observations; infinite until data came
+        # Bounds of rewards and next observations; infinite until the first fit
         self.register_buffer("low", th.full((n_targets,), -th.inf))
         self.register_buffer("high", th.full((n_targets,), th.inf))
 
@@ -86,22 +86,22 @@ class Normalizer(nn.Module):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it has taken its units from data: no data have all of those that it begins with."""
+        """Whether :meth:`fit` was called: real data never give these initial values."""
         begun_with = zip(self._scales(), (0.0, 1.0, 0.0, 1.0), strict=True)
         return not all(bool((part == value).all()) for part, value in begun_with)
 
     def fit(self, data: Transitions) -> Move | None:
         """
-        Take scales and ranges from the data, unweighted, so that they move slowly from phase to phase.
+        Compute scales and ranges of the data, unweighted, so that they change slowly from phase to phase.
 
         :param data: N rows, terminal ones included
-        :return: how the units have moved; None the first time
+        :return: change of the units; None the first time
         """
         known, old = self.is_fitted, self._scales()
         was_constant = self._constant_inputs()
         inputs, outcomes = moments_of(data, "observations", "actions"), moments_of(data, "rewards", "next_observations")
         targets = moments_of(data, "rewards", CHANGES) if self.predict == "delta" else outcomes
-        # Differences of observations are as exact as the observations are
+        # The rounding of differences is that of the observations
         target_std = targets.varying(outcomes.magnitude)
         low, high = outcomes.low, outcomes.high
         beyond = th.where(high > low, self.margin * (high - low), 0.0)
@@ -117,7 +117,7 @@ class Normalizer(nn.Module):
         return [part.double() for part in (self.input_mean, self.input_std, self.target_mean, self.target_std)]
 
     def _constant_inputs(self) -> th.Tensor:
-        """Which inputs have had no unit ``[O + A]``: observations that never varied, which no weight was learned for."""
+        """Which inputs ``[O + A]`` are observations that never varied, so that their weights were not learned."""
         constant = self.input_std == 1.0
         n_observed = self.low.numel() - 1
         constant[:n_observed] &= self.low[1:] == self.high[1:]
@@ -126,7 +126,7 @@ class Normalizer(nn.Module):
 
     def inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
-        What the network takes.
+        Inputs of the network.
 
         :param observations: ``[..., O]``
         :param actions: ``[..., A]``
@@ -136,7 +136,7 @@ class Normalizer(nn.Module):
 
     def targets(self, batch: Transitions) -> th.Tensor:
         """
-        What the network predicts.
+        Targets of the network.
 
         :param batch: fields ``[..., .]``
         :return: ``[..., 1 + O]`` in unit scale, the reward first; 0 where they never varied
@@ -145,8 +145,8 @@ class Normalizer(nn.Module):
 
     def outcomes(self, targets: th.Tensor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
-        Back to raw units, clamped as :data:`CLAMP_MARGINS` says: a model that is asked far outside of its data must not feed
-        the critics with values that nothing speaks for.
+        Back to raw units, clamped by :data:`CLAMP_MARGINS`: a model evaluated far outside its data must not feed implausible
+        values to the critics.
 
         :param targets: ``[..., 1 + O]`` in unit scale
         :param observations: ``[..., O]``, where the transition started

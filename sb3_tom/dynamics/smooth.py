@@ -1,4 +1,4 @@
-"""The ensemble whose gradients a policy can climb: smooth, and not clamped."""
+"""An ensemble for policy gradients through the model: smooth, and not clamped."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 class SmoothEnsemble(ProbabilisticEnsemble):
     """
     :class:`~sb3_tom.dynamics.ensemble.ProbabilisticEnsemble` with the choices of Double Horizon MBPO (Kubo et al. 2025, TMLR),
-    smaller: four members of three layers, all of which predict, soft layer normalisation, noise on the state only, and nothing
-    clamped. Its noise depends on where it is, and is learned by a likelihood that gives nothing up as noise
-    (``beta_nll``): the constant one of DHMBPO is as loud where a system is calm as where it falls.
+    smaller: four members of three layers, all of which predict, soft layer normalisation, noise on the state only, no clamp.
+    Its noise depends on the input and is learned with ``beta_nll``: DHMBPO's constant noise is as large where a system is calm
+    as where it falls.
 
     :param n_members: E
     :param n_elites: members that predict; None: all
     :param net_arch: widths of the hidden layers
     :param weight_decay: L2 coefficient of every layer
-    :param kwargs: as of the ensemble
+    :param fit_kwargs: as for the ensemble; so are the parameters that are not listed
     :raises ValueError: naming the argument, what came and what is allowed
     """
 

@@ -1,4 +1,4 @@
-"""Observations that stay what they were: many simulators write each into the same array."""
+"""A wrapper that copies observations: many simulators write all of them into one array."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ import numpy as np
 
 class CopiedObservations(gym.Wrapper[Any, Any, Any, Any]):
     """
-    Hands copies of the observations on. SB3 keeps the last observation of an episode, then resets the env; an env that writes
+    Returns copies of the observations. SB3 keeps the last observation of an episode, then resets the env; an env that writes
     into one array turns it into the first of the next episode (Gymnasium issue 1132). The agent wraps a single env by itself;
-    who makes a ``VecEnv`` of such envs wraps each.
+    in a ``VecEnv`` the user has to wrap each such env.
 
     :param env: any environment with array observations
     """
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the env's, its observation copied."""
+        """Step the env and copy its observation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return np.array(observation), reward, terminated, truncated, info
 
 
 def copied(env: Any) -> Any:
     """
-    An environment whose observations stay what they were.
+    Wrap an environment in :class:`CopiedObservations`.
 
     :param env: a single environment is wrapped, once; anything else is returned as it is
     """

@@ -1,4 +1,4 @@
-"""Road-and-Rocks: a car steers on a map whose actions do what is meant on the road only (Ma et al. 2023, Sec. 5.1)."""
+"""Road-and-Rocks: a car on a map whose rocks turn and scale its actions (Ma et al. 2023, Sec. 5.1)."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from gymnasium import spaces
 from sb3_tom.checks.validation import check_integer, check_number
 
 HALF_WIDTH = 0.15
-"""Of the road, which runs from west to east through the middle of the map."""
+"""Half width of the road, which runs from west to east through the middle of the map."""
 START, GOAL = (-0.8, 0.0), (0.8, 0.0)
 GOAL_RADIUS = 0.15
 STEP = 0.1
-"""Distance that an action of length 1 drives on the road; also the unit of the reward."""
+"""Distance of an action of length 1 on the road; also the unit of the reward."""
 ROCK_PENALTY, GOAL_REWARD = 1.0, 10.0
 _PIXELS = 300
 
@@ -30,7 +30,7 @@ def on_road(positions: Any) -> Any:
 
 def goal_distance(positions: Any) -> Any:
     """
-    How far it is to the goal.
+    Distance to the goal.
 
     :param positions: ``[..., 2]``, an array or a tensor
     :return: ``[...]``, in a straight line

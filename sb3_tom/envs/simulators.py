@@ -1,4 +1,4 @@
-"""A release of MuJoCo whose physics are wrong for large models."""
+"""Warns of a MuJoCo release with wrong physics for large models."""
 
 import sys
 import warnings
@@ -20,9 +20,9 @@ _warned: set[str] = set()
 
 def warn_of_wrong_physics(env: VecEnv | None) -> None:
     """
-    Warn, once in a process, where a model is simulated by a release that gets it wrong.
+    Warn, once per process, if a large model is simulated by :data:`WRONG_RELEASE`.
 
-    :param env: in this process or in others; None is passed over
+    :param env: in this process or in others; None is ignored
     """
     inner = None if env is None else env.unwrapped
     if isinstance(inner, DummyVecEnv):
@@ -40,7 +40,7 @@ def warn_of_wrong_physics(env: VecEnv | None) -> None:
 
 def is_wrong(env: Any) -> bool:
     """
-    Whether an environment has a model that the release of MuJoCo in this process gets wrong.
+    Whether an environment has a large model and this process has :data:`WRONG_RELEASE`.
 
     :param env: of Gymnasium's MuJoCo, of dm_control in a wrapper, or any other
     """

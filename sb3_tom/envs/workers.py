@@ -1,9 +1,9 @@
 """
-Questions to environments, also to those in other processes.
+Queries to environments, also to those in other processes.
 
-A worker of ``SubprocVecEnv`` answers few questions, and dies of an answer that cannot be pickled (an environment, a spec with
-a lambda). ``env_is_wrapped`` always answers with a bool and asks ``isinstance(wrapper, kind)`` inside the worker. A
-:class:`_Question` is such a ``kind``, with its own ``__instancecheck__``, so that the worker itself looks at the wrapper.
+A worker of ``SubprocVecEnv`` has few commands, and dies if a result cannot be pickled (an environment, a spec with a lambda).
+``env_is_wrapped`` always returns a bool and evaluates ``isinstance(wrapper, kind)`` inside the worker. A :class:`_Question` is
+such a ``kind``: its ``__instancecheck__`` runs in the worker, on the wrapper.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,11 @@ class _Question:
 
 def ask(env: VecEnv, function: Callable[[Any], bool], indices: list[int] | None = None) -> list[bool]:
     """
-    Whether a function is true of any wrapper of each environment. It is called where the environment is.
+    Whether a function is true for any wrapper of each environment. It is called in the environment's process.
 
     :param env: in this process or in others
-    :param function: of a wrapper; the outermost is asked first, the others until one is true. It can be pickled
+    :param function: takes a wrapper; called from the outermost on until it returns True. Has to be picklable
     :param indices: of the environments, all by default
-    :return: an answer for each; False for an environment without wrappers
+    :return: a result for each; False for an environment without wrappers
     """
     return list(env.env_is_wrapped(cast(type[gym.Wrapper], _Question(function)), indices=indices))

@@ -1,1 +1,1 @@
-"""Imagined experience: what stands in for the env, rollouts in it, and how long and how often they are made."""
+"""Imagined experience: the model as an env, rollouts in it, and schedules of their length and frequency."""

@@ -1,4 +1,4 @@
-"""Rollouts that gradients flow through, from what they lead to back to the policy, the model and the starts."""
+"""Differentiable rollouts: gradients flow back to the policy, the model and the start states."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from sb3_tom.contracts.types import PolicyFunction, Transitions
 
 class Rollout(NamedTuple):
     """
-    L steps from each of B starts. After an end, or a stop, the state stays what it was, and no later step counts.
+    L steps from each of B starts. After a termination or a stop the state does not change and no step counts.
 
     :param steps: L transitions ``[B, .]``, relabelled by the objective
     :param counted: L times ``[B, 1]``, 1.0 where the step counts: no episode has ended and no rollout has stopped before it
-    :param observations: ``[B, O]``, where each rollout has come to
-    :param alive: ``[B, 1]``, 1.0 where that is no end of an episode: the state has a value, also where the rollout has stopped
-    :param length: ``[B, 1]`` steps until the rollout has stopped, L where it has not; None: nothing stops any
-    :param trust: L times ``[B, 1]``, what the confidence says of each step; None: all count the same
+    :param observations: ``[B, O]``, last state of each rollout
+    :param alive: ``[B, 1]``, 1.0 where the last state is not terminal, so that it has a value, also after a stop
+    :param length: ``[B, 1]``, steps before the rollout stopped, L where it did not; None: there is no rollout stop
+    :param trust: L times ``[B, 1]``, confidence of each step; None: all count the same
     """
 
     steps: list[Transitions]
@@ -34,8 +34,8 @@ def rolled_out(
     world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context, policy: PolicyFunction | None = None
 ) -> Rollout:
     """
-    Roll the policy out in the model from each start, keeping the graph: actions are reparameterised, next states and rewards
-    too. Stop and confidence are asked about each step; they are judgements, through which no gradient flows.
+    Roll the policy out in the model from each start, keeping the graph: actions, next states and rewards are reparameterised.
+    Stop and confidence are evaluated at each step, without gradients.
 
     :param world: model, termination and reward
     :param start_observations: ``[B, O]``, in the env's own units
@@ -60,7 +60,7 @@ def rolled_out(
         steps.append(world.relabel(batch, context))
         counted.append(alive)
         alive = alive * (1.0 - batch.terminated)
-        # Nothing is asked about states after an end, where rules and rewards may be undefined: 0 * nan is nan
+        # States after an end are not evaluated: rules and rewards may be undefined there, and 0 * nan is nan
         observations = th.where(alive > 0, batch.next_observations, observations)
     if stopped is None:
         return Rollout(steps, counted, observations, alive, None, trust or None)
@@ -78,8 +78,8 @@ def differentiable_rollout(
     :param start_observations: ``[B, O]``, in the env's own units
     :param length: steps of each rollout
     :param context: view of the agent
-    :return: for each step the transitions of all rollouts, relabelled by the objective, and which of them count, float
-        ``[B, 1]``
+    :return: for each step the transitions of all rollouts, relabelled by the objective; for each step which of them count,
+        float ``[B, 1]``
     """
     rollout = rolled_out(world, start_observations, length, context)
     return rollout.steps, rollout.counted

@@ -10,7 +10,7 @@ from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.imagination.world import World
 
 _RETURNS = 10_000
-"""Rollouts whose returns the log's quantiles are taken from."""
+"""Maximum number of rollouts for the quantiles of returns in the log."""
 
 
 @th.no_grad()
@@ -23,15 +23,15 @@ def branched_rollouts(
 ) -> dict[str, float]:
     """
     Roll the policy out in the model from each start and store every transition up to and including a termination. Figures are
-    those of what is stored; a rollout goes on from, and ends by, what ``world`` said before the objective relabelled it.
+    those of the stored rows; rollouts continue from, and end by, the transitions before the objective relabels them.
 
     :param world: model, termination and reward
     :param start_observations: ``[B, O]`` real observations
     :param length: steps of each rollout at most
     :param context: view of the agent
-    :param imagined: where to
-    :return: figures for the log: mean length, share of terminations, mean reward, and the returns that 5 % of the rollouts
-        are below (``return_low``) and above (``return_high``); where the world has them, those of its stop and its confidence
+    :param imagined: the buffer to store them in
+    :return: figures for the log: mean length, share of terminations, mean reward, the 5 % and 95 % quantiles of the returns
+        (``return_low``, ``return_high``), and those of the world's stop and confidence, if it has them
     :raises DivergenceError: if a prediction is not usable
     """
     alive_steps = th.zeros((), device=start_observations.device)
@@ -73,22 +73,22 @@ def branched_rollouts(
 
 
 class _Judged:
-    """What the world's stop and its confidence say of the rows of a call, added up for the log."""
+    """Evaluates the world's stop and confidence, and sums their results for the log."""
 
     def __init__(self, world: World, context: Context) -> None:
         self._world, self._context = world, context
         self._begun = False
         self._stopped: th.Tensor | float = 0.0
-        self._confidences: list[th.Tensor] = []  # sum, sum of squares and least of each step
+        self._confidences: list[th.Tensor] = []  # sum, sum of squares and minimum of each step
 
     def begin(self, batch: Transitions) -> None:
-        """Once: a stop sees the first transitions of a round before it judges any."""
+        """Pass the first transitions of a round to the stop, once, before it is evaluated."""
         if not self._begun:
             self._world.begin(batch, self._context)
         self._begun = True
 
     def going_on(self, batch: Transitions, alive: th.Tensor) -> th.Tensor:
-        """Which rollouts are alive ``[B, 1]`` after this transition was looked at; one that stops does not keep it."""
+        """Which rollouts ``[B, 1]`` keep this transition and go on: those that are alive and do not stop."""
         stops = self._world.stops(batch, self._context)
         if stops is None:
             return alive
@@ -96,7 +96,7 @@ class _Judged:
         return alive & ~stops
 
     def confidence(self, batch: Transitions, alive: th.Tensor) -> th.Tensor | None:
-        """``[B, 1]``, or None if all count the same."""
+        """Confidence ``[B, 1]``, or None if all count the same."""
         confidence = self._world.trust(batch, self._context)
         if confidence is not None:
             counted = confidence * alive
@@ -105,8 +105,7 @@ class _Judged:
 
     def figures(self, n_rows: th.Tensor, n_rollouts: int) -> dict[str, float]:
         """
-        For the log: the share of rollouts that were stopped; the mean confidence, and how uneven it is, as an effective sample
-        size.
+        Figures for the log: share of stopped rollouts, mean confidence, and its effective sample size as a share of the rows.
 
         :raises DivergenceError: if a confidence is not usable
         """

@@ -1,4 +1,4 @@
-"""What changes over training: the length of imagined rollouts, and the share of real rows."""
+"""Schedules over training: length of imagined rollouts, share of real rows, and how long imagined rows are kept."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class RolloutSchedule:
 
     def __call__(self, env_step: int) -> int:
         """
-        The length that is due.
+        Length at an env step.
 
         :param env_step: real transitions so far
         :return: length of a rollout, at least 1
@@ -52,7 +52,7 @@ class RatioSchedule:
 
     def __call__(self, env_step: int) -> float:
         """
-        The share that is due.
+        Share at an env step.
 
         :param env_step: real transitions so far
         """
@@ -72,10 +72,10 @@ EPOCH = 1000
 
 class Window(NamedTuple):
     """
-    For how long what is imagined is kept.
+    How long imagined rows are kept.
 
     :param env_steps: how long
-    :param paces: env steps between two times of imagining, None for a pace that is not in use; all of them imagine
+    :param paces: env steps between two rounds of rollouts, for each cause of rounds; None for one that is not in use
     """
 
     env_steps: float
@@ -93,23 +93,23 @@ class Window(NamedTuple):
 
     @property
     def most(self) -> int:
-        """Times of imagining that fall into it, at least 1: without an env step in between no more of them are kept."""
+        """Maximum number of rounds of rollouts that are kept, at least 1."""
         return sum(math.ceil(self.env_steps / pace) for pace in self.paces if pace is not None)
 
     def within(self, made_at: list[int], now: int) -> list[int]:
         """
-        Those times that are kept when one more comes.
+        Rounds that are kept when a new one is made.
 
-        :param made_at: env steps, the newest last
-        :param now: env step of the new one
-        :return: env steps, the new one last
+        :param made_at: env steps of the rounds, the newest last
+        :param now: env step of the new round
+        :return: env steps of the kept rounds, the new one last
         """
         return [*(step for step in made_at if now - step < self.env_steps), now][-self.most :]
 
 
 def rollout_schedule(value: Any) -> RolloutSchedule:
     """
-    From what a user writes: one length, or ``(start_step, end_step, start_length, end_length)`` in env steps.
+    Parse ``rollout_schedule``: one length, or ``(start_step, end_step, start_length, end_length)`` in env steps.
 
     :param value: an integer, or a list or tuple of four
     :raises ValueError: naming the argument, what came and what is allowed
@@ -127,7 +127,7 @@ def rollout_schedule(value: Any) -> RolloutSchedule:
 
 def ratio_schedule(value: Any) -> RatioSchedule:
     """
-    From what a user writes for ``real_ratio``: one share, or ``(start_step, end_step, start_ratio, end_ratio)`` in env steps.
+    Parse ``real_ratio``: one share, or ``(start_step, end_step, start_ratio, end_ratio)`` in env steps.
 
     :param value: a number in [0, 1], or a list or tuple of four
     :raises ValueError: naming the argument, what came and what is allowed

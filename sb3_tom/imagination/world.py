@@ -1,4 +1,4 @@
-"""What stands in for the env in imagination: model, termination and reward."""
+"""The imagined env: model, termination and reward."""
 
 from typing import Any, NamedTuple
 
@@ -15,14 +15,14 @@ from sb3_tom.contracts.types import RewardFunction, Transitions
 
 class World(NamedTuple):
     """
-    What stands in for the env in imagination.
+    The imagined env.
 
     :param model: the fitted dynamics model
     :param termination: ends imagined episodes
-    :param objective: may relabel what is stored
+    :param objective: may relabel imagined rows
     :param reward_fn: known reward, or None for the model's
-    :param confidence: how much what is imagined counts; None: all the same
-    :param rollout_stop: where rollouts stop beside terminations; None: nowhere
+    :param confidence: weights of imagined rows; None: all count the same
+    :param rollout_stop: truncates rollouts; None: only terminations end them
     """
 
     model: DynamicsModel
@@ -38,7 +38,7 @@ class World(NamedTuple):
         return self.outcome(observations, actions, context)
 
     def outcome(self, observations: th.Tensor, actions: th.Tensor, context: Context) -> Transitions:
-        """What follows given actions ``[B, A]`` at observations ``[B, O]``; an end has no gradient."""
+        """The transitions after actions ``[B, A]`` at observations ``[B, O]``; terminations carry no gradient."""
         next_observations, rewards = self.model.sample(observations, actions, context.generator)
         if self.reward_fn is not None:
             rewards = known_rewards(self.reward_fn, observations, actions, next_observations)
@@ -48,11 +48,11 @@ class World(NamedTuple):
         return Transitions(observations, actions, next_observations, rewards, terminated, version)
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
-        """What the objective makes of imagined transitions ``[B, .]`` before anybody learns from them."""
+        """Imagined transitions ``[B, .]``, changed by the objective to learn from."""
         return self.objective.relabel(batch, context)
 
     def begin(self, batch: Transitions, context: Context) -> None:
-        """A round of rollouts begins with these transitions ``[B, .]``, from real states."""
+        """Called with the first transitions ``[B, .]``, from real states, of a round of rollouts."""
         if self.rollout_stop is not None:
             self.rollout_stop.begin(self.model, batch, context)
 
@@ -60,7 +60,7 @@ class World(NamedTuple):
         """
         Which rollouts stop before a transition.
 
-        :raises ValueError: naming the plug, if it says anything but bool ``[B, 1]``
+        :raises ValueError: naming the plug, if it does not return bool ``[B, 1]``
         """
         if self.rollout_stop is None:
             return None
@@ -70,9 +70,9 @@ class World(NamedTuple):
 
     def trust(self, batch: Transitions, context: Context) -> th.Tensor | None:
         """
-        How much each transition counts, None if all count the same.
+        Confidence of each transition; None if all count the same.
 
-        :raises ValueError: naming the plug, if it says anything but float32 ``[B, 1]``
+        :raises ValueError: naming the plug, if it does not return float32 ``[B, 1]``
         """
         if self.confidence is None:
             return None

@@ -1,4 +1,4 @@
-"""Checks of every argument: by the constructor, and once more on load. MBPO's own are checked here, SAC's beside."""
+"""Checks of every argument, by the constructor and on load. MBPO's own are checked here, SAC's in ``sac_arguments.py``."""
 
 import math
 import warnings
@@ -27,16 +27,16 @@ ENVS = "the id of a registered environment, a Gymnasium environment, or a VecEnv
 
 
 OPTIONAL = ("imagined_capacity", "rollout_freq")
-"""Numbers that may be None."""
+"""Numeric arguments that may be None."""
 
 
 FEWEST_PIXELS = 256
-"""Of an image."""
+"""Fewest numbers of a Box that is taken for an image."""
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
     """
-    Flat Box observations and bounded Box actions only.
+    Check the spaces: flat Box observations and bounded Box actions only.
 
     :raises ValueError: naming the space, what came and what is allowed
     """
@@ -60,7 +60,7 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
 
 
 def _parts(space: Any) -> Iterator[Any]:
-    """The space, and those in it."""
+    """The space and those nested in it."""
     yield space
     inner = getattr(space, "spaces", ())
     for part in inner.values() if isinstance(inner, Mapping) else inner:
@@ -68,7 +68,7 @@ def _parts(space: Any) -> Iterator[Any]:
 
 
 def _is_image(space: Any) -> bool:
-    """Many bytes, or as many numbers in the shape of a picture."""
+    """Whether a space looks like an image: at least :data:`FEWEST_PIXELS` bytes, or numbers in two or three dimensions."""
     if not isinstance(space, spaces.Box) or math.prod(space.shape) < FEWEST_PIXELS:
         return False
     flat = len(space.shape) == 2 and min(space.shape) >= FEWEST_PIXELS**0.5
@@ -76,7 +76,7 @@ def _is_image(space: Any) -> bool:
 
 
 def _check_action_space(action_space: spaces.Space[Any]) -> None:
-    """What SB3 can scale to [-1, 1] and back, and store as it was done."""
+    """Check that SB3 can scale actions to [-1, 1] and back, and store them without loss."""
     place = f"action_space={action_space} is not allowed"
     if not isinstance(action_space, spaces.Box):
         raise ValueError(f"{place}: SAC is continuous; allowed: a bounded Box of shape (n,)")
@@ -102,11 +102,11 @@ def _check_action_space(action_space: spaces.Space[Any]) -> None:
 
 def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
     """
-    Make the env of a name, and refuse spaces before SB3 stumbles over them.
+    Make an env of its id, and check its spaces before SB3 uses them.
 
     :param env: env, id, or None (while loading)
-    :param verbose: as SB3's
-    :raises ValueError: if it is no env, or there is none of that name; see also :func:`check_spaces`
+    :param verbose: as in SB3
+    :raises ValueError: if it is not an env or a known id; see also :func:`check_spaces`
     """
     if env is None:
         return None
@@ -127,7 +127,7 @@ def check_arguments(agent: Any) -> None:
     :param agent: an MBPO; integers given as ``1e5`` become int, a YAML list of ``train_freq`` a tuple
     :raises ValueError: naming the argument, what came and what is allowed
     """
-    if not hasattr(agent, "observation_space"):  # a file that is loaded brings it along
+    if not hasattr(agent, "observation_space"):  # a loaded file has it
         raise ValueError(f"env=None is not allowed; allowed: {ENVS}")
     check_spaces(agent.observation_space, agent.action_space)
     check_sac_numbers(agent)
@@ -163,7 +163,7 @@ def _warn_of_ratio(largest: float | None, ratio: float) -> None:
 
 
 def _check_refused(agent: Any) -> None:
-    """What would be silently wrong."""
+    """Refuse arguments that SB3 accepts but that would give wrong results."""
     if check_bool("optimize_memory_usage", agent.optimize_memory_usage):
         raise ValueError("optimize_memory_usage=True is not allowed: the model is fitted to next_observations; allowed: False")
     if check_integer("n_steps", agent.n_steps) != 1:
@@ -177,10 +177,10 @@ def _check_refused(agent: Any) -> None:
 
 def check_envs_of_learn(env: VecEnv | None, callback: BaseCallback) -> None:
     """
-    Look at the environments that a call of ``learn`` uses.
+    Check the environments that a call of ``learn`` uses.
 
-    :param env: the agent's; a warning where its physics are known to be wrong
-    :param callback: what ``learn`` made of the user's
+    :param env: the agent's; a warning if its physics are known to be wrong
+    :param callback: made by ``learn`` from the user's
     :raises ValueError: naming a callback that evaluates on the agent's environments
     """
     warn_of_wrong_physics(env)
@@ -189,11 +189,11 @@ def check_envs_of_learn(env: VecEnv | None, callback: BaseCallback) -> None:
 
 def check_eval_envs(env: VecEnv | None, callback: BaseCallback) -> None:
     """
-    Refuse an evaluation on the very environments that the agent collects with: each would leave a transition that never
-    happened, from where training was to where the evaluation ended.
+    Refuse an evaluation on the agent's own environments: the next stored transition would lead from the last training state to
+    one after the evaluation.
 
     :param env: the agent's
-    :param callback: what ``learn`` made of the user's
+    :param callback: made by ``learn`` from the user's
     :raises ValueError: naming the callback
     """
     own = set() if env is None else {id(one) for one in _inner_envs(env)}
@@ -207,6 +207,6 @@ def check_eval_envs(env: VecEnv | None, callback: BaseCallback) -> None:
 
 
 def _inner_envs(env: VecEnv) -> list[object]:
-    """What remains below all wrappers; of envs in other processes the object that speaks to them."""
+    """The unwrapped environments; for envs in other processes the vectorised env."""
     inner = env.unwrapped
     return [one.unwrapped for one in inner.envs] if isinstance(inner, DummyVecEnv) else [inner]

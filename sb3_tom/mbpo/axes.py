@@ -1,5 +1,5 @@
 """
-The parts of the agent that a user chooses, a row each. Construction, files, YAML checks and documentation follow this table.
+The parts of the agent that a user chooses, a row each. Construction, files, YAML checks and documentation use this table.
 """
 
 from sb3_tom.contracts.dynamics import DynamicsModel
@@ -85,14 +85,14 @@ AXES: dict[str, Axis] = {
         part="rollout_stop",
     ),
 }
-"""By the argument of the constructor; its keyword arguments come in the argument ``Axis.kwargs_argument``."""
+"""Axes by the argument of the constructor; ``Axis.kwargs_argument`` names that of its keyword arguments."""
 
 
 def default_of(cls: type, argument: str) -> str | None:
     """
-    What holds on an axis where the user gives None.
+    The value of an axis if the user gives None.
 
-    :param cls: class of the agent; its attribute ``default_<argument>``, if it has one, comes before the table
+    :param cls: class of the agent; its attribute ``default_<argument>``, if it has one, overrides the table
     :param argument: of the constructor
     """
     default: str | None = getattr(cls, f"default_{argument}", AXES[argument].default)

@@ -1,4 +1,4 @@
-"""What may lie behind a sign of bad health: numbers out of scale, and time limits that come back as terminations."""
+"""Causes of bad health: numbers out of scale, and time limits that are reported as terminations."""
 
 from typing import NamedTuple
 
@@ -12,22 +12,22 @@ from sb3_tom.data.units import PolicyUnits
 
 LARGE = 1e5
 """
-Beyond it a number is out of scale: float32 has hundredths left, and inputs and values of networks are meant to be about 1. The
-observations of Gymnasium's MuJoCo tasks are below a tenth of it (a test looks).
+Larger numbers are out of scale: float32 resolves only hundredths there, and networks need inputs and values of about 1. The
+observations of Gymnasium's MuJoCo tasks are below a tenth of it (a test checks).
 """
 
 FEW_LIMITS = 3
-"""Fewer ends after the same number of steps are a coincidence."""
+"""Fewer ends after the same number of steps count as coincidence."""
 
 
 class Largest(NamedTuple):
     """
-    The entry of the observations that reaches furthest from 0, as the policy sees it.
+    The entry of the observations with the largest absolute value in the units of the policy.
 
-    :param entry: its number
-    :param size: its largest absolute value for the policy
-    :param low: its least value in the env's own units
-    :param high: its largest
+    :param entry: its index
+    :param size: its largest absolute value in the units of the policy
+    :param low: its minimum in the env's own units
+    :param high: its maximum in the env's own units
     """
 
     entry: int
@@ -38,10 +38,10 @@ class Largest(NamedTuple):
 
 def largest_entry(data: Transitions, units: PolicyUnits) -> Largest:
     """
-    Find the entry; one pass over the rows that are new, one host read.
+    Find the entry; one pass over new rows, one host read.
 
     :param data: N rows, at least 1
-    :param units: from the env's observations to the policy's
+    :param units: convert the env's observations to the policy's
     """
     moments = moments_of(data, "observations")
     ends = th.stack([moments.low, moments.high])
@@ -53,29 +53,28 @@ def largest_entry(data: Transitions, units: PolicyUnits) -> Largest:
 
 def episode_lengths(buffer: WeightedReplayBuffer) -> np.ndarray:
     """
-    How many steps the episode had that ends in a row.
+    Length of the episode that ends in each row.
 
     :param buffer: holds at least one row
-    :return: int ``[N]``, in row order; 0 where no episode ends, or the buffer does not hold it whole
+    :return: int ``[N]``, in row order; 0 where no episode ends, or the buffer does not hold all of it
     """
     order = buffer.positions_oldest_first()
     lengths = np.zeros((buffer.size(), buffer.n_envs), dtype=np.int64)
     for env in range(buffer.n_envs):
         ends = np.flatnonzero(buffer.dones[order, env] > 0)
         spans = np.diff(ends, prepend=-1)
-        spans[: int(buffer.full)] = 0  # where the first one began is not known
+        spans[: int(buffer.full)] = 0  # the beginning of the first one is unknown
         lengths[order[ends], env] = spans
     return lengths.reshape(-1)
 
 
 def time_limit(buffer: WeightedReplayBuffer, missed: np.ndarray) -> tuple[int, int] | None:
     """
-    Whether terminations that nobody foresaw come of a time limit: most of them after equally many steps, and no episode is
-    longer.
+    Whether missed terminations come from a time limit: most of them after the same number of steps, and no episode is longer.
 
     :param buffer: holds at least one row
-    :param missed: numbers of the rows that terminated and were not said to
-    :return: how many, and after how many steps; None if it is none, and of tasks of one step
+    :param missed: numbers of the rows that terminated though they were not predicted to
+    :return: their number, and the number of steps; None if there is no such limit, and for tasks of one step
     """
     lengths = episode_lengths(buffer)
     longest = int(lengths.max())

@@ -1,4 +1,4 @@
-"""The view of the agent that plugs receive. Plugs speak the env's own units; what the policy sees may be normalised."""
+"""The view of the agent that plugs get, in the env's own units, also where the policy's inputs are normalised."""
 
 import copy
 from dataclasses import replace
@@ -20,10 +20,10 @@ from sb3_tom.policy_updates.sampling import gaussian_of, log_prob_of, sample_squ
 
 class PolicyView:
     """
-    An actor of raw observations.
+    An actor that takes raw observations.
 
-    :param actor: SB3's SAC actor, or a user's, which draws its noise where it likes
-    :param units: from raw observations to those that it sees
+    :param actor: SB3's SAC actor, or a user's, which has its own source of noise
+    :param units: convert raw observations to the actor's inputs
     :param generator: source of the noise
     """
 
@@ -33,7 +33,7 @@ class PolicyView:
 
     @property
     def is_known(self) -> bool:
-        """Whether the actor is SB3's own, so that it can be asked for more than a sample."""
+        """Whether the actor is SB3's own, so that more than samples can be computed."""
         return type(self._actor) is Actor
 
     def __call__(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -84,10 +84,10 @@ class PolicyView:
 
 
 class FrozenView(PolicyView):
-    """A snapshot: its actor is its own, so that it can become another snapshot of the same agent."""
+    """A snapshot with an actor of its own, which can load the state of another snapshot of the same agent."""
 
     def state(self) -> th.Tensor:
-        """See :class:`sb3_tom.contracts.context.FrozenPolicy`; integers, which batch normalisation counts by, are left out."""
+        """See :class:`sb3_tom.contracts.context.FrozenPolicy`; integers (counters of batch normalisation) are left out."""
         size, device = self._n_observations, self._actor.device
         mean = th.zeros(size) if self._units.mean is None else self._units.mean
         std = th.ones(size) if self._units.std is None else self._units.std
@@ -111,7 +111,7 @@ class FrozenView(PolicyView):
 
 
 def _detached(action_dist: Distribution) -> Distribution:
-    """A copy without what is left of the last pass: tensors of a graph, which nobody can copy."""
+    """A copy without tensors of the last pass, which belong to a graph and cannot be deep-copied."""
     apart = copy.copy(action_dist)
     for name, value in vars(apart).items():
         if isinstance(value, th.Tensor):
@@ -122,7 +122,7 @@ def _detached(action_dist: Distribution) -> Distribution:
 
 
 class _ModelView:
-    """A dynamics model to read: its predictions, without the verbs that change it."""
+    """A read-only dynamics model, without the methods that change it."""
 
     def __init__(self, model: DynamicsModel) -> None:
         self.forward = model.forward
@@ -147,13 +147,13 @@ def make_context(
     policy: PolicyFunction | None = None,
 ) -> Context:
     """
-    The view of an agent.
+    Make the view of an agent.
 
-    :param agent: is read, and its policy put into evaluation mode; the view refers to its networks
+    :param agent: read only, except that its policy is put into evaluation mode; the view refers to its networks
     :param generator: source of randomness
     :param policy_version: of the agent
     :param model: its dynamics model, if it has one
-    :param policy: another policy than the agent's, of raw observations; only its samples are known then
+    :param policy: replaces the agent's; takes raw observations, and only its samples are available
     """
     agent.policy.set_training_mode(False)
     units = policy_units(agent._vec_normalize_env, agent.device)

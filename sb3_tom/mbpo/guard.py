@@ -1,6 +1,6 @@
 """
-The agent stops at the first number that is not usable, with one error that names where it came from, the env step and the last
-checkpoint, and goes back to the last sound state.
+Stops the agent at the first number that is not usable, with an error that names its origin, the env step and the last
+checkpoint, and restores the last sound state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.mbpo.update_counter import PACES
 
 BACKUP_UPDATES = 100
-"""Gradient steps between two copies of the policy: a copy costs a tenth of one step."""
+"""Gradient steps between two backups of the policy: a backup costs a tenth of a step."""
 
 POLICY = "policy"
 
@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Guarded(Protocol):
-    """What a guard looks at, and puts back, of the agent whose verb it surrounds."""
+    """Attributes of the agent that a guard reads and restores."""
 
     policy: SACPolicy
     log_ent_coef: th.Tensor | None
@@ -57,7 +57,7 @@ class Guarded(Protocol):
 
 def guarded(*parts: str) -> Callable[[F], F]:
     """
-    A verb of the agent that needs real transitions and leaves ``parts`` as they were should it diverge.
+    Decorates a verb of the agent: it needs real transitions, and ``parts`` are restored if it diverges.
 
     :param parts: "policy", or attributes of the agent that hold plugs, whose weights are checked afterwards
     """
@@ -79,29 +79,29 @@ def guarded(*parts: str) -> Callable[[F], F]:
 
 
 class Guard:
-    """Keeps a recent copy of the policy. It checks networks and figures once per verb or collection."""
+    """Keeps a recent backup of the policy, and checks networks and figures once per verb or collection."""
 
     def __init__(self) -> None:
         self._policy_backup: tuple[int, Backup] | None = None
         self._ends = EpisodeEnds()
 
     def forget(self) -> None:
-        """The policy was replaced: its copy is of another one."""
+        """Drop the backup of a replaced policy."""
         self._policy_backup = None
 
     def forget_ends(self) -> None:
-        """Other envs: their first ends are looked at anew."""
+        """Check the first episode ends again, for new envs."""
         self._ends = EpisodeEnds()
 
     def check_ends(self, agent: Guarded, new_obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """
-        Look at the ends of episodes before they are stored, in the env's own units.
+        Check the ends of episodes before they are stored, in the env's own units.
 
         :param agent: that has made a step
-        :param new_obs: what SB3 hands on
+        :param new_obs: new observations as SB3 passes them
         :param dones: ``[n_envs]``, whether an episode has ended
         :param infos: of each env
-        :raises ValueError: if the last observation of an episode is none
+        :raises ValueError: if the last observation of an episode is missing
         """
         if not dones.any():
             return
@@ -114,11 +114,11 @@ class Guard:
     @contextmanager
     def verb(self, agent: Guarded, parts: tuple[str, ...]) -> Iterator[None]:
         """
-        Check ``parts`` after the block; on a divergence put them back and say where and when.
+        Check ``parts`` after the block; on a divergence restore them and raise.
 
         :param agent: whose verb the block is
         :param parts: see :func:`guarded`
-        :raises DivergenceError: naming the first bad network, where and when
+        :raises DivergenceError: naming the first bad network, env and env step
         """
         plugs = {part: plug for part in parts if part != POLICY and (plug := getattr(agent, part)) is not None}
         backups = [Backup([plug], plug.optimizers().values()) for plug in plugs.values()]
@@ -141,16 +141,16 @@ class Guard:
             for name, value in counters.items():
                 setattr(agent, name, value)
             agent.replay_buffer.policy_version = agent.policy_version
-            agent.imagined.clear()  # imagined by what has just diverged; the next model phase fills it anew
+            agent.imagined.clear()  # made by what has diverged; the next model phase refills it
             raise DivergenceError(f"{origin} ({_whereabouts(agent)})") from error
 
     @contextmanager
     def collection(self, agent: Guarded) -> Iterator[None]:
         """
-        A divergence that is noticed in the block may be the policy's: then put it back. Say where and when.
+        Restore the policy if a divergence in the block comes from it, and raise.
 
         :param agent: that collects transitions in the block
-        :raises DivergenceError: naming what is not usable, where and when
+        :raises DivergenceError: naming what is not usable, env and env step
         """
         try:
             yield
@@ -174,7 +174,7 @@ class Guard:
 
 def check_plugs(plugs: Mapping[str, Plug]) -> None:
     """
-    One host read; what belongs to the policy is checked where its losses are read.
+    Check the networks of plugs, with one host read; the policy's are checked where its losses are read.
 
     :param plugs: by the agent's attribute
     :raises DivergenceError: naming the first network that is not usable
@@ -190,7 +190,7 @@ def check_transitions(
     actions: np.ndarray, rewards: np.ndarray, observations: Any, dones: np.ndarray, infos: list[dict[str, Any]]
 ) -> None:
     """
-    Refuse unusable rows before the buffer holds them; actions first, since an env answers NaN with NaN.
+    Refuse unusable rows before they are stored; actions first, since an env returns NaN for NaN.
 
     :param actions: of the actor ``[n_envs, A]``
     :param rewards: ``[n_envs]``
@@ -210,8 +210,8 @@ def check_transitions(
 
 def _divergence_behind(agent: Guarded, plugs: Mapping[str, Plug], error: ValueError) -> DivergenceError | None:
     """
-    The divergence behind an error: that of a network with bad weights if there is one, since it says more than what came
-    of it (such as torch's ValueError about a Normal of NaN); else ``error`` itself, or None if it is about something else.
+    The divergence behind an error: that of a network with bad weights if there is one, since it is the cause of others (such
+    as torch's ValueError about a Normal of NaN); else ``error`` itself, or None if it has another reason.
     """
     try:
         check_plugs(plugs)
@@ -242,7 +242,7 @@ def _whereabouts(agent: Guarded) -> str:
 
 
 def _env_name(env: VecEnv | None) -> str:
-    """Asks no worker process: one that has failed may not answer."""
+    """Name of the env; does not query worker processes, which may have failed."""
     envs = None if env is None else env.unwrapped
     if isinstance(envs, DummyVecEnv):
         spec = envs.envs[0].spec

@@ -1,4 +1,4 @@
-"""Signs that training goes wrong although every number is finite: logged as ``health/...``, each warned about once."""
+"""Signs that training goes wrong though all numbers are finite: logged as ``health/...``, with one warning each."""
 
 import warnings
 from collections.abc import Mapping
@@ -18,32 +18,32 @@ from sb3_tom.imagination.world import known_rewards
 from sb3_tom.mbpo.causes import LARGE, largest_entry, time_limit
 
 LEAST_EFFECTIVE_ROWS = 100.0
-"""Fewer rows than these do not identify a model of a few dimensions."""
+"""Fewer rows do not determine a model of a few dimensions."""
 
 NEWEST = 1000
-"""Newest real rows that the termination is compared with."""
+"""Number of newest real rows for the check of the termination."""
 
 LEAST_MISTAKES = 10
-"""Fewer wrong terminations are too few to judge by."""
+"""Minimum number of wrong terminations for a warning."""
 
 STEPS_LOOKED_AT = 100_000
 """Newest steps of the envs whose returns imagined ones are compared with."""
 
 ENTROPY_PER_ACTION = 10.0
-"""Nats: generous bound of an action dimension's part of SAC's entropy bonus."""
+"""Generous bound of an action dimension's share of SAC's entropy bonus, in nats."""
 
 
 class Situation(NamedTuple):
     """
-    What figures are judged by.
+    State of the agent that figures are evaluated with.
 
     :param buffer: real transitions
-    :param termination: of the world that is imagined
-    :param termination_fn: what the user wrote for it
+    :param termination: of the imagined env
+    :param termination_fn: the user's argument for it
     :param reward_fn: known reward, or None
     :param gamma: discount factor
     :param n_actions: size of an action
-    :param units: from the env's rewards to the critics'
+    :param units: convert the env's rewards to the critics'
     :param env_step: env steps so far
     """
 
@@ -58,7 +58,7 @@ class Situation(NamedTuple):
 
 
 class Health:
-    """Judges the figures of each verb of the agent. Only what was warned about is remembered."""
+    """Evaluates the figures of each verb of the agent. Its state is which warnings were given."""
 
     def __init__(self) -> None:
         self.warned: set[str] = set()
@@ -66,33 +66,33 @@ class Health:
         self._out_of_scale = ""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """State for a checkpoint."""
         return {"warned": sorted(self.warned), "reward_bound": self._reward_bound, "out_of_scale": self._out_of_scale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Take over what was warned about.
+        Load which warnings were given.
 
         :param state: from :meth:`state_dict`
-        :raises ValueError: if it is something else
+        :raises ValueError: if it is malformed
         """
         if not isinstance(state["warned"], list) or not all(isinstance(sign, str) for sign in state["warned"]):
             raise ValueError("what was warned about is no list of names")
         self.warned, self._reward_bound = set(state["warned"]), check_number("reward_bound", state["reward_bound"], 0.0)
-        advice = state.get("out_of_scale", "")  # older checkpoints do not say
+        advice = state.get("out_of_scale", "")  # missing in older checkpoints
         if not isinstance(advice, str):
             raise ValueError("the advice about numbers out of scale is no text")
         self._out_of_scale = advice
 
     def judge(self, group: str, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """
-        Judge what a verb of the agent logs, and warn.
+        Evaluate the figures of a verb of the agent, and warn.
 
         :param group: of the figures: "weighter", "model", "rollout_model" or "train"
-        :param figures: what the verb logs
-        :param now: what they are judged by
+        :param figures: figures of the verb
+        :param now: state of the agent
         :return: figures for the log, under ``health/``
-        :raises DivergenceError: if the critics' loss is beyond what the rewards explain
+        :raises DivergenceError: if the critics' loss is larger than the rewards can explain
         """
         judges = {
             "weighter": self._weights,
@@ -104,10 +104,10 @@ class Health:
 
     def waits(self, n_rows: int, needed: int, n_updates: int, env_step: int) -> None:
         """
-        Warn once of an agent that has trained and does not go on, since its replay buffer was left behind.
+        Warn once if a trained agent does not train because it was loaded without its replay buffer.
 
-        :param n_rows: in the buffer
-        :param needed: before training goes on
+        :param n_rows: rows in the buffer
+        :param needed: rows that training needs
         :param n_updates: gradient steps so far
         :param env_step: env steps so far
         """
@@ -126,11 +126,11 @@ class Health:
         warnings.warn(f"health/{sign}={value:.3g} (limit {limit:g}) at env step {now.env_step}: {text}", stacklevel=2)
 
     def _advice(self, usual: str) -> str:
-        """What helps. Where numbers are out of scale nothing else does."""
+        """Advice for a warning; scaling comes first if numbers are out of scale."""
         return self._out_of_scale or usual
 
     def _scale(self, now: Situation, largest_reward: float) -> dict[str, float]:
-        """Numbers that are out of scale come first: they are behind whatever else is wrong then."""
+        """Check the scale of rewards and observations first, since it causes other signs."""
         largest = largest_entry(now.buffer.transitions(), now.units)
         self._out_of_scale = ""
         if largest_reward > LARGE:
@@ -162,7 +162,7 @@ class Health:
 
     @th.no_grad()
     def _model(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
-        """What is known, not learned, on the newest rows: the termination rule and a ``reward_fn``."""
+        """Check the termination and a ``reward_fn`` on the newest rows."""
         self._reward_bound = _largest_reward(now)
         buffer = now.buffer
         rows = buffer.newest_rows(min(NEWEST, buffer.n_of_rule))
@@ -171,7 +171,7 @@ class Health:
         return signs if now.reward_fn is None or batch.size == 0 else signs | self._reward_fn(now.reward_fn, batch, now)
 
     def _reward_fn(self, reward_fn: RewardFunction, batch: Transitions, now: Situation) -> dict[str, float]:
-        """Root mean square difference to the env's rewards, in their standard deviations."""
+        """Root mean square difference to the env's rewards, in units of their standard deviation."""
         difference = known_rewards(reward_fn, batch.observations, batch.actions, batch.next_observations) - batch.rewards
         unit = th.maximum(batch.rewards.std(correction=0), 1e-3 * batch.rewards.abs().max()).clamp(min=1e-8)
         mismatch = float(difference.square().mean().sqrt() / unit)
@@ -184,7 +184,7 @@ class Health:
         return {"reward_fn_mismatch": mismatch}
 
     def _termination(self, rows: th.Tensor, batch: Transitions, now: Situation) -> dict[str, float]:
-        """Share of mistakes among the rows that terminated or were said to."""
+        """Share of errors among the rows that terminated or were predicted to."""
         said = now.termination(batch.observations, batch.actions, batch.next_observations)
         real = batch.terminated > 0.5
         wrong, either = th.stack(((said != real).sum(), (said | real).sum())).tolist()
@@ -200,7 +200,7 @@ class Health:
         return {"termination_mismatch": mismatch}
 
     def _imagination(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
-        """How far the imagined returns lie outside of the range of the real ones, relative to its width."""
+        """How far imagined returns lie outside the range of real ones, relative to its width."""
         asked, kept = figures["phases_asked"], figures["phases_kept"]
         if kept < asked:
             text = (
@@ -222,11 +222,11 @@ class Health:
         return {"imagined_return_excess": excess}
 
     def _critics(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
-        """Mean value of the policy relative to what the largest reward seen could sum up to."""
-        if figures.get(OF_CRITICS, 0.0) > LIMIT:  # rewards that came since the last fit count too
+        """Mean value of the policy relative to the largest possible return, by the largest reward so far."""
+        if figures.get(OF_CRITICS, 0.0) > LIMIT:  # includes rewards since the last fit
             _check_square(figures[OF_CRITICS], _largest_reward(now))
         if now.gamma >= 1.0 or not {"actor_loss", "ent_coef"} <= figures.keys() or self._reward_bound == 0.0:
-            return {}  # an update that is not SAC's may mean something else by its losses
+            return {}  # other updates may define their losses differently
         entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * now.n_actions
         bound = (self._reward_bound + entropy) / (1.0 - now.gamma)
         ratio = abs(figures["actor_loss"]) / bound
@@ -241,7 +241,7 @@ class Health:
 
 
 def _check_square(loss: float, largest_reward: float) -> None:
-    """The critics' loss in units of the squared rewards, as far as these are above 1."""
+    """Check the critics' loss, relative to the squared rewards if these are above 1."""
     limit = min(LIMIT * max(1.0, largest_reward) ** 2, LARGEST_SQUARE)
     if loss > limit:
         allowed = f"at most {limit:g}, with rewards of at most {largest_reward:g}"
@@ -257,8 +257,8 @@ def _limit_advice(n_limits: int, n_steps: int) -> str:
 
 def _largest_reward(now: Situation) -> float:
     """
-    Largest absolute reward of the rows in the buffer, in the critics' units: the env's, or the one that a ``reward_fn``, which
-    pays for imagined rows, gives for them.
+    Largest absolute reward of the rows in the buffer, in the critics' units: the env's or, with a ``reward_fn``, which gives
+    the rewards of imagined rows, also that.
     """
     data = now.buffer.transitions()
     largest = [data.rewards.abs().max()]
@@ -275,13 +275,13 @@ def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, floa
     newest :data:`STEPS_LOOKED_AT` steps: rollouts may be made every few env steps, beside a million rows.
 
     :param buffer: holds at least one row
-    :param length: steps
+    :param length: number of steps
     :return: the range; that of single steps times ``length`` if no episode is long enough yet
     """
     order = buffer.positions_oldest_first(min(buffer.size(), STEPS_LOOKED_AT))
     rewards = buffer.rewards[order].astype(np.float64)
     rows = np.arange(len(order))[:, None]
-    # Row in which the episode of a row ends, len(order) while it has not
+    # Row in which each row's episode ends, len(order) if it has not ended
     ends = np.where(buffer.dones[order] > 0, rows, len(order))
     ends = np.minimum.accumulate(ends[::-1], axis=0)[::-1]
     last = np.minimum(ends, rows + length - 1)

@@ -1,4 +1,4 @@
-"""The methods that SB3 calls, each a line or two for the part of the agent that it is about."""
+"""The methods that SB3 calls; each delegates to a part of the agent."""
 
 import io
 import os
@@ -41,14 +41,14 @@ from sb3_tom.terminations.reading import current_rule
 SelfHooks = TypeVar("SelfHooks", bound="SACHooks")
 
 PARTS = ("plugs", "guard", "checkpointer", "health", "remaining_time", "imagined", "generator")
-"""Attributes that no zip holds: they are made anew, or are a run's, which checkpoints hold."""
+"""Attributes that zips do not hold: they are made anew, or belong to a run and are in checkpoints."""
 
 
 class SACHooks(SAC):
     """
-    What SB3 asks of an algorithm, delegated: to the plugs, the guard, the counter of updates, the checkpointer.
+    SB3's interface of an algorithm, delegated to the plugs, the guard, the counter of updates and the checkpointer.
 
-    :ivar plugs: made of ``_plug_specs``, which is saved in the zip; their state is saved beside SAC's own networks
+    :ivar plugs: made of ``_plug_specs``, which is saved in the zip; their state is saved like SAC's own networks
     """
 
     replay_buffer: WeightedReplayBuffer
@@ -62,8 +62,8 @@ class SACHooks(SAC):
     reward_fn: Any
     policy_version: int
     _plug_specs: Specs
-    _env_steps: int  # ever, also before a ``learn`` that counts from 0 again
-    _new_transitions: int  # that the model has not seen
+    _env_steps: int  # in all calls of ``learn``, also if one resets num_timesteps
+    _new_transitions: int  # stored since the last model fit
     _since_phase: int
     _since_rollouts: int
 
@@ -75,21 +75,21 @@ class SACHooks(SAC):
     def save_checkpoint(self, path: str | os.PathLike[str], durable: bool = True) -> None:
         """
         Save the complete state of the run to one file, atomically. Before or after ``learn``; within it use
-        :class:`sb3_tom.checkpoint.ResumeCallback`, which waits for a moment at which nothing is half done.
+        :class:`sb3_tom.checkpoint.ResumeCallback`, which saves between two collections of transitions.
 
         :param path: the file; its folder is created
         :param durable: wait until it is on the disk; without it a machine that stops may lose this file, but not an older one
-        :raises ValueError: in the middle of a step, or if the agent has no env or an attribute that no file can hold
+        :raises ValueError: within a step, or if the agent has no env or an attribute that cannot be saved
         """
         self.checkpointer.save(self, path, durable)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """
-        Take over the run that a checkpoint holds. The agent must have been constructed as the run's was. If the run was saved
-        within ``learn``, the next ``learn`` repeats that call: give it the same arguments, and it ends where the first would
+        Load the run of a checkpoint. The agent must have been constructed with the run's arguments. If the run was saved
+        within ``learn``, the next ``learn`` continues that call: give it the same arguments, and it ends where the first would
         have.
 
-        :param path: the file, or the folder of a :class:`ResumeCallback`, of which the newest usable file is taken
+        :param path: the file, or the folder of a :class:`ResumeCallback`, whose newest usable file is loaded
         :raises ValueError: naming the file and what is wrong with it, or the arguments that differ
         """
         self.checkpointer.load(self, path)
@@ -99,14 +99,14 @@ class SACHooks(SAC):
         cls: type[SelfHooks], sac: SAC | str | pathlib.Path | io.BufferedIOBase, env: GymEnv | str, **arguments: Any
     ) -> SelfHooks:
         """
-        Start from a trained SAC agent: its networks, optimisers and temperature, ``ent_coef`` and its arguments of
-        :data:`sb3_tom.mbpo.warm_start.KEPT`, and, if the agent itself is given, the transitions that it holds: then
-        ``learning_starts`` is 0, the policy acts and trains from the first step. Otherwise the first ``learning_starts`` steps
-        are random, as in a new agent; a saved buffer comes in by :meth:`load_replay_buffer`.
+        Start from a trained SAC agent: its networks, optimisers and temperature, ``ent_coef`` and the arguments in
+        :data:`sb3_tom.mbpo.warm_start.KEPT`, and, if the agent itself is given, its transitions: then ``learning_starts`` is
+        0, and the policy acts and trains from the first step. Otherwise the first ``learning_starts`` steps are random, as in
+        a new agent; load a saved buffer with :meth:`load_replay_buffer`.
 
         :param sac: SAC agent, or its zip file (loading one executes code that is in it, as SB3's ``SAC.load`` does)
-        :param env: env of the new agent, of the same spaces and, for the transitions, as many envs
-        :param arguments: of the constructor, in place of the SAC agent's
+        :param env: env of the new agent, with the same spaces and, for the transitions, the same number of envs
+        :param arguments: of the constructor; override the SAC agent's
         :raises ValueError: naming what does not fit
         """
         return warm_start(cls, sac, env, **arguments)
@@ -114,18 +114,18 @@ class SACHooks(SAC):
     @classmethod
     def resume(cls: type[SelfHooks], path: str | os.PathLike[str], env: GymEnv | str, **arguments: Any) -> SelfHooks:
         """
-        Make the agent of a checkpoint and take over its run; see :meth:`load_checkpoint`.
+        Make the agent of a checkpoint and load its run; see :meth:`load_checkpoint`.
 
         :param path: the file, or the folder of a :class:`ResumeCallback`
-        :param env: the env, made as the run's was
+        :param env: made like the run's
         :param arguments: those of the constructor that are not plain values (functions, classes, instances, import paths and
-            paths of files), as they were; ``tensorboard_log``; and any that shall be others from now on
+            paths of files), as before; ``tensorboard_log``; and any that are to change
         :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
         """
         return resumed(cls, path, env, arguments)
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """SB3's, and the generator of everything that is imagined, drawn or fitted."""
+        """As in SB3; also seeds the generator of fits, draws and rollouts."""
         super().set_random_seed(seed)
         self.generator = own_generator(seed, self.device)
 
@@ -153,7 +153,7 @@ class SACHooks(SAC):
         self.imagined = ImaginedBuffer(0, *self._sizes, self.device, self.plugs.by_part["confidence"] is not None)
 
     def plug_arguments(self) -> dict[str, Any]:
-        """The constructor's arguments that choose plugs, as they were given."""
+        """The constructor's arguments that choose plugs, as given."""
         return arguments_of(self._plug_specs)
 
     @staticmethod
@@ -161,9 +161,9 @@ class SACHooks(SAC):
         return SAC._wrap_env(copied(env), verbose, monitor_wrapper)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """As SB3's. The termination rule is read anew: thresholds are the env's own, and older rows say nothing about them."""
+        """As in SB3. The termination rule is read again: it has the new env's thresholds, which older rows may contradict."""
         env = self._wrap_env(env, self.verbose)
-        check_vec_normalize(env)  # before it takes the old one's place
+        check_vec_normalize(env)  # before the old one is replaced
         super().set_env(env, force_reset)
         self.guard.forget_ends()
         keep_raw_terminals(self.env)
@@ -174,7 +174,7 @@ class SACHooks(SAC):
             self.replay_buffer.begin_rule()
 
     def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
-        """As SB3's. Plugs that have nothing to restore may be missing: older files do not name those that came later."""
+        """As in SB3. Plugs without a state may be missing, since older files do not have all of them."""
         if isinstance(load_path_or_dict, Mapping):
             load_path_or_dict = {**{name: {} for name in self.plugs.without_state()}, **load_path_or_dict}
         super().set_parameters(load_path_or_dict, *args, **kwargs)
@@ -190,7 +190,7 @@ class SACHooks(SAC):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfHooks:
-        """As SB3's, of ``3e5`` env steps too; the first call after :meth:`load_checkpoint` repeats the interrupted one."""
+        """As in SB3; accepts ``3e5`` too. The first call after :meth:`load_checkpoint` continues the interrupted one."""
         asked = check_integer("total_timesteps", total_timesteps, 0)
         running = self.checkpointer.learning(self, asked, reset_num_timesteps)
         with self.remaining_time.running(), running as (steps, reset):
@@ -200,13 +200,13 @@ class SACHooks(SAC):
         with self.guard.collection(self):
             result = super()._setup_learn(*args, **kwargs)
             check_envs_of_learn(self.env, result[1])
-            self._last_obs = np.array(self._last_obs)  # vectorised envs may write all they return into one array
+            self._last_obs = np.array(self._last_obs)  # vectorised envs may reuse the array
             check_rows("the first observation", self._last_obs)
         self.remaining_time.begin(self.num_timesteps)
         return result
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """As SB3's. Before it nothing is half done: the moment to restore a run, or to save it."""
+        """As in SB3. Before it the state is consistent: a loaded run is restored, and callbacks may save."""
         with self.guard.collection(self):
             self.checkpointer.before_collection(self, callback)
             result = super().collect_rollouts(env, callback, *args, **kwargs)
@@ -235,7 +235,7 @@ class SACHooks(SAC):
         return optimizer_steps(self.critic.optimizer) or self._n_updates
 
     def dump_logs(self) -> None:
-        """SB3's log, with the ratio that was really reached and the time that is left."""
+        """SB3's log, with the actual update-to-data ratio and the remaining time."""
         reached = self.update_counter.reached(self._updates_made())
         if reached is not None:
             self.logger.record("train/update_to_data_ratio", reached)
@@ -256,10 +256,10 @@ class SACHooks(SAC):
         ... must name the saved class, ``..._kwargs`` may change its arguments.
 
         :param path: zip file
-        :param env: env to go on with, or its id; None loads an agent that predicts
+        :param env: env to continue with, or its id; None: for predictions only
         :param args: as in SB3's ``load``
         :param kwargs: attributes to change
-        :raises ValueError: if a plug of another class is asked for, naming both
+        :raises ValueError: if another class of a plug is requested, naming both
         """
         refuse_other_files(path, cls)
         requested = requested_in(kwargs, cls)
@@ -269,7 +269,7 @@ class SACHooks(SAC):
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
-        As SB3's; a plain SB3 buffer, for example of a SAC run, is converted.
+        As in SB3; a plain SB3 buffer, for example of a SAC run, is converted.
 
         :param path: pickle file
         :param truncate_last_traj: without effect here (HER only)
@@ -279,9 +279,9 @@ class SACHooks(SAC):
 
     def adopt_replay_buffer(self, loaded: ReplayBuffer) -> None:
         """
-        Go on with another run's rows. Versions count on from the newest, so that no row is newer than the current policy.
+        Use another run's rows. Versions continue from its newest, so that no row is newer than the current policy.
 
-        :param loaded: SB3's or ours
+        :param loaded: SB3's buffer or a :class:`WeightedReplayBuffer`
         :raises ValueError: see :func:`sb3_tom.data.adoption.adopted`
         """
         buffer = adopted(loaded, self.observation_space, self.action_space, self.n_envs, self.device)

@@ -1,4 +1,4 @@
-"""Errors of ``load`` that say which call is meant."""
+"""Errors of ``load`` that name the right call or argument."""
 
 import io
 import pathlib
@@ -12,11 +12,11 @@ from sb3_tom.mbpo.warm_start import refuse_sac_zip
 
 def refuse_other_files(path: str | pathlib.Path | io.BufferedIOBase, cls: type) -> None:
     """
-    Raise if a file is not one that ``save`` has written.
+    Refuse checkpoints and files of plain SAC.
 
-    :param path: what ``load`` was called with
+    :param path: argument of ``load``
     :param cls: class of the agent
-    :raises ValueError: naming the call that takes the file
+    :raises ValueError: naming the call for such a file
     """
     if isinstance(path, str | pathlib.Path) and is_archive(path):
         raise ValueError(
@@ -28,9 +28,9 @@ def refuse_other_files(path: str | pathlib.Path | io.BufferedIOBase, cls: type) 
 @contextmanager
 def explained_load_errors(requested: Mapping[str, Any], cls: type) -> Iterator[None]:
     """
-    Name the argument that made networks which do not fit the file's.
+    Name the argument whose networks do not fit the file's.
 
-    :param requested: arguments of plugs that ``load`` was given
+    :param requested: arguments of plugs given to ``load``
     :param cls: class of the agent
     :raises ValueError: naming the argument, what came and what is allowed
     """

@@ -39,45 +39,45 @@ from sb3_tom.policy_updates.sac.policies import POLICIES
 class MBPO(SACHooks):
     """
     SAC on short imagined rollouts of a learned dynamics model, which is fitted to weighted real transitions (MBPO; with the
-    weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order.
+    weighters "pmac" and "tom": PMAC and TOM). The first parameters are SAC's own, in SAC's order. Two defaults, as in 256 /
+    128, are those of ``policy_update="sac"`` and of ``"double_horizon"``.
 
     :param policy: "MlpPolicy", "LayerNormPolicy" (:class:`.LayerNormPolicy`), "SimbaPolicy", or a subclass of SACPolicy
-    :param batch_size: rows of a minibatch of the policy update; None: that of ``policy_update`` (SAC: 256)
-    :param tau: step of the target critics; None: the policy update's (SAC: 0.005), as ``gamma`` (0.99), ``ent_coef`` ("auto")
+    :param batch_size: rows of a minibatch of the policy update; None: 256 / 128
+    :param tau: Polyak coefficient; None: 0.005 / 0.01. Likewise ``gamma``: 0.99 / 0.998, ``ent_coef``: "auto" / "auto_0.1"
     :param gradient_steps: -1 (default): ``update_to_data_ratio`` per real transition; another number keeps SB3's meaning
     :param weighter: "uniform", "pmac", "tom" or another of the page on weighters, a :class:`Weighter` class or instance, or
         ``"package.module:Class"``; None is the class's ``default_weighter``
     :param weighter_kwargs: arguments of the weighter
-    :param dynamics: "ensemble" (default), "mdn", "linear" or "smooth", or a :class:`DynamicsModel` in the same ways
+    :param dynamics: "ensemble", "mdn", "linear", "smooth" or a :class:`DynamicsModel` alike; None: the class's ("ensemble")
     :param dynamics_kwargs: arguments of the dynamics model
-    :param objective: a :class:`ModelObjective` in the same ways; None: the class's (MBPO's is "likelihood")
+    :param objective: a :class:`ModelObjective` in the same ways; None: the class's ("likelihood")
     :param objective_kwargs: arguments of the objective
     :param termination_fn: "auto" (the env's own rule where it is known, else learned), "learned", "never", or a function
         ``(observations, actions, next_observations) -> bool [B, 1]``
     :param termination_kwargs: arguments of the termination
-    :param policy_update: "sac" (default) or "double_horizon", or a :class:`PolicyUpdate` in the same ways
+    :param policy_update: "sac", "double_horizon" or a :class:`PolicyUpdate` in the same ways; None: the class's ("sac")
     :param policy_update_kwargs: arguments of the policy update
-    :param confidence: a :class:`Confidence` in the same ways: how much each imagined transition counts; None: all the same
+    :param confidence: a :class:`Confidence` in the same ways, weights of imagined transitions; None: all count the same
     :param confidence_kwargs: arguments of the confidence
-    :param rollout_stop: a :class:`RolloutStop` in the same ways: where rollouts stop beside terminations; None: nowhere
+    :param rollout_stop: a :class:`RolloutStop` in the same ways, which truncates rollouts; None: only terminations end them
     :param rollout_stop_kwargs: arguments of the stop
-    :param reward_fn: ``(observations, actions, next_observations) -> [B, 1]`` in place of the learned reward, of actions in
-        [-1, 1]; None learns it
-    :param rollout_schedule: length of imagined rollouts, or ``(start_step, end_step, start_length, end_length)`` in env steps
-        (None: SAC's is 1)
-    :param rollout_batch_size: imagined rollouts at a time (None: SAC's are 100,000)
-    :param rollout_freq: real transitions between two times of imagining; None: with each model phase
+    :param reward_fn: ``(observations, actions, next_observations) -> [B, 1]`` that replaces the learned reward; actions are in
+        [-1, 1]. None: the reward is learned
+    :param rollout_schedule: length of imagined rollouts, or ``(start_step, end_step, start_length, end_length)`` in env steps;
+        None: 1 / 20
+    :param rollout_batch_size: rollouts per round; None: 100,000 / 256
+    :param rollout_freq: real transitions between two rounds, besides those of model phases; None: none / 10
     :param model_train_freq: real transitions between two model phases
-    :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept (None: SAC's is 1)
-    :param imagined_capacity: upper bound of imagined transitions kept, to bound memory; no more rollouts are made than fit at
-        full length. None: what ``model_retain_epochs`` asks for
-    :param real_ratio: share of real transitions in each minibatch of the policy update (None: SAC's is 0.05), or
-        ``(start_step, end_step, start_ratio, end_ratio)`` in env steps
+    :param model_retain_epochs: epochs of 1,000 env steps for which imagined transitions are kept; None: 1 / 0.1
+    :param imagined_capacity: maximum number of imagined transitions, also per round; None: as ``model_retain_epochs`` needs
+    :param real_ratio: share of real transitions in each minibatch of the policy update, or ``(start_step, end_step,
+        start_ratio, end_ratio)`` in env steps; None: 0.05 / 0
     :param weighting: "sample" (rows drawn in proportion to their weights) or "loss" (weights multiply the model's loss)
-    :param weight_model_fit: whether the model is fitted by the weights
-    :param weight_rollout_starts: whether imagined rollouts start from rows drawn by the weights too (None: the weighter's)
-    :param update_to_data_ratio: gradient steps per real transition (None: SAC's are 20)
-    :param max_grad_norm: norm to which the gradients of actor and of critics are each clipped; None: they are not
+    :param weight_model_fit: whether the model's fit is weighted
+    :param weight_rollout_starts: whether starts of rollouts are drawn by the weights too; None: as the weighter has it
+    :param update_to_data_ratio: gradient steps per real transition; None: 20 / 2
+    :param max_grad_norm: norm to which the gradients of actor and of critics are each clipped; None: no clipping
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -149,7 +149,7 @@ class MBPO(SACHooks):
         _init_setup_model: bool = True,
     ) -> None:
         check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device, self.policy_aliases)
-        given = dict(locals())
+        given = dict(locals())  # before any other local is made: the arguments
         made: Any = checked_env(env, verbose)  # None while loading, as in SB3
         super().__init__(env=made, _init_setup_model=False, **sac_arguments(given))
         self._plug_specs = specs_of(given, type(self))
@@ -176,15 +176,15 @@ class MBPO(SACHooks):
         Algorithm 1 of the TOM paper (arXiv:2305.12663) inside MBPO's loop: weights, weighted model fit, branched rollouts,
         policy updates. Called by SB3 after each collection of real transitions.
 
-        :param gradient_steps: SB3's number; with ``self.gradient_steps=-1`` the real transitions just collected
+        :param gradient_steps: SB3's number; with ``self.gradient_steps=-1`` the number of transitions just collected
         :param batch_size: minibatch of the policy update
         """
         needed = min(max(self.learning_starts, 1), self.replay_buffer.capacity)
         if self.replay_buffer.n_transitions < needed:
-            # An agent that was loaded without its replay buffer must not fit its model to a handful of rows
+            # An agent that was loaded without its replay buffer must not fit its model to a few rows
             return self.health.waits(self.replay_buffer.n_transitions, needed, self._n_updates, self.num_timesteps)
         if self.imagined.is_due or self._since_phase >= self.model_train_freq:
-            # A collection may be longer than the pace: what it is too long is carried on
+            # A collection may be longer than model_train_freq: the excess counts for the next phase
             self._since_phase = 0 if self.imagined.is_due else self._since_phase % self.model_train_freq
             self.fit_weights()
             self.fit_model()
@@ -201,10 +201,10 @@ class MBPO(SACHooks):
     @fast_matmul()
     def fit_weights(self, recent: Transitions | None = None, policy: PolicyFunction | None = None) -> th.Tensor:
         """
-        Weigh the real transitions; the weights stay in ``replay_buffer.weights``. Steps no env.
+        Weigh the real transitions; the weights are stored in ``replay_buffer.weights``. Steps no env.
 
-        :param recent: footprint of the policy, at least one row; None takes the newest ``weighter.recent_size`` rows
-        :param policy: policy of the weighter's context; None takes the agent's
+        :param recent: on-policy sample of at least one row; None: the newest ``weighter.recent_size`` rows
+        :param policy: policy of the weighter's context; None: the agent's
         :return: weights ``[N]`` with mean 1
         """
         self._record("weighter", weigh_rows(self.weighter, self.replay_buffer, recent, self._context(policy)))
@@ -232,7 +232,7 @@ class MBPO(SACHooks):
     @fast_matmul()
     def imagine(self) -> dict[str, float]:
         """
-        Branched rollouts from real states into the ring of imagined transitions. Steps no env.
+        Make branched rollouts from real states and store them in :attr:`imagined`. Steps no env.
 
         :return: figures of the rollouts
         """
@@ -250,8 +250,8 @@ class MBPO(SACHooks):
         """
         Gradient steps of the policy on mixed minibatches. Steps no env.
 
-        :param gradient_steps: how many
-        :param batch_size: rows of a minibatch; None takes the agent's
+        :param gradient_steps: number of steps
+        :param batch_size: rows of a minibatch; None: the agent's
         """
         if gradient_steps == 0:
             return
@@ -259,7 +259,7 @@ class MBPO(SACHooks):
         if hasattr(self, "_logger"):
             self._update_learning_rate(parts.optimizers)
         batches, rows = self._batches(context), batch_size or self.batch_size
-        self._n_updates += gradient_steps  # goes back with the policy
+        self._n_updates += gradient_steps  # restored with the policy
         self._log("train", {"n_updates": self._n_updates}, "tensorboard")
         figures = self.policy_update.update(parts, batches, self._world, context, gradient_steps, rows)
         self._record("train", figures)
@@ -267,18 +267,18 @@ class MBPO(SACHooks):
     @guarded("weighter", "policy", "policy_update")
     @fast_matmul()
     def end_phase(self) -> None:
-        """What weighter and policy update do after a fit and its rollouts: the double horizon scales inputs and values."""
+        """End a model phase for weighter and policy update: the double horizon sets scales and adapts the critics."""
         parts, data, context = PolicyParts.of(self), self.replay_buffer.transitions(), self._context()
         self.weighter.end_phase(data, context)
         self._log("train", self.policy_update.end_phase(parts, data, self._batches(context), self._world, context))
 
     @property
     def _world(self) -> World:
-        """What stands in for the env."""
+        """The imagined env."""
         return World(self.dynamics, self.termination, self.objective, self.reward_fn, self.confidence, self.rollout_stop)
 
     def _context(self, policy: PolicyFunction | None = None) -> Context:
-        """All that plugs may see."""
+        """The plugs' view of the agent."""
         return make_context(self, self.generator, self.policy_version, self.dynamics, policy)
 
     def _batches(self, context: Context) -> MixedBatches:
@@ -288,7 +288,7 @@ class MBPO(SACHooks):
         return MixedBatches(self.replay_buffer.transitions(), self.imagined, ratio, self.generator, units, relabel)
 
     def _record(self, group: str, figures: Mapping[str, float]) -> None:
-        """Check losses and errors, log, and judge the health of what they describe."""
+        """Check losses and errors, log them, and evaluate and log health."""
         check_losses(figures, f"{group}/{{}}".format)
         self._log(group, figures)
         units, written = policy_units(self._vec_normalize_env, self.device), self._plug_specs["termination_fn"][0]

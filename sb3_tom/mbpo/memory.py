@@ -1,4 +1,4 @@
-"""The memory that rows will take: known when an agent is made, and not only when it is gone."""
+"""Memory of all rows of a run, estimated when an agent is made."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -11,17 +11,17 @@ from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.imagination.schedules import Window, rollout_schedule
 
 SHARE = 0.25
-"""Of the memory of a machine or of a device: if rows take more, there is a warning. Several runs share a machine."""
+"""Share of a machine's or device's memory above which there is a warning; several runs may share it."""
 
 UNKNOWN = 16 * 10**9
-"""Bytes that a machine is taken to have if it does not say."""
+"""Assumed memory in bytes if it is unknown."""
 
 
 class Rows(NamedTuple):
     """
-    Bytes of the rows of a run, once its buffers are full and its rollouts at their longest.
+    Bytes of the rows of a run when its buffers are full and its rollouts at full length.
 
-    :param imagined: ring of imagined transitions, on the agent's device
+    :param imagined: imagined transitions, on the agent's device
     :param replay: replay buffer, on the host
     :param resident: its copy on another device than the CPU
     """
@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 def memory_of_rows(agent: Any) -> Rows:
     """
-    What the arguments ask for; of the imagined an upper bound, where ``rollout_freq`` and ``model_train_freq`` coincide.
+    Memory by the agent's arguments; an upper bound for imagined rows if ``rollout_freq`` and ``model_train_freq`` coincide.
 
     :param agent: an MBPO whose arguments are checked
     """
@@ -55,7 +55,7 @@ def memory_of_rows(agent: Any) -> Rows:
 
 def warn_of_memory(agent: Any) -> None:
     """
-    One warning if the rows will take more than :data:`SHARE` of the memory that there is.
+    Warn if the rows will take more than :data:`SHARE` of the memory.
 
     :param agent: an MBPO whose arguments are checked
     """

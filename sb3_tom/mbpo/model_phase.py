@@ -1,4 +1,4 @@
-"""The steps of a model phase: weights, fit, rollouts. Each leaves its results where it is told to, and returns figures."""
+"""The steps of a model phase: weights, fit, rollouts. Each stores its results in its arguments and returns figures."""
 
 import time
 from typing import NamedTuple
@@ -23,13 +23,13 @@ Figures = dict[str, float]
 
 class Rollouts(NamedTuple):
     """
-    What is to be imagined.
+    A round of rollouts.
 
     :param length: steps of each rollout
-    :param number: rollouts
-    :param env_step: of now
-    :param window: for which rows are kept
-    :param capacity: upper bound of rows kept, None for none
+    :param number: number of rollouts
+    :param env_step: current env step
+    :param window: how long rows are kept
+    :param capacity: maximum number of rows kept; None: no limit
     """
 
     length: int
@@ -41,11 +41,11 @@ class Rollouts(NamedTuple):
 
 def weigh_rows(weighter: Weighter, buffer: WeightedReplayBuffer, recent: Transitions | None, context: Context) -> Figures:
     """
-    Weigh the real transitions; the weights stay in the buffer.
+    Weigh the real transitions; the weights are stored in the buffer.
 
     :param weighter: is fitted
     :param buffer: of N rows
-    :param recent: footprint of the policy, None for the newest rows
+    :param recent: on-policy sample; None: the newest rows
     :param context: view of the agent
     """
     started = time.monotonic()
@@ -63,7 +63,7 @@ def fit_world(
 
     :param world: its model and its termination are fitted
     :param buffer: of N rows
-    :param n_new: newest rows, which the termination has not seen
+    :param n_new: number of newest rows that the termination has not observed
     :param weights: ``[N]``, usable
     :param weighting: "sample" or "loss"
     :param context: view of the agent
@@ -90,19 +90,19 @@ def imagine_rollouts(
     context: Context,
 ) -> Figures:
     """
-    Branched rollouts from real states into the ring of imagined transitions.
+    Make branched rollouts from real states and store them.
 
-    :param world: to imagine in
+    :param world: the imagined env
     :param buffer: of N rows
     :param weights: ``[N]``, by which starts are drawn
-    :param imagined: where to
-    :param rollouts: how many, and how long
+    :param imagined: the buffer to store them in
+    :param rollouts: number, length and storage
     :param context: view of the agent
     """
     started, length = time.monotonic(), rollouts.length
     figures = _make_room(imagined, rollouts)
     draw = WeightedDraw(weights)
-    # No more rollouts than the ring holds whole: it would forget the first steps of them all
+    # No more rollouts than fit at full length: else the first steps of all would be overwritten
     number = max(1, min(rollouts.number, imagined.capacity // length))
     starts = buffer.transitions().observations[draw((number,), context.generator)]
     figures |= branched_rollouts(world, starts, length, context, imagined)
@@ -112,8 +112,8 @@ def imagine_rollouts(
 
 def _make_room(imagined: ImaginedBuffer, rollouts: Rollouts) -> Figures:
     """
-    For the rows of now and of those times before that lie within the window: a collection may be longer than the usual pace.
-    How many times there is room for, at full length, and how many are asked for.
+    Resize the buffer for this round and the earlier ones within the window. Returns how many rounds at full length it has room
+    for, and how many there are.
     """
     imagined.made_at = rollouts.window.within(imagined.made_at, rollouts.env_step)
     asked, rows = len(imagined.made_at), rollouts.number * rollouts.length

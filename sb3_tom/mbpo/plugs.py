@@ -1,4 +1,4 @@
-"""The plugs of an agent: made of what the user asked for, checked, built, saved and restored."""
+"""The plugs of an agent: made of the user's arguments, checked, built, saved and restored."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -23,15 +23,15 @@ from sb3_tom.mbpo.weighing import check_room, check_weighter
 from sb3_tom.terminations.reading import current_rule
 
 Spec = tuple[Any, Mapping[str, Any] | None]
-"""What a user wrote for an axis, and its keyword arguments."""
+"""The user's value for an axis, and its keyword arguments."""
 
 Specs = dict[str, Spec]
-"""By the argument of the constructor. Files hold them; plugs are made of them."""
+"""Specs by the argument of the constructor. They are saved in files, and plugs are made of them."""
 
 
 def specs_of(arguments: Mapping[str, Any], cls: type) -> Specs:
     """
-    What the user asked for on each axis.
+    The specs of constructor arguments.
 
     :param arguments: of the constructor, by name
     :param cls: class of the agent, for its defaults
@@ -45,10 +45,10 @@ def specs_of(arguments: Mapping[str, Any], cls: type) -> Specs:
 
 def requested_in(kwargs: dict[str, Any], cls: type) -> dict[str, Any]:
     """
-    Take the arguments of plugs out of those of ``load``.
+    Remove the arguments of plugs from those of ``load`` and return them.
 
-    :param kwargs: lose them
-    :param cls: class of the agent; one with a default of its own means it, as its name says
+    :param kwargs: changed
+    :param cls: class of the agent; its own default is required (``MBPOTOM``: "tom")
     """
     names = [name for argument, axis in AXES.items() for name in (argument, axis.kwargs_argument)]
     requested = {name: kwargs.pop(name) for name in names if name in kwargs}
@@ -58,12 +58,12 @@ def requested_in(kwargs: dict[str, Any], cls: type) -> dict[str, Any]:
 
 def merged(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
     """
-    What a file holds, with what ``load`` was asked for. The name of a class alone changes nothing.
+    The saved specs, updated by the arguments of ``load``; naming the saved class changes nothing.
 
-    :param saved: of the file; an older one knows fewer axes
+    :param saved: from the file; an older one has fewer axes
     :param requested: from :func:`requested_in`
     :param cls: class of the agent, for its defaults
-    :raises ValueError: if a plug of another class than the file's is asked for, naming both
+    :raises ValueError: if another class than the file's is requested, naming both
     """
     specs = specs_of({}, cls) | saved
     for argument, axis in AXES.items():
@@ -93,7 +93,7 @@ class Plugs:
     """
     One plug for each axis; an optional axis may have none.
 
-    :param specs: what the user asked for
+    :param specs: of all axes
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -107,12 +107,12 @@ class Plugs:
 
     @property
     def made(self) -> dict[str, Plug]:
-        """The plugs that there are, by the agent's attribute."""
+        """The plugs, by the agent's attribute, without axes that have none."""
         return {part: plug for part, plug in self.by_part.items() if plug is not None}
 
     def check(self, buffer: WeightedReplayBuffer, gamma: float, reward_fn: RewardFunction | None, parts: PolicyParts) -> None:
         """
-        Refuse plugs that do not go together, or not with the agent.
+        Check that the plugs are compatible with each other and with the agent.
 
         :param buffer: the agent's
         :param gamma: its discount factor
@@ -142,15 +142,15 @@ class Plugs:
         verbose: int = 0,
     ) -> dict[str, Any] | None:
         """
-        Build all plugs. Those that came as instances belong to the agent from then on.
+        Build all plugs. Instances that the user gave belong to the agent from then on.
 
         :param observation_dim: size O of an observation
         :param action_dim: size A of an action
         :param device: of the agent
         :param env: the training environments, None if the agent was loaded without
-        :param saved_rule: termination rule to go on with then
-        :param verbose: the agent's; from 1 on it is printed which termination rule there is
-        :return: the termination rule that is in use, None if the termination wants none, or none is known
+        :param saved_rule: termination rule to use then
+        :param verbose: the agent's; at least 1: print the termination rule
+        :return: the termination rule in use; None if the termination uses none, or none is known
         :raises ValueError: if the termination cannot be used
         """
         for plug in self.made.values():
@@ -167,9 +167,9 @@ class Plugs:
 
     def fill_defaults(self, agent: object) -> None:
         """
-        Set arguments that the user has left to the policy update and to the weighter.
+        Set arguments that the user left at None to the defaults of policy update and weighter.
 
-        :param agent: its attributes that are None change
+        :param agent: its attributes that are None are set
         """
         update, weighter = cast(PolicyUpdate, self.by_part["policy_update"]), cast(Weighter, self.by_part["weighter"])
         defaults = {**PolicyUpdate.defaults, **update.defaults, "weight_rollout_starts": weighter.weighs_starts}
@@ -178,20 +178,20 @@ class Plugs:
                 setattr(agent, name, value)
 
     def state_names(self) -> Iterator[str]:
-        """What SB3 saves of them: each plug and its optimisers, by dotted attribute name of the agent."""
+        """Names for SB3 to save: each plug and its optimisers, as dotted attributes of the agent."""
         for part, plug in self.made.items():
             yield part
             for optimizer in plug.optimizers():
                 yield f"{part}.{optimizer}"
 
     def without_state(self) -> list[str]:
-        """Plugs that a file may lack, since they have nothing to restore."""
+        """Plugs without a state, which a file may lack."""
         return [part for part, plug in self.made.items() if not plug.state_dict()]
 
 
 def unbuilt(specs: Specs) -> Specs:
     """
-    A plug that came as an instance is used as it is; its copy goes into files, and makes a new plug if need be.
+    Copies of the specs for files: an instance that the user gave is used itself, and its unbuilt copy is saved.
 
     :param specs: before anything is built
     """
@@ -202,7 +202,7 @@ def unbuilt(specs: Specs) -> Specs:
 
 def arguments_of(specs: Specs) -> dict[str, Any]:
     """
-    The constructor's arguments that these are.
+    The constructor arguments of specs.
 
     :param specs: by argument
     """

@@ -1,4 +1,4 @@
-"""How long a run will still take."""
+"""Remaining time of a run."""
 
 import time
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from sb3_tom.checks.validation import check_integer, check_number
 
 class RemainingTime:
     """
-    Time that is left, from the pace since training began: the random warm-up says nothing about it. What passes between two
-    calls of ``learn``, or between saving and loading, does not count.
+    Remaining time by the pace since training began, without the random warm-up. Time between two calls of ``learn``, or
+    between saving and loading, does not count.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class RemainingTime:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """While ``learn`` runs."""
+        """Wraps ``learn``, whose time counts."""
         self._began = time.monotonic()
         try:
             yield
@@ -34,23 +34,23 @@ class RemainingTime:
 
     def begin(self, done: int) -> None:
         """
-        A call of ``learn`` begins.
+        Called at the beginning of ``learn``.
 
-        :param done: env steps so far; 0: they are counted anew, and so is the pace
+        :param done: env steps so far; 0 resets the pace
         """
         if done == 0:
             self._first = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: how long ago the pace was first taken, and where."""
+        """State for a checkpoint: seconds since the pace was first measured, and the env step of that."""
         return {"first": None if self._first is None else (self._seconds() - self._first[0], self._first[1])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Go on as if the time between saving and loading had not passed.
+        Continue as if no time had passed between saving and loading.
 
         :param state: from :meth:`state_dict`
-        :raises ValueError: if it is something else
+        :raises ValueError: if it is malformed
         """
         first = state["first"]
         if first is not None:
@@ -60,7 +60,7 @@ class RemainingTime:
 
     def __call__(self, done: int, total: float) -> str:
         """
-        Remaining time at the pace of this training.
+        Remaining time at the current pace.
 
         :param done: env steps so far
         :param total: env steps in the end

@@ -1,4 +1,4 @@
-"""Checks of arguments that SB3 does not validate, so that a bad value fails when the agent is constructed, and is named."""
+"""Checks of SAC's arguments, which SB3 does not validate: a bad value fails in the constructor, with its name."""
 
 import inspect
 import os
@@ -18,15 +18,15 @@ from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer
 from sb3_tom.envs.vec_normalize import check_vec_normalize
 
 SAC_ARGUMENTS = tuple(name for name in inspect.signature(SAC).parameters if name not in ("env", "_init_setup_model"))
-"""Arguments that MBPO hands on to SAC."""
+"""Arguments that MBPO passes to SAC."""
 
 LARGEST_ENTROPY = 1e6
-"""Bound of ``ent_coef`` and ``target_entropy``, far beyond any use: larger ones overflow float32 in a few products."""
+"""Bound of ``ent_coef`` and ``target_entropy``, far above any useful value: larger ones soon overflow float32."""
 
 
 def sac_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """
-    What SAC's constructor gets.
+    Arguments of SAC's constructor.
 
     :param given: arguments of MBPO's, by name
     """
@@ -43,9 +43,9 @@ def check_before_sac(
     policy_names: Collection[str],
 ) -> None:
     """
-    What SB3's constructor reads at once.
+    Check the arguments that SB3's constructor uses at once.
 
-    :param policy_names: those that the class of the agent knows
+    :param policy_names: names of policies of the agent's class
     :raises ValueError: naming the argument, what came and what is allowed
     """
     for name, value in (("policy_kwargs", policy_kwargs), ("replay_buffer_kwargs", replay_buffer_kwargs)):
@@ -59,7 +59,7 @@ def check_before_sac(
     except (RuntimeError, TypeError, ValueError):
         usable = False
     if not usable:
-        # of Apple's "mps" it is known that it has no float64, which weights are summed in
+        # Apple's "mps" has no float64, in which weights are summed
         raise ValueError(f"device={device!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', 'cuda:0' and so on")
 
 
@@ -73,13 +73,13 @@ def _check_policy(policy: Any, names: Collection[str]) -> None:
 
 def check_sac_numbers(agent: Any) -> None:
     """
-    SAC's own numbers, which SB3 takes without a look.
+    Check SAC's numbers, which SB3 does not.
 
     :param agent: that is being set up; integers given as ``1e5`` become int
     :raises ValueError: naming the argument, what came and what is allowed
     """
     rate = _first_rate(agent.learning_rate) if callable(agent.learning_rate) else agent.learning_rate
-    check_number("learning_rate", rate, 0.0, 1.0)  # an Adam step moves a weight by about so much
+    check_number("learning_rate", rate, 0.0, 1.0)  # about the change of a weight in an Adam step
     for name, low in (
         ("buffer_size", 1),
         ("learning_starts", 0),
@@ -131,7 +131,7 @@ def _is_frequency(value: Any) -> bool:
 
 
 def _first_rate(schedule: Any) -> Any:
-    """What a schedule of the learning rate says at the beginning."""
+    """The initial value of a learning-rate schedule."""
     try:
         return float(schedule(1.0))
     except (TypeError, ValueError) as error:
@@ -143,7 +143,7 @@ def _first_rate(schedule: Any) -> Any:
 
 def check_sac_arguments(agent: Any) -> None:
     """
-    The rest of SB3's arguments, and what does not go together.
+    Check the rest of SB3's arguments, and incompatible ones.
 
     :param agent: that is being set up
     :raises ValueError: naming the argument, what came and what is allowed
@@ -171,7 +171,7 @@ def _check_action_noise(noise: Any, n_actions: int) -> None:
 
 
 def _check_reward_fn(reward_fn: Any, sizes: tuple[int, int], device: th.device, is_climbed: bool) -> None:
-    """Call the function once on zeros, which have a gradient if the policy climbs the function's slope."""
+    """Call the function once on zeros, with gradients if the policy update needs them."""
     if reward_fn is None:
         return
     allowed = "None or a function (observations [B, O], actions [B, A] in [-1, 1], next_observations [B, O]) -> rewards [B, 1]"
@@ -206,9 +206,9 @@ def _check_episodes(train_freq: Any, n_envs: int) -> None:
 
 def check_optimizers(agent: SAC) -> None:
     """
-    Look at the policy's optimisers.
+    Check the policy's optimisers.
 
-    :param agent: its policy was built
+    :param agent: with a built policy
     :raises ValueError: if an optimiser cannot make a step from gradients alone
     """
     for optimizer in (agent.actor.optimizer, agent.critic.optimizer):
@@ -223,7 +223,7 @@ def check_optimizers(agent: SAC) -> None:
 @contextmanager
 def explained_setup_errors(policy_kwargs: Any, replay_buffer_kwargs: Any) -> Iterator[None]:
     """
-    Name the arguments that the policy, or the replay buffer, could not be made of.
+    Name the arguments if the policy or the replay buffer cannot be made of them.
 
     :param policy_kwargs: the user's
     :param replay_buffer_kwargs: the user's

@@ -16,9 +16,9 @@ COUNTERS = ("policy_version", "_env_steps", *PACES)
 
 def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
     """
-    Steps that an Adam has really made, read from its state.
+    Number of steps that an optimiser has made, read from its state.
 
-    :param optimizer: any optimiser that counts ``step`` per parameter
+    :param optimizer: any; 0 if it does not count ``step``, as SGD
     """
     for state in optimizer.state.values():
         return int(state.get("step", 0))
@@ -28,13 +28,13 @@ def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
 @dataclass
 class UpdateCounter:
     """
-    Counts per real *transition*, whatever the number of envs and the length of a collection. The ratio that is logged is
-    counted, not read from the configuration.
+    Counts per real *transition*, whatever the number of envs and the length of a collection. The logged ratio is counted, not
+    read from the configuration.
 
     :param collected: transitions of the last collection
-    :param trained_transitions: since training began
-    :param earlier_updates: of the critics before that: those of a SAC agent, or offline ones
-    :param owed_updates: fraction of a gradient step that is carried on
+    :param trained_transitions: transitions since training began
+    :param earlier_updates: gradient steps of the critics before that: those of a SAC agent, or offline ones
+    :param owed_updates: fraction of a gradient step that is carried over
     """
 
     collected: int = 0
@@ -44,11 +44,11 @@ class UpdateCounter:
 
     def take_due(self, asked: int, fixed: bool, ratio: float, made: int) -> int:
         """
-        How many gradient steps to make now.
+        Number of gradient steps to make now.
 
-        :param asked: what SB3 asks ``train`` for
-        :param fixed: whether that is a number of the user's; else it is the number of transitions just collected
-        :param ratio: gradient steps per transition, if it is not fixed; fractions are carried on
+        :param asked: SB3's argument of ``train``
+        :param fixed: whether that is the user's number of steps; else it is the number of transitions just collected
+        :param ratio: gradient steps per transition, if not fixed; fractions are carried over
         :param made: gradient steps of the critics so far
         """
         if self.trained_transitions == 0:
@@ -64,7 +64,7 @@ class UpdateCounter:
 
     def reached(self, made: int) -> float | None:
         """
-        The ratio that was really reached.
+        The actual ratio.
 
         :param made: gradient steps of the critics so far
         :return: None before training began
@@ -72,15 +72,15 @@ class UpdateCounter:
         return (made - self.earlier_updates) / self.trained_transitions if self.trained_transitions else None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """State for a checkpoint."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Go on counting.
+        Load the counts.
 
         :param state: from :meth:`state_dict`
-        :raises ValueError: if it counts something else
+        :raises ValueError: if it is malformed
         """
         for name, value in state.items():
             if name not in asdict(self):

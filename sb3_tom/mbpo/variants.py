@@ -1,8 +1,11 @@
 """
-One class per zoo name, so that a user's YAML without ``weighter`` still means the algorithm that its name says. ``load`` takes
-files of the class's own plugs, or of those that are named; :meth:`MBPO.load` takes any.
+One class per zoo name, so that a user's YAML without ``weighter`` still gives the algorithm of that name. ``load`` accepts
+files with the class's own plugs, or with those that are named; :meth:`MBPO.load` accepts any.
 
-Those that are written out have YAML files of their own. The others, :data:`NAMED_AFTER_PLUGS`, follow from the table of axes.
+The classes below have YAML files of their own. The others, :data:`NAMED_AFTER_PLUGS`, are generated from the table of axes:
+MBPOError, MBPOMaper, MBPOMnm, MBPOPdml, MBPOPer, MBPORatio, MBPORecall, MBPORecency, MBPOSurviveBonus, MBPOVagram, MBPOValue,
+DHMBPOError, DHMBPOMaper, DHMBPOMnm, DHMBPOPdml, DHMBPOPer, DHMBPORatio, DHMBPORecall, DHMBPORecency, DHMBPOSurviveBonus,
+DHMBPOVagram, DHMBPOValue.
 """
 
 from itertools import product
@@ -29,9 +32,9 @@ class MBPOTOM(MBPO):
 
 class DHMBPO(MBPO):
     """
-    Double Horizon MBPO (Kubo et al. 2025, TMLR), the zoo's ``dhmbpo``: the policy climbs the pathwise gradient of rollouts of
-    5 steps of a smooth model, from states that rollouts of 20 steps bring near its own, with 2 gradient steps per env step
-    instead of 20. ``"MlpPolicy"`` is :class:`~sb3_tom.policy_updates.double_horizon.policies.DoubleHorizonPolicy`.
+    Double Horizon MBPO (Kubo et al. 2025, TMLR), the zoo's ``dhmbpo``: the policy follows the pathwise gradient of rollouts of
+    5 steps in a smooth model, which start from states of rollouts of 20 steps, near the policy's own; 2 gradient steps per
+    env step instead of 20. ``"MlpPolicy"`` is :class:`~sb3_tom.policy_updates.double_horizon.policies.DoubleHorizonPolicy`.
     """
 
     default_policy_update: ClassVar[str] = "double_horizon"
@@ -53,9 +56,9 @@ class DHMBPOTOM(DHMBPO):
 
 def _named_after_plugs(*written: type[MBPO]) -> dict[str, type[MBPO]]:
     """
-    Of each backbone a class for each weighter and each model objective that has none, such as ``MBPOVagram``.
+    Make a class per backbone and per weighter or objective that has none, such as ``MBPOVagram``.
 
-    :param written: classes that are there
+    :param written: classes that are written out
     :return: by the zoo's names, such as ``mbpo_vagram``
     """
     known = {(cls.__base__, cls.default_weighter) for cls in written}

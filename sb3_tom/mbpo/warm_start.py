@@ -1,4 +1,4 @@
-"""Starting from what a SAC run has learned and collected."""
+"""Starts an agent from the networks and transitions of a SAC agent."""
 
 import copy
 import io
@@ -26,14 +26,14 @@ KEPT = (
     "sde_sample_freq",
     "policy_kwargs",
 )
-"""Arguments of SAC that a warm start takes over; those of collection and ratio are MBPO's own."""
+"""Arguments of SAC that a warm start keeps; those of collection and update ratio are MBPO's own."""
 
 
 def refuse_sac_zip(path: str | pathlib.Path | io.BufferedIOBase) -> None:
     """
-    Raise if a file holds a plain SAC agent, which ``from_sac`` is for.
+    Refuse the file of a plain SAC agent, which ``from_sac`` is for.
 
-    :param path: what ``load`` was called with
+    :param path: argument of ``load``
     :raises ValueError: if the file holds a plain SAC agent
     """
     names = _members(path)
@@ -53,7 +53,7 @@ def _load_sac(path: str | pathlib.Path | io.BufferedIOBase, device: Any) -> SAC:
 
 
 def _members(path: str | pathlib.Path | io.BufferedIOBase) -> set[str]:
-    """Names of the parts of a zip; none of a file that is no zip, about which SB3's own error is clear."""
+    """Names of a zip's members; none if the file is not a zip, for which SB3 raises a clear error."""
     file = open_path(path, "r", verbose=0, suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
@@ -74,7 +74,7 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     :param cls: class of the new agent, an MBPO
     :param sac: trained SAC agent, or its zip file
     :param env: env of the new agent
-    :param arguments: of ``cls``, in place of those of SAC
+    :param arguments: of ``cls``; override those of SAC
     """
     device = arguments.get("device", "auto")
     source = sac if isinstance(sac, SAC) else _load_sac(sac, device)
@@ -94,7 +94,7 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
             raise ValueError(f"env={env!r} is not allowed: its {name} is {expected}; allowed: that of the SAC agent, {found}")
     _copy_networks(source, agent)
     if buffer is not None:
-        # SB3's buffer is converted, which copies; one of ours would be shared, with its weights and policy versions
+        # SB3's buffer is converted, which copies it; a WeightedReplayBuffer would be shared
         own = copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer
         agent.adopt_replay_buffer(own)  # type: ignore[attr-defined]
     return agent
@@ -102,10 +102,10 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
 
 def _copy_networks(source: SAC, agent: SAC) -> None:
     """
-    Policy, optimisers and temperature; those that the new agent has otherwise (another ``ent_coef``) stay its own, and so do
-    its plugs, which may be of other classes than those of an MBPO that it starts from.
+    Copy policy, optimisers and temperature. What only the new agent has (by another ``ent_coef``) stays its own, and so do its
+    plugs, which may have other classes than those of an MBPO that it starts from.
     """
-    theirs: Any = copy.deepcopy(source.get_parameters())  # optimisers adopt the tensors they load
+    theirs: Any = copy.deepcopy(source.get_parameters())  # optimisers keep the tensors they load
     ours: Any = agent.get_parameters()
     names, _ = SAC._get_torch_save_params(agent)
     agent.set_parameters({**ours, **{name: theirs[name] for name in names if name in theirs}})

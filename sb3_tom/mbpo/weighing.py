@@ -1,4 +1,4 @@
-"""Asking a weighter: what it says about itself is checked, and what it returns is taken in each form that is allowed."""
+"""Calls a weighter, and checks its attributes and its results."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from sb3_tom.data.weights import usable_weights
 
 def check_weighter(weighter: Weighter) -> None:
     """
-    The attributes that a user's class may set to anything.
+    Check the attributes of a weighter, which a user's class may set to anything.
 
     :param weighter: its attributes are read
     :raises ValueError: naming the attribute, what came and what is allowed
@@ -33,10 +33,10 @@ def check_weighter(weighter: Weighter) -> None:
 
 def check_room(weighter: Weighter, buffer: WeightedReplayBuffer) -> None:
     """
-    Refuse a buffer that can never hold the footprint that a weighter waits for.
+    Refuse a buffer that is too small for the ``recent_size`` rows that a weighter waits for.
 
     :param weighter: its attributes are read
-    :param buffer: full or not
+    :param buffer: its capacity is read
     :raises ValueError: naming the arguments, what came and what is allowed
     """
     size, room = weighter.recent_size, buffer.capacity
@@ -56,9 +56,9 @@ def weigh(
     Fit a weighter and weigh the rows of a buffer.
 
     :param weighter: its attributes are checked
-    :param buffer: is read only; holds N rows
-    :param recent: footprint of the policy, used whatever its size; None takes the newest ``recent_size`` rows, and weights of
-        1 until that many exist if the weighter needs them
+    :param buffer: read-only; holds N rows
+    :param recent: on-policy sample of any size; None: the newest ``recent_size`` rows, or weights of 1 if there are fewer and
+        the weighter needs them
     :param context: view of the agent
     :return: usable weights ``[N]`` and the figures of the fit
     :raises ValueError: naming what came, or what the weighter returned, and what is allowed

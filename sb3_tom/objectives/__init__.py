@@ -1,0 +1,1 @@
+"""The model objectives of this package, and what they share."""

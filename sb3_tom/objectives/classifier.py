@@ -1,10 +1,10 @@
 r"""
-Networks that tell real transitions (s, a, s') from those of a model, one for each of its E members.
+Classifiers of real transitions (s, a, s') against those of a model, one for each of its E members.
 
-What a network takes of a transition: state and action in unit scale; the outcome y, that is s' as the model's targets have it;
-and how far y is from what the member predicts, in units of its own noise, :math:`\operatorname{arsinh}((y - \mu) / \sigma)`.
-The last is a function of (s, a, s') like the others. It saves the classifier from learning the dynamics once more before it
-sees an error; it is linear where samples are, and real outcomes that the model holds impossible stay numbers of use.
+Inputs of a network: state and action in unit scale; the outcome y, that is s' as a target of the model; and the residual of y
+in units of the member's predicted noise, :math:`\operatorname{arsinh}((y - \mu) / \sigma)`. The residual is a function of
+(s, a, s') like the others. With it the classifier need not learn the dynamics once more to detect an error; arsinh is linear
+where samples are, and keeps outcomes that the model considers impossible in a usable range.
 """
 
 import math
@@ -24,11 +24,11 @@ from sb3_tom.data.moments import moments_of
 
 class Drawn(NamedTuple):
     """
-    One batch, by each member.
+    Predictions and samples of each member for one batch.
 
     :param prediction: of the model, ``[E, B, D]``
     :param real: real targets ``[E, B, D]``, the reward first
-    :param made: sampled next states ``[E, B, O]``, as targets
+    :param made: sampled next states ``[E, B, O]``, in the units of the targets
     :param next_observations: the same in raw units
     """
 
@@ -78,7 +78,7 @@ class TransitionClassifier(nn.Module):
     @th.no_grad()
     def fit_units(self, data: Transitions) -> None:
         """
-        Take the units of states and actions from the data.
+        Compute the units of states and actions from the data.
 
         :param data: N rows
         """
@@ -88,11 +88,11 @@ class TransitionClassifier(nn.Module):
 
     def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
         """
-        Judge outcomes.
+        Logits of outcomes.
 
-        :param batch: where they begin, observations ``[E, B, O]`` and actions ``[E, B, A]``
-        :param outcomes: next states ``[E, B, O]`` as the model's targets have them
-        :param prediction: of the model there
+        :param batch: observations ``[E, B, O]`` and actions ``[E, B, A]``
+        :param outcomes: next states ``[E, B, O]`` in the units of the model's targets
+        :param prediction: of the model for these rows
         :return: logits ``[E, B]``
         """
         inputs = (th.cat([batch.observations, batch.actions], dim=-1) - self.input_mean) / self.input_std
@@ -107,11 +107,11 @@ class TransitionClassifier(nn.Module):
     def loss(self, batch: Transitions, drawn: Drawn, weights: th.Tensor, gradient_penalty: float) -> th.Tensor:
         """
         Cross-entropy of the classes (MnM, Eq. 4, negative), and the logits' mean squared gradients in units of the model's
-        noise (Mescheder et al. 2018, arXiv:1801.04406, whose R1 and R2 are these in raw units). Nothing but the classifier
-        learns from it.
+        noise (Mescheder et al. 2018, arXiv:1801.04406, whose R1 and R2 are these in raw units). Only the classifier gets
+        gradients.
 
         :param batch: fields ``[E, B, .]``
-        :param drawn: what the model makes of it
+        :param drawn: predictions and samples of the model for it
         :param weights: ``[E, B]``
         :param gradient_penalty: coefficient of the gradients, 0 for none
         :return: scalar, summed over members
@@ -130,12 +130,12 @@ class TransitionClassifier(nn.Module):
 
     def of_mixture(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
         r"""
-        Logits of all members together, the density of whose mixture is the mean of theirs:
+        Logits for the mixture of all members, whose density is the mean of theirs:
         :math:`\log p / q = -\log \frac 1 E \sum_e q_e / p`.
 
-        :param batch: where the outcomes begin, fields ``[B, .]``
+        :param batch: observations and actions, fields ``[B, .]``
         :param outcomes: ``[B, O]``
-        :param prediction: of the model there
+        :param prediction: of the model for these rows
         :return: ``[B]``
         """
         n_members = prediction.mean.shape[0]
@@ -145,7 +145,7 @@ class TransitionClassifier(nn.Module):
 
 def by_each(batch: Transitions, n_members: int) -> Transitions:
     """
-    The same rows for each member.
+    Repeat rows for each member.
 
     :param batch: fields ``[B, .]``
     :param n_members: E
@@ -156,10 +156,10 @@ def by_each(batch: Transitions, n_members: int) -> Transitions:
 
 def accuracies(real: th.Tensor, made: th.Tensor) -> th.Tensor:
     """
-    Share of rows that logits tell rightly, a logit of 0 being a guess.
+    Accuracy of logits; a logit of 0 counts one half.
 
     :param real: logits of real transitions, any shape
-    :param made: of those of the model, the same shape
-    :return: as they are
+    :param made: logits of the model's transitions, the same shape
+    :return: mean accuracy of each pair, the same shape
     """
     return 0.5 + 0.25 * (real.sign() - made.sign())

@@ -1,43 +1,44 @@
 r"""
-MnM-approx, "Mismatched no more" (Eysenbach et al. 2022, NeurIPS, arXiv:2110.02758), Sec. 4: a classifier C tells real
+MnM-approx, "Mismatched no more" (Eysenbach et al. 2022, NeurIPS, arXiv:2110.02758), Sec. 4: a classifier C separates real
 transitions from those of the model, the model learns from its own samples to fool it and to reach value, and the policy learns
-from the plain reward (Sec. 4.3). For real (s, a), with :math:`s'_\theta` a sample of a member that is not clamped:
+from the plain reward (Sec. 4.3). For real (s, a), with an unclamped sample :math:`s'_\theta` of a member:
 
 .. math::
     \max_\phi\; \log C_\phi(s, a, s') + \log(1 - C_\phi(s, a, s'_\theta)) \quad \text{(Eq. 4)}, \qquad
     \max_\theta\; \mathbb E \Bigl[V(s'_\theta) + \log \tfrac{C_\phi}{1 - C_\phi}(s, a, s'_\theta)\Bigr] \quad \text{(Eq. 9)}.
 
-With the best classifier the logit is log p/q: without a value the model descends KL(q || p), where the likelihood descends
-KL(p || q), and both are least at the real law; with one its best law is p exp V, up to a constant. The reward is fitted by the
-likelihood, as in the paper.
+With the optimal classifier the logit is log p/q. Without a value the model minimises KL(q || p), where the likelihood
+minimises KL(p || q); both are least at the real law. With a value the optimum is p exp V, normalised. The reward is fitted by
+the likelihood, as in the paper.
 
 =====================  =================================================================================
 symbol                 meaning
 =====================  =================================================================================
 :math:`q_\theta`, p    law of s' given (s, a): of a member of the model, and the real one
-:math:`V(s')`          the least critic's value of an action of the policy there (one sample)
+:math:`V(s')`          the least critic's value of one sampled action of the policy
 :math:`C_\phi`         one classifier per member (:mod:`sb3_tom.objectives.classifier`)
 =====================  =================================================================================
 
-The paper's own settings of continuous tasks are not public. Ours, where it gives none:
+The paper's settings for continuous tasks are not public. Ours, where it gives none:
 
 ==========================  ============================================================================
 part                        here
 ==========================  ============================================================================
-unit of the value           V counts in units of the mean absolute value over the data. The bound is one
-                            of the logarithm of the return, and the gradient of log V is that of V over V
-``likelihood_fits``         first fits by the plain likelihood: a classifier of a model that knows
-                            nothing is sure of itself and of no help, critics that know nothing mislead
-``classifier_steps``        the classifier begins alone, or its first errors are what the model learns
-``gradient_penalty``        keeps logits as smooth as the noise of the model: real and made outcomes of a
-                            deterministic task do not overlap, and the best logit has no bound
-``likelihood_coef``         share of the likelihood of s' beside Eq. 9: where no sample comes, no
-                            classifier says where to go
-rates                       the model's is a tenth of its usual one and of the classifier's: it must not
-                            move faster than the classifier learns where it is
-optimiser                   the model's Adam begins anew with Eq. 9: other gradients, of another size
-stopping                    none: no held-out error tells. Members are chosen by the model's own error
-terminal rows               have no value term: critics learn nothing of states where an episode ended
+unit of the value           V is divided by the mean absolute value over the data: the bound is on the log
+                            return, and the gradient of log V is that of V over V
+``likelihood_fits``         first fits by the plain likelihood: against an untrained model the classifier is
+                            certain and of no help, and untrained critics mislead
+``classifier_steps``        the classifier is trained alone first, so that the model does not learn from its
+                            first errors
+``gradient_penalty``        keeps logits as smooth as the model's noise: real and sampled outcomes of a
+                            deterministic task do not overlap, and the optimal logit is unbounded
+``likelihood_coef``         weight of the likelihood of s' beside Eq. 9: where there are no samples the
+                            classifier gives no direction
+rates                       the model's is a tenth of its usual one and of the classifier's, so that the
+                            classifier can follow the model
+optimiser                   the model's Adam is reset before Eq. 9, whose gradients have another size
+stopping                    none: Eq. 9 has no held-out error. Members are chosen by the model's own error
+terminal rows               have no value term: critics learn nothing about terminal states
 ==========================  ============================================================================
 """
 
@@ -56,25 +57,25 @@ from sb3_tom.objectives.classifier import Drawn, TransitionClassifier, accuracie
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
 VALUE_ROWS = 5000
-"""Rows at most that tell how large values are."""
+"""Maximum number of rows for the scale of values."""
 BETAS = (0.5, 0.99)
-"""Of the classifiers' optimiser: the model that they look at moves."""
+"""Adam betas of the classifiers, whose target, the model, moves."""
 LEAST_VALUE = 1e-8
-"""Of their mean size: critics that say nothing have none."""
+"""Lower bound of the scale of values: untrained critics may output 0."""
 
 
 class MnMObjective(LikelihoodObjective):
     """
-    See this module. For models whose samples have gradients of all that decides them: ``"ensemble"`` and ``"smooth"``. A
-    mixture is refused, whose component is drawn and has none. The model's own ``beta_nll`` and ``dropout_rate`` are part of
-    the likelihood's fits only.
+    Fits the model to fool a classifier and to reach value (MnM-approx). For models whose samples are differentiable in all
+    parameters: ``"ensemble"`` and ``"smooth"``. Mixtures, whose component is drawn, are refused. The model's ``beta_nll`` and
+    ``dropout_rate`` are used in the fits by the likelihood only.
 
-    :param value_coef: how much value counts, in units of one over the mean absolute value; 0: the model only fools
+    :param value_coef: weight of the value, in units of one over the mean absolute value; 0: fool the classifier only
     :param augmented_reward: the full method's reward (Eq. 5): the policy learns from log r + log C/(1-C). Rewards have to be
         above 0. Imagined rows get it when they are made, real ones when they are drawn
-    :param likelihood_fits: first fits of an agent by the plain likelihood, at least 1
-    :param likelihood_coef: of the likelihood of s' beside Eq. 9, at least 0
-    :param model_learning_rate: of the model's optimiser while it descends Eq. 9
+    :param likelihood_fits: number of first fits of an agent by the plain likelihood, at least 1
+    :param likelihood_coef: weight of the likelihood of s' beside Eq. 9, at least 0
+    :param model_learning_rate: of the model's optimiser in the fits by Eq. 9
     :param net_arch: widths of the classifiers' hidden layers
     :param learning_rate: of the classifiers' AdamW
     :param weight_decay: of the classifiers
@@ -114,13 +115,13 @@ class MnMObjective(LikelihoodObjective):
         self.gradient_penalty = check_number("gradient_penalty", gradient_penalty, 0.0)
         self.classifier_steps = check_integer("classifier_steps", classifier_steps, 0)
         self._n_members = 1
-        # Of the fit that is going on, from prepare on: nothing is read from the device in its steps
+        # State of the current fit, set by prepare: so its steps read nothing from the device
         self._steps = 0
         self._is_plain = True
         self._rewards = (0.0, 0.0)
 
     def check_model(self, model: DynamicsModel) -> None:
-        """Refuse models whose samples teach nothing, and remember the members; see :meth:`ModelObjective.check_model`."""
+        """Refuse models whose samples have no gradient; keep ``n_members``; see :meth:`ModelObjective.check_model`."""
         name = type(model).__name__
         allowed = "allowed: a dynamics model whose samples have gradients, such as 'ensemble' or 'smooth'"
         if not model.is_reparameterised:
@@ -192,23 +193,23 @@ class MnMObjective(LikelihoodObjective):
         rates = [float(group["lr"]) for group in optimizer.param_groups]
         set_learning_rate(optimizer, self.model_learning_rate, [rate / rates[0] for rate in rates])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=list(model.parameters()))  # and to neither policy nor critics
+        loss.backward(inputs=list(model.parameters()))  # not for policy and critics
         optimizer.step()
 
     def model_loss(self, drawn: Drawn, batch: Transitions, weights: th.Tensor, context: Context) -> th.Tensor:
         """
         Eq. 9 and the likelihoods, negative; on the scale of :class:`LikelihoodObjective`, summed over members.
 
-        :param drawn: of the batch, with gradients
+        :param drawn: predictions and samples for the batch, with gradients
         :param batch: fields ``[E, B, .]``
         :param weights: ``[E, B]``
-        :param context: its policy and critics are asked
+        :param context: view of the agent; its policy and critics are used
         :return: scalar
         """
         mean, log_var = drawn.prediction
         density = -0.5 * ((drawn.real - mean).square() * th.exp(-log_var) + log_var)
         gain = density[..., 0] + self.likelihood_coef * density[..., 1:].sum(-1)
-        # The classifier is a given function of (s, a, s'): the model moves the sample, not what it is compared with
+        # The classifier is a fixed function of (s, a, s'): no gradient through the prediction among its inputs
         gain = gain + self.classifier(batch, drawn.made, Prediction(*(part.detach() for part in drawn.prediction)))
         if self.value_coef > 0.0:
             values = values_of(drawn.next_observations.flatten(0, 1), context).view_as(gain)
@@ -217,13 +218,13 @@ class MnMObjective(LikelihoodObjective):
         return -2.0 / drawn.real.shape[-1] * (weights * gain).mean(-1).sum()
 
     def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor | None:
-        """The model's own while it is fitted by the likelihood, else unknown; see :class:`ModelObjective`."""
+        """The model's own error in fits by the likelihood, else None; see :meth:`ModelObjective.validation_error`."""
         return model.validation_error(batch) if self._is_plain else None
 
     def figures(self, model: DynamicsModel, batch: Transitions, extras: Extras, context: Context) -> dict[str, float]:
         """
-        Of held-out rows: what share the classifiers tell rightly, real and made ones alike; the critics' mean value, and what
-        returns could at least and at most be by the rewards so far. See :meth:`ModelObjective.figures`.
+        Accuracy of the classifiers and mean value of the critics on held-out rows; bounds of the discounted return by the
+        smallest and largest reward so far. See :meth:`ModelObjective.figures`.
         """
         if self._is_plain:
             return {}
@@ -239,11 +240,11 @@ class MnMObjective(LikelihoodObjective):
         return figures | {"classifier_accuracy": float(accuracies(*logits).mean())}
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
-        """Eq. 5 on imagined rows, if it is asked for; see :meth:`ModelObjective.relabel`."""
+        """Eq. 5 on imagined rows, with ``augmented_reward``; see :meth:`ModelObjective.relabel`."""
         return batch._replace(rewards=self._augmented(batch, context)) if self.augmented_reward else batch
 
     def relabel_batch(self, batch: Batch, is_real: th.Tensor, context: Context) -> Batch:
-        """Eq. 5 on real rows, if it is asked for; see :meth:`ModelObjective.relabel_batch`."""
+        """Eq. 5 on real rows, with ``augmented_reward``; see :meth:`ModelObjective.relabel_batch`."""
         real = is_real.squeeze(-1)
         if not self.augmented_reward or not bool(real.any()):
             return batch
@@ -258,7 +259,7 @@ class MnMObjective(LikelihoodObjective):
         return batch._replace(rewards=rewards)
 
     def _augmented(self, batch: Transitions, context: Context) -> th.Tensor:
-        """``[B, 1]``; a reward below all real ones that a fit has seen counts as the least of these."""
+        """Rewards of Eq. 5 ``[B, 1]``; a reward below all real ones of the last fit counts as the least of these."""
         model = context.model
         if model is None:
             raise ValueError("context.model=None is not allowed for an MnMObjective; allowed: the context of an agent")
@@ -269,10 +270,10 @@ class MnMObjective(LikelihoodObjective):
 
 def values_of(observations: th.Tensor, context: Context) -> th.Tensor:
     """
-    V by one action of the policy, as the least of the critics says, with gradients.
+    V estimated by one action of the policy and the minimum of the critics; differentiable.
 
     :param observations: ``[B, O]``
-    :param context: its policy and critics are asked
+    :param context: view of the agent; its policy and critics are used
     :return: ``[B]``, in the unit of the rewards
     """
     actions, _ = context.policy(observations)

@@ -1,4 +1,4 @@
-"""Likelihood for tasks that pay a bonus for every step that ends no episode: the jump where one ends is not learned."""
+"""Likelihood for tasks that pay a bonus per surviving step; the bonus follows a rule and is not learned."""
 
 import torch as th
 
@@ -14,12 +14,11 @@ class SurviveBonusObjective(LikelihoodObjective):
     """
     Gymnasium's MuJoCo tasks of version 5 pay ``healthy_reward`` only while the body is healthy: the reward jumps where an
     episode ends, and a smooth reward head blurs the jump. Here the model learns the reward as if the bonus were paid at
-    terminations too, which has no jump, and an imagined transition that terminates loses it again, by the same rule that ends
-    the episode.
+    terminations too, which has no jump, and the bonus is subtracted from imagined transitions that terminate.
 
-    Early stopping and elites still go by the error of the plain rewards, which differs at terminal rows only.
+    Early stopping and elites use the error of the plain rewards, which differs at terminal rows only.
 
-    :param bonus: what the task pays for each healthy step, for example 1 (Hopper, Walker2d, Ant), 5 (Humanoid) or 10
+    :param bonus: the task's reward for each healthy step, for example 1 (Hopper, Walker2d, Ant), 5 (Humanoid) or 10
         (InvertedDoublePendulum)
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -29,16 +28,16 @@ class SurviveBonusObjective(LikelihoodObjective):
         self.bonus = check_number("bonus", bonus)
 
     def check_reward_fn(self, reward_fn: RewardFunction | None) -> None:
-        """A known reward has the jump itself; see :meth:`ModelObjective.check_reward_fn`."""
+        """Refuse a known reward, which has the jump itself; see :meth:`ModelObjective.check_reward_fn`."""
         if reward_fn is not None:
             raise ValueError(
                 f"reward_fn={reward_fn!r} is not allowed with SurviveBonusObjective, which mends a learned one; allowed: None"
             )
 
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
-        """The likelihood's, of rewards without the jump; shapes as in :meth:`ModelObjective.loss`."""
+        """Loss of the likelihood with rewards without the jump; shapes as in :meth:`ModelObjective.loss`."""
         return super().loss(model, batch._replace(rewards=batch.rewards + self.bonus * batch.terminated), weights, extras)
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
-        """Take the bonus back where an imagined episode ends."""
+        """Subtract the bonus where an imagined episode ends."""
         return batch._replace(rewards=batch.rewards - self.bonus * batch.terminated)

@@ -1,8 +1,8 @@
 r"""
 VaGraM, value-gradient weighted model learning (Voelcker et al. 2022, ICLR, arXiv:2204.01464): a squared error in which each
-dimension of the next state counts by how much the value changes along it. To first order the model's error costs the critics'
-target :math:`\hat r - r + \sum_d \partial_d V(s')\,(f_d - s'_d)`; the paper bounds its square by one term per dimension, whose
-only minimum is the right prediction. Per row, in the unit of the rewards:
+dimension of the next state is weighted by the squared gradient of the value. To first order the model's error changes the
+critics' target by :math:`\hat r - r + \sum_d \partial_d V(s')\,(f_d - s'_d)`; the paper bounds its square by one term per
+dimension, whose only minimum is the right prediction. Per row, in squared units of the rewards:
 
 .. math::
     (\hat r - r)^2 + \sum_{d=1}^O \Bigl(\tfrac 1 C \sum_{c=1}^C \bigl(\partial_d V_c(s')\bigr)^2\Bigr) (f_d - s'_d)^2, \qquad
@@ -17,24 +17,24 @@ symbol                         meaning
 :math:`\bar\pi(s')`            the deterministic action, a constant to the gradient, as in the authors' code
 =============================  ==========================================================================
 
-What is ours, beside what the authors' code means and does not do (docs/differences.md):
+Differences from the authors' code, besides the corrections listed in docs/differences.md:
 
 ======================  =================================================================================
 part                    here
 ======================  =================================================================================
-scale                   divided by the coefficients' mean over rows and targets in unit scale: no unit of
-                        observations or rewards changes what is minimised
-clip                    of a row's root of the summed coefficients, in the unit of the rewards, where a
-                        minibatch's raw gradients are compared in the authors' code: all rows have one bound
-plain error             in the place of the other for the first fits, whose critics know nothing; the
-                        authors' code adds it in the first 1,000 steps
-noise                   the model stays probabilistic: its variance is fitted by the Gaussian likelihood to
-                        the squared error as it is, so that the mean has no gradient of it. The authors'
-                        model is deterministic
-emphasis                the weighted error is divided by what it is when a fit begins, as a likelihood does
-                        it by the variance. Gradients of variances stay large while those of a squared error
-                        vanish with it: in the layers that both share they would drown them
-terminal rows           count as all: where an episode ends is told by the predicted state
+scale                   divided by the mean coefficient over rows and targets in unit scale: the loss does
+                        not depend on the units of observations and rewards
+clip                    of the root of a row's summed coefficients, in the unit of the rewards, with one
+                        bound for all rows; the authors' code compares raw gradients within a minibatch
+plain error             replaces the other in the first fits, whose critics are untrained; the authors' code
+                        adds it in the first 1,000 steps
+noise                   the model stays probabilistic: its variance is fitted by the Gaussian likelihood of
+                        the detached squared error, which gives the mean no gradient. The authors' model is
+                        deterministic
+emphasis                the weighted error is divided by its value at the beginning of a fit, as a likelihood
+                        divides by the variance. Gradients of a squared error shrink with it, those of
+                        variances do not, and would dominate in shared layers
+terminal rows           count like others: the predicted state decides where an episode ends
 ======================  =================================================================================
 """
 
@@ -51,20 +51,20 @@ from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.scales import one_for_zero
 
 LEVEL_ROWS = 5000
-"""Rows at most that tell the error with which a fit begins."""
+"""Maximum number of rows for the error at the beginning of a fit."""
 LEAST_LEVEL = 1e-8
-"""Of that error: below are roundings of float32."""
+"""Lower bound of that error: float32 rounding."""
 KEPT_PASSES = 4
-"""How many passes without gradients take the memory of one whose activations are kept."""
+"""Memory of a pass whose activations are kept, in passes without gradients."""
 
 
 class VaGraMObjective(ModelObjective):
     """
-    See this module. For models whose mean is fitted by gradients: ``"ensemble"``, ``"smooth"``, ``"mdn"`` (not ``"linear"``).
-    How the policy goes from real to imagined rows meanwhile is the agent's ``real_ratio``, a schedule if need be.
+    Squared error weighted by the value gradient (VaGraM). For models whose mean is fitted by gradients: ``"ensemble"``,
+    ``"smooth"``, ``"mdn"`` (not ``"linear"``). The authors' change from real to imagined rows is the agent's ``real_ratio``.
 
-    :param clip_quantile: bound of a row's value gradient, as a quantile of all rows' in (0, 1]; 1 is no bound
-    :param plain_fits: first fits of an agent that minimise the plain squared error in unit scale instead, at least 0. Four
+    :param clip_quantile: bound of a row's value gradient, as a quantile over all rows in (0, 1]; 1 is no bound
+    :param plain_fits: number of first fits of an agent that minimise the plain squared error in unit scale, at least 0. Four
         fits are the authors' 1,000 env steps at the default ``model_train_freq``
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -78,13 +78,13 @@ class VaGraMObjective(ModelObjective):
         self.plain_fits = check_integer("plain_fits", plain_fits, 0)
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """No fit yet; see :meth:`Plug.build`."""
+        """Create the counter of fits; see :meth:`Plug.build`."""
         self.register_buffer("n_fits", th.zeros((), dtype=th.int64))
 
     def prepare(self, model: DynamicsModel, data: Transitions, context: Context) -> Extras:
         """
-        The coefficients ``[N, D]`` of the squared errors in unit scale, the reward's first; of mean 1, or all 0 where neither
-        reward nor value ever vary. Their emphasis beside the noise ``[N, 1]``, the same for all rows. See
+        Coefficients ``[N, D]`` of the squared errors in unit scale, the reward's first, with mean 1, or all 0 if neither
+        reward nor value vary; and their emphasis relative to the noise ``[N, 1]``, the same for all rows. See
         :meth:`ModelObjective.prepare`.
         """
         self.n_fits += 1
@@ -118,18 +118,18 @@ class VaGraMObjective(ModelObjective):
         return (weights * losses).mean(-1).sum() + model.regularization()
 
     def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor:
-        """The weighted errors ``[E, B]``, averaged over targets, without the noise; see that of :class:`ModelObjective`."""
+        """Weighted errors ``[E, B]``, averaged over targets, without the noise; see :class:`ModelObjective`."""
         mean, _ = model(batch.observations, batch.actions)
         return (extras["coefficients"] * (model.targets(batch) - mean).square()).mean(-1)
 
 
 def squared_gradients(observations: th.Tensor, context: Context) -> th.Tensor:
     """
-    How much the value changes along each dimension: each critic's gradient by itself, squared, then averaged.
+    Squared value gradients: each critic's gradient squared, then averaged over the critics.
 
     :param observations: ``[B, O]``
     :param context: view of the agent
-    :return: ``[B, O]``, in squared units of the rewards per squared unit of the observations
+    :return: ``[B, O]``, in squared units of rewards per squared unit of observations
     """
     with th.no_grad():
         actions = context.mean_action(observations)
@@ -145,11 +145,11 @@ def squared_gradients(observations: th.Tensor, context: Context) -> th.Tensor:
 
 def clip_factors(squared_norms: th.Tensor, quantile: float) -> th.Tensor:
     """
-    What bounds rows by a quantile of all.
+    Factors that clip rows at a quantile of all.
 
     :param squared_norms: ``[N, 1]``
-    :param quantile: in (0, 1]: the least number that so many rows do not exceed
-    :return: ``[N, 1]``, the bound over what exceeds it, 1 elsewhere
+    :param quantile: in (0, 1]; the bound is the least number that this share of the rows does not exceed
+    :return: ``[N, 1]``, bound divided by squared norm where that exceeds it, 1 elsewhere
     """
     rank = math.ceil(quantile * squared_norms.numel())
     bound = squared_norms.flatten().sort().values[rank - 1]
@@ -157,5 +157,5 @@ def clip_factors(squared_norms: th.Tensor, quantile: float) -> th.Tensor:
 
 
 def _with_rewards(squares: th.Tensor) -> th.Tensor:
-    """The reward's derivative, 1, before those of the state."""
+    """Prepend the reward's derivative, 1, to those of the state."""
     return th.cat([th.ones_like(squares[:, :1]), squares], dim=-1)

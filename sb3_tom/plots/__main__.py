@@ -18,7 +18,7 @@ PICTURES: dict[str, tuple[str, Callable[..., Path]]] = {
     "local-error": ("local_model_error", partial(draw_curves, column="local_error")),
     "compounding-error": ("compounding_model_error", partial(draw_curves, column="compounding_error")),
 }
-"""By command: the file's name that ``all`` gives, and what draws it."""
+"""By command: the file name for ``all``, and the function that draws it."""
 
 PATHS = "files (CSV files of the callbacks, progress.csv, evaluations.npz, TensorBoard) or folders of runs"
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _draw_all(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Every picture for which there are figures."""
+    """Draw every picture for which there is data."""
     pictures = []
     for name, draw in PICTURES.values():
         try:
@@ -52,9 +52,9 @@ def _draw_all(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
-    Draw what is asked for and print the paths.
+    Draw the requested pictures and print their paths.
 
-    :param arguments: words of the command line; None takes those of this process
+    :param arguments: of the command line; None: those of this process
     :raises SystemExit: with one line, if there is nothing to draw
     """
     parser = _parser()

@@ -1,4 +1,4 @@
-"""The weight of data by its age: a panel per run, some model phases from the first to the last."""
+"""Draws the weight of data by its age: a panel per run, some model phases from the first to the last."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def plot_weight_by_age(paths: Sequence[PathLike] | PathLike, out: str | os.PathL
 
     :param paths: files or folders of runs, see :func:`sb3_tom.plots.read_runs`
     :param out: the PNG to write
-    :param n_phases: how many phases to draw
+    :param n_phases: number of phases to draw
     :return: the PNG's path
     :raises ValueError: if there is nothing to draw
     """
@@ -31,9 +31,9 @@ def draw_weight_by_age(runs: Sequence[Run], out: str | os.PathLike[str], n_phase
     The mean weight of the replay buffer's transitions by age, for some model phases (dark to bright). The dashed line is
     uniform weighting.
 
-    :param runs: what :func:`sb3_tom.plots.read_runs` returned
-    :param out: the PNG to write; what is drawn goes into ``<name>_summary.csv`` beside it
-    :param n_phases: how many phases to draw
+    :param runs: from :func:`sb3_tom.plots.read_runs`
+    :param out: the PNG to write; the data goes into ``<name>_summary.csv`` beside it
+    :param n_phases: number of phases to draw
     :return: the PNG's path
     :raises ValueError: if there is nothing to draw
     """

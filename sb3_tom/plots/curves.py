@@ -1,4 +1,4 @@
-"""Curves: a panel per task, a colour per method, the mean over seeds and its interval."""
+"""Draws curves: a panel per task, a colour per method, the mean over seeds and its interval."""
 
 import os
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from sb3_tom.plots.statistics import Summary, summarize
 
 class Quantity(NamedTuple):
     """
-    What can be drawn.
+    A quantity to draw.
 
-    :param label: of the axis
-    :param interpolate: whether it is logged at other steps by every seed
-    :param scale: of the axis
-    :param over: what it is drawn over
+    :param label: of the y axis
+    :param interpolate: whether seeds log it at different steps
+    :param scale: of the y axis
+    :param over: quantity of the x axis
     """
 
     label: str
@@ -39,7 +39,7 @@ QUANTITIES = {
     "local_error": Quantity("one-step error of the model on fresh episodes"),
     "compounding_error": Quantity("error of the model after several steps", over="predicted step"),
 }
-"""By the name of the series of a run."""
+"""Quantities by the name of the series of a run."""
 
 
 def plot_learning_curves(
@@ -61,10 +61,10 @@ def plot_learning_curves(
 
 def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = "return_mean") -> Path:
     """
-    A thin line per seed; over several seeds the mean (thick), of seven or more with its interval of 95 %. Returns are
-    neither smoothed nor carried forward: they are summarised where all seeds of the method have an evaluation.
+    A thin line per seed; for several seeds the mean (thick), for seven or more with its interval of 95 %. Returns are neither
+    smoothed nor carried forward: they are averaged at steps at which all seeds of the method have an evaluation.
 
-    :param runs: what :func:`sb3_tom.plots.read_runs` returned
+    :param runs: from :func:`sb3_tom.plots.read_runs`
     :param out: the PNG to write; the summary goes into ``<name>_summary.csv`` beside it
     :param column: one of :data:`QUANTITIES`
     :return: the PNG's path
@@ -93,8 +93,8 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
 
 def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str) -> None:
     """
-    A thin line per seed, mean and interval of one method. Where seeds go on beyond what all of them share,
-    there is no mean: their lines are stronger there.
+    A thin line per seed, mean and interval of one method. Beyond the last step that all seeds share there is no mean, and the
+    lines of the seeds are stronger.
 
     :param axes: one panel
     :param method: its name in the legend

@@ -1,4 +1,4 @@
-"""Panels, files and the table beside a picture."""
+"""Panels and files of figures, and their tables."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,8 @@ def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
     """
     Items by key, in order of appearance.
 
-    :param items: what to group
-    :param key: of an item
+    :param items: to group
+    :param key: returns the key of an item
     """
     groups: dict[str, list[T]] = {}
     for item in items:
@@ -30,9 +30,9 @@ def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
     """
-    Panels in rows of at most four. A Figure without pyplot is drawn by Agg, no display needed.
+    Panels in rows of at most four. A Figure without pyplot is drawn by Agg, without a display.
 
-    :param count: how many
+    :param count: number of panels
     """
     n_columns = min(count, COLUMNS)
     n_rows = -(-count // n_columns)
@@ -45,7 +45,7 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def finish(axes: Axes, legend_title: str | None = None, **texts: Any) -> None:
     """
-    Titles, grid and legend.
+    Set titles, grid and legend.
 
     :param axes: one panel
     :param legend_title: of the legend
@@ -58,10 +58,10 @@ def finish(axes: Axes, legend_title: str | None = None, **texts: Any) -> None:
 
 def save(figure: Figure, out: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) -> Path:
     """
-    Write the PNG, and beside it what is drawn as ``<name>_summary.csv``.
+    Write the PNG, and the drawn data beside it as ``<name>_summary.csv``.
 
     :param figure: the picture
-    :param out: its path; folders are made
+    :param out: its path; folders are created
     :param rows: of the table, all with the same keys
     :return: the PNG's path
     """

@@ -1,4 +1,4 @@
-"""What the files of a run hold, whoever wrote them: this package's callbacks, SB3's loggers and evaluations, TensorBoard."""
+"""Reads the files of a run: those of this package's callbacks, SB3's loggers and evaluations, TensorBoard."""
 
 import csv
 import math
@@ -21,7 +21,7 @@ LOGGED = {
     "model_error/global": "global_error",
     "model_error/local": "local_error",
 }
-"""Names of the log, and what they are called here."""
+"""From names in the log to names of series."""
 
 BY_AGE = "weight_by_age/"
 """Prefix of the mean weights by age in the log, see :func:`sb3_tom.data.diagnostics.weight_by_age`."""
@@ -36,7 +36,7 @@ class Phase(NamedTuple):
     """
     Weights of one model phase by age.
 
-    :param env_step: when
+    :param env_step: of the phase
     :param ages: middle ages of the bins in env steps, newest first
     :param weights: mean weight of each bin; 1 is uniform
     """
@@ -48,11 +48,11 @@ class Phase(NamedTuple):
 
 class Content(NamedTuple):
     """
-    What one file holds.
+    Content of one file.
 
     :param series: curves by name
     :param phases: weights by age
-    :param labels: task, method and seed, where the file tells them
+    :param labels: task, method and seed, if the file has them
     """
 
     series: dict[str, Curve]
@@ -62,8 +62,8 @@ class Content(NamedTuple):
 
 def read_callback_table(path: Path) -> Content | None:
     """
-    A CSV file of :class:`LearningCurveCallback`, :class:`WeightByAgeCallback` or :class:`ModelErrorCallback`; None if it is no
-    such file, or has no row.
+    Read a CSV file of :class:`LearningCurveCallback`, :class:`WeightByAgeCallback` or :class:`ModelErrorCallback`; None if it
+    is another file, or has no row.
 
     :param path: the file
     """
@@ -75,7 +75,7 @@ def read_callback_table(path: Path) -> Content | None:
         return Content({name: {int(row["env_step"]): float(row[name]) for row in rows} for name in TABLES}, [], labels)
     if "horizon" in rows[0]:
         return Content(_model_errors(rows), [], labels)
-    if not {"weight_mean", "policy_version"} <= set(rows[0]):  # also a table that was drawn before
+    if not {"weight_mean", "policy_version"} <= set(rows[0]):  # such as the table of a picture
         return None
     phases: dict[int, Phase] = {}
     for row in rows:
@@ -86,7 +86,7 @@ def read_callback_table(path: Path) -> Content | None:
 
 
 def _model_errors(rows: Sequence[Mapping[str, str]]) -> dict[str, Curve]:
-    """One-step errors by env step; those of the last evaluation by the number of steps that are predicted."""
+    """One-step errors by env step; compounding errors of the last evaluation by number of predicted steps."""
     series: dict[str, Curve] = {"global_error": {}, "local_error": {}, "compounding_error": {}}
     for row in rows:
         name, error = f"{row['kind']}_error", float(row["error"])
@@ -100,7 +100,7 @@ def _model_errors(rows: Sequence[Mapping[str, str]]) -> dict[str, Curve]:
 
 def read_progress(path: Path) -> Content:
     """
-    SB3's ``progress.csv``.
+    Read SB3's ``progress.csv``.
 
     :param path: the file
     """
@@ -116,9 +116,9 @@ def read_progress(path: Path) -> Content:
 
 def read_tensorboard(folder: Path) -> Content:
     """
-    All TensorBoard files of one folder.
+    Read all TensorBoard files of one folder.
 
-    :param folder: that holds them
+    :param folder: the folder
     :raises ImportError: if TensorBoard is not installed
     """
     try:
@@ -133,7 +133,7 @@ def read_tensorboard(folder: Path) -> Content:
 
 def read_evaluations(path: Path) -> Content:
     """
-    ``evaluations.npz`` of SB3's ``EvalCallback``, which the RL Zoo writes.
+    Read ``evaluations.npz`` of SB3's ``EvalCallback``, which the RL Zoo writes.
 
     :param path: the file
     """
@@ -144,7 +144,7 @@ def read_evaluations(path: Path) -> Content:
 
 
 def _content(columns: Mapping[str, Curve]) -> Content:
-    """Curves and weights by age from what a logger wrote."""
+    """Curves and weights by age from a logger's columns."""
     series = {LOGGED[name]: _finite(curve) for name, curve in columns.items() if name in LOGGED}
     bins = sorted(name for name in columns if name.startswith(BY_AGE) and name != ROWS)
     phases = [
@@ -169,12 +169,12 @@ READERS: dict[str, Callable[[Path], Content | None]] = {
     "progress.csv": read_progress,
     "events.out.tfevents.*": lambda path: read_tensorboard(path.parent),
 }
-"""By the pattern of a file's name; where several files of a run hold the same, the first kind counts."""
+"""Readers by the pattern of a file's name; if several files of a run have the same figure, the first kind is used."""
 
 
 def kinds_of(path: Path) -> Iterable[str]:
     """
-    The kinds of content that a file may have.
+    The possible kinds of a file.
 
     :param path: a file
     :return: keys of :data:`READERS`

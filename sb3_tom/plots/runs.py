@@ -1,4 +1,4 @@
-"""Finds the runs in files and folders: which files belong together, and the task, the method and the seed of each."""
+"""Finds runs in files and folders: which files belong together, and the task, method and seed of each run."""
 
 import os
 import re
@@ -14,7 +14,7 @@ PathLike = str | os.PathLike[str]
 Labels = tuple[str, str, str]
 
 SHOWN = 3
-"""Files that a message names."""
+"""Number of files that a message names."""
 
 _ENV_ID = re.compile(r"-v\d+$")
 _RESUMED = re.compile(r"- trained_agent\s+- (?P<path>\S+checkpoint_\d+_steps\.zip)\s")
@@ -31,7 +31,7 @@ class Run:
     :param seed: its seed, or the number of its folder
     :param series: curves by name, see :data:`sb3_tom.plots.curves.QUANTITIES`
     :param phases: weights by age
-    :param sources: where each figure is from: kind (a key of ``READERS``) and file
+    :param sources: source of each figure: kind (a key of ``READERS``) and file
     """
 
     task: str
@@ -48,13 +48,13 @@ _Found = dict[Path, tuple[str, Content]]
 
 def read_runs(paths: PathLike | Iterable[PathLike], task: str | None = None, method: str | None = None) -> list[Run]:
     """
-    Read runs. The CSV files of this package's callbacks tell task, method and seed. Files of loggers take those of such a file
-    in their folder or in the one above; else the names of folders tell: ``mbpo_tom/Hopper-v5_1`` (the RL Zoo) or
-    ``Hopper-v5/MBPO_1`` (TensorBoard), the number in place of a seed.
+    Read runs. The CSV files of this package's callbacks contain task, method and seed. Files of loggers get those of such a
+    file in their folder or in the one above; else they come from the names of folders: ``mbpo_tom/Hopper-v5_1`` (the RL Zoo)
+    or ``Hopper-v5/MBPO_1`` (TensorBoard), with the number as the seed.
 
-    :param paths: files, or folders that are searched to the bottom
-    :param task: label for all runs in place of what the files and folders tell
-    :param method: the same
+    :param paths: files, or folders that are searched recursively
+    :param task: label that replaces the task of all runs
+    :param method: label that replaces the method of all runs
     :return: in the order of the paths
     :raises ValueError: if a path is missing or a file cannot be read, or if two files hold the same figure of the same run
     """
@@ -76,9 +76,9 @@ def read_runs(paths: PathLike | Iterable[PathLike], task: str | None = None, met
 
 def describe_sources(runs: Sequence[Run]) -> str:
     """
-    For messages: which files were read, the first ones if they are many.
+    The files that were read, for messages; the first ones if there are many.
 
-    :param runs: what :func:`read_runs` returned
+    :param runs: from :func:`read_runs`
     """
     paths = sorted({str(path) for run in runs for _, path in run.sources.values()})
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
@@ -110,8 +110,8 @@ def _read_file(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
 
 def _interrupted(found: _Found) -> set[Path]:
     """
-    Folders of the zoo's runs that another of its folders goes on with: ``-i .../checkpoint_N_steps.zip`` makes a folder of its
-    own, which holds the whole curve. Both are one run.
+    Folders of the zoo's runs that are continued in another folder: ``-i .../checkpoint_N_steps.zip`` makes a new one, with
+    the whole curve. Both are one run.
     """
     folders = set()
     for folder in {path.parent for path, (kind, _) in found.items() if kind == "evaluations.npz"}:
@@ -123,7 +123,7 @@ def _interrupted(found: _Found) -> set[Path]:
 
 
 def _labels_beside(path: Path, found: _Found) -> Labels | None:
-    """Of the files of one labelled run in the same folder, or else in the one above."""
+    """Labels of the one labelled run in the same folder, or else in the one above."""
     for folder in (path.parent, path.parent.parent):
         labels = {content.labels for file, (_, content) in found.items() if content.labels and file.parent == folder}
         if labels:
@@ -142,8 +142,8 @@ def _labels_of_folder(path: Path) -> Labels:
 
 def _merge(run: Run, content: Content, kind: str, path: Path, goes_on: bool) -> None:
     """
-    Add what the run lacks. The same figure from two files of one kind means two runs under one name, unless they are logs
-    beside one labelled file: those of a run that was interrupted and went on.
+    Add the missing figures of a run. The same figure in two files of one kind means two runs with one name, unless they are
+    logs beside one labelled file: those of a run that was interrupted and resumed.
     """
     for name in [*content.series, *(["weight by age"] if content.phases else [])]:
         first_kind, first_path = run.sources.setdefault(name, (kind, path))

@@ -1,4 +1,4 @@
-"""What several seeds say together: their mean, and Student's interval where there are enough of them for it to be right."""
+"""Statistics over seeds: the mean, and Student's interval if there are enough seeds for its coverage to be right."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,8 +9,8 @@ CONFIDENCE = 0.95
 
 LEAST_SEEDS = 7
 """
-With fewer, no interval: returns are often of two kinds (balances or not), and too many samples hold one kind only. A test
-simulates how often the interval covers the true mean: of normal returns, and of such ones from ``docs/results``.
+With fewer seeds there is no interval: returns often have two modes (balances or not), and too many samples have one mode only.
+A test simulates how often the interval covers the true mean: of normal returns, and of bimodal ones from ``docs/results``.
 """
 
 Curve = dict[int, float]
@@ -34,14 +34,14 @@ class Summary(NamedTuple):
 
     @property
     def has_interval(self) -> bool:
-        """Whether there are points, and seeds enough for their intervals."""
+        """Whether there are points, and enough seeds for intervals."""
         return not np.isnan(self.low).any() and len(self.steps) > 0
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """
-    Mean without the lowest and the highest quarter. It is of another kind with four seeds than with three, of which nothing is
-    cut off: not for a column of methods with unlike numbers of seeds.
+    Mean without the lowest and the highest quarter. With fewer than four seeds nothing is cut off, so do not use it to compare
+    methods with different numbers of seeds.
 
     :param values: ``[S, K]``, S seeds; ``int(S / 4)`` of them are cut off at each end
     :return: ``[K]``
@@ -72,10 +72,9 @@ def summarize(curves: Sequence[Curve], interpolate: bool = False) -> Summary:
     Mean over seeds and its interval, see :func:`mean_interval`.
 
     :param curves: one per seed
-    :param interpolate: False keeps the steps at which all seeds have a value; True takes the steps of the seed that has the
-        fewest, within the range of all seeds, and interpolates the others linearly (for figures that are logged whenever an
-        episode ends)
-    :return: a summary without points where the seeds share no step
+    :param interpolate: False: steps at which all seeds have a value; True: steps of the seed that has the fewest, within the
+        range of all seeds, with the others linearly interpolated (for figures that are logged at the ends of episodes)
+    :return: a summary, without points if the seeds share no step
     """
     steps = _common_range(curves) if interpolate else sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([np.interp(steps, list(curve), list(curve.values())) for curve in curves], dtype=np.float64)

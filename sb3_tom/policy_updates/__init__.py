@@ -1,1 +1,1 @@
-"""How the policy learns; each folder or file is one way, and knows no other."""
+"""Policy updates, each independent of the others, and what they share."""

@@ -1,4 +1,4 @@
-"""An actor that is the average of those that training has gone through: a policy to use where the last one goes to and fro."""
+"""A policy whose deterministic actions use averaged actor parameters, for use where the last actor oscillates."""
 
 import copy
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from sb3_tom.checks.validation import check_number
 
 class AveragedActorPolicy(SACPolicy):
     r"""
-    A SAC policy whose deterministic actions are those of an average over the actors of training. What collects data and what
-    is trained is the actor itself: training is the same with and without it.
+    A SAC policy whose deterministic actions use an average of the actor's parameters over training. The actor itself collects
+    data and is trained: training is the same with and without the average.
 
-    The average is that of polynomial decay (Shamir and Zhang 2013, arXiv:1212.1824, Sec. 4): after the t-th step of the actor
+    It is the average with polynomial decay (Shamir and Zhang 2013, arXiv:1212.1824, Sec. 4): after the t-th step of the actor
 
     .. math:: \bar\theta_t = \Bigl(1 - \frac{\eta + 1}{t + \eta}\Bigr) \bar\theta_{t-1} + \frac{\eta + 1}{t + \eta} \theta_t,
 
-    whose weights grow like :math:`t^\eta`, so that its memory is about the last 1 / eta of the steps, however many there are:
-    at first it follows at once, later it looks over what comes and goes.
+    whose weights grow like :math:`t^\eta`, so that it covers about the last 1 / eta of the steps, however many there are:
+    early it follows the actor, later it smooths fluctuations.
 
     :param args: SB3's
-    :param averaging: eta, at least 0; None: no average, deterministic actions are the actor's. With gSDE there is none
+    :param averaging: eta, at least 0; None, and with gSDE: no average, deterministic actions are the actor's
     :param kwargs: SB3's
     :raises ValueError: naming ``averaging``
     """
@@ -46,7 +46,7 @@ class AveragedActorPolicy(SACPolicy):
 
     @th.no_grad()
     def average(self) -> None:
-        """Take the actor into the average, after a step of it."""
+        """Update the average after a step of the actor."""
         if self.averaged_actor is None or self.averaging is None:
             return
         self.averaged_steps += 1
@@ -55,7 +55,7 @@ class AveragedActorPolicy(SACPolicy):
         th._foreach_lerp_([self.averaged_actor.get_buffer(name) for name in names], now, [share] * len(now))
 
     def set_training_mode(self, mode: bool) -> None:
-        """SB3's; the average has none."""
+        """As in SB3; the average stays in evaluation mode."""
         super().set_training_mode(mode)
         if self.averaged_actor is not None:
             self.averaged_actor.set_training_mode(False)
@@ -68,7 +68,7 @@ class AveragedActorPolicy(SACPolicy):
         return averaged(observation, deterministic)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """PyTorch's. Of a policy that has no average the actor begins it."""
+        """As in PyTorch; from a policy without an average, the average begins with its actor."""
         if self.averaged_actor is not None and "averaged_steps" not in state_dict:
             begun = {f"averaged_{name}": value for name, value in state_dict.items() if name.startswith("actor.")}
             state_dict = {**state_dict, **begun, "averaged_steps": th.zeros_like(self.averaged_steps)}
@@ -79,7 +79,7 @@ class AveragedActorPolicy(SACPolicy):
 
 
 def _untrained(actor: Actor) -> Actor:
-    """A copy (drawing another one would change the run) whose weights are buffers: no parameters of the policy."""
+    """A copy whose weights are buffers, not parameters of the policy; making a new actor would draw random numbers."""
     made = copy.deepcopy(actor)
     made.optimizer = None  # type: ignore[assignment]
     made.set_training_mode(False)

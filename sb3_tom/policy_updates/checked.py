@@ -1,4 +1,4 @@
-"""What policy updates log, looked at before."""
+"""Checks losses and networks before they are logged."""
 
 import torch as th
 
@@ -7,17 +7,17 @@ from sb3_tom.checks.policies import network_sizes
 from sb3_tom.contracts.policy_update import PolicyParts
 
 TITLES = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
-"""Losses that every update has, in the order in which they are looked at."""
+"""Losses of every update, in the order in which they are checked."""
 
 
 def checked_figures(figures: dict[str, th.Tensor], before: dict[str, th.Tensor], parts: PolicyParts) -> dict[str, float]:
     """
-    The one host read of a call. Networks before the steps are looked at first: one bad network soon spoils the others.
+    Check figures and networks, with one host read. Norms before the steps are checked first: a bad network soon spoils others.
 
-    :param figures: means of the steps, scalars on the device; SAC's names, and any others
-    :param before: sizes of the networks before the steps
+    :param figures: means over the steps, scalars on the device; SAC's names, and any others
+    :param before: norms of the networks before the steps
     :param parts: after the steps
-    :return: what goes into the log
+    :return: figures for the log
     :raises DivergenceError: naming the network
     """
     groups = (before, figures, network_sizes(parts.policy, parts.log_ent_coef))

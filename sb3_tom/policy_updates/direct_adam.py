@@ -1,4 +1,4 @@
-"""Adam's step without the bookkeeping that PyTorch's optimisers do around it: a third of its time on networks of this size."""
+"""Adam's step without the overhead of PyTorch's optimisers, a third of its time on networks of this size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ from sb3_tom.compute.optimizers import rate_on_device
 class DirectAdam:
     """
     Steps an Adam optimiser by PyTorch's functional ``adam``, on the optimiser's own moments and counters: the optimiser itself
-    may be saved, looked at or stepped at any time, and gives the same numbers.
+    may be saved, read or stepped at any time, and gives the same numbers.
 
-    :param optimizer: must satisfy :func:`is_direct`; its parameters have the gradients that all later steps read
+    :param optimizer: must satisfy :func:`is_direct`; later steps read the current ``grad`` tensors of its parameters
     """
 
     def __init__(self, optimizer: th.optim.Optimizer) -> None:
@@ -41,18 +41,18 @@ class DirectAdam:
 
     @property
     def tensors(self) -> list[th.Tensor]:
-        """All that a step reads and writes, but the gradients."""
+        """All tensors that a step reads and writes, except gradients."""
         lists = [values for name, values in self._arguments.items() if isinstance(values, list) and name != "grads"]
         return [tensor for values in lists for tensor in values]
 
     @property
     def constants(self) -> tuple[object, ...]:
-        """All else that decides a step, but the learning rate."""
+        """All other settings of a step, except the learning rate."""
         numbers = (value for name, value in self._arguments.items() if name != "lr" and not isinstance(value, list))
         return tuple(numbers)
 
     def refresh_learning_rate(self) -> None:
-        """Take over the optimiser's learning rate."""
+        """Copy the optimiser's learning rate."""
         rate = self._arguments["lr"]
         if isinstance(rate, th.Tensor):
             rate.fill_(float(self._group["lr"]))
@@ -60,15 +60,15 @@ class DirectAdam:
             self._arguments["lr"] = self._group["lr"]
 
     def __call__(self) -> None:
-        """One step."""
+        """Make one step."""
         adam(**self._arguments)
 
 
 def is_direct(optimizer: th.optim.Optimizer) -> bool:
     """
-    Whether :class:`DirectAdam` does all that a step of the optimiser would.
+    Whether :class:`DirectAdam` is equivalent to the optimiser's own step.
 
-    :param optimizer: that is to be stepped; it has to have stepped before
+    :param optimizer: any; False if it has not stepped before
     """
     if type(optimizer) is not th.optim.Adam or len(optimizer.param_groups) != 1 or not optimizer_is_untouched(optimizer):
         return False
@@ -80,7 +80,7 @@ def is_direct(optimizer: th.optim.Optimizer) -> bool:
 
 def stepper(optimizer: th.optim.Optimizer) -> Callable[[], object]:
     """
-    The quickest way to step an optimiser whose gradients are written into the present ``grad`` tensors of its parameters.
+    The fastest equivalent of an optimiser's step, for gradients that are written into the current ``grad`` tensors.
 
     :param optimizer: any
     :return: makes a step

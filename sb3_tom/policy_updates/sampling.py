@@ -24,8 +24,8 @@ def sample_squashed(actor: Actor, observations: th.Tensor, noise: th.Tensor) -> 
 
 def sample_state_dependent(actor: Actor, observations: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """
-    Reparameterised action of a gSDE actor (arXiv:2005.05719), as if each row drew an exploration matrix of its own: SB3's
-    one matrix, that of the env steps, would push all imagined rollouts of a phase in the same direction.
+    Reparameterised action of a gSDE actor (arXiv:2005.05719), with an exploration matrix for each row: SB3's single matrix,
+    that of the env steps, would push all imagined rollouts of a phase in the same direction.
 
     :param actor: SB3's SAC actor, with gSDE
     :param observations: ``[B, O]``
@@ -42,7 +42,7 @@ def sample_state_dependent(actor: Actor, observations: th.Tensor, noise: th.Tens
 
 def gaussian_of(actor: Actor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """
-    The Gaussian of a tanh-squashed actor, before tanh, with gSDE or without.
+    The Gaussian of an actor before tanh, with gSDE or without.
 
     :param actor: SB3's SAC actor
     :param observations: ``[B, O]``
@@ -60,7 +60,7 @@ def log_prob_of(actor: Actor, observations: th.Tensor, actions: th.Tensor) -> th
 
     :param actor: SB3's SAC actor
     :param observations: ``[B, O]``
-    :param actions: ``[B, A]`` in [-1, 1]; at the bounds, where the density is not defined, those next to them
+    :param actions: ``[B, A]`` in [-1, 1]; moved off the bounds, where the density is not defined
     :return: ``[B, 1]``
     """
     mean, log_std, extra = actor.get_action_dist_params(observations)

@@ -1,4 +1,4 @@
-"""Observations in unit scale as a part of the policy, for any policy update."""
+"""Standardised observations as a part of the policy, for any policy update."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,10 +16,10 @@ from sb3_tom.data.moments import Moments, moments_of, moments_of_columns
 
 class StandardizedFeatures(BaseFeaturesExtractor):
     """
-    Observations in unit scale. The scale is a part of the policy: it is saved, loaded and exported with it, and ``predict``
-    takes observations of the env.
+    Standardises observations. Mean and scale are buffers of the policy: they are saved, loaded and exported with it, and
+    ``predict`` takes raw observations.
 
-    :param observation_space: flat
+    :param observation_space: a flat Box
     """
 
     bound = 10.0
@@ -35,7 +35,7 @@ class StandardizedFeatures(BaseFeaturesExtractor):
     @th.no_grad()
     def take(self, mean: th.Tensor, std: th.Tensor, is_trained: bool) -> tuple[th.Tensor, th.Tensor]:
         """
-        Change the scale.
+        Change mean and scale.
 
         :param mean: ``[O]``
         :param std: ``[O]``
@@ -52,13 +52,13 @@ class StandardizedFeatures(BaseFeaturesExtractor):
         return (th.ones_like(factor), th.zeros_like(offset)) if is_first and not is_trained else (factor, offset)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
-        """In unit scale, ``[B, O]``."""
+        """Standardised observations ``[B, O]``."""
         return ((observations - self.mean) / self.std).clamp(-self.bound, self.bound)
 
 
 @runtime_checkable
 class NamesFirstLayers(Protocol):
-    """A network whose first layers are not where SB3's are."""
+    """A network that names its first layers, because they have other names than SB3's."""
 
     def first_layers(self) -> list[tuple[th.Tensor, th.Tensor]]:
         """Weights ``[..., inputs, outputs]``, the observation first, and biases of the layers that take the features."""
@@ -66,7 +66,7 @@ class NamesFirstLayers(Protocol):
 
 def networks_of(policy: SACPolicy) -> list[BaseModel]:
     """
-    Actor, critics, target critics, and what the policy has beside them.
+    Actor, critics, target critics and any further networks of a policy.
 
     :param policy: any
     """
@@ -75,11 +75,11 @@ def networks_of(policy: SACPolicy) -> list[BaseModel]:
 
 def standardize(policy: SACPolicy, data: Transitions, units: Units) -> None:
     """
-    What :func:`rescale` does, by the rows of a replay buffer. Free where no network has :class:`StandardizedFeatures`.
+    :func:`rescale` by the rows of a replay buffer. Costs nothing if no network has :class:`StandardizedFeatures`.
 
     :param policy: any
     :param data: the N rows
-    :param units: in which the policy sees them
+    :param units: of the policy's inputs
     """
     if any(isinstance(network.features_extractor, StandardizedFeatures) for network in networks_of(policy)):
         rescale(policy, _seen(data, units))
@@ -88,11 +88,11 @@ def standardize(policy: SACPolicy, data: Transitions, units: Units) -> None:
 @th.no_grad()
 def rescale(policy: SACPolicy, observations: Moments) -> None:
     """
-    Give :class:`StandardizedFeatures` mean and standard deviation of all real observations. The first layers change so that
-    trained networks go on saying what they said: otherwise actor and critics would jump with each model phase.
+    Give :class:`StandardizedFeatures` mean and standard deviation of all real observations. The first layers are changed so
+    that the networks keep their outputs: otherwise actor and critics would jump with each model phase.
 
-    :param policy: any; one without such features stays as it is
-    :param observations: what these are like; a constant entry gets the scale 1
+    :param policy: any; one without such features is not changed
+    :param observations: statistics of the observations; a constant entry gets the scale 1
     """
     mean, std = observations.mean, observations.scale
     is_trained = any(network.optimizer.state for network in (policy.actor, policy.critic))
@@ -111,14 +111,14 @@ def rescale(policy: SACPolicy, observations: Moments) -> None:
 
 
 def _seen(data: Transitions, units: Units) -> Moments:
-    """What all observations are like as the policy sees them; where these are the env's own, the buffer knows."""
+    """Statistics of all observations in the units of the policy; cached by the buffer where these are the env's own."""
     if units.observations(first := data.observations[:1]) is first:  # the identity
         return moments_of(data, "observations")
     return moments_of_columns(data.size, lambda rows: units.observations(data.observations[rows]))
 
 
 def _first_layers(network: nn.Module) -> list[tuple[th.Tensor, th.Tensor]]:
-    """See :class:`NamesFirstLayers`; of SB3's networks too."""
+    """First layers as in :class:`NamesFirstLayers`, also for SB3's networks."""
     if isinstance(network, NamesFirstLayers):
         return network.first_layers()
     parts: Any = network

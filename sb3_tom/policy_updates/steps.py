@@ -1,4 +1,4 @@
-"""Pieces of a gradient step that the ways of learning share; none of them knows another."""
+"""Building blocks of a gradient step, shared by the policy updates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ from sb3_tom.policy_updates.direct_adam import stepper
 
 SAMPLING = ("action_log_prob",)
 DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")
-"""Methods of SB3 that its ``train`` calls, and that :mod:`~sb3_tom.policy_updates.sampling` writes down instead."""
+"""Methods that SB3's ``train`` calls, and that :mod:`~sb3_tom.policy_updates.sampling` replaces."""
 
 
 def is_supported(policy: SACPolicy) -> bool:
     """
-    Whether actions and steps that are written down here are those of SB3's ``train``: not with gSDE (another distribution),
-    nor with batch normalisation (running statistics are copied to the targets), nor with features shared by actor and
-    critic, nor with another way to sample actions that was put into the actor.
+    Whether the actions and steps of this package are those of SB3's ``train``: not with gSDE (another distribution), batch
+    normalisation (running statistics are copied to the targets), features shared by actor and critic, or an actor whose
+    sampling was overridden.
 
     :param policy: the agent's policy
     """
@@ -36,9 +36,9 @@ def is_supported(policy: SACPolicy) -> bool:
 
 def begin(parts: PolicyParts) -> None:
     """
-    What comes before the first step.
+    Prepare the networks for gradient steps.
 
-    :param parts: their networks train, and their optimisers take one-kernel steps where they may
+    :param parts: their networks are set to training mode, and plain Adams to the fused implementation
     """
     parts.policy.set_training_mode(True)
     for optimizer in parts.optimizers:
@@ -47,7 +47,7 @@ def begin(parts: PolicyParts) -> None:
 
 def fuse(optimizer: th.optim.Optimizer | None) -> None:
     """
-    Let a plain Adam take its one-kernel step; the numbers agree to rounding.
+    Switch a plain Adam to its fused implementation; the numbers agree up to rounding.
 
     :param optimizer: changed in place if its class is Adam or AdamW and the user chose no implementation
     """
@@ -61,12 +61,11 @@ def fuse(optimizer: th.optim.Optimizer | None) -> None:
 
 def clip_gradients(parts: PolicyParts, optimizer: th.optim.Optimizer, norm: th.Tensor | None = None) -> None:
     """
-    Scale the gradients of an optimiser's parameters down to ``max_grad_norm``, if their norm over all of them is above.
-    No host read, so that it may be recorded.
+    Clip the norm of the gradients of an optimiser's parameters to ``max_grad_norm``. No host read, so that it can be recorded.
 
-    :param parts: that hold the limit, or None
-    :param optimizer: that is to step next
-    :param norm: of these gradients, where it is known; None: it is taken
+    :param parts: hold ``max_grad_norm``; None: no clipping
+    :param optimizer: its parameters' gradients are clipped
+    :param norm: of these gradients, if it is known; None: computed
     """
     if parts.max_grad_norm is None:
         return
@@ -80,7 +79,7 @@ def clip_gradients(parts: PolicyParts, optimizer: th.optim.Optimizer, norm: th.T
 @contextmanager
 def clipping(parts: PolicyParts) -> Iterator[None]:
     """
-    In the block each step of actor and critics clips their gradients first, whoever makes it.
+    In the block every step of actor and critics clips their gradients first, also SB3's.
 
     :param parts: see :func:`clip_gradients`
     """
@@ -95,9 +94,9 @@ def clipping(parts: PolicyParts) -> Iterator[None]:
 
 def temperature(parts: PolicyParts) -> th.Tensor:
     """
-    The entropy coefficient, learned or fixed, as a constant.
+    The entropy coefficient, learned or fixed, detached.
 
-    :param parts: that hold it
+    :param parts: hold it
     """
     if parts.log_ent_coef is not None:
         return parts.log_ent_coef.detach().exp()
@@ -107,9 +106,9 @@ def temperature(parts: PolicyParts) -> th.Tensor:
 
 def temperature_step(parts: PolicyParts, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """
-    SB3's step of the temperature, by autograd; a fixed one stays.
+    SB3's step of the temperature (entropy coefficient), by autograd; a fixed one is not changed.
 
-    :param parts: their temperature changes
+    :param parts: their temperature is changed
     :param log_prob: of the policy's actions ``[B, 1]``
     :return: the temperature before the step, and the loss
     """
@@ -126,7 +125,7 @@ def temperature_step(parts: PolicyParts, log_prob: th.Tensor) -> tuple[th.Tensor
 @contextmanager
 def constant(module: nn.Module) -> Iterator[None]:
     """
-    No gradients of the parameters in the block; what a user has frozen stays so.
+    In the block the parameters get no gradients; those that the user froze stay frozen after it.
 
     :param module: any
     """

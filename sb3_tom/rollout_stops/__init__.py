@@ -1,1 +1,1 @@
-"""Where imagined rollouts stop beside terminations: the stops that the package brings along."""
+"""The rollout stops of this package: where imagined rollouts are truncated."""

@@ -8,7 +8,7 @@ shares (Nielsen 2020, arXiv:1904.04017), over the D targets:
 .. math:: u_{ij} = \frac12 \sum_d \Big[\frac{(\mu_{id} - \mu_{jd})^2}{2 (\sigma^2_{id} + \sigma^2_{jd})}
     + \log \cosh \tfrac12 \log \frac{\sigma^2_{id}}{\sigma^2_{jd}}\Big]
 
-and that of all of them the mean over pairs. It has no unit: it is measured by the noise that the members themselves predict.
+and that of all members is the mean over pairs. It has no unit, being relative to the noise that the members predict.
 """
 
 import math
@@ -28,12 +28,12 @@ class QuantileStop(RolloutStop):
 
     .. math:: \kappa = \xi \cdot \operatorname{mean}_{\text{rounds}} q_\zeta(u),
 
-    :math:`q_\zeta(u)` being the quantile of the disagreement of a round's first transitions, those from real states. The
-    rounds' quantiles are its state: they are saved and resumed.
+    with the quantile :math:`q_\zeta(u)` of the disagreement on a round's first transitions, those from real states. The
+    quantiles of the rounds are saved and resumed.
 
     :param quantile: :math:`\zeta`, in [0, 1]
     :param factor: :math:`\xi`, above 0; the one number that MACURA tunes for each task, from 0.3 to 30
-    :param n_rounds: the mean is that of the last so many rounds of rollouts
+    :param n_rounds: number of latest rounds of rollouts in the mean
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -47,20 +47,20 @@ class QuantileStop(RolloutStop):
         self.n_rounds = check_integer("n_rounds", n_rounds, 1)
 
     def check_model(self, model: DynamicsModel) -> None:
-        """See :meth:`Judge.check_model`."""
+        """Refuse a model of one member; see :meth:`Judge.check_model`."""
         self._needs_members(model, "rollout_stop='quantile'")
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """No round yet; see :meth:`Plug.build`."""
+        """Create an empty buffer of quantiles; see :meth:`Plug.build`."""
         self.register_buffer("quantiles", th.zeros(0))
 
     @property
     def limit(self) -> th.Tensor:
-        """Disagreement beyond which a rollout stops, a scalar; NaN before the first round, when nothing stops."""
+        """Disagreement above which a rollout stops, a scalar; NaN before the first round, when none stops."""
         return self.factor * self.quantiles.mean()
 
     def begin(self, model: DynamicsModel, batch: Transitions, context: Context) -> None:
-        """Take the quantile of a new round; see :meth:`RolloutStop.begin`."""
+        """Add the quantile of a new round; see :meth:`RolloutStop.begin`."""
         new = th.quantile(disagreement(model, batch).float(), self.quantile).reshape(1)
         self.quantiles = th.cat([self.quantiles, new])[-self.n_rounds :]
 
@@ -71,19 +71,19 @@ class QuantileStop(RolloutStop):
 
 def disagreement(model: DynamicsModel, batch: Transitions) -> th.Tensor:
     """
-    See the equation of this module.
+    Disagreement of the members, see the equation of this module.
 
     :param model: of E members
     :param batch: B rows, in the env's own units
     :return: ``[B, 1]``, at least 0
     """
-    varies = model.target_scales() > 0  # what never varied is known, whatever the networks say
+    varies = model.target_scales() > 0  # targets that never varied are predicted exactly
     return th.where(varies, mean_divergence(model(batch.observations, batch.actions)), 0.0).sum(-1, keepdim=True)
 
 
 def mean_divergence(prediction: Prediction) -> th.Tensor:
     """
-    Mean of the members' geometric Jensen-Shannon divergences over their pairs, dimension by dimension.
+    Geometric Jensen-Shannon divergence of each dimension, averaged over pairs of members.
 
     :param prediction: ``[E, B, D]``
     :return: ``[B, D]``

@@ -13,7 +13,7 @@ from sb3_tom.sweep.driver import Sweep, say
 from sb3_tom.sweep.spec import DEFAULTS, make_runs
 
 RESOURCES: dict[str, Any] = {"cpus": 1, "gpus": 0, "retries": 3, "n_jobs": None, "address": None}
-"""How runs are run: what a sweep may change when it is started again."""
+"""Arguments of execution, which may change when a sweep is started again."""
 
 HELP = """\
 Runs tasks x algorithms x seeds x hyperparameters on this machine, or on a Ray cluster. Started again, it goes on.
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pairs(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """``name:value``, as the Zoo's ``-params`` has it; the value a Python literal, or YAML."""
+    """Parse ``name:value``, as in the Zoo's ``-params``; the value is a Python literal, or YAML."""
     import yaml
 
     pairs = {}
@@ -75,11 +75,11 @@ def _pairs(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 def read_words(path: Path | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
-    What was asked for, of the file and of the command line, which comes first.
+    Arguments from the file and from the command line, which overrides it.
 
     :param path: YAML file, read without running code
-    :param given: by names of the file; None for what was not given
-    :return: what decides the results (:data:`~sb3_tom.sweep.spec.DEFAULTS`), and how runs are run (:data:`RESOURCES`)
+    :param given: arguments by their names in the file; None for those not given
+    :return: those that determine results (:data:`~sb3_tom.sweep.spec.DEFAULTS`), and those of execution (:data:`RESOURCES`)
     :raises ValueError: naming the file or the argument, what came and what is allowed
     """
     words = {} if path is None else _read(path)
@@ -114,11 +114,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run what is asked for.
+    Run the sweep of the command line.
 
-    :param arguments: words of the command line; None takes those of this process
+    :param arguments: of the command line; None: those of this process
     :return: 0 if all runs are done
-    :raises SystemExit: with one line, if that cannot be done
+    :raises SystemExit: with one line, if it cannot be run
     """
     parser = _parser()
     given = vars(parser.parse_args(arguments))

@@ -1,4 +1,4 @@
-"""What a run of a sweep leaves while it trains, whatever its algorithm is."""
+"""Callbacks of a sweep's runs, for any algorithm."""
 
 import time
 from pathlib import Path
@@ -14,14 +14,14 @@ from sb3_tom.callbacks.learning_curve import LearningCurveCallback
 from sb3_tom.sweep.files import write_steps
 
 SECONDS_BETWEEN = 1.0
-"""Least time between two writes of the env steps."""
+"""Minimum time between two writes of the env steps."""
 
 
 class SweepCurveCallback(LearningCurveCallback):
     """
-    A learning curve on the zoo's evaluation envs, with all wrappers of the training env and for recurrent policies too: SB3's
-    ``evaluate_policy``, an episode per env. Every evaluation begins in the same states. Arguments as of
-    :class:`LearningCurveCallback`; ``eval_env`` makes a vectorised env.
+    A learning curve on the zoo's evaluation envs, with all wrappers of the training env, by SB3's ``evaluate_policy``, also
+    for recurrent policies. Every evaluation begins in the same states. Arguments as in :class:`LearningCurveCallback`, but
+    ``eval_env`` makes a vectorised env.
     """
 
     def _make_envs(self) -> list[Any]:
@@ -40,7 +40,7 @@ class SweepCurveCallback(LearningCurveCallback):
 
 class StepsCallback(BaseCallback):
     """
-    Writes how many env steps are done, about once in a second.
+    Writes the number of env steps so far, about once a second.
 
     :param folder: of the run
     """
@@ -51,12 +51,12 @@ class StepsCallback(BaseCallback):
         self._due = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: a clock of this process means nothing to the next."""
+        """Empty: this process's clock is useless in the next."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Begin anew.
+        Does nothing.
 
         :param state: unused
         """

@@ -1,4 +1,4 @@
-"""Runs on Ray: each in a fresh process of a machine that has the CPUs. The only module that imports Ray, where it is used."""
+"""Runs on Ray, each in a new process on a machine with free CPUs. The only module that imports Ray, on use."""
 
 import os
 import socket
@@ -13,18 +13,18 @@ from sb3_tom.sweep.run import Outcome, run
 from sb3_tom.sweep.spec import RunSpec
 
 OBJECT_STORE_BYTES = 100_000_000
-"""Of a local Ray. Runs exchange files, not objects: about the least that Ray allows."""
+"""Size of a local Ray's object store, about the minimum: runs exchange files, not objects."""
 
 CONNECT_SECONDS = 10.0
-"""How long the head of a cluster may take to answer."""
+"""Seconds that the head of a cluster may take to answer."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""Ray reads the first when it is imported: without clusters everything of a local Ray listens on 127.0.0.1 only."""
+"""Ray reads the first on import: with it a local Ray listens on 127.0.0.1 only."""
 
 
 def run_there(spec: RunSpec, out: Path) -> Outcome:
     """
-    What a machine of the cluster does.
+    Run a spec on a machine of the cluster.
 
     :param spec: of the run
     :param out: folder of the sweep, which all machines share
@@ -37,19 +37,19 @@ def run_there(spec: RunSpec, out: Path) -> Outcome:
 
 class RayEngine:
     """
-    Starts runs on a Ray that this process is connected to. Retries are the driver's: Ray makes none.
+    Starts runs on a Ray that this process is connected to. The driver retries, not Ray.
 
-    :param cpus: that a run takes of its machine
-    :param gpus: the same, a share is allowed
+    :param cpus: CPUs of a run
+    :param gpus: GPUs of a run, or a share of one
     :param num_threads: of numerical libraries
-    :param there: what a machine does with a run and the folder; of a module that it can import
+    :param there: called with run and folder on a machine; has to be importable there
     """
 
     def __init__(self, cpus: int, gpus: float, num_threads: int, there: Callable[[Any, Path], Outcome] = run_there) -> None:
         import ray
 
         threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        # A process per run: what one run leaves in memory is not the next one's
+        # A process per run, so that no run inherits another's memory
         options: dict[str, Any] = {"max_calls": 1, "max_retries": 0, "runtime_env": {"env_vars": threads}}
         self._needs = {"CPU": cpus, "GPU": gpus}
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(there)
@@ -77,7 +77,7 @@ class RayEngine:
 
 
 def _outcome(attempt: Any) -> Outcome:
-    """A process that was killed, a machine that is lost, a Ray that ran out of memory: each may go better next time."""
+    """Outcome of an attempt; killed processes, lost machines and lack of memory are not final failures."""
     import ray
 
     try:
@@ -88,7 +88,7 @@ def _outcome(attempt: Any) -> Outcome:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself would try for minutes."""
+    """Check that a cluster answers: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
@@ -108,12 +108,12 @@ def connected(
     there: Callable[[Any, Path], Outcome] = run_there,
 ) -> Iterator[Engine]:
     """
-    A Ray to run on: that of a cluster, or one of this process alone, which ends with it.
+    An engine on the Ray of a cluster, or on a local one that ends with this process.
 
-    :param address: of a cluster ("auto", "host:port"); None for a local Ray
-    :param n_jobs: runs at a time, for which a local Ray has room; None: as many as this process has CPUs for
-    :param cpus: that a run takes
-    :param gpus: the same
+    :param address: of a cluster ("auto", "host:port"); None: a local Ray
+    :param n_jobs: runs at a time on a local Ray; None: as many as this process has CPUs for
+    :param cpus: CPUs of a run
+    :param gpus: GPUs of a run
     :param num_threads: of a run
     :param there: see :class:`RayEngine`
     :raises ValueError: if there is no such cluster

@@ -1,4 +1,4 @@
-"""Which run is next, which attempt another follows, what the table and the terminal say meanwhile. No engine's inside."""
+"""Runs a sweep: order of runs, further attempts, table and progress. Independent of the engine."""
 
 import sys
 import time
@@ -13,19 +13,19 @@ from sb3_tom.sweep.run import Outcome
 from sb3_tom.sweep.spec import RunSpec
 
 POLL_SECONDS = 2.0
-"""How often the table is written while nothing ends."""
+"""Seconds between two writes of the table while no run ends."""
 
 LINE_SECONDS = 60.0
-"""How often a line is printed where no terminal is."""
+"""Seconds between two lines of progress if there is no terminal."""
 
 
 CLEAR = "\r\033[K"
-"""What a terminal removes the line with that it is in."""
+"""Sequence that clears a terminal's line."""
 
 
 def say(line: str) -> None:
     """
-    Print a line, in a terminal in place of that of the progress.
+    Print a line; in a terminal it replaces that of the progress.
 
     :param line: to print
     """
@@ -33,72 +33,72 @@ def say(line: str) -> None:
 
 
 class Named(Protocol):
-    """A run, as far as it matters here."""
+    """A run with a name."""
 
     @property
     def name(self) -> str:
-        """Distinguishes it from all others."""
+        """A unique name."""
 
 
 class Engine(Protocol):
-    """What starts runs somewhere."""
+    """Starts runs, on this machine or others."""
 
     def room(self) -> int:
-        """How many runs there is room for at the moment, at least 1."""
+        """Number of runs that it can currently hold, at least 1."""
 
     def submit(self, run: Any, out: Path) -> Hashable:
         """
-        Start a run, or let it wait for its resources.
+        Start a run, or queue it until there are resources.
 
         :param run: to start
         :param out: folder of the sweep
-        :return: what stands for this attempt
+        :return: handle of this attempt
         """
 
     def wait(self, attempts: Sequence[Hashable], seconds: float) -> dict[Hashable, Outcome]:
         """
-        Wait until an attempt ends, or for so long.
+        Wait until an attempt ends, or for ``seconds``.
 
         :param attempts: that have not ended
-        :param seconds: at most
-        :return: those that have ended, also because their process or machine is lost
+        :param seconds: maximum time to wait
+        :return: outcomes of those that have ended, also because their process or machine is lost
         """
 
 
 class Watch(Protocol):
-    """Is told what happens to runs."""
+    """Gets the events of runs."""
 
     def started(self, run: Any) -> None:
         """
-        An attempt has begun, or waits for its resources.
+        An attempt was started or queued.
 
-        :param run: of which
+        :param run: its run
         """
 
     def ended(self, run: Any, outcome: Outcome, left: int, again: bool) -> None:
         """
         An attempt has ended.
 
-        :param run: of which
-        :param outcome: how
-        :param left: attempts that the run has left
+        :param run: its run
+        :param outcome: its outcome
+        :param left: number of attempts that are left
         :param again: whether another one follows
         """
 
     def tick(self) -> None:
-        """Some time has passed: at most :data:`POLL_SECONDS`."""
+        """Called at least every :data:`POLL_SECONDS`."""
 
 
 def drive(engine: Engine, runs: Iterable[Named], out: Path, retries: int, n_jobs: int | None, watch: Watch) -> None:
     """
-    Run each run, one that failed otherwise than for good again after the others.
+    Run all runs; retry failures that are not final after the others.
 
-    :param engine: that starts runs
+    :param engine: starts the runs
     :param runs: to run, in this order
-    :param out: folder that the engine is told
-    :param retries: further attempts of each
-    :param n_jobs: runs at a time; None: as many as there is room for
-    :param watch: is told what happens
+    :param out: folder of the sweep, for the engine
+    :param retries: maximum number of further attempts of each
+    :param n_jobs: runs at a time; None: as many as the engine can hold
+    :param watch: gets the events
     """
     waiting, running = deque(runs), dict[Hashable, Named]()
     attempts: Counter[str] = Counter()
@@ -121,7 +121,7 @@ def drive(engine: Engine, runs: Iterable[Named], out: Path, retries: int, n_jobs
 
 class Sweep:
     """
-    The runs of a sweep and what is known of them; watches :func:`drive`.
+    The runs of a sweep and their states; the watch of :func:`drive`.
 
     :param runs: all of them
     :param out: folder of the sweep
@@ -136,14 +136,14 @@ class Sweep:
 
     def run(self, engine: Engine, retries: int, n_jobs: int | None = None) -> int:
         """
-        Run all that is not done.
+        Run all runs that are not done.
 
-        :param engine: that starts runs
-        :param retries: further attempts of a run that failed otherwise than for good
-        :param n_jobs: runs at a time; None: as many as there is room for
+        :param engine: starts the runs
+        :param retries: maximum number of further attempts after failures that are not final
+        :param n_jobs: runs at a time; None: as many as the engine can hold
         :return: number of runs that are not done
-        :raises ValueError: if the folder is another sweep's
-        :raises OSError: if the table could not be written at the end, or another process runs this sweep
+        :raises ValueError: if the folder belongs to another sweep
+        :raises OSError: if the table cannot be written at the end, or another process runs this sweep
         """
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"out={str(self.out)!r} is not allowed: it is no folder; allowed: a folder")
@@ -183,7 +183,7 @@ class Sweep:
         self._progress.show()
 
     def _write(self) -> None:
-        """A full disk is no reason to stop runs that may write elsewhere: the table is made anew of their files."""
+        """Write the table. A full disk does not stop runs, which may write elsewhere; the table is made of their files."""
         try:
             write_sweep_table(self.out, self.runs, self.states, self.errors)
             self._unwritten = ""
@@ -195,7 +195,7 @@ class Sweep:
 
 class Progress:
     """
-    Runs done, env steps and the time that is left: one line that is written over in a terminal, else a line in a minute.
+    Runs done, env steps and remaining time: one line that is overwritten in a terminal, else a line per minute.
 
     :param sweep: the runs and their states
     """
@@ -213,7 +213,7 @@ class Progress:
         return run.n_timesteps if is_done else min(steps_of(self.sweep.out / run.name), run.n_timesteps)
 
     def line(self) -> str:
-        """What is shown."""
+        """The line."""
         runs, states = self.sweep.runs, self.sweep.states
         steps, total = self._steps(), sum(run.n_timesteps for run in runs)
         left = sum(run.n_timesteps - self._steps_of(run) for run in runs if states[run.name] != "failed")
@@ -224,7 +224,7 @@ class Progress:
         return f"{counts['done']}/{len(runs)} runs done{others}; {steps:,}/{total:,} steps; ETA {eta}"
 
     def show(self) -> None:
-        """Show it, if it is time to."""
+        """Print the line, if it is due."""
         if sys.stdout.isatty():
             print(f"{CLEAR}{self.line()}", end="", flush=True)
         elif time.monotonic() >= self._shown + LINE_SECONDS:

@@ -1,4 +1,4 @@
-"""The folder of a sweep: whose it is, what its runs have left, and the table of them. Every file is replaced in one step."""
+"""The folder of a sweep: its spec, the files of its runs, and their table. Every file is replaced atomically."""
 
 import csv
 import fcntl
@@ -15,14 +15,14 @@ from sb3_tom.checkpoint.replacing import replaced
 from sb3_tom.sweep.spec import RunSpec, as_json
 
 LOCK, SPEC, TABLE = "lock", "sweep.json", "table.csv"
-"""Files of a sweep; a run has a lock of its own."""
+"""Files of a sweep; each run has its own lock too."""
 
 CURVE, CHECKPOINTS, STEPS, RESULT = "learning_curve.csv", "checkpoints", "steps.txt", "result.json"
-"""What a run leaves: evaluations, states to go on from, the env steps that it has done so far, and how it ended."""
+"""Files of a run: evaluations, checkpoints, its env steps so far, and its outcome."""
 
 ASKED = ("env", "method", "algo", "seed", "n_timesteps")
 FIGURES = ("return_mean", "return_std", "cumulative_max", "episode_length_mean", "n_updates", "seconds")
-"""Columns of the table that are those of the last row of the learning curve."""
+"""Columns of the table from the last row of the learning curve."""
 
 COLUMNS = (*ASKED, "state", "env_steps", "evaluated_at", *FIGURES, "error")
 
@@ -33,7 +33,7 @@ def replace_file(path: Path, text: str) -> None:
 
     :param path: its folder is created
     :param text: the content
-    :raises OSError: if it cannot be written; the old file is as it was
+    :raises OSError: if it cannot be written; the old file is kept
     """
     with replaced(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -42,15 +42,15 @@ def replace_file(path: Path, text: str) -> None:
 @contextmanager
 def only_one(path: Path, seconds: float, what: str) -> Iterator[None]:
     """
-    Hold a lock while something runs. The system lets go of it when the process ends, however it ends.
+    Hold a lock in the block. The system releases it when the process ends, however it ends.
 
-    :param path: the lock's file, also on a file system that machines share
-    :param seconds: how long to wait for one that still holds it
-    :param what: is locked, for the message
-    :raises BlockingIOError: if another process does not let go
+    :param path: the lock's file, which may be on a shared file system
+    :param seconds: how long to wait for a process that holds it
+    :param what: name of what is locked, for the message
+    :raises BlockingIOError: if another process keeps holding it
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:  # whatever has this name already stays as it is
+    with path.open("a") as file:  # does not change an existing file
         until = time.monotonic() + seconds
         while not _locked(file):
             if time.monotonic() >= until:
@@ -69,11 +69,11 @@ def _locked(file: TextIO) -> bool:
 
 def claim(out: Path, runs: list[RunSpec]) -> None:
     """
-    Make the folder of a sweep, or see that it is this sweep's.
+    Make the folder of a sweep, or check that it belongs to this sweep.
 
     :param out: the folder
     :param runs: of the sweep
-    :raises ValueError: if it is another's, naming the folder and the first difference
+    :raises ValueError: if it belongs to another, naming the folder and the first difference
     """
     path, asked = out / SPEC, as_json(runs)
     if path.exists():
@@ -94,7 +94,7 @@ def _check_same(out: Path, had: Mapping[str, Any], asked: Mapping[str, Any]) -> 
 
 
 def _difference(had: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """The first one, in words; empty if there is none."""
+    """The first difference in words; empty if there is none."""
     for name in [*had, *asked]:
         if name not in asked or name not in had:
             return f"it has {'no' if name in asked else 'a'} run {name}"
@@ -107,36 +107,36 @@ def _difference(had: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """
-    How a run ended.
+    Outcome of a run.
 
     :param folder: of the run
-    :return: its state ("done" or "failed") and its error; empty if it has not ended, or if the file was lost with its machine
+    :return: its state ("done" or "failed") and its error; empty if it has not ended, or its machine lost the file
     """
     try:
         result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # the latter: its name reached the disk, what it says did not
+    except (FileNotFoundError, json.JSONDecodeError):  # the latter: the name reached the disk, the content did not
         return {}
     return result
 
 
 def steps_of(folder: Path) -> int:
     """
-    Env steps that a run has done, a second ago at most while it runs.
+    Env steps that a run has done, up to a second old while it runs.
 
     :param folder: of the run
     """
     try:
         return int((folder / STEPS).read_text())
-    except (OSError, ValueError):  # none yet, or replaced by another machine while it is read (ESTALE)
+    except (OSError, ValueError):  # not there yet, or replaced by another machine while it is read (ESTALE)
         return 0
 
 
 def write_steps(folder: Path, env_steps: int) -> None:
     """
-    Say how far a run is. On a full disk nothing is said: what the run really needs to write will.
+    Write the progress of a run. A full disk is ignored: it surfaces in files that the run needs.
 
     :param folder: of the run
-    :param env_steps: that it has done
+    :param env_steps: done so far
     """
     with suppress(OSError):
         replace_file(folder / STEPS, str(env_steps))
@@ -144,13 +144,13 @@ def write_steps(folder: Path, env_steps: int) -> None:
 
 def write_sweep_table(out: Path, runs: Iterable[RunSpec], states: Mapping[str, str], errors: Mapping[str, str]) -> None:
     """
-    One row per run, in the order of the spec: what it is, its state, its last evaluation.
+    Write the table, a row per run in the order of the spec: its labels, state and last evaluation.
 
     :param out: folder of the sweep
     :param runs: of the sweep
     :param states: by name of a run: waiting, running, done or failed
     :param errors: by name of a failed run
-    :raises OSError: if it cannot be written; the old table is as it was
+    :raises OSError: if it cannot be written; the old table is kept
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""One run in this process, from its spec and its folder to an :class:`Outcome`. Nothing here knows what started it."""
+"""Makes one run in this process: from its spec and its folder to an :class:`Outcome`. Independent of the engine."""
 
 import json
 import math
@@ -27,13 +27,13 @@ from sb3_tom.sweep.spec import RunSpec
 from sb3_tom.zoo.runs import ZooRun
 
 LOCK_SECONDS = 60.0
-"""How long an attempt waits for the one before: a machine that is lost may take its time to end its processes."""
+"""How long an attempt waits for the previous one: a lost machine may take a while to end its processes."""
 
 ATTEMPT = "attempt_"
-"""Folders of attempts, with a number behind it."""
+"""Prefix of folders of attempts, before their number."""
 
 EVAL_ENVS = 10
-"""Episodes of an evaluation that are played side by side."""
+"""Maximum number of episodes of an evaluation that are played in parallel."""
 
 PACKAGES = ("sb3_tom", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "gymnasium", "mujoco", "numpy")
 
@@ -41,11 +41,11 @@ PACKAGES = ("sb3_tom", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "
 @dataclass(frozen=True)
 class Outcome:
     """
-    How an attempt ended.
+    Outcome of an attempt.
 
     :param state: "done" or "failed"
-    :param error: what went wrong, a line
-    :param is_final: whether another attempt would end the same: a bad argument, a run that diverged
+    :param error: one-line description of the error
+    :param is_final: whether another attempt would fail alike: a bad argument, a run that diverged
     """
 
     state: str
@@ -55,12 +55,12 @@ class Outcome:
 
 def run(spec: RunSpec, folder: Path) -> Outcome:
     """
-    Train, or go on: an agent of this package from its last checkpoint, any other from the start. A run that is done is not
-    run again, and two attempts never run at a time.
+    Train, or resume: an agent of this package from its last checkpoint, any other from the start. A run that is done is not
+    repeated, and two attempts never run at the same time.
 
     :param spec: of the run
-    :param folder: of this run alone
-    :return: how it ended; no exception but those that end the process
+    :param folder: of this run only
+    :return: its outcome; only exceptions that end the process are raised
     """
     try:
         with only_one(folder / LOCK, LOCK_SECONDS, spec.name):
@@ -131,7 +131,7 @@ def _curve(spec: RunSpec, folder: Path, experiment: ZooRun) -> SweepCurveCallbac
 
 
 def _circumstances(spec: RunSpec, folder: Path) -> dict[str, Any]:
-    """Where and with what an attempt was made."""
+    """Machine, versions and start of an attempt."""
     checkpoint = latest_checkpoint(folder / CHECKPOINTS)
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -152,10 +152,10 @@ def _version(package: str) -> str:
 
 def failed(error: Exception) -> Outcome:
     """
-    The outcome of an attempt that an error has ended. A ValueError (DivergenceError is one) would come again; a full disk,
-    lack of memory and a lost machine need not.
+    The outcome of an attempt that raised an error. A ValueError (DivergenceError is one) would occur again; a full disk, lack
+    of memory and a lost machine need not.
 
-    :param error: that nobody has caught
+    :param error: the error
     """
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return Outcome("failed", text[:500], isinstance(error, ValueError | TypeError | ImportError))

@@ -1,4 +1,4 @@
-"""What a sweep is to do: from the words of a user to one :class:`RunSpec` per run. Errors are found here, before any run."""
+"""Turns a user's arguments into one :class:`RunSpec` per run. Errors are found here, before any run."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,23 +24,23 @@ DEFAULTS: dict[str, Any] = {
     "num_threads": 1,
     "gym_packages": [],
 }
-"""What decides the results, by the name that a YAML file and the command line have for it."""
+"""Arguments that determine the results, by their name in YAML files and on the command line."""
 
 EVALUATIONS = 20
-"""Evaluations of a run, where ``eval_freq`` does not say otherwise."""
+"""Number of evaluations of a run without ``eval_freq``."""
 
 OF_AN_ALGORITHM = ("algo", "config", "params")
-"""What may be said of one algorithm under a name of its own."""
+"""Settings of one labelled algorithm."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """
-    One run: all that decides its result, in values that JSON can hold.
+    One run: all that its result depends on, JSON-able.
 
     :param env: id of the environment
     :param algo: the zoo's name of the algorithm
-    :param method: what it is called in tables: the algorithm, and what distinguishes it from others of the same sweep
+    :param method: its name in tables: the algorithm, and what distinguishes it from others of the same sweep
     :param seed: of the agent
     :param n_timesteps: env steps
     :param eval_freq: env steps between evaluations
@@ -67,13 +67,13 @@ class RunSpec:
 
     @property
     def name(self) -> str:
-        """Of the run and, below the sweep's, of its folder."""
+        """Name of the run and of its folder within the sweep's."""
         return f"{_as_folder(self.env)}/{_as_folder(self.method)}/seed_{self.seed}"
 
 
 @dataclass(frozen=True)
 class _Method:
-    """An algorithm with what was said of it; ``params`` with one point of the grid."""
+    """An algorithm with its settings; ``params`` with one point of the grid."""
 
     label: str
     algo: str
@@ -83,9 +83,9 @@ class _Method:
 
 def make_runs(words: Mapping[str, Any]) -> list[RunSpec]:
     """
-    All runs of a sweep: every method of an environment with the first seed, then with the next.
+    All runs of a sweep: all environments and methods with the first seed, then with the next.
 
-    :param words: by the names of :data:`DEFAULTS`; what is missing has its default
+    :param words: arguments by the names of :data:`DEFAULTS`, which apply to missing ones
     :raises ValueError: naming the argument, what came and what is allowed
     """
     unknown = sorted(set(words) - set(DEFAULTS))
@@ -109,7 +109,7 @@ def make_runs(words: Mapping[str, Any]) -> list[RunSpec]:
 
 def as_json(runs: list[RunSpec]) -> dict[str, Any]:
     """
-    Runs by name, as a file holds them.
+    Runs by name, JSON-able.
 
     :param runs: of one sweep
     """
@@ -176,7 +176,7 @@ def _methods(settings: dict[str, Any]) -> list[_Method]:
 
 
 def _grid(grid: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each point, and what distinguishes it in a method's name."""
+    """Each point of the grid, and its suffix for a method's name."""
     axes = []
     for name, values in _mapping("grid", grid).items():
         if not isinstance(values, list) or not values:
@@ -214,7 +214,7 @@ def _import(package: str) -> None:
 
 
 def _as_folder(name: str) -> str:
-    """A name that is one folder; values of a grid may hold anything."""
+    """A valid name for a single folder; values of a grid may contain any character."""
     return "".join(letter if letter.isalnum() or letter in "._-=,+" else "_" for letter in name)[:150]
 
 

@@ -1,4 +1,4 @@
-"""The default termination: the environment's own rule while it holds, a learned head otherwise."""
+"""The default termination: the environment's own rule while it holds, a learned classifier otherwise."""
 
 import warnings
 
@@ -13,14 +13,14 @@ from sb3_tom.terminations.rules import Rule, check_rule, contradicts, terminates
 
 class AutoTermination(Termination):
     """
-    Uses the analytic rule of a known environment and compares it with every real transition. The first one that contradicts
-    it switches to the learned head for good, with one warning. Without a rule the head is used from the start.
+    Uses the analytic rule of a known environment and compares it with every real transition. The first contradiction switches
+    to the learned head for good, with a warning. Without a rule the head is used from the start.
 
-    The head is always built, and whether it is in use is part of the ``state_dict``, so that what is saved does not depend on
-    progress.
+    The head is always built, and whether it is in use is part of the ``state_dict``, so that the keys that are saved do not
+    depend on progress.
 
-    :param rule: from :func:`sb3_tom.terminations.reading.read_rule`; None takes the one that the agent reads from its envs
-    :param head: the learned termination; None takes the default one
+    :param rule: from :func:`sb3_tom.terminations.reading.read_rule`; None: the one that the agent reads from its envs
+    :param head: the learned termination; None: a default one
     """
 
     head_in_use: th.Tensor
@@ -38,7 +38,7 @@ class AutoTermination(Termination):
         """
         Build the head.
 
-        :raises ValueError: if the rule is about observations of another size
+        :raises ValueError: if the rule is for observations of another size
         """
         self._observation_dim = observation_dim
         self._check_size(self.rule)
@@ -69,13 +69,13 @@ class AutoTermination(Termination):
         return "it is the env's own rule, whose thresholds observations do not always show; use termination_fn='learned'"
 
     def fit(self, data: Transitions, context: Context) -> dict[str, float]:
-        """Check the rule on rows that were not observed (a loaded buffer), or train the head if that is in use."""
+        """Check the rule on rows that :meth:`observe` did not get (a loaded buffer), or train the head if it is in use."""
         self.observe(data)
         figures = {} if self._uses_rule or data.size == 0 else self.head.fit(data, context)
         return {"rule_in_use": float(self._uses_rule), **figures}
 
     def set_rule(self, rule: Rule | None) -> None:
-        """See :meth:`Termination.set_rule`; the head begins anew: it terminates nothing until it has seen terminations."""
+        """See :meth:`Termination.set_rule`; the head is reset: it terminates nothing until it has seen terminations."""
         self._check_size(check_rule(rule))
         self.rule = rule
         self._uses_rule = rule is not None

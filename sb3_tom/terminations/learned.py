@@ -1,17 +1,17 @@
 """
 A termination function that is learned from the real ``terminated`` flags.
 
-A small network c(s', s' - s, a) tells terminal rows from others. A terminal row lies within one step of the border, and so do
-the few other rows that matter. Hence
+A small network c(s', s' - s, a) separates terminal rows from others. A terminal row lies within one step of the border of the
+terminal region, and so do the few other rows that matter. Hence
 
-- s' is scaled by the size of one step, s' - s, so that the border is wide in the network's units;
+- s' is scaled by the size of one step, s' - s, so that the neighbourhood of the border is wide in the network's units;
 - a group lasso on the columns of the first layer (Yuan and Lin, 2006), because terminations mostly depend on few coordinates;
   its weight falls with the square root of the number of terminal rows, as the noise in the data term does;
-- half of each batch are terminal rows; the others are drawn half uniformly, half by the present probability of a mistake;
+- half of each batch are terminal rows; of the others half are drawn uniformly, half by the current probability of an error;
 - the learning rate falls to 0 within each fit, so that the border does not jitter.
 
-Such batches say nothing about how often episodes end. The decision threshold is therefore set where the network predicts as
-many terminations as there are real ones, so that imagined episodes end as often as real episodes do.
+The classes of such batches do not have their real frequencies. The decision threshold is therefore set so that the network
+predicts as many terminations as there are real ones, and imagined episodes end as often as real ones.
 """
 
 from collections.abc import Sequence
@@ -31,24 +31,24 @@ from sb3_tom.data.moments import moments_of_columns
 from sb3_tom.data.scales import varies
 
 POOL_SIZE = 8192
-"""Candidates that are searched for hard rows."""
+"""Number of candidates for hard rows."""
 
 POOL_STEPS = 100
-"""Gradient steps between two searches."""
+"""Gradient steps between two searches for hard rows."""
 
 SAMPLE_SIZE = 32768
-"""Rows that estimate the normaliser and the threshold: the cost of a fit does not grow with the buffer."""
+"""Rows for normaliser and threshold: so the cost of a fit does not grow with the buffer."""
 
 FINEST_SCALE = 1.0 / 30.0
-"""Least scale of an entry of s' relative to its standard deviation (a goal does not move during an episode)."""
+"""Lower bound of the scale of an entry of s' relative to its standard deviation (a goal has steps of 0)."""
 
 
 class LearnedTermination(Termination):
     """
     A classifier of terminal transitions, warm-started from model phase to model phase.
 
-    Until a terminal row was seen it never terminates; while all rows are terminal (tasks of one step) it always does.
-    Once a terminal row was seen, a row that is not finite terminates.
+    It never terminates before it was fitted to a terminal row, and always while all rows are terminal (tasks of one step).
+    After the first terminal row, rows that are not finite terminate.
 
     :param hidden_sizes: widths of the hidden layers
     :param learning_rate: of Adam at the start of a fit; it falls linearly to 0 within each fit
@@ -104,7 +104,7 @@ class LearnedTermination(Termination):
         return logits
 
     def _logits_of(self, rows: "_RowsByClass", indices: th.Tensor) -> th.Tensor:
-        """``[B]`` of rows by their numbers ``[B]``; those of all at once would be a copy of many rows."""
+        """Logits ``[B]`` of rows by their numbers ``[B]``, in chunks, to copy few rows at a time."""
         pieces = indices.split(rows_at_once(indices.device))
         return joined((self._logits(rows.features(some)).squeeze(-1) for some in pieces), len(indices))
 
@@ -141,14 +141,14 @@ class LearnedTermination(Termination):
 
     @th.no_grad()
     def _normalise(self, rows: "_RowsByClass", keep_function: bool) -> None:
-        """Standardise; ``keep_function`` changes the first layer such that the network stays the same function."""
+        """Set the normaliser; ``keep_function`` changes the first layer so that the network stays the same function."""
         sample, size = rows.sample(SAMPLE_SIZE), rows.observation_dim
         moments = moments_of_columns(len(sample), lambda some: rows.features(sample[some]))
         mean, scale = moments.mean.to(self.mean), moments.std.to(self.mean)
         step = th.hypot(mean, scale)[size : 2 * size]
         scale[:size] = step.clamp(min=FINEST_SCALE * scale[:size], max=scale[:size])
         magnitude = moments.magnitude
-        magnitude[size : 2 * size] = magnitude[:size]  # differences are as exact as what they are taken of
+        magnitude[size : 2 * size] = magnitude[:size]  # the rounding of differences is that of the observations
         scale = th.where(varies(scale, magnitude), scale, 1.0)
         if keep_function:
             weight, bias = self.first_layer.weight, self.first_layer.bias
@@ -187,7 +187,7 @@ class LearnedTermination(Termination):
 
     @th.no_grad()
     def _set_threshold(self, rows: "_RowsByClass") -> tuple[th.Tensor, th.Tensor]:
-        """Set the threshold that as many rows exceed as are terminal, and return recall and precision there."""
+        """Set the threshold so that as many rows exceed it as are terminal; return recall and precision."""
         counts = th.stack((rows.n_terminal, rows.data.size - rows.n_terminal)).double() / SAMPLE_SIZE
         indices = th.stack((rows.draw_terminal((SAMPLE_SIZE,)), rows.draw_other((SAMPLE_SIZE,))))
         logits = self._logits_of(rows, indices.flatten()).view_as(indices)
@@ -216,12 +216,12 @@ class _RowsByClass:
         self.n_terminal = self._terminal_rank[-1]
 
     def features(self, indices: th.Tensor) -> th.Tensor:
-        """The network's inputs, raw."""
+        """Inputs of the network, not normalised."""
         data = self.data
         return _features(data.observations[indices], data.actions[indices], data.next_observations[indices])
 
     def sample(self, size: int) -> th.Tensor:
-        """Indices of uniformly drawn rows, or of all rows if they are not more."""
+        """Indices of uniformly drawn rows, or of all rows if there are at most ``size``."""
         if self.data.size <= size:
             return th.arange(self.data.size, device=self.data.device)
         return (self.uniform((size,)) * self.data.size).long()

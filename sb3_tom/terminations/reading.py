@@ -1,6 +1,6 @@
 """
-Reading the termination rule from a vectorised environment, also one that runs in other processes, which look at their chains
-of wrappers themselves (:mod:`sb3_tom.envs.workers`).
+Reads the termination rule from a vectorised environment, also one in other processes, which examine their wrappers themselves
+(:mod:`sb3_tom.envs.workers`).
 """
 
 from functools import partial
@@ -16,19 +16,19 @@ from sb3_tom.envs.workers import ask
 from sb3_tom.terminations.rules import KNOWN_ENVS, Rule, build_rule, check_rule
 
 _SAME_NUMBERS = (wrappers.DtypeObservation, wrappers.FlattenObservation)
-"""Observation wrappers that change no number of a vector of floats."""
+"""Observation wrappers that do not change a vector of floats."""
 
 _OTHER_NUMBERS = (gym.ObservationWrapper, wrappers.MaxAndSkipObservation)
-"""Wrappers that say so: they are there to change observations."""
+"""Wrapper classes that change observations."""
 
 _DECIDING = frozenset({"step", "_get_obs", "is_healthy", "terminated", "state_vector"})
-"""Attributes of an environment that the rule depends on; a subclass that overrides one is another environment."""
+"""Attributes that the rule depends on; a subclass that overrides one counts as another environment."""
 
 
 def _changes_observations(wrapper: Any) -> bool:
     """
-    Whether a wrapper hands on other observations than it gets. One whose ``step`` may do anything, but whose observation space
-    is the inner one's, is believed not to: the rule is compared with every real transition anyway.
+    Whether a wrapper changes observations. Wrappers of other classes with an unchanged observation space are assumed not to:
+    the rule is compared with every real transition anyway.
     """
     inner, outer = wrapper.env.observation_space, wrapper.observation_space
     if isinstance(wrapper, _OTHER_NUMBERS) and type(wrapper) not in _SAME_NUMBERS:
@@ -48,7 +48,7 @@ def _same_space(inner: spaces.Space[Any], outer: spaces.Space[Any]) -> bool:
 
 
 def _holds(env_class: str, wrapper: Any) -> bool:
-    """Whether this key of :data:`KNOWN_ENVS` is inside."""
+    """Whether the wrapped environment has this key of :data:`KNOWN_ENVS`."""
     return _known_class(wrapper.unwrapped) == env_class
 
 
@@ -67,8 +67,8 @@ def _known_class(unwrapped: gym.Env[Any, Any]) -> str | None:
 
 def read_rule(env: VecEnv) -> Rule | None:
     """
-    Read the termination rule of the environments, with the thresholds of these instances. Wrappers hide it only if they change
-    observations; one that changes terminations is found out by :meth:`AutoTermination.observe`.
+    Read the termination rule of the environments, with the thresholds of these instances. A wrapper that changes terminations
+    but not observations is not detected here but by :meth:`AutoTermination.observe`.
 
     :param env: any vectorised environment
     :return: the rule; None if an environment is not known, a wrapper changes observations, or the environments differ
@@ -78,7 +78,7 @@ def read_rule(env: VecEnv) -> Rule | None:
 
 def find_rule(env: VecEnv) -> tuple[Rule | None, str]:
     """
-    The rule of :func:`read_rule`, and why there is none.
+    The rule of :func:`read_rule`, and the reason if there is none.
 
     :param env: any vectorised environment
     """
@@ -101,9 +101,9 @@ def current_rule(env: VecEnv | None, saved: Rule | None, verbose: int = 0) -> Ru
     The rule for a termination that wants one.
 
     :param env: the training environments, None if the agent was loaded without
-    :param saved: the rule to go on with then
-    :param verbose: from 1 on it is printed which rule there is, or why there is none
-    :raises ValueError: if what was saved is no rule
+    :param saved: the rule to use then
+    :param verbose: at least 1: print the rule, or why there is none
+    :raises ValueError: if ``saved`` is not a rule
     """
     if env is None:
         return check_rule(saved)
@@ -116,9 +116,9 @@ def current_rule(env: VecEnv | None, saved: Rule | None, verbose: int = 0) -> Ru
 
 
 def _is_transparent(env: VecEnv) -> bool:
-    """Whether the vectorised environment hands on what its environments observe, as SB3 stores it."""
+    """Whether SB3 stores the observations of the inner environments unchanged."""
     while isinstance(env, VecEnvWrapper):
-        # SB3 stores what the env returned, not what VecNormalize makes of it
+        # SB3 stores raw observations, not those of VecNormalize
         if not isinstance(env, VecNormalize) and not _same_space(env.venv.observation_space, env.observation_space):
             return False
         env = env.venv
@@ -134,7 +134,7 @@ def _common_class(env: VecEnv) -> str | None:
 
 
 def _bare_class(env: VecEnv) -> str | None:
-    """The class of environments without any wrapper, whom nobody asks: each known module defines one environment."""
+    """The class of unwrapped environments, which ``ask`` cannot query: each known module defines one environment."""
     if env.has_attr("env") or not env.has_attr("__module__"):
         return None
     modules = set(env.get_attr("__module__"))

@@ -1,7 +1,7 @@
 r"""
 The analytic termination rules of gymnasium's continuous-control environments, as plain data and pure functions.
 
-A rule is a dict of JSON-able values, saved in the zip and evaluated without the environment. ``rule["kind"]`` says how:
+A rule is a dict of JSON-able values, saved in the zip and evaluated without the environment, according to ``rule["kind"]``:
 
 ================ ================================================================================ ==========================
 kind             the transition terminates unless                                                 environments
@@ -19,10 +19,10 @@ kind             the transition terminates unless                               
 
 Source: gymnasium 1.4, ``envs/mujoco/*_v4.py``, ``envs/mujoco/*_v5.py``, ``envs/classic_control``.
 
-Where s' alone does not decide, a rule says what it can and :func:`contradicts` excuses the difference:
+Where s' alone does not decide, the rule is approximate and :func:`contradicts` tolerates the difference:
 
 - Hopper ends when a velocity leaves (-100, 100), but observes velocities clipped to [-10, 10] (``rule["clipped"]``).
-- InvertedDoublePendulum looks at the tip of the last Runge-Kutta stage, up to 0.016 from that of s' (``rule["tolerance"]``).
+- InvertedDoublePendulum uses the tip of the last Runge-Kutta stage, up to 0.016 from that of s' (``rule["tolerance"]``).
 - An entry within float32 rounding of a threshold can lie on either side in the environment's float64.
 - Ant ends when its x or y is not finite, but does not observe them by default. MuJoCo resets such a simulation by itself.
 """
@@ -52,7 +52,7 @@ def terminates(rule: Rule, next_observations: th.Tensor, slack: float = 0.0) -> 
 
     :param rule: from :func:`build_rule`
     :param next_observations: s', ``[B, O]``
-    :param slack: moves every threshold by this relative amount, positive towards going on, negative towards terminating
+    :param slack: moves every threshold by this relative amount; positive: fewer terminations, negative: more
     :return: bool ``[B, 1]``
     """
     evaluate = _KINDS[rule["kind"]]
@@ -61,7 +61,7 @@ def terminates(rule: Rule, next_observations: th.Tensor, slack: float = 0.0) -> 
 
 def contradicts(rule: Rule, next_observations: th.Tensor, terminated: th.Tensor) -> th.Tensor:
     """
-    Rows for which the environment did what the rule excludes, rounding, clipping and other blind spots of s' excused.
+    Rows in which the environment contradicts the rule, up to rounding, clipping and whatever else s' does not show.
 
     :param rule: from :func:`build_rule`
     :param next_observations: s', ``[B, O]``
@@ -130,7 +130,7 @@ def build_rule(env_class: str, read: AttributeReader, observation_dim: int) -> R
     :param env_class: a key of :data:`KNOWN_ENVS`
     :param read: reads an attribute of the unwrapped environment
     :param observation_dim: size O of its observation
-    :return: the rule; None if this instance has a model whose geometry is not known
+    :return: the rule; None if this instance has a model of unknown geometry
     """
     body = KNOWN_ENVS[env_class](read, observation_dim)
     return None if body is None else {"env": env_class, "observation_dim": observation_dim, **body}

@@ -1,4 +1,4 @@
-"""Termination functions that a user writes, and the one that never terminates."""
+"""Terminations by a user's function, and the one that never terminates."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ TerminationFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
 
 
 class NeverTermination(Termination):
-    """No transition is terminal. For tasks that only a time limit ends, and only if it is asked for."""
+    """No transition is terminal. For tasks that only a time limit ends; never chosen by default."""
 
     def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
         """See :meth:`Termination.forward`."""
@@ -36,7 +36,7 @@ class CallableTermination(Termination):
         """
         Call the function once.
 
-        :raises ValueError: if it fails, or returns anything but bools of the right shape
+        :raises ValueError: if it fails, or does not return bools of the right shape
         """
         batch = observations.shape[0]
         try:

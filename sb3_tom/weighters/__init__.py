@@ -1,0 +1,1 @@
+"""The weighters of this package, and what they share."""

@@ -1,4 +1,4 @@
-"""What the agent's critics say of the rows of a replay buffer, in pieces."""
+"""Critic values and TD errors of buffer rows, computed in chunks."""
 
 import torch as th
 
@@ -10,7 +10,7 @@ from sb3_tom.contracts.types import Transitions
 @th.no_grad()
 def row_values(data: Transitions, context: Context) -> th.Tensor:
     """
-    Values of the stored actions, by the most pessimistic of the current critics.
+    Values of the stored actions: the minimum of the current critics.
 
     :param data: N rows
     :param context: view of the agent
@@ -23,15 +23,15 @@ def row_values(data: Transitions, context: Context) -> th.Tensor:
 @th.no_grad()
 def td_errors(data: Transitions, context: Context) -> th.Tensor:
     r"""
-    How far each critic is from SAC's target (Haarnoja et al. 2018, arXiv:1812.05905, Eq. 5 and 6), with the most pessimistic
-    of the target critics and one action of the current policy:
+    TD errors of each critic with SAC's target (Haarnoja et al. 2018, arXiv:1812.05905, Eq. 5 and 6): the minimum of the target
+    critics at one action of the current policy,
 
     .. math:: \delta_{c,i} = r_i + \gamma\, (1 - d_i)\, \bigl(\min_k \bar Q_k(s'_i, a'_i) - \alpha \log \pi(a'_i | s'_i)\bigr)
         - Q_c(s_i, a_i), \qquad a'_i \sim \pi(\cdot | s'_i).
 
     :param data: N rows; after a time-out the value of the next state counts
-    :param context: view of the agent; without an entropy coefficient, as in a context of no agent, :math:`\alpha` is 0
-    :return: ``[C, N]``, of C critics, in the unit of the rewards
+    :param context: view of the agent; without an entropy coefficient :math:`\alpha` is 0
+    :return: ``[C, N]`` for C critics, in the unit of the rewards
     """
     return th.cat([_td_errors(rows, context) for rows in data.split(rows_at_once(data.device))], dim=1)
 

@@ -11,17 +11,17 @@ from sb3_tom.weighters.model_errors import squared_errors_of_members
 
 class ErrorWeighter(Weighter):
     r"""
-    Weighs a row by the error that the model makes on it before it is fitted again, to a power, mixed with uniform weights: the
-    idea of prioritised model experience replay (PMER, ICML 2026), that errors tell where the policy is new without asking the
-    policy. With E members, the mean m of each and the target y in normalised units,
+    Weighs a row by a power of the model's error on it before the fit, mixed with uniform weights: the idea of prioritised
+    model experience replay (PMER, ICML 2026), that errors show where the policy is new without evaluating it. With E
+    members, the mean m of each and the target y in normalised units,
 
     .. math:: e_i = \frac 1 E \sum_k \sqrt{\tfrac 1 D \lVert m_k(s_i, a_i) - y_i \rVert^2}, \qquad
         w_i = (1 - \text{mix})\, e_i^{\text{power}} / \overline{e^{\text{power}}} + \text{mix}.
 
-    Until the model is fitted for the first time, weights are 1. No code and no numbers of PMER are known to us, nor its
-    power and share; it draws rows of high error for the model's fit only, and so does this.
+    Before the first fit weights are 1. PMER's code, numbers, power and share are not known to us. As in PMER, the weights are
+    used for the model's fit only.
 
-    :param power: 0 are uniform weights; the default is that of prioritised replay (Schaul et al. 2016, arXiv:1511.05952)
+    :param power: 0 gives uniform weights; the default is that of prioritised replay (Schaul et al. 2016, arXiv:1511.05952)
     :param uniform_mix: share of uniform weights, in [0, 1]
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -45,9 +45,9 @@ class ErrorWeighter(Weighter):
 
 def prediction_errors(model: ReadableModel, data: Transitions) -> th.Tensor:
     """
-    How far the means of a model's members are from what happened.
+    Errors of the means of a model's members.
 
-    :param model: of E members; it has to say its targets
+    :param model: of E members; implements ``targets``
     :param data: N rows
     :return: ``[N]`` float64, root mean square over the dimensions of normalised targets, averaged over members
     """

@@ -19,14 +19,14 @@ class MaPERWeighter(Weighter):
         \text{model\_coef} \Bigl(\frac{e^r_i}{\overline{e^r}} + \frac{e^s_i}{\overline{e^s}}\Bigr),
 
     with the mean :math:`\delta_i^2` over critics of the squared TD errors (:func:`~sb3_tom.weighters.critics.td_errors`), and
-    the model's squared errors :math:`e^r_i, e^s_i` (:func:`squared_errors`) before it is fitted again. Until it is fitted for
-    the first time the TD errors are alone. MaPER's critics predict reward and next state themselves, and the predicted
-    reward is part of their target: here the agent's model predicts, and the target has the real reward. MaPER draws the
-    minibatches of the policy by its priorities; that they weigh the model's rows is PMAC's baseline (Sec. 5.3).
+    the model's squared errors :math:`e^r_i, e^s_i` (:func:`squared_errors`) before the fit. Before the first fit only the TD
+    errors count. MaPER's critics predict reward and next state themselves, and the predicted reward is part of their target:
+    here the agent's model predicts, and the target has the real reward. MaPER draws the minibatches of the policy by its
+    priorities; using them as weights of the model's rows is PMAC's baseline (Sec. 5.3).
 
-    :param alpha: exponent; 0 are uniform weights, the default is that of the released code with MBPO
-    :param model_coef: factor of each of the two model errors, at least 0; 0 is prioritised replay of squared errors
-    :param epsilon: least priority, in units of a mean error; above 0
+    :param alpha: exponent; 0 gives uniform weights, the default is that of the released code with MBPO
+    :param model_coef: factor of each of the two model errors, at least 0; 0 is prioritised replay by squared errors
+    :param epsilon: lower bound of the priority, in units of a mean error; above 0
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -49,17 +49,17 @@ class MaPERWeighter(Weighter):
 
 
 def _in_means(errors: th.Tensor) -> th.Tensor:
-    """In units of their mean, ``[N]``; errors of 0 stay 0."""
+    """Errors ``[N]`` divided by their mean; zeros stay 0."""
     return errors / errors.mean().clamp(min=th.finfo(errors.dtype).tiny)
 
 
 def squared_errors(model: ReadableModel, data: Transitions) -> tuple[th.Tensor, th.Tensor]:
     """
-    How far the means of a model's members are from what happened, in normalised units, averaged over members.
+    Squared errors of the means of a model's members, in normalised units, averaged over members.
 
-    :param model: of E members; it has to say its targets
+    :param model: of E members; implements ``targets``
     :param data: N rows
-    :return: of the reward, and of the next state on average over its dimensions, ``[N]`` float64 each
+    :return: errors of the reward, and of the next state averaged over its dimensions, ``[N]`` float64 each
     """
     rewards, states = [], []
     for of_members in squared_errors_of_members(model, data):

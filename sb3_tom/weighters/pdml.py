@@ -1,23 +1,23 @@
 r"""
-PDML: rows of policies that are near the current one count more (Wang et al. 2023, "Live in the Moment", ICML 2023,
-arXiv:2207.12141), by the rule of its authors' code. Rows that were collected between two model phases form a block. Its policy
-is that of the phase which ended it, and its weight is one over the distance of that policy :math:`\pi_j` from the current one,
+PDML: rows of policies near the current one count more (Wang et al. 2023, "Live in the Moment", ICML 2023, arXiv:2207.12141),
+by the rule of the authors' code. Rows that were collected between two model phases form a block. Its policy is that of the
+phase which ended it, and its weight is one over the distance of that policy :math:`\pi_j` from the current one,
 
 .. math::
     w_j = \frac 1 {\max(D_j, D_{\min})}, \qquad
     D_j = \frac 1 M \sum_{m=1}^M \sqrt{\tfrac 1 2 \operatorname{KL}(\pi(\cdot | s_m) \,\|\, \pi_j(\cdot | s_m))}.
 
 By Pinsker's inequality :math:`D_j` is at least the mean total variation; the divergence is that of the Gaussians before tanh.
-Two kinds of rows have no such policy:
+Two kinds of blocks have no such policy:
 
-- those of the newest block, whose policy is the current one: the greatest other weight, or
-  :math:`\frac{\rho}{1 - \rho} \sum_j w_j` over the blocks, of which the warm-up is one, if that is more;
-- those of the warm-up (block 0), which no policy has collected: a share of the oldest other weight.
+- the newest block, whose policy is the current one: its weight is the largest of the others, or
+  :math:`\frac{\rho}{1 - \rho} \sum_j w_j` over the other blocks, the warm-up included, if that is more;
+- the warm-up (block 0, before the first phase): its weight is a share of the oldest other block's.
 
 =====================  =====================================================
 symbol                 meaning
 =====================  =====================================================
-:math:`s_m`            states of M rows of the buffer, drawn in each phase
+:math:`s_m`            states of M buffer rows, drawn anew in each phase
 :math:`\rho`           ``newest_share``
 :math:`D_{\min}`       ``min_distance``
 =====================  =====================================================
@@ -36,16 +36,16 @@ Gaussian = tuple[th.Tensor, th.Tensor]
 
 class PDMLWeighter(Weighter):
     """
-    See this module. The policies are the weighter's state: saved and resumed. There are at most ``n_policies`` of them, and
-    each phase asks them about ``n_states`` states, however long a run is: when there are more, neighbouring blocks are taken
-    together, the older the more (:func:`superfluous`). Until a block beside the warm-up and the newest one is known, weights
-    are 1.
+    Weighs rows by one over the distance of their policy from the current one (PDML). The policies are saved and resumed with
+    the weighter. At most ``n_policies`` are kept and compared at ``n_states`` states per phase, however long a run is: beyond
+    that neighbouring blocks are merged, older ones more (:func:`superfluous`). Weights are 1 until there is a block besides
+    the warm-up and the newest.
 
-    :param n_policies: policies that are kept, at least 3; each takes 4 bytes per number of the actor
-    :param n_states: states M at which policies are compared
-    :param newest_share: share in [0, 1) of the blocks' weight that the newest one has at least
-    :param warmup_share: weight of the warm-up's rows as a share of those of the oldest other block, in [0, 1]
-    :param min_distance: distances below count as this one, above 0
+    :param n_policies: maximum number of kept policies, at least 3; each takes 4 bytes per parameter of the actor
+    :param n_states: number M of states at which policies are compared
+    :param newest_share: lower bound in [0, 1) of the newest block's share of the blocks' weights
+    :param warmup_share: weight of the warm-up's rows as a share of that of the oldest other block, in [0, 1]
+    :param min_distance: lower bound of the distances, above 0
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -70,7 +70,7 @@ class PDMLWeighter(Weighter):
         self.min_distance = check_number("min_distance", min_distance, 0.0, low_open=True)
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """No policy yet; see :meth:`Plug.build`."""
+        """Create empty buffers; see :meth:`Plug.build`."""
         self.register_buffer("policies", th.zeros(0, 0))
         self.register_buffer("blocks", th.zeros(0, dtype=th.int64))
         self.register_buffer("distances", th.zeros(0, dtype=th.float64))
@@ -79,7 +79,7 @@ class PDMLWeighter(Weighter):
     def fit(
         self, data: Transitions, recent: Transitions, start_observations: th.Tensor, context: Context
     ) -> dict[str, float] | None:
-        """Ask how far the current policy is from those that were; see :meth:`Weighter.fit`."""
+        """Compute the distances of the kept policies from the current one; see :meth:`Weighter.fit`."""
         drawn = th.randint(data.size, (self.n_states,), generator=context.generator, device=data.device)
         states, policy = data.observations[drawn], context.snapshot()
         now = policy.gaussian(states)
@@ -93,15 +93,15 @@ class PDMLWeighter(Weighter):
         return figures | {"distance_oldest": known[0], "distance_newest": known[-1]} if known else figures
 
     def end_phase(self, data: Transitions, context: Context) -> None:
-        """Keep the policy, as that of the block which has ended; see :meth:`Weighter.end_phase`."""
+        """Keep the policy of the block that has ended; see :meth:`Weighter.end_phase`."""
         block = context.policy_version - 1
         if block < 1 or (len(self.blocks) and block <= int(self.blocks[-1])):
-            return  # no policy has collected the warm-up; or nothing came since the last policy
+            return  # the warm-up has no policy; or there are no rows since the last one
         new = context.snapshot().state().reshape(1, -1)
         blocks = th.cat([self.blocks, th.tensor([block], device=data.device)])
         policies = th.cat([self.policies, new]) if len(self.policies) else new
         distances = th.cat([self.distances, th.zeros(1, dtype=th.float64, device=data.device)])
-        kept = th.nonzero(blocks >= min(int(data.policy_version.min()), block)).flatten()  # the others have no rows any more
+        kept = th.nonzero(blocks >= min(int(data.policy_version.min()), block)).flatten()  # the others have no rows left
         while len(kept) > self.n_policies:
             extra = superfluous(blocks[kept])
             kept = th.cat([kept[:extra], kept[extra + 1 :]])
@@ -120,11 +120,11 @@ class PDMLWeighter(Weighter):
         return (log_weights - log_weights.max()).exp()[self._kinds(versions)]
 
     def _kinds(self, versions: th.Tensor) -> th.Tensor:
-        """Number of the policy that stands for each block: the first one kept after it. Then the newest, and the warm-up."""
+        """Index of each block's policy, the first one kept from it on; then that of the newest block, then the warm-up's."""
         return th.searchsorted(self.blocks, versions).masked_fill(versions <= 0, len(self.blocks) + 1)
 
     def _log_weights(self, n_blocks: th.Tensor) -> th.Tensor:
-        """Logarithms of the weights of each kind; of which there are ``n_blocks``. One over a distance of 1e-300 has a sum."""
+        """Log-weights of each kind, of which there are ``n_blocks``; in logarithms, since sums of 1 / D could overflow."""
         n_known = len(self.blocks)
         known = -self.distances.clamp(min=self.min_distance).log()
         rho, share = known.new_tensor(self.newest_share), known.new_tensor(self.warmup_share)
@@ -140,13 +140,13 @@ def distance_bound(now: Gaussian, past: Gaussian) -> th.Tensor:
     """
     Upper bound of the total variation between two policies, averaged over states: Pinsker's inequality state by state.
 
-    :param now: means and log standard deviations ``[M, A]`` of the one
-    :param past: of the other
+    :param now: means and log standard deviations ``[M, A]`` of the first policy
+    :param past: the same of the second
     :return: a scalar, float64
     """
     (mean, log_std), (past_mean, past_log_std) = ([part.double() for part in gaussian] for gaussian in (now, past))
     log_ratio = log_std - past_log_std
-    # expm1: where both are nearly the same, what is left of exp(2 r) - 1 - 2 r is the divergence
+    # expm1: exp(2 r) - 1 - 2 r would cancel where both are nearly the same
     spread = (2.0 * log_ratio).expm1() - 2.0 * log_ratio
     shift = (mean - past_mean) * (-past_log_std).exp()
     divergence = 0.5 * (spread + shift.square()).sum(-1)
@@ -155,11 +155,11 @@ def distance_bound(now: Gaussian, past: Gaussian) -> th.Tensor:
 
 def superfluous(blocks: th.Tensor) -> int:
     """
-    Which of more policies than there is room for is given up: the one whose neighbours' ages differ least in proportion. So
-    they come to stand at ages in geometric progression. The oldest and the newest stay.
+    Index of the policy to drop: the one whose neighbours have the smallest ratio of ages, so that the kept ages are about
+    geometric. The oldest and the newest are kept.
 
     :param blocks: ``[S]`` int64, ascending, S at least 3
-    :return: its number
+    :return: index in [1, S - 2]
     """
     ages = (blocks[-1] - blocks + 1).double()
     return 1 + int((ages[:-2] / ages[2:]).argmin())

@@ -16,12 +16,12 @@ class PERWeighter(Weighter):
 
     .. math:: w_i = p_i^\alpha, \qquad p_i = \tfrac 1 C \sum_c |\delta_{c,i}| + \epsilon.
 
-    The priorities are those of now, of all rows: prioritised replay has those of when a row was drawn last, and the greatest
-    for rows that were never drawn. There is no correction by importance sampling, which would take back what the weights are
-    for. One pass of policy, critics and target critics over the buffer per model phase.
+    The priorities of all rows are current: prioritised replay uses those of a row's last draw, and the maximum for rows that
+    were never drawn. There is no correction by importance sampling, which would undo the weights. One pass of policy, critics
+    and target critics over the buffer per model phase.
 
-    :param alpha: exponent, in [0, 1] in the paper; 0 are uniform weights, the default is the paper's
-    :param epsilon: least priority, in the unit of the rewards; above 0
+    :param alpha: exponent, in [0, 1] in the paper; 0 gives uniform weights, the default is the paper's
+    :param epsilon: added to each priority, in the unit of the rewards; above 0
     :raises ValueError: naming the argument, what came and what is allowed
     """
 

@@ -23,8 +23,8 @@ from sb3_tom.contracts.weighter import Weighter
 
 class PMACWeighter(Weighter):
     """
-    Weight by the age of the policy that collected a row: a pure function of ``policy_version``, with nothing to learn. Blocks
-    without rows (evicted from the buffer) drop out and the rest is renormalised.
+    Weighs a row by the age of the policy that collected it: a pure function of ``policy_version``. Blocks without rows
+    (evicted from the buffer) drop out and the rest is renormalised.
 
     :param alpha: policy adaptation rate in (0, 1); the newest block gets the share ``1 - alpha``. At the paper's 0.9 half of
         the weight lies on the newest 6.6 blocks
@@ -45,7 +45,7 @@ def pmac_weights(versions: th.Tensor, current: int, alpha: float) -> th.Tensor:
     Closed form of Algorithm 1.
 
     :param versions: ``[N]`` int64, policy version of each row
-    :param current: policy version now; rows that claim to be newer count as current
+    :param current: current policy version; rows of newer versions count as current
     :param alpha: policy adaptation rate in (0, 1)
     :return: ``[N]`` float64 of mean 1
     """

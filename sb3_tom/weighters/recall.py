@@ -1,4 +1,4 @@
-"""Transitions of the highest values alone count."""
+"""Only the transitions of the highest values count."""
 
 import torch as th
 
@@ -11,17 +11,17 @@ from sb3_tom.weighters.critics import row_values
 
 class RecallWeighter(Weighter):
     r"""
-    The rows of the highest values have the weight 1 and all others 0, as in the baseline RECALL of PMAC (Wang et al. 2022,
-    Sec. 5.3), which took from recall traces (Goyal et al. 2019, arXiv:1804.00379) that high values are what is worth knowing:
+    Weight 1 for the rows of the highest values and 0 for all others, as in the baseline RECALL of PMAC (Wang et al. 2022,
+    Sec. 5.3), which took from recall traces (Goyal et al. 2019, arXiv:1804.00379) the idea to learn from high values:
 
     .. math:: w_i = \mathbb 1\bigl[Q(s_i, a_i) \ge Q_{(n)}\bigr], \qquad
         n = \max(1, \operatorname{round}(\text{share} \cdot N)),
 
-    with the n-th largest value :math:`Q_{(n)}` of the buffer, values being those of the most pessimistic of the current
-    critics. Rows whose values are equal are taken together, so that critics without an opinion make uniform weights. Recall
-    traces themselves are a model backwards in time, which this is not.
+    with the n-th largest value :math:`Q_{(n)}` in the buffer; values are the minimum of the current critics. Rows of equal
+    values count alike, so that weights are uniform if all values are equal. Recall traces themselves are a model backwards in
+    time, which this is not.
 
-    :param share: of the rows that count, in (0, 1]; the default is PMAC's
+    :param share: share of the rows that count, in (0, 1]; the default is PMAC's
     :raises ValueError: naming the argument, what came and what is allowed
     """
 

@@ -1,4 +1,4 @@
-"""Newer transitions count more, whoever collected them: the cheapest way to follow the policy."""
+"""Newer transitions count more, whatever policy collected them: the cheapest way to follow the policy."""
 
 import math
 
@@ -13,11 +13,11 @@ from sb3_tom.contracts.weighter import Weighter
 class RecencyWeighter(Weighter):
     r"""
     Weighs a row :math:`\max(\text{floor}, \text{decay}^{\text{age}})`, its age being the number of transitions that were
-    stored after its env step. It is how DR.Q fades its replay buffer (2026, arXiv:2605.11711), without the priorities by
-    which that multiplies it. At the defaults the weight is halved every 6,931 transitions and stays at 0.1 from 23,025 on.
+    stored after its env step. DR.Q (2026, arXiv:2605.11711) fades its replay buffer in this way, multiplied by priorities. At
+    the defaults the weight is halved every 6,931 transitions and is 0.1 from 23,025 on.
 
-    :param decay: factor of each transition of age, in (0, 1]; 1 are uniform weights
-    :param floor: least weight relative to the newest rows', in [0, 1]
+    :param decay: factor per transition of age, in (0, 1]; 1 gives uniform weights
+    :param floor: lower bound of the weight relative to the newest rows', in [0, 1]
     :raises ValueError: naming the argument, what came and what is allowed
     """
 

@@ -16,11 +16,11 @@ class ValueWeighter(Weighter):
     .. math:: w_i = \exp\Bigl(-\frac{\max_j Q_j - Q_i}{\text{temperature} \cdot \operatorname{std}_j Q_j}\Bigr), \qquad
         Q_i = \min_c Q_c(s_i, a_i).
 
-    Lambert et al. (2020, arXiv:2002.04523) multiply the model's loss by an exponential of the negative distance to
-    the trajectory of an expert. Here is no expert: the distance is that in value, in standard deviations over the buffer, so
+    Lambert et al. (2020, arXiv:2002.04523) multiply the model's loss by an exponential of the negative distance to the
+    trajectory of an expert. Without an expert, the distance here is that in value, in standard deviations over the buffer, so
     that the unit of the rewards does not matter. MnM (Eysenbach et al. 2022, Fig. 6) has a baseline by that name and refers
-    to Lambert et al., but gives no equation: temperature and unit are ours. Critics without an opinion make uniform weights.
-    A likelihood says nothing of rollouts: their starts are drawn uniformly.
+    to Lambert et al., but gives no equation: temperature and unit are ours. Weights are uniform if all values are equal.
+    They are for the likelihood only: starts of rollouts are drawn uniformly.
 
     :param temperature: the distance at which a weight is 1/e, in standard deviations; in [0.001, 1000]
     :raises ValueError: naming the argument, what came and what is allowed

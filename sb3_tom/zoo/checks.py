@@ -1,4 +1,4 @@
-"""Hyperparameters of a YAML file, checked before the RL Zoo converts them. The agent checks the values of its arguments."""
+"""Checks hyperparameters of a YAML file before the RL Zoo converts them. The agent checks the values of its arguments."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -22,21 +22,21 @@ OF_THE_ZOO = (
     "noise_type",
     "noise_std",
 )
-"""Keys that the zoo takes out before it calls the constructor."""
+"""Keys that the zoo removes before it calls the constructor."""
 
 FROM_THE_COMMAND_LINE = ("self", "env", "tensorboard_log", "seed", "verbose", "device", "_init_setup_model")
-"""Parameters of the constructor that the zoo gives itself."""
+"""Parameters of the constructor that the zoo sets itself."""
 
 REQUIRED = ("n_timesteps", "policy")
 COUNTS = ("n_timesteps", "n_envs")
 TEXT = ("env_wrapper", "vec_env_wrapper", "callback", "monitor_kwargs", "env_kwargs", "normalize")
-"""Keys in which a string like "4" may be meant as a string; one like "3e-4" is not."""
+"""Keys in which a string like "4" may be intended; one like "3e-4" is not."""
 
 EVALUATED = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "monitor_kwargs", "normalize")
-"""Keys whose strings the zoo takes for Python."""
+"""Keys whose strings the zoo evaluates as Python."""
 
 IMPORTED = ("env_wrapper", "vec_env_wrapper", "callback")
-"""Keys whose strings the zoo imports: one class, or a list; a mapping of one class to its arguments in place of a class."""
+"""Keys whose strings the zoo imports: a class or a list; each class may be a mapping to its arguments."""
 
 MAPPINGS: dict[str, Any] = {"env_kwargs": Mapping, "monitor_kwargs": Mapping | str}
 """Keys that the zoo unpacks as arguments."""
@@ -55,12 +55,12 @@ def check_hyperparams(
     namespace: Mapping[str, Any] | None = None,
 ) -> None:
     """
-    Refuse unknown and missing keys, numbers that YAML 1.1 reads as strings (``3e-4``), and what the zoo cannot convert.
+    Refuse unknown and missing keys, numbers that YAML 1.1 reads as strings (``3e-4``), and values that the zoo cannot convert.
 
-    :param hyperparams: what the zoo has read, not yet converted
+    :param hyperparams: read by the zoo, not yet converted
     :param algorithm: class that they are for
-    :param place: from a key to the file and the env, for the message
-    :param namespace: names that Python in strings may use: those of the zoo's module; None looks at its grammar only
+    :param place: returns the file and the env of a key, for the message
+    :param namespace: names for Python in strings: those of the zoo's module; None: check the syntax only
     :raises HyperparameterError: naming file, env, key, what came and what is allowed
     """
     if not isinstance(hyperparams, Mapping):
@@ -111,7 +111,7 @@ def _check_value(key: str, value: Any) -> None:
 
 
 def _check_conversion(key: str, value: Any, namespace: Mapping[str, Any] | None) -> None:
-    """What the zoo would fail to convert, with an error that names no key."""
+    """Refuse values that the zoo could not convert, since its errors name no key."""
     if key in EVALUATED and isinstance(value, str):
         _check_python(key, value, namespace)
     if key in IMPORTED:
@@ -154,7 +154,7 @@ def _check_policy(value: Any) -> None:
 
 
 def _check_import(key: str, value: Any) -> None:
-    """What is no string is a class or an instance, as Python files of settings may give it."""
+    """Check that a class can be imported; other values are classes or instances from Python files of hyperparameters."""
     if not isinstance(value, str):
         return
     module, _, name = value.rpartition(".")
@@ -166,7 +166,7 @@ def _check_import(key: str, value: Any) -> None:
 
 
 def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """All strings in nested lists and mappings, each with the way to it."""
+    """All strings in nested lists and mappings, each with its path."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The zoo's commands, with the algorithms of sb3_tom registered by hand: ``python -m sb3_tom.train`` and ``sb3_tom.enjoy``."""
+"""The zoo's commands with the algorithms of sb3_tom registered: ``python -m sb3_tom.train`` and ``sb3_tom.enjoy``."""
 
 from importlib import import_module
 
@@ -18,9 +18,9 @@ def run_command(name: str) -> None:
 
 def register_algorithms(name: str) -> None:
     """
-    Let the zoo know them, also where ``.pth`` files are not run.
+    Register the algorithms with the zoo, also where ``.pth`` files are not executed.
 
-    :param name: of the command that needs it, for the message
+    :param name: of the command, for the message
     :raises SystemExit: with a message, if the zoo is not installed
     """
     try:

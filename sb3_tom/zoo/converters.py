@@ -1,10 +1,10 @@
-"""From the parameters of an Optuna trial to arguments of the agent, in plain values that YAML can hold."""
+"""Converts the parameters of an Optuna trial to arguments of the agent, in plain values for YAML."""
 
 from collections.abc import Mapping
 from typing import Any
 
 POLICY_ARCHITECTURES = {"small": [64, 64], "medium": [256, 256], "large": [256, 256, 256]}
-"""Hidden layers of actor and critics, by the name that is suggested."""
+"""Hidden layers of actor and critics, by suggested name."""
 
 AS_THEY_ARE = ("learning_rate", "tau", "target_entropy", "update_to_data_ratio", "real_ratio", "model_train_freq")
 MODEL = "dynamics_"
@@ -15,7 +15,7 @@ WEIGHTER = "weighter_"
 
 def convert_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The zoo's converter for all our algorithms. The zoo lets nested mappings replace those of a YAML file as a whole.
+    The zoo's converter for all our algorithms. In the zoo, nested mappings replace those of a YAML file as a whole.
 
     :param params: ``trial.params``
     :return: arguments of the agent

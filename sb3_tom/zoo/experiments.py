@@ -1,8 +1,8 @@
 """
-What the zoo's ``ExperimentManager`` does otherwise for MBPO and its variants: one clear error for a bad hyperparameter, the
-env's arguments for the evaluation env too, no silent change of the weighter by ``-i``, and diverged trials are pruned.
+Changes to the zoo's ``ExperimentManager`` for MBPO and its variants: one clear error for a bad hyperparameter, the env's
+arguments for the evaluation env too, no silent change of the weighter by ``-i``, and pruning of diverged trials.
 
-Each wrapper takes the method that it wraps, the manager, the algorithm's class, and the method's arguments.
+A wrapper gets the wrapped method, the manager, the algorithm's class, and the method's arguments.
 """
 
 import math
@@ -21,17 +21,17 @@ from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
 from sb3_tom.zoo.samplers import BUDGET, SAMPLERS
 
 PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
-"""Arguments that hold those of plugs."""
+"""Constructor arguments with the keyword arguments of plugs."""
 
 BEST = "best_model.zip"
 """What SB3's ``EvalCallback`` leaves."""
 
 NAMING = ("weighter", "policy_update", "objective")
-"""Plugs that the zoo's name of an algorithm stands for."""
+"""Plugs that the zoo's name of an algorithm implies."""
 
 
 def _place(manager: Any) -> str:
-    """Where the hyperparameters come from, for messages."""
+    """Source of the hyperparameters, for messages."""
     overridden = manager.custom_hyperparams
     return f"{manager.config}{f' with -params {sorted(overridden)}' if overridden else ''}, {manager.env_name.gym_id}"
 
@@ -42,7 +42,7 @@ def read_hyperparameters(original: Callable[..., Any], manager: Any, algorithm: 
 
     try:
         hyperparams, saved = original(manager)
-    except (AttributeError, TypeError) as error:  # of a file without entries, or of an entry without keys
+    except (AttributeError, TypeError) as error:  # from a file without entries, or an entry without keys
         raise HyperparameterError(f"{_place(manager)}: {error}; allowed: a mapping of hyperparameters per env") from error
     custom = manager.custom_hyperparams or {}
     namespace = vars(exp_manager)
@@ -53,8 +53,8 @@ def read_hyperparameters(original: Callable[..., Any], manager: Any, algorithm: 
 
 def _spread_env_kwargs(manager: Any, env_kwargs: Any) -> None:
     """
-    The zoo gives the env_kwargs of a YAML file to the training env alone: the evaluation would stop at other observations, and
-    so would ``record_video``, which looks for them in the saved arguments of the command line.
+    Use the env_kwargs of a YAML file for the evaluation env and for ``record_video`` too, which reads them from the saved
+    arguments of the command line: the zoo passes them to the training env only, so that observations could differ.
     """
     if env_kwargs is None:
         return
@@ -69,7 +69,7 @@ def _file(manager: Any) -> str:
 
 
 def setup_experiment(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
-    """The error of a constructor, with the file and the env in front of the argument that it names."""
+    """Prepend file and env to the error of a constructor."""
     try:
         return original(manager)
     except HyperparameterError:
@@ -79,7 +79,7 @@ def setup_experiment(original: Callable[..., Any], manager: Any, algorithm: type
 
 
 def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO], trial: Any) -> Any:
-    """One trial: its env steps for the sampler, errors of its constructor with file and env, no return that is not finite."""
+    """Run a trial: store its env steps for the sampler, name file and env in errors, prune it if the return is not finite."""
     import optuna
 
     trial.set_user_attr(BUDGET, manager.n_timesteps)
@@ -94,10 +94,10 @@ def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO],
 
 
 def create_callbacks(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
-    """With ``--save-freq`` also whole checkpoints, beside the zoo's zips: ``-i .../checkpoint_N_steps.zip`` resumes."""
+    """With ``--save-freq`` also write checkpoints, besides the zoo's zips: ``-i .../checkpoint_N_steps.zip`` resumes."""
     original(manager)
     if manager.save_freq > 0 and not manager.optimize_hyperparameters:
-        env_steps = manager.save_freq * manager.n_envs  # the zoo has divided it by then
+        env_steps = manager.save_freq * manager.n_envs  # the zoo has divided it by n_envs
         manager.callbacks.append(ResumeCallback(manager.save_path, env_steps, verbose=manager.verbose))
 
 
@@ -130,9 +130,9 @@ def load_pretrained_agent(
     env: Any,
 ) -> Any:
     """
-    A checkpoint is resumed. Of a zip that ``save`` wrote, plugs come from the file, with their arguments, as the policy's do:
-    those of the YAML file may not fit its networks. Refuse ``--algo mbpo_tom -i FILE`` where the file holds the weighter or
-    the policy update of another algorithm.
+    Resume a checkpoint, or load a zip. Plugs and their arguments come from the zip, like the policy: those of the YAML file
+    may not fit its networks. ``--algo mbpo_tom -i FILE`` is refused if the file has the weighter, objective or policy update
+    of another algorithm.
     """
     if is_archive(manager.trained_agent):
         return load_checkpoint(manager, algorithm, hyperparams, env)
@@ -150,7 +150,7 @@ def load_pretrained_agent(
 
 
 def _warn_of_replaced(manager: Any, algorithm: type[MBPO]) -> None:
-    """Those plugs that an algorithm is named after are searched, with a search space of its own; else its backbone's are."""
+    """Warn of replaced arguments: a search space includes the plugs of the algorithm's name, or of its backbone's."""
     searched = [name for name in NAMING if default_of(algorithm, name) != AXES[name].default]
     if manager.algo not in SAMPLERS:
         searched = [name for name in searched if name == "policy_update"]
@@ -159,10 +159,10 @@ def _warn_of_replaced(manager: Any, algorithm: type[MBPO]) -> None:
 
 def warn_of_replaced(manager: Any, sampled: Iterable[str]) -> None:
     """
-    The zoo lets nested mappings of a trial replace those of the file and of ``-params`` whole: say so.
+    Warn that nested mappings of a trial replace those of the file and of ``-params`` as a whole, as in the zoo.
 
     :param manager: the zoo's
-    :param sampled: names of what a trial samples
+    :param sampled: names of the sampled arguments
     """
     fixed = {name: manager._hyperparams.get(name) for name in sorted(sampled)}
     given = {name: value for name, value in fixed.items() if value and isinstance(value, Mapping)}
@@ -177,4 +177,4 @@ WRAPPERS: dict[str, Callable[..., Any]] = {
     "create_callbacks": create_callbacks,
     "_load_pretrained_agent": load_pretrained_agent,
 }
-"""By the name of the method of ``ExperimentManager``."""
+"""Wrappers by the name of the method of ``ExperimentManager``."""

@@ -1,4 +1,4 @@
-"""The model card of a saved agent, as the Hugging Face hub reads it. Every figure comes from ``results.json``."""
+"""The model card of a saved agent for the Hugging Face hub. Every figure comes from ``results.json``."""
 
 from importlib.metadata import version
 from pprint import pformat
@@ -78,7 +78,7 @@ STATISTICS = "The agent sees observations in the units of `vec_normalize.pkl`: `
 
 def metadata(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> dict[str, Any]:
     """
-    What the hub indexes, as ``huggingface_sb3`` has it.
+    Metadata for the hub's index, as in ``huggingface_sb3``.
 
     :param run: the run
     :param agent: its agent
@@ -105,13 +105,13 @@ def metadata(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> di
 
 
 def _name(run: SavedRun, agent: BaseAlgorithm) -> str:
-    """The zoo takes this name in small letters for that of the algorithm."""
+    """Name of the algorithm; the zoo uses its lower case."""
     return run.algo.upper() if isinstance(agent, MBPO) else type(agent).__name__
 
 
 def model_card(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> str:
     """
-    The content of ``README.md``.
+    Content of ``README.md``.
 
     :param run: the run
     :param agent: its agent

@@ -1,7 +1,7 @@
 """
-What the RL Zoo (``rl_zoo3``) needs to know about the algorithms: their classes, samplers and converters for Optuna, and where
-their YAML files are. The zoo has no place for extensions, so entries are added to its dictionaries and the methods of its
-``ExperimentManager`` are wrapped; for the algorithms of others the wrappers do nothing.
+Registers the algorithms with the RL Zoo (``rl_zoo3``): their classes, samplers and converters for Optuna, and YAML files. The
+zoo has no interface for extensions, so entries are added to its dictionaries and the methods of its ``ExperimentManager`` are
+wrapped; for other algorithms the wrappers do nothing.
 """
 
 from collections.abc import Callable
@@ -26,17 +26,17 @@ ALGORITHMS: dict[str, type[MBPO]] = {
     "dhmbpo_pmac": DHMBPOPMAC,
     "dhmbpo_tom": DHMBPOTOM,
 }
-"""The classes with YAML files and search spaces of their own, by the names that the zoo's ``--algo`` takes."""
+"""The classes with YAML files and search spaces of their own, by the names for the zoo's ``--algo``."""
 
 REGISTERED: dict[str, type[MBPO]] = {**NAMED_AFTER_PLUGS, **ALGORITHMS}
-"""All. Those named after a plug have the files and search spaces of their backbones."""
+"""All classes. Those named after a plug have the files and search spaces of their backbones."""
 
 WRAPPED = "_sb3_tom_wrapped"
-"""Marks an ``ExperimentManager`` that is wrapped already."""
+"""Attribute of an ``ExperimentManager`` that is wrapped already."""
 
 
 def hyperparams_folder() -> Path:
-    """Where the YAML files are: inside the installed package, or beside it in a checkout (the zoo's own rule)."""
+    """Folder of the YAML files: inside the installed package, or beside it in a checkout (the zoo's own rule)."""
     package = Path(__file__).parents[1]
     inside = package / "hyperparams"
     return inside if inside.is_dir() else package.parent / "hyperparams"
@@ -62,7 +62,7 @@ def backbone_of(name: str) -> str:
 
 def register(module: ModuleType) -> None:
     """
-    Add what one of the zoo's modules lacks; what is there already, by whomever, stays. Calling it again changes nothing.
+    Add the missing entries to one of the zoo's modules; existing ones are kept. Idempotent.
 
     :param module: ``rl_zoo3.utils``, ``rl_zoo3.hyperparams_opt`` or ``rl_zoo3.exp_manager``, imported
     :raises KeyError: for another module
@@ -103,7 +103,7 @@ def _register_experiments(exp_manager: ModuleType) -> None:
 
 
 def _with_default_config(original: Callable[..., None], algorithms: dict[str, Any]) -> Callable[..., None]:
-    """The zoo looks for a YAML file in its own folder only; without ``-conf`` ours is in ours."""
+    """Use this package's YAML files if there is no ``-conf``: the zoo looks in its own folder only."""
     parameters: Signature = signature(original)
 
     @wraps(original)

@@ -1,4 +1,4 @@
-"""A run of any of the zoo's algorithms as a value: its hyperparameters, resolved once, and the agent that is made of them."""
+"""A run of any of the zoo's algorithms: its resolved hyperparameters, and the agent made of them."""
 
 import argparse
 import io
@@ -21,7 +21,7 @@ from sb3_tom.zoo.registration import register_all
 
 def zoo_algorithms() -> dict[str, type[BaseAlgorithm]]:
     """
-    All algorithms that the zoo knows, those of this package among them, by the name that ``--algo`` takes.
+    All algorithms of the zoo, those of this package included, by the name for ``--algo``.
 
     :raises ModuleNotFoundError: if the zoo is not installed
     """
@@ -34,11 +34,11 @@ def zoo_algorithms() -> dict[str, type[BaseAlgorithm]]:
 
 def check_env(env: str) -> str:
     """
-    Refuse an environment that nobody has registered.
+    Check that an environment is registered.
 
     :param env: id
     :return: the id
-    :raises ValueError: naming it, and one that is spelled nearly so
+    :raises ValueError: naming it, and one of similar spelling
     """
     try:
         gym.spec(env)
@@ -49,12 +49,12 @@ def check_env(env: str) -> str:
 
 def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The hyperparameters with which the zoo would train, not yet converted: its file's entry for the env, or ``default``.
+    The zoo's hyperparameters for training, not yet converted: its file's entry for the env, or ``default``.
 
     :param algo: the zoo's name of the algorithm
     :param env: id of a registered environment
-    :param config: a YAML file in place of the zoo's own (for the algorithms of this package: of this package's)
-    :param params: what takes the place of the file's values, as ``-params`` does
+    :param config: a YAML file that replaces the zoo's own (or this package's, for its algorithms)
+    :param params: override the file's values, like ``-params``
     :return: plain values
     :raises ValueError: naming what came and what is allowed
     """
@@ -78,7 +78,7 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
 
 def make_manager(algo: str, env: str, **kwargs: Any) -> Any:
     """
-    The zoo's ``ExperimentManager``, which evaluates and saves nothing by itself.
+    The zoo's ``ExperimentManager``, with evaluation and saving turned off.
 
     :param algo: the zoo's name of the algorithm
     :param env: id of a registered environment
@@ -93,7 +93,7 @@ def make_manager(algo: str, env: str, **kwargs: Any) -> Any:
 
 class ZooRun:
     """
-    The zoo's experiment in a folder of its own choice: env, wrappers, agent.
+    The zoo's experiment (env, wrappers, agent) in a given folder.
 
     :param algo: the zoo's name of the algorithm
     :param env: id of a registered environment
@@ -101,7 +101,7 @@ class ZooRun:
     :param n_timesteps: env steps
     :param seed: of the agent and its envs
     :param device: for PyTorch
-    :param env_kwargs: of the env, which the zoo would give to the training env only
+    :param env_kwargs: arguments of the env; the zoo would give them to the training env only
     :param folder: for ``config.yml``, ``args.yml`` and the monitor's file
     """
 
@@ -118,10 +118,10 @@ class ZooRun:
 
     def resume_with(self, callback: ResumeCallback) -> bool:
         """
-        Let an agent of this package go on from its last checkpoint, if there is one.
+        Resume an agent of this package from its last checkpoint, if there is one.
 
-        :param callback: that writes the checkpoints
-        :return: whether the agent can go on at all; any other begins anew
+        :param callback: writes the checkpoints
+        :return: whether the agent supports checkpoints; others start again
         """
         if not isinstance(self.agent, MBPO):
             return False
@@ -133,16 +133,16 @@ class ZooRun:
         """
         Envs with the wrappers of the training env.
 
-        :param n_envs: how many
+        :param n_envs: number of envs
         """
         env: VecEnv = self.manager.create_envs(n_envs, eval_env=True)
         return env
 
     def save(self, folder: Path) -> None:
         """
-        Leave the agent's zip, and the statistics of ``VecNormalize`` where the zoo would.
+        Save the agent's zip, and the statistics of ``VecNormalize`` where the zoo saves them.
 
-        :param folder: where to
+        :param folder: the folder
         """
         self.manager.save_path = str(folder)
         self.manager.params_path = str(folder / self.manager.env_name)

@@ -1,8 +1,8 @@
 """
-Search spaces for ``python -m rl_zoo3.train -optimize``. Names of Optuna's parameters become arguments in ``converters``.
+Search spaces for ``python -m rl_zoo3.train -optimize``. ``converters`` turns Optuna's parameters into arguments.
 
-The zoo does not tell a sampler how many env steps a trial has. ``experiments.objective`` leaves them in the trial's user
-attribute :data:`BUDGET`; who calls a sampler in a script of his own does the same (``examples/tune.py``).
+The zoo does not pass the number of env steps of a trial to a sampler. ``experiments.objective`` stores it in the trial's user
+attribute :data:`BUDGET`; scripts that call a sampler do the same (``examples/tune.py``).
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ BUDGET = "n_timesteps"
 """User attribute of a trial: its env steps."""
 
 DEFAULT_BUDGET = 30_000
-"""Env steps of a trial that says nothing."""
+"""Env steps of a trial without that attribute."""
 
 Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
 
 
 def _suggest_networks(trial: "optuna.Trial", n_actions: int) -> None:
-    """SAC's part. MBPO's target entropies lie about the middle of the range that is searched."""
+    """Parameters of SAC. MBPO's target entropies are about the middle of the range."""
     trial.suggest_float("learning_rate", 1e-4, 1e-3, log=True)
     trial.suggest_float("one_minus_gamma", 0.001, 0.03, log=True)
     trial.suggest_float("tau", 0.002, 0.02, log=True)
@@ -32,7 +32,7 @@ def _suggest_networks(trial: "optuna.Trial", n_actions: int) -> None:
 
 
 def _suggest_many_updates(trial: "optuna.Trial") -> None:
-    """MBPO's part: how much the policy trains on how much imagination."""
+    """Parameters of MBPO: how much the policy trains, on how many imagined rows."""
     trial.suggest_int("batch_size_pow", 7, 9)
     trial.suggest_int("update_to_data_ratio", 5, 40, step=5)
     trial.suggest_float("real_ratio", 0.02, 0.5, log=True)
@@ -41,7 +41,7 @@ def _suggest_many_updates(trial: "optuna.Trial") -> None:
 
 
 def _suggest_double_horizon(trial: "optuna.Trial") -> None:
-    """Double Horizon MBPO's part: its two horizons, and few steps on fewer states."""
+    """Parameters of Double Horizon MBPO: its two horizons, and few steps on small minibatches."""
     trial.suggest_int("batch_size_pow", 6, 8)
     trial.suggest_int("update_to_data_ratio", 1, 4)
     trial.suggest_int("rollout_length", 5, 40)
@@ -50,7 +50,7 @@ def _suggest_double_horizon(trial: "optuna.Trial") -> None:
 
 
 def _suggest_model(trial: "optuna.Trial") -> None:
-    """How often the model is fitted, its size and its learning rate."""
+    """Parameters of the model: how often it is fitted, its size and its learning rate."""
     trial.suggest_categorical("model_train_freq", [125, 250, 500, 1000])
     trial.suggest_int(f"{MODEL}layers", 2, 4)
     trial.suggest_categorical(f"{MODEL}width", [100, 200, 400])
@@ -59,8 +59,8 @@ def _suggest_model(trial: "optuna.Trial") -> None:
 
 def _suggest_ramp(trial: "optuna.Trial") -> None:
     """
-    Rollouts begin to grow after at most two fifths of a trial and take a tenth to a half of it: the end length is in use for
-    the last tenth at least, so that a trial can say something about it. In env steps: the converter needs no budget then.
+    Rollouts begin to grow after at most two fifths of a trial and take a tenth to a half of it: so the end length is used for
+    at least the last tenth, and affects the result. In env steps, so that the converter needs no budget.
     """
     twentieth = max(int(trial.user_attrs.get(BUDGET, DEFAULT_BUDGET)) // 20, 1)
     trial.suggest_int("rollout_ramp_start", 0, 8 * twentieth, step=twentieth)
@@ -85,12 +85,12 @@ def _suggest_tom(trial: "optuna.Trial") -> None:
 def _sampler(*suggestions: Callable[["optuna.Trial"], None]) -> Sampler:
     def sample(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
         """
-        The zoo's signature.
+        Sample hyperparameters; has the zoo's signature.
 
-        :param trial: Optuna's trial, whose parameters alone decide what is returned
+        :param trial: Optuna's trial; the result depends on its parameters only
         :param n_actions: size of the action space
-        :param n_envs: unused: the ratio of updates is per transition
-        :param additional_args: unused: of hindsight replay
+        :param n_envs: unused: the update ratio is per transition
+        :param additional_args: unused: for hindsight replay
         :return: arguments of the agent
         """
         _suggest_networks(trial, n_actions)
@@ -112,4 +112,4 @@ SAMPLERS: dict[str, Sampler] = {
     "dhmbpo_pmac": _sampler(_suggest_double_horizon, _suggest_model, _suggest_pmac),
     "dhmbpo_tom": _sampler(_suggest_double_horizon, _suggest_model, _suggest_tom),
 }
-"""By the zoo's name of the algorithm."""
+"""Samplers by the zoo's name of the algorithm."""

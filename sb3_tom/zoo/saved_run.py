@@ -1,4 +1,4 @@
-"""A run that has ended, read from its folder: one of the zoo's, or one of a sweep. No YAML tag of a file makes an object."""
+"""Reads a finished run from its folder, one of the zoo's or of a sweep. YAML tags in its files create no objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from sb3_tom.zoo.experiments import BEST
 from sb3_tom.zoo.runs import zoo_algorithms
 
 ATTEMPTS = "attempt_*"
-"""Where runs of a sweep have what the zoo writes when it begins."""
+"""Folders in which runs of a sweep keep the zoo's first files."""
 
 
 @dataclass(frozen=True)
 class SavedRun:
     """
-    The files of a run, and what they say.
+    The files of a run, and their content.
 
     :param algo: the zoo's name of the algorithm
     :param env: id of the environment
-    :param env_name: the same as names of files have it
-    :param agent: its zip
+    :param env_name: the id as used in file names
+    :param agent: zip of the agent
     :param params: folder of ``config.yml`` and ``args.yml``
     :param stats: folder of ``vecnormalize.pkl``
     :param hyperparams: the zoo's, not converted
     :param env_kwargs: arguments of the environment
-    :param tables: evaluations and CSV files that the run has left, by name
+    :param tables: evaluations and CSV files of the run, by name
     """
 
     algo: str
@@ -45,9 +45,9 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
     Find the files of a run.
 
     :param folder: of the run
-    :param algo: the zoo's name; None: as ``args.yml`` says
-    :param env: id of the environment; None: the same
-    :param is_best: take the agent with the best evaluation in place of the last one
+    :param algo: the zoo's name; None: that in ``args.yml``
+    :param env: id of the environment; None: that in ``args.yml``
+    :param is_best: use the agent with the best evaluation instead of the last one
     :raises ValueError: naming the argument, what came and what is allowed
     """
     from huggingface_sb3 import EnvironmentName
@@ -98,7 +98,7 @@ def _said(name: str, given: str | None, arguments: Mapping[str, Any], params: Pa
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    """What the zoo has dumped, which it reads by running what the file says; here tags that it needs are known by name."""
+    """Read a file that the zoo has dumped, without executing its tags, as the zoo itself does."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -107,7 +107,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     python = "tag:yaml.org,2002:python/"
     Loader.add_constructor(f"{python}tuple", lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
     Loader.add_constructor(f"{python}object/apply:collections.OrderedDict", _ordered)
-    # Classes in a Python file of hyperparameters: their names do for the card, and the zoo imports wrappers by name.
+    # Classes in a Python file of hyperparameters: the card needs their names only, and the zoo imports wrappers by name
     Loader.add_multi_constructor(f"{python}name:", lambda loader, suffix, node: suffix)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)

@@ -1,4 +1,4 @@
-"""A search with several seeds per trial: one run may be luck, and Wilcoxon's test tells from a few who falls behind."""
+"""Hyperparameter search with several seeds per trial, since a single run may be luck; pruned by Wilcoxon's test."""
 
 import json
 import tempfile
@@ -23,16 +23,16 @@ from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
 from sb3_tom.zoo.samplers import BUDGET
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-"""Trials that stand for one of the number asked for; one whose worker was killed is queued again as another."""
+"""States of trials that count for ``n_trials``; the trial of a killed worker is queued again as another."""
 
 SETTINGS = "search"
-"""User attribute of a study: what makes its trials comparable."""
+"""User attribute of a study: the settings that make its trials comparable."""
 
 
 class _Returns(BaseCallback):
     """
-    Collects what an :class:`EvalCallback` measures, so often: algorithms that collect whole rollouts would go on beyond the
-    run's env steps, the longer, the larger the rollouts are that a trial samples.
+    Collects the results of an :class:`EvalCallback`, and stops after ``n_evaluations``: algorithms that collect whole rollouts
+    would exceed the run's env steps, the more, the longer the sampled rollouts are.
     """
 
     def __init__(self, n_evaluations: int) -> None:
@@ -49,19 +49,19 @@ class _Returns(BaseCallback):
 @dataclass(frozen=True)
 class Search:
     """
-    Optuna's objective: the mean over seeds of the mean return of a run's evaluations, hyperparameters and search spaces as
-    the zoo has them. Each seed's value is reported under the seed, so that ``WilcoxonPruner`` compares seed with seed. A trial
-    that it stops has the mean of the seeds so far, as Optuna advises; one that diverges is pruned.
+    Optuna's objective: the mean over seeds of the mean return of a run's evaluations, with the zoo's hyperparameters and
+    search spaces. Each seed's value is reported under the seed, so that ``WilcoxonPruner`` compares equal seeds. A trial that
+    it stops has the mean of the seeds so far, as Optuna recommends; one that diverges is pruned.
 
     :param algo: name in the zoo, of this package, SB3 or contrib
-    :param env: id
+    :param env: id of the env
     :param n_timesteps: env steps of a run
-    :param seeds: of the runs of a trial; each trial takes them in an order of its own
-    :param n_evaluations: of a run, equally far apart
-    :param eval_episodes: of an evaluation, on an env of its own, by the deterministic policy where the zoo has it so
-    :param hyperparams: fixed ones, in place of those of the YAML file
+    :param seeds: of the runs of a trial, in an order of its own
+    :param n_evaluations: number of evaluations of a run, at equal distances
+    :param eval_episodes: episodes of an evaluation, on a separate env, with deterministic actions if the zoo uses them
+    :param hyperparams: fixed ones, which override those of the YAML file
     :param config: YAML file; None: the algorithm's own
-    :param device: torch's
+    :param device: for PyTorch
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -86,7 +86,7 @@ class Search:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """
-        Run the seeds that the trial lacks; a trial of a killed worker comes back with those that were done.
+        Run the missing seeds of a trial; that of a killed worker already has some.
 
         :param trial: Optuna's
         :return: mean over the seeds
@@ -107,7 +107,7 @@ class Search:
 
     def prepare(self) -> None:
         """
-        Read the YAML file and make an env, which the first trial does otherwise.
+        Read the YAML file and make an env now, rather than in the first trial.
 
         :raises ValueError: naming file, env and hyperparameter
         """
@@ -115,7 +115,7 @@ class Search:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides what a trial's value means, in values that JSON can hold; the number of trials does not."""
+        """All settings that a trial's value depends on, JSON-able."""
         names = ("algo", "env", "n_timesteps", "n_evaluations", "eval_episodes")
         settings = {name: getattr(self, name) for name in names}
         settings |= {"seeds": sorted(self.seeds), "hyperparams": self._hyperparams}
@@ -128,8 +128,8 @@ class Search:
 
     @cached_property
     def _manager(self) -> Any:
-        """The zoo's own reader of YAML files and maker of envs."""
-        with tempfile.TemporaryDirectory() as folder:  # it wants one for the logs that a search does not write
+        """The zoo's manager, which reads YAML files and makes envs."""
+        with tempfile.TemporaryDirectory() as folder:  # required, but a search writes no logs
             manager = make_manager(
                 self.algo,
                 self.env,
@@ -146,7 +146,7 @@ class Search:
 
     @property
     def _additional(self) -> dict[str, Any]:
-        """What the zoo's samplers of algorithms with HER ask for."""
+        """Additional arguments of the zoo's samplers for algorithms with HER."""
         fixed = self._manager._hyperparams
         return {
             "using_her_replay_buffer": fixed.get("replay_buffer_class") == HerReplayBuffer,
@@ -179,7 +179,7 @@ class Search:
 
 
 def _learn(agent: Any, n_timesteps: int, callbacks: list[BaseCallback], which: str) -> None:
-    """Hyperparameters that are drawn may diverge: SB3 and this package say so by these errors."""
+    """Train; sampled hyperparameters may diverge, for which SB3 and this package raise these errors."""
     try:
         agent.learn(n_timesteps, callback=callbacks)
     except (AssertionError, ValueError) as error:
@@ -188,16 +188,16 @@ def _learn(agent: Any, n_timesteps: int, callbacks: list[BaseCallback], which: s
 
 def search(objective: Search, storage: BaseStorage, study_name: str, n_trials: int, p_threshold: float = 0.1) -> optuna.Study:
     """
-    Go on with a study, or begin it, until it has so many trials, whoever runs them.
+    Continue or begin a study until it has ``n_trials`` trials, those of other processes included.
 
     :param objective: of each trial
     :param storage: see :func:`~sb3_tom.zoo.storages.open_storage`
-    :param study_name: the study
-    :param n_trials: of the whole study
-    :param p_threshold: see ``optuna.pruners.WilcoxonPruner``: a trial ends early where chance alone would make it as much
-        worse than the best one with a probability below. With 0.1 that needs four seeds
+    :param study_name: name of the study
+    :param n_trials: number of trials of the whole study
+    :param p_threshold: see ``optuna.pruners.WilcoxonPruner``: a trial ends early if it is worse than the best one with a
+        p-value below this. With 0.1 that needs four seeds
     :return: the study
-    :raises ValueError: naming what differs, if the study's trials are other runs than those of the objective
+    :raises ValueError: naming what differs, if the study has other settings than the objective
     """
     study = optuna.create_study(
         storage=storage,
@@ -215,7 +215,7 @@ def search(objective: Search, storage: BaseStorage, study_name: str, n_trials: i
 
 
 def _check_same(study: optuna.Study, settings: dict[str, Any]) -> None:
-    """Values of other runs cannot be compared, neither by the sampler nor by who reads which trial is best."""
+    """Refuse a study with other settings, whose values are not comparable."""
     if SETTINGS not in study.user_attrs:
         study.set_user_attr(SETTINGS, settings)
     had = study.user_attrs[SETTINGS]
@@ -229,10 +229,10 @@ def _check_same(study: optuna.Study, settings: dict[str, Any]) -> None:
 
 def report(study: optuna.Study, n_seeds: int) -> str:
     """
-    The best trial of those that ran all their seeds, as text.
+    Summary of a study, with the best trial of those that ran all their seeds.
 
     :param study: with at least one trial
-    :param n_seeds: seeds of a whole trial
+    :param n_seeds: number of seeds of a complete trial
     """
     states = {state: sum(trial.state == state for trial in study.trials) for state in TrialState}
     counts = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items() if count)

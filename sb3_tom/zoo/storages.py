@@ -1,4 +1,4 @@
-"""Where searches of Optuna are kept, by one name, and what becomes of the trials of workers that were killed."""
+"""Opens storages of Optuna by one name; trials of killed workers are queued again."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,21 +19,21 @@ PROXY = "grpc"
 """Scheme of the address of a proxy."""
 
 HEARTBEAT = 60
-"""Seconds between two signs of life of a worker."""
+"""Seconds between two heartbeats of a worker."""
 
 
 def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> BaseStorage:
     """
-    A storage that many processes may share.
+    A storage that many processes can share.
 
-    A database has heartbeats: a trial whose worker has given no sign of life for twice ``heartbeat`` is queued again, with
-    what it has reported so far, by the next worker that begins a trial. Journal files and proxies have none in Optuna 5: a
-    killed worker's trial stays "running" there.
+    A database has heartbeats: if a worker has sent none for twice ``heartbeat``, its trial is queued again, with its reports
+    so far, by the next worker that begins a trial. Journal files and proxies have none in Optuna 5: the trial of a killed
+    worker stays "running" there.
 
     :param name: a journal file ending in ``.log``, ``grpc://HOST:PORT`` of a proxy (:func:`serve`), or the URL of a database,
         such as ``sqlite:///search.db``
-    :param retries: times that a trial is queued again
-    :param heartbeat: seconds
+    :param retries: how often a trial is queued again
+    :param heartbeat: seconds between two heartbeats
     :raises ValueError: naming the argument, what came and what is allowed
     """
     check_integer("retries", retries, 0)
@@ -54,11 +54,11 @@ def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> Bas
 
 def serve(storage: str, address: str) -> None:
     """
-    Stand between a database and many workers, so that these need neither its driver nor a connection of their own. Returns
-    when it is interrupted.
+    Run a proxy between a database and many workers, which then need neither its driver nor a connection to it. Returns when
+    interrupted.
 
     :param storage: as for :func:`open_storage`
-    :param address: ``HOST:PORT``. Whoever reaches it may read and write the studies: there is no password
+    :param address: ``HOST:PORT``. Anyone who can connect can read and write the studies: there is no password
     :raises ValueError: naming the argument, what came and what is allowed
     """
     host, port = _address("serve", address)

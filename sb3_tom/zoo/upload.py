@@ -1,6 +1,6 @@
 """
-A folder that is ready for the Hugging Face hub, as ``rl_zoo3.push_to_hub`` uploads it and ``rl_zoo3.load_from_hub`` takes it:
-the agent as it was saved, what it was trained with, and a model card whose figures are measured here. Nothing is sent.
+Makes a folder for the Hugging Face hub, in the format of ``rl_zoo3.push_to_hub`` and ``rl_zoo3.load_from_hub``: the saved
+agent, its hyperparameters, and a model card whose figures are measured here. Nothing is sent.
 """
 
 import io
@@ -32,12 +32,12 @@ from sb3_tom.zoo.saved_run import SavedRun
 @dataclass(frozen=True)
 class Measurement:
     """
-    What a saved agent reaches.
+    Results of a saved agent.
 
-    :param agent: that was loaded
+    :param agent: the loaded agent
     :param evaluation: its episodes
-    :param seed: of the env and of actions that are drawn
-    :param deterministic: whether the mean action was taken
+    :param seed: of the env and of sampled actions
+    :param deterministic: whether mean actions were used
     """
 
     agent: BaseAlgorithm
@@ -47,13 +47,13 @@ class Measurement:
 
     @property
     def summary(self) -> str:
-        """A line."""
+        """One-line summary."""
         returns = self.evaluation.returns
         return f"mean reward {returns.mean():.2f} +/- {returns.std():.2f} in {len(returns)} episodes"
 
     @property
     def results(self) -> dict[str, Any]:
-        """``results.json``, with the names of ``huggingface_sb3`` first."""
+        """Content of ``results.json``; first the names of ``huggingface_sb3``."""
         returns, lengths = self.evaluation.returns, self.evaluation.lengths
         return {
             "mean_reward": float(returns.mean()),
@@ -72,12 +72,12 @@ def measure(
 ) -> Measurement:
     """
     Play whole episodes with the saved agent on a new env with the run's wrappers and the saved statistics of its
-    ``VecNormalize``. Returns are the env's own. The same call gives the same figures.
+    ``VecNormalize``. Returns are not normalised. The same call gives the same figures.
 
     :param run: with an agent
     :param n_eval_episodes: number of episodes
     :param seed: of the env
-    :param deterministic: take the mean action
+    :param deterministic: use mean actions
     :param device: for PyTorch
     :raises ValueError: naming the argument or the file, what came and what is allowed
     """
@@ -88,7 +88,7 @@ def measure(
         try:
             agent = _load(run, env, device)
             set_random_seed(seed)
-            env.seed(seed)  # loading has seeded it as the training env was
+            env.seed(seed)  # loading has given it the seed of the training env
             returns, lengths = evaluate_policy(agent, env, n_eval_episodes, deterministic, return_episode_rewards=True)
         finally:
             env.close()
@@ -119,7 +119,7 @@ def _load(run: SavedRun, env: VecEnv, device: str) -> BaseAlgorithm:
 
 def write_upload(run: SavedRun, measured: Measurement, out: Path) -> None:
     """
-    Write the folder, whole or not at all.
+    Write the folder, completely or not at all.
 
     :param run: the run
     :param measured: from :func:`measure`
@@ -148,10 +148,10 @@ def write_upload(run: SavedRun, measured: Measurement, out: Path) -> None:
 
 def check_out(out: Path) -> None:
     """
-    Refuse to write over anything.
+    Refuse to overwrite anything.
 
     :param out: folder
-    :raises ValueError: if there is something
+    :raises ValueError: if it exists and is not an empty folder
     """
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ValueError(f"out={str(out)!r} is not allowed: it is there already; allowed: a new folder, or an empty one")
@@ -159,13 +159,13 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside it, which takes its place if all went well."""
+    """A temporary folder beside ``out``, which is renamed to it if the block succeeds."""
     check_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}_", dir=out.parent))
     try:
         partial.chmod(0o755)
         yield partial
-        partial.replace(out)  # fails where somebody has put something there meanwhile
+        partial.replace(out)  # fails if it is not empty by now
     finally:
         shutil.rmtree(partial, ignore_errors=True)

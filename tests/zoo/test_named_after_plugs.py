@@ -1,5 +1,6 @@
 """Names of the zoo that follow from the table of axes: a class with a default each, file and search space of its backbone."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def test_every_weighter_and_objective_has_a_name() -> None:
     }
     assert {*NAMED_AFTER_PLUGS, *ALGORITHMS} - {"mbpo", "dhmbpo"} == aliases
     assert not {*NAMED_AFTER_PLUGS} & {*ALGORITHMS}
+    listed = re.findall(r"\b(?:DH)?MBPO[A-Z]\w*", str(variants.__doc__))
+    assert sorted(listed) == sorted(cls.__name__ for cls in NAMED_AFTER_PLUGS.values())
 
 
 @pytest.mark.parametrize("name", NAMED_AFTER_PLUGS)

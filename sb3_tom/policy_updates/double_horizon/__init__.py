@@ -1,1 +1,1 @@
-"""Double Horizon MBPO (Kubo et al. 2025, TMLR): the policy climbs short paths that begin where long ones lead."""
+"""Double Horizon MBPO (Kubo et al. 2025, TMLR): pathwise gradients over short rollouts that start from long ones."""

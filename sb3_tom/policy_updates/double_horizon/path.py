@@ -1,17 +1,17 @@
 r"""
-A short path of the current policy in the model, and the value of its start as a function of it.
+A short path (differentiable rollout) of the current policy in the model, and the value estimate that it gives.
 
 =================  ==================  =============================================================================
 paper              here                meaning
 =================  ==================  =============================================================================
 :math:`s_t`        ``observations``    ``[B, O]`` each, t = 0 to H, in the env's own units
-:math:`a_t`        ``actions``         ``[B, A]`` each, t = 0 to H, fresh ones of the policy
+:math:`a_t`        ``actions``         ``[B, A]`` each, t = 0 to H, new samples of the policy
 :math:`m_t`        ``alive``           ``[B, 1]`` each, 1.0 until the episode has ended
 :math:`r_t`        ``rewards``         ``[B, 1]`` each, t = 0 to H - 1, in the units of the critics
 =================  ==================  =============================================================================
 
-A path that is stopped after n < H steps, by the agent's ``rollout_stop``, stays at :math:`s_n`, the last state that was
-trusted: its m is 0 from t = n on but for the last, t = H, which is that of :math:`s_n`.
+A path that the agent's ``rollout_stop`` stops after n < H steps stays at :math:`s_n`, the last trusted state: its m is 0 for
+n <= t < H, and at t = H that of :math:`s_n`.
 """
 
 from typing import NamedTuple
@@ -30,8 +30,8 @@ class Path(NamedTuple):
     H steps from each of B states, see the table of this module.
 
     :param log_probs: ``[B, 1]`` each, of the actions
-    :param length: ``[B, 1]`` steps until the path is stopped, H where it is not; None: nothing stops any
-    :param confidence: ``[B, 1]``, see :func:`path_confidence`; None: nothing judges them
+    :param length: ``[B, 1]``, steps before the path was stopped, H where it was not; None: there is no rollout stop
+    :param confidence: ``[B, 1]``, see :func:`path_confidence`; None: all count the same
     """
 
     observations: list[th.Tensor]
@@ -45,8 +45,8 @@ class Path(NamedTuple):
     @property
     def weights(self) -> th.Tensor | None:
         """
-        How much each path counts ``[B, 1]``, None if all count the same: its confidence. One that is stopped before its first
-        step counts 0: its value would be the critics' own.
+        Weight of each path ``[B, 1]``, None if all count the same: its confidence, or 0 for a path that was stopped before its
+        first step, whose value would be the critics' own.
         """
         if self.confidence is not None or self.length is None:
             return self.confidence
@@ -55,13 +55,13 @@ class Path(NamedTuple):
 
 def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, units: Units, context: Context) -> Path:
     """
-    Follow the policy, keeping the graph. The reward of a step that ends an episode counts, nothing after it does.
+    Roll out the policy, keeping the graph. The reward of a step that ends an episode counts, later ones do not.
 
     :param actor: SB3's SAC actor, without gSDE
     :param world: model, termination and reward
     :param starts: ``[B, O]``, in the env's own units
     :param horizon: H, at least 0
-    :param units: from the env's to the policy's
+    :param units: convert the env's units to the policy's
     :param context: source of randomness
     """
     n_actions = int(actor.action_space.shape[0])
@@ -88,9 +88,9 @@ def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, un
 
 def path_confidence(rollout: Rollout) -> th.Tensor | None:
     """
-    How much a path counts: the geometric mean of what the confidence says of its n steps that count. One step that is not
-    trusted takes the trust from all, as everything after it hangs on it; a path that ends early counts no more than another
-    (a product of its steps would favour it), and the same confidence of all steps is that of the path, whatever H is.
+    Confidence of a path: the geometric mean over its n steps that count. One step of low confidence lowers that of the whole
+    path, since later steps depend on it. Unlike a product, the mean does not favour paths that end early, and equals the
+    confidence of the steps where that is constant.
 
     :param rollout: H steps
     :return: ``[B, 1]``, 0 where a stop has left no step; None: there is no confidence
@@ -110,7 +110,7 @@ def path_value(path: Path, last_value: th.Tensor, gamma: float, ent_coef: th.Ten
     .. math:: \sum_{t<H} \gamma^t m_t (r_t - \alpha \log \pi_t) + \gamma^H m_H (Q_H - \alpha \log \pi_H),
 
     of the state, or, without the entropy of the first action, of the state and that action. For the critics' target (detached)
-    and the actor's objective; as ``svg.py`` of the authors' code has it. Where a path is stopped after n steps, H is n.
+    and the actor's objective, as in ``svg.py`` of the authors' code. Where a path is stopped after n steps, H is n.
 
     :param path: H steps
     :param last_value: Q of the last state and action ``[B, 1]``
@@ -131,8 +131,8 @@ def path_value(path: Path, last_value: th.Tensor, gamma: float, ent_coef: th.Ten
 
 def path_figures(path: Path) -> dict[str, th.Tensor]:
     """
-    For the log, where the agent has a stop or a confidence: the share of paths that were stopped; the mean confidence, and how
-    uneven it is, as an effective sample size.
+    Figures for the log, if the agent has a stop or a confidence: share of stopped paths, mean confidence, and its effective
+    sample size as a share of the paths.
 
     :param path: H steps
     """

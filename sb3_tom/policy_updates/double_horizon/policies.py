@@ -1,4 +1,4 @@
-"""The policy of Double Horizon MBPO: inputs in unit scale, smooth activations, several critics with layer normalisation."""
+"""The policy of Double Horizon MBPO: standardised inputs, smooth activations, several critics with layer normalisation."""
 
 from itertools import pairwise
 from typing import Any
@@ -17,8 +17,8 @@ from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 
 class LayerNormCritics(ContinuousCritic):
     """
-    K critics side by side: linear layers, SiLU, and a layer normalisation without scale or shift before every layer but the
-    first. They begin at 0, and what they say is :attr:`scale` times what the networks say.
+    K critics in stacked tensors: linear layers, SiLU, and a layer normalisation without scale or shift before every layer but
+    the first. Initial values are 0; values are :attr:`scale` times the outputs of the networks.
 
     :param n_critics: K; the other parameters are SB3's
     """
@@ -34,7 +34,7 @@ class LayerNormCritics(ContinuousCritic):
         nn.init.zeros_(layers[-1].weight)
         self.layers = nn.ModuleList(layers)
         self.register_buffer("scale", th.ones(()))
-        # Beside the scale, so that both are saved, copied to another agent and put back together with the networks
+        # A buffer like the scale: both are saved, copied to another agent and restored together with the networks
         self.register_buffer("scaled", th.zeros(()))
 
     def first_layers(self) -> list[tuple[th.Tensor, th.Tensor]]:
@@ -60,11 +60,11 @@ class LayerNormCritics(ContinuousCritic):
 
     def values(self, observations: th.Tensor, actions: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
         """
-        Of several critics.
+        Values of selected critics.
 
         :param observations: ``[B, O]``
         :param actions: ``[B, A]``
-        :param members: numbers of K critics; None: all
+        :param members: indices of K critics; None: all
         :return: ``[K, B, 1]``
         """
         n_critics = self.n_critics if members is None else members.numel()
@@ -77,7 +77,7 @@ class LayerNormCritics(ContinuousCritic):
         return self.scale * hidden
 
     def q1_forward(self, obs: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """Of the first critic, ``[B, 1]``."""
+        """Values of the first critic ``[B, 1]``."""
         with th.no_grad():
             return self.values(obs, actions)[0]
 
@@ -93,7 +93,7 @@ class DoubleHorizonPolicy(AveragedActorPolicy):
         super().__init__(*args, **{**own, **kwargs})
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        """K critics at once."""
+        """Build :class:`LayerNormCritics`."""
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         kwargs.pop("activation_fn")
         return LayerNormCritics(**kwargs).to(self.device)

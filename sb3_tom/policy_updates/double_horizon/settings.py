@@ -1,26 +1,26 @@
-"""What can be chosen about the double horizon's policy update."""
+"""Settings of the double horizon's policy update."""
 
 from dataclasses import dataclass
 
 from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_number
 
 REDUCTIONS = ("mean", "min")
-"""How the values of several critics become one."""
+"""How the values of several critics are reduced to one."""
 
 
 @dataclass(frozen=True)
 class DoubleHorizonSettings:
     """
-    Defaults are not those of the authors' code in all; docs/double_horizon.md says which differ, and why.
+    Settings of the update. Some defaults differ from the authors' code: docs/double_horizon.md says which, and why.
 
-    :param horizon: H, steps of the paths that the policy climbs
-    :param actor_reduction: "mean" or "min" of the critics at the end of a path, for the actor
-    :param target_reduction: the same of the target critics, for the critics
-    :param n_target_critics: target critics that are drawn for each step; the others have no say in it
-    :param critic_scale: what the critics' networks are multiplied with; "auto": mean absolute reward of the real rows at the
+    :param horizon: H, length of the paths whose gradients the policy follows
+    :param actor_reduction: "mean" or "min" over the critics at the end of a path, for the actor
+    :param target_reduction: the same over the target critics, for the critics
+    :param n_target_critics: number of target critics that are drawn for each step; the others are not used in it
+    :param critic_scale: factor of the outputs of the critics' networks; "auto": mean absolute reward of the real rows at the
         first fit / (1 - gamma), at least 1. Set once, and saved
-    :param real_critic_coef: factor of a further term of the critics' loss, SAC's squared error on as many real transitions
-    :param critic_warmup: steps of the critics alone after each fit: the model has changed under their values
+    :param real_critic_coef: coefficient of SAC's squared error on as many real transitions, added to the critics' loss
+    :param critic_warmup: steps of the critics alone after each fit, to adapt them to the new model
     :param weight_actor: whether the confidence of a path weighs the actor's objective too, not only the critics' loss
     :raises ValueError: naming the argument, what came and what is allowed
     """

@@ -1,9 +1,9 @@
 r"""
 The policy update of Double Horizon MBPO (Kubo et al. 2025, arXiv:2512.15439; code: 4kubo/erl_lib).
 
-From each of B imagined states the current policy goes H steps in the model (``path.py``). The critics learn the soft value of
-the first state and action from that path; the actor climbs the soft value of the first state by its pathwise gradient, through
-policy, model and noise. Both use one path, so that a step costs one rollout.
+From each of B imagined states the current policy takes H steps in the model (``path.py``). The critics learn the soft value of
+the first state and action from that path; the actor maximises the soft value of the first state by its pathwise gradient,
+through policy, model and noise. Both use the same path, so that a step costs one rollout.
 """
 
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ Scalars = dict[str, th.Tensor]
 
 class DoubleHorizonUpdate(PolicyUpdate):
     """
-    Climbs short paths of the model. Goes with SB3's ``MlpPolicy`` too; :class:`~sb3_tom.DHMBPO` brings the networks along that
-    it was made for.
+    Pathwise gradients over short rollouts in the model. Works with SB3's ``MlpPolicy`` too; :class:`~sb3_tom.DHMBPO` has the
+    networks that it was made for.
 
     :param settings: fields of :class:`~sb3_tom.policy_updates.double_horizon.settings.DoubleHorizonSettings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
-    # 256 rollouts of 20 steps every 20 gradient steps, kept for ten times of that
+    # 256 rollouts of 20 steps every 20 gradient steps, kept for ten such intervals
     defaults = {  # noqa: RUF012  # a ClassVar of the contract
         "ent_coef": "auto_0.1",
         "batch_size": 128,
@@ -81,7 +81,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
-        """Scales of inputs and values, then steps of the critics alone; see :meth:`PolicyUpdate.end_phase`."""
+        """Set the scales of inputs and values, then train the critics alone; see :meth:`PolicyUpdate.end_phase`."""
         standardize(parts.policy, data, batches.units)
         self._set_critic_scale(parts, data, batches)
         if self.settings.critic_warmup:
@@ -95,7 +95,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         return {"critic_scale": float(critics.scale)} if isinstance(critics, LayerNormCritics) else {}
 
     def _set_critic_scale(self, parts: PolicyParts, data: Transitions, batches: Batches) -> None:
-        """Once: values of a few hundred are far from what a new network says, and Adam would need long to get there."""
+        """Set the scale once: Adam would take long from the outputs of a new network to values of a few hundred."""
         critics, target = parts.policy.critic, parts.policy.critic_target
         if not isinstance(critics, LayerNormCritics) or not isinstance(target, LayerNormCritics) or bool(critics.scaled):
             return
@@ -137,7 +137,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         return roll(parts.policy.actor, world, batch.observations, self.settings.horizon, batches.units, context)
 
     def _real(self, batches: Batches, n_batches: int, batch_size: int) -> Iterator[Batch | None]:
-        """As many real minibatches, where the critics learn from real transitions too; else None again and again."""
+        """As many real minibatches if the critics learn from real transitions too, else None repeatedly."""
         return batches.real(n_batches, batch_size) if self.settings.real_critic_coef else repeat(None)
 
     def _update_critics(
@@ -160,7 +160,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         return figures | path_figures(path)
 
     def _real_loss(self, parts: PolicyParts, real: Batch, context: Context) -> th.Tensor:
-        """SAC's squared errors on real transitions, with the critics' reduction of this update."""
+        """SAC's squared errors on real transitions, with this update's reduction of target critics."""
         with th.no_grad():
             noise = th.randn(real.actions.shape, generator=context.generator, device=real.actions.device)
             actions, log_prob = sample_squashed(parts.policy.actor, real.next_observations, noise.to(real.actions.dtype))
@@ -169,11 +169,11 @@ class DoubleHorizonUpdate(PolicyUpdate):
         return _squared_errors(parts, th.stack(parts.policy.critic(real.observations, real.actions)), target, None)
 
     def _target_value(self, parts: PolicyParts, seen: th.Tensor, actions: th.Tensor, context: Context) -> th.Tensor:
-        """``[B, 1]``, what some target critics say, drawn anew."""
+        """Values ``[B, 1]`` of newly drawn target critics."""
         critics = parts.policy.critic_target
         order = th.randperm(critics.n_critics, generator=context.generator, device=seen.device)
         drawn = order[: self.settings.n_target_critics]
-        # Others, and a forward that a user has put in, may know of no numbers: they are asked for all values
+        # Other critics, and a forward patched by a user, may not take indices: they compute all values
         few = type(critics) is LayerNormCritics and "forward" not in vars(critics)
         values = th.stack(critics(seen, actions, drawn)) if few else th.stack(critics(seen, actions))[drawn]
         return _reduced(values, self.settings.target_reduction)
@@ -200,14 +200,14 @@ class DoubleHorizonUpdate(PolicyUpdate):
 
 
 def _squared_errors(parts: PolicyParts, values: th.Tensor, target: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
-    """Of critics that say ``values [C, B, 1]``, summed over them, in units of their scale."""
+    """Mean squared errors of the critics' ``values [C, B, 1]``, summed over critics, in units of their scale."""
     critics = parts.policy.critic
     errors = ((values - target) / (critics.scale if isinstance(critics, LayerNormCritics) else 1.0)).square()
     return (errors if weights is None else weights * errors).mean(1).sum()
 
 
 def _reduced(values: th.Tensor, reduction: str) -> th.Tensor:
-    """``[K, B, 1]`` to ``[B, 1]``."""
+    """Reduce ``[K, B, 1]`` to ``[B, 1]``."""
     return values.mean(0) if reduction == "mean" else values.amin(0)
 
 

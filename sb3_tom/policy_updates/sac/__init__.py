@@ -1,1 +1,1 @@
-"""SAC's update: general, with gradients by hand where the networks are plain, recorded on CUDA, and SB3's own for the rest."""
+"""SAC's update in four forms: autograd, hand-written gradients, CUDA graph, SB3's ``train``."""

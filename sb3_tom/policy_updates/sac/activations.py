@@ -1,5 +1,5 @@
 r"""
-What may be between two layers of a network whose passes are written by hand:
+Activations of networks with hand-written passes:
 
 .. math::
     \mathrm{relu}(z) = \max(0, z), \quad \mathrm{relu}'(z) = [\mathrm{relu}(z) > 0], \quad
@@ -17,13 +17,13 @@ from torch import nn
 
 class Activation(NamedTuple):
     """
-    A function of each number, and its derivative, without memory of their own.
+    An elementwise function and its derivative, which allocate no memory.
 
     :param forward: writes the function of its first argument into its second, and returns that
-    :param backward: multiplies its first argument with the derivative, in place, and returns it; its second argument is what
-        :attr:`keeps_inputs` says
-    :param keeps_inputs: whether the derivative is one of the function's inputs. If not, it is known from the outputs, which
-        take the place of the inputs
+    :param backward: multiplies its first argument by the derivative, in place, and returns it; its second argument is the
+        function's inputs or outputs, see :attr:`keeps_inputs`
+    :param keeps_inputs: whether the derivative is computed from the inputs; if not, from the outputs, which overwrite the
+        inputs
     """
 
     forward: Callable[[th.Tensor, th.Tensor], th.Tensor]
@@ -32,7 +32,7 @@ class Activation(NamedTuple):
 
 
 def _relu(inputs: th.Tensor, outputs: th.Tensor) -> th.Tensor:
-    return inputs.relu_()  # the two are one
+    return inputs.relu_()  # inputs and outputs are one tensor
 
 
 def _relu_backward(delta: th.Tensor, outputs: th.Tensor) -> th.Tensor:
@@ -51,4 +51,4 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ReLU: Activation(_relu, _relu_backward, keeps_inputs=False),
     nn.SiLU: Activation(_silu, _silu_backward, keeps_inputs=True),
 }
-"""By the module that SB3 makes of ``policy_kwargs={"activation_fn": ...}``."""
+"""Supported activations by the class in ``policy_kwargs={"activation_fn": ...}``."""

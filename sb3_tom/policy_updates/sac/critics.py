@@ -1,4 +1,4 @@
-"""SB3's critics, of networks of another kind."""
+"""SB3's critics with other networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,10 @@ from torch import nn
 
 class MadeCritics(ContinuousCritic):
     """
-    Critics whose networks a function makes. All else is SB3's, also the names in a ``state_dict``.
+    Critics whose networks are made by a function. Everything else is SB3's, also the names in a ``state_dict``.
 
-    :param make: ``make(n_inputs) -> network`` from features and actions ``[B, n_inputs]`` to values ``[B, 1]``
-    :param n_critics: networks
+    :param make: ``make(n_inputs) -> network``, which maps features and actions ``[B, n_inputs]`` to values ``[B, 1]``
+    :param n_critics: number of networks
     :param kwargs: the other arguments are SB3's
     """
 

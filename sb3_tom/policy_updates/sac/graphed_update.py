@@ -14,8 +14,8 @@ class GraphedUpdate:
     """
     A :class:`PlainSACUpdate` that is recorded, once with a step of the targets and once without.
 
-    :param update: what to record
-    :param record: how, see :class:`~sb3_tom.compute.cuda_graphs.RecordedStep`
+    :param update: the update to record
+    :param record: see :class:`~sb3_tom.compute.cuda_graphs.RecordedStep`
     """
 
     def __init__(self, update: PlainSACUpdate, record: Recorder | None = None) -> None:
@@ -40,13 +40,13 @@ def graphed(
     update: PlainSACUpdate, known: GraphedUpdate | None, record: Recorder | None = None
 ) -> PlainSACUpdate | GraphedUpdate:
     """
-    The recorded form of an update, kept as long as it would be the same step on the same tensors. Loading a file, moving the
-    policy or changing an option leads to a new recording.
+    The recorded form of an update, reused while it is the same step on the same tensors. Loading a file, moving the policy or
+    changing an option leads to a new recording.
 
-    :param update: made anew for this call
-    :param known: what this function returned for the call before
+    :param update: made for this call
+    :param known: result of the previous call
     :param record: see :class:`GraphedUpdate`
-    :return: to be called instead; the update itself while its optimisers have not stepped yet, or do more than plain Adam
+    :return: the recorded update; ``update`` itself before its optimisers have stepped, or if they are not plain Adams
     """
     if not update.is_recordable:
         return update

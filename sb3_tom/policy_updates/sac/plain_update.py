@@ -8,7 +8,7 @@ backward passes written by hand. With :math:`a = \tanh(\mu + \sigma \epsilon)`, 
     g_\mu = g_a (1 - a^2), \quad
     g_{\log \sigma} = g_\mu \sigma \epsilon - \frac{\alpha}{B}.
 
-Compared with autograd it saves the bookkeeping, half of the memory traffic, and gradients that nobody uses.
+Compared with autograd this saves its overhead, half of the memory traffic, and gradients that are not used.
 """
 
 from typing import NamedTuple, cast
@@ -31,7 +31,7 @@ from sb3_tom.policy_updates.steps import clip_gradients
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
     """
-    The layers of a network that is nothing but linear layers and activations of one kind.
+    The linear layers of a network that consists of linear layers and activations of one kind.
 
     :param network: any module
     :return: its linear layers if it is a chain of linear layers with one of :data:`ACTIVATIONS` between any two of them (one
@@ -57,7 +57,7 @@ def has_plain_networks(policy: SACPolicy) -> bool:
     critics, trunk = [linear_layers(network) for network in networks], linear_layers(actor.latent_pi)
     heads = [head for head in (actor.mu, actor.log_std) if type(head) is nn.Linear]
     forms = {(*map(type, net.children()), *(layer.weight.shape for layer in linear_layers(net))) for net in networks}
-    # An activation behind the actor's trunk, none behind the critics
+    # The actor's trunk ends with an activation, the critics do not
     lengths = [len(list(network.children())) for network in (actor.latent_pi, *networks)]
     fitting = lengths[0] == 2 * len(trunk) > 0 and all(length % 2 and length > 1 for length in lengths[1:])
     layers = [*trunk, *heads, *(layer for layers in critics for layer in layers)]
@@ -65,7 +65,7 @@ def has_plain_networks(policy: SACPolicy) -> bool:
 
 
 def _is_bare(policy: SACPolicy, layers: list[nn.Linear]) -> bool:
-    """No features but the observations, no hooks, nothing frozen, shared or left over, one type and device."""
+    """No features but the observations, no hooks, nothing frozen, shared or left over, one dtype and device."""
     modules = [policy.actor, policy.critic, policy.critic_target]
     if any(type(module.features_extractor) is not FlattenExtractor for module in modules):
         return False
@@ -80,12 +80,12 @@ def _is_bare(policy: SACPolicy, layers: list[nn.Linear]) -> bool:
 
 
 def _activation(network: nn.Module) -> Activation:
-    """What is between the layers of a network of :func:`linear_layers`."""
+    """The activation of a network that :func:`linear_layers` accepts."""
     return ACTIVATIONS[type(cast(nn.Sequential, network)[1])]
 
 
 def _stacked(networks: list[nn.Module]) -> StackedMLP:
-    """Critics side by side."""
+    """Critics as one stacked network."""
     layers = [linear_layers(network) for network in networks]
     return StackedMLP([one[:-1] for one in layers], [one[-1:] for one in layers], _activation(networks[0]))
 
@@ -113,7 +113,7 @@ class PlainSACUpdate(SACUpdate):
         self._critic.bind_gradients()
         optimizers = [actor.optimizer, policy.critic.optimizer]
         if self.parts.log_ent_coef is not None and self.parts.ent_coef_optimizer is not None:
-            # kept here too: a later update, made for another call, gives the parameter another one
+            # Kept here too: an update made for a later call replaces the parameter's grad
             self.parts.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.parts.log_ent_coef)
             optimizers.append(self.parts.ent_coef_optimizer)
         self._steppers = [stepper(optimizer) for optimizer in optimizers]
@@ -122,7 +122,7 @@ class PlainSACUpdate(SACUpdate):
 
     @property
     def is_recordable(self) -> bool:
-        """Whether a step is the same kernels on the same tensors each time."""
+        """Whether each step launches the same kernels on the same tensors."""
         return all(isinstance(step, DirectAdam) for step in self._steppers)
 
     def signature(self) -> tuple[object, ...]:
@@ -142,7 +142,7 @@ class PlainSACUpdate(SACUpdate):
         return *facts, *(step.constants for step in steppers), *(tensor.data_ptr() for tensor in tensors)
 
     def refresh_learning_rates(self) -> None:
-        """Take over the optimisers' learning rates."""
+        """Copy the optimisers' learning rates."""
         for step in self._steppers:
             if isinstance(step, DirectAdam):
                 step.refresh_learning_rate()
@@ -165,7 +165,7 @@ class PlainSACUpdate(SACUpdate):
         return Losses(ent_coef, ent_coef_loss, critic_loss, actor_loss)
 
     def _update_temperature(self, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """As the general one, with a gradient that stays where it is."""
+        """As in :class:`SACUpdate`, with a gradient tensor that is reused."""
         if self.parts.log_ent_coef is None or self._step_temperature is None:
             return super()._update_temperature(log_prob)
         ent_coef = self.parts.log_ent_coef.exp()
@@ -188,7 +188,7 @@ class PlainSACUpdate(SACUpdate):
         """
         The actor's step, with gradients by hand.
 
-        :param passed: what its forward pass has left
+        :param passed: result of its forward pass
         """
         n_rows, n_actions = sample.actions.shape
         valued = self._critic.forward(th.cat([observations, sample.actions], dim=1))

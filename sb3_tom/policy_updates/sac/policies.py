@@ -1,4 +1,4 @@
-"""The policies that SAC's gradient steps know by name, and the one with layer normalisation and dropout in its critics."""
+"""Named policies, and the one with layer normalisation and dropout in its critics."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class NormedCritics(MadeCritics):
 
     :param net_arch: widths of the hidden layers
     :param activation_fn: between the layers
-    :param dropout_rate: share of the units that are dropped in training; 0: there is no dropout
+    :param dropout_rate: share of the units that are dropped in training; 0: no dropout layers
     :param kwargs: the other arguments are SB3's
     """
 
@@ -34,13 +34,13 @@ class NormedCritics(MadeCritics):
 
 class LayerNormPolicy(SACPolicy):
     """
-    SB3's SAC policy, its critics with layer normalisation and, where it is asked for, dropout: the critics of DroQ (Hiraoka et
-    al. 2022, arXiv:2110.02034). As there, dropout is on in the targets too while the policy trains; it is off in ``predict``
-    and wherever else values are asked for. Masks come from torch's global stream, as SB3's own actions do: seeded runs
-    repeat them, and checkpoints hold the stream.
+    SB3's SAC policy with layer normalisation and optional dropout in its critics: those of DroQ (Hiraoka et al. 2022,
+    arXiv:2110.02034). As there, dropout is on in the targets too while the policy trains; it is off in ``predict`` and
+    wherever else values are computed. Masks come from torch's global stream, like SB3's own actions: seeded runs repeat them,
+    and checkpoints hold the stream.
 
     :param args: SB3's
-    :param dropout_rate: in [0, 1); DroQ has 0.01 where few samples are seen often
+    :param dropout_rate: in [0, 1), for example 0.01
     :param kwargs: SB3's
     :raises ValueError: naming the argument, what came and what is allowed
     """
@@ -50,12 +50,12 @@ class LayerNormPolicy(SACPolicy):
         super().__init__(*args, **kwargs)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        """With layer normalisation."""
+        """Build :class:`NormedCritics`."""
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return NormedCritics(**kwargs, dropout_rate=self.dropout_rate).to(self.device)
 
     def set_training_mode(self, mode: bool) -> None:
-        """SB3's, where targets are always in evaluation mode; here what is behind their features goes along."""
+        """As in SB3, but the targets' networks (not their features) follow the mode instead of always evaluating."""
         super().set_training_mode(mode)
         for network in self.critic_target.q_networks:
             network.train(mode)

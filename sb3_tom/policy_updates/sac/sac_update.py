@@ -1,9 +1,9 @@
 """
-One gradient step of SAC (Haarnoja et al. 2018, arXiv:1812.05905) on tensors, without a host read. SB3's ``SAC.train`` is its
-oracle: from equal parameters, batches and noise it makes the same step (tests/policy_updates/sac/test_sac_update.py).
+One gradient step of SAC (Haarnoja et al. 2018, arXiv:1812.05905) on tensors, without a host read. From equal parameters,
+batches and noise it makes the same step as SB3's ``SAC.train`` (tests/policy_updates/sac/test_sac_update.py).
 
-What makes it faster than SB3's loop: losses stay tensors, the critics' own gradients are not computed in the actor's step,
-Adam is fused, targets move in one call, and the temperature's gradient is written down instead of traced.
+It is faster than SB3's loop because losses stay tensors, the critics' parameters get no gradients in the actor's step, Adam is
+fused, targets move in one call, and the temperature's gradient is computed without autograd.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from sb3_tom.policy_updates.steps import clip_gradients, constant, temperature_s
 
 
 class Losses(NamedTuple):
-    """What SB3's SAC logs of a step, as scalars on the device."""
+    """Figures that SB3's SAC logs, scalars on the device."""
 
     ent_coef: th.Tensor
     ent_coef_loss: th.Tensor
@@ -31,9 +31,9 @@ class Losses(NamedTuple):
 @dataclass
 class SACUpdate:
     """
-    Binds the parts of an agent that a gradient step changes.
+    SAC's gradient step for the parts of an agent.
 
-    :param parts: as the contract has them
+    :param parts: they are changed
     """
 
     parts: PolicyParts
@@ -44,7 +44,7 @@ class SACUpdate:
 
     def __call__(self, batch: Batch, noise: th.Tensor, update_target: bool) -> Losses:
         """
-        One step of temperature, critics, actor and, if asked, targets, in SB3's order.
+        One step of temperature, critics, actor and, with ``update_target``, targets, in SB3's order.
 
         :param batch: B rows
         :param noise: standard normal ``[2, B, A]``, for the actions at s and at s'
@@ -61,7 +61,7 @@ class SACUpdate:
         return Losses(ent_coef, ent_coef_loss, critic_loss, actor_loss)
 
     def _update_temperature(self, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Returns the temperature before the step, as SB3 uses it, and its loss."""
+        """Step the temperature; return its value before the step, which SB3 uses, and its loss."""
         learned, optimizer = self.parts.log_ent_coef, self.parts.ent_coef_optimizer
         if learned is None or optimizer is None or not (no_mode_is_on() and has_plain_temperature(self.parts)):
             return temperature_step(self.parts, log_prob)
@@ -107,7 +107,7 @@ class SACUpdate:
 
 def has_plain_temperature(parts: PolicyParts) -> bool:
     """
-    Whether nothing but its optimiser sees the gradient of the temperature.
+    Whether the temperature and its optimiser have no hooks or overrides that its gradient would trigger.
 
     :param parts: with a learned temperature or a fixed one
     """
@@ -118,7 +118,7 @@ def has_plain_temperature(parts: PolicyParts) -> bool:
 
 def squared_error(values: th.Tensor, targets: th.Tensor, confidence: th.Tensor | None) -> th.Tensor:
     """
-    Mean squared error, each row counted by its confidence.
+    Mean squared error, each row weighted by its confidence.
 
     :param values: ``[B, 1]``
     :param targets: ``[B, 1]``

@@ -16,7 +16,7 @@ FIGURES = ("ent_coef", "ent_coef_loss", "critic_loss", "actor_loss")
 
 
 class _AsReplayBuffer:
-    """Minibatches under SB3's name and type."""
+    """Minibatches with the interface of SB3's replay buffer."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
@@ -34,13 +34,13 @@ class _AsReplayBuffer:
 
 def sb3_update(parts: PolicyParts, batches: Batches, gradient_steps: int, batch_size: int) -> dict[str, th.Tensor]:
     """
-    SB3's gradient steps. Its method needs a SAC: a stand-in that holds the parts, and nothing that would be lost with it.
+    SB3's gradient steps. Its method needs a SAC: here an object that only refers to the parts.
 
-    :param parts: they change
+    :param parts: they are changed
     :param batches: source of minibatches, drawn one by one
     :param gradient_steps: how many
     :param batch_size: rows of a minibatch
-    :return: SAC's own figures, 0 for those that it does not have
+    :return: SAC's figures, 0 for those that were not logged
     """
     policy = parts.policy
     stand_in = object.__new__(SAC)

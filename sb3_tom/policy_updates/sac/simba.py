@@ -14,12 +14,12 @@ from sb3_tom.policy_updates.sac.critics import MadeCritics
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 
 EXPANSION = 4
-"""Width of a block's inner layer over its outer one, as in the paper."""
+"""Width of a block's inner layer relative to its outer one, as in the paper."""
 
 
 class ResidualBlock(nn.Module):
     """
-    The input plus a small network of it: layer normalisation, a layer four times as wide, an activation, a layer back.
+    Residual block: input plus layer normalisation, a layer four times as wide, an activation, and a layer back.
 
     :param width: of input and output
     :param activation_fn: between the two layers
@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         self.branch = nn.Sequential(nn.LayerNorm(width), wide, activation_fn(), back)
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
-        """Of ``[..., width]``, the same shape."""
+        """Apply the block to ``[..., width]``; same shape."""
         return inputs + self.branch(inputs)
 
 
@@ -72,10 +72,10 @@ class SimbaCritics(MadeCritics):
 
 class SimbaPolicy(SACPolicy):
     """
-    SB3's SAC policy with SimBa's networks: observations in unit scale, residual blocks with layer normalisation before and
-    after them, AdamW with a weight decay of 0.01. A block is one entry of ``net_arch``; the widths are those of SBX's policy
-    of this name, the paper's critics have ``[512, 512]``. The other arguments are SB3's. The scale of the observations is that
-    of all real rows at the last model phase: SB3's own SAC, which has none, leaves it at 1.
+    SB3's SAC policy with SimBa's networks: standardised observations, residual blocks with layer normalisation, AdamW with a
+    weight decay of 0.01. A block is one entry of ``net_arch``; the widths are those of SBX's policy of this name, the paper's
+    critics have ``[512, 512]``. The other arguments are SB3's. Observations are standardised by all real rows at the last
+    model phase; under SB3's own SAC, which has no such phases, not at all.
 
     :param observation_space: flat
     :param action_space: as in SB3
@@ -103,7 +103,7 @@ class SimbaPolicy(SACPolicy):
         super().__init__(observation_space, action_space, lr_schedule, net_arch, **{**own, **kwargs})
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        """SB3's, with another network before its last layers."""
+        """SB3's actor with SimBa's layers before its output layers."""
         actor = super().make_actor(features_extractor)
         actor.latent_pi = nn.Sequential(*simba_layers(actor.features_dim, actor.net_arch, actor.activation_fn))
         for head in (actor.mu, actor.log_std):
@@ -112,7 +112,7 @@ class SimbaPolicy(SACPolicy):
         return actor.to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        """SimBa's."""
+        """Build :class:`SimbaCritics`."""
         return SimbaCritics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
 
 
@@ -123,7 +123,7 @@ def _orthogonal(layer: nn.Linear) -> nn.Linear:
 
 
 def _check_widths(net_arch: Any) -> None:
-    """A residual block adds what has one width."""
+    """Residual blocks need one width."""
     for widths in get_actor_critic_arch(net_arch):
         if not widths or len(set(widths)) > 1:
             raise ValueError(

@@ -1,5 +1,5 @@
 r"""
-Equal networks side by side, their forward and backward passes written as batched matrix products.
+Several networks of one shape, with forward and backward passes as batched matrix products.
 
 For the layer :math:`z_l = h_{l-1} W_l^T + b_l`, :math:`h_l = f(z_l)` of each network, with an activation :math:`f`
 (``activations.py``) and :math:`\delta_l = \partial L / \partial z_l`:
@@ -9,8 +9,8 @@ For the layer :math:`z_l = h_{l-1} W_l^T + b_l`, :math:`h_l = f(z_l)` of each ne
     \frac{\partial L}{\partial b_l} = 1^T \delta_l, \quad
     \delta_{l-1} = (\delta_l W_l) \odot f'(z_{l-1}).
 
-The parameters stay those of the modules: each becomes a view of one stacked tensor, so that modules, optimisers and files
-see what they saw before.
+The parameters stay those of the modules: each becomes a view of one stacked tensor, so that nothing changes for modules,
+optimisers and files.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ from sb3_tom.policy_updates.sac.activations import Activation
 
 def stack(parameters: Sequence[nn.Parameter]) -> th.Tensor:
     """
-    One tensor of which the parameters are the slices along a new first axis. Parameters that lie one behind the other already
-    are left where they are; others are moved there, in place.
+    One tensor of which the parameters are the slices along a new first axis. Parameters that are adjacent in memory already
+    stay there; others are moved, in place.
 
-    :param parameters: C parameters of one shape, type and device
+    :param parameters: C parameters of one shape, dtype and device
     :return: ``[C, *shape]``, a view of their memory
     """
     first = parameters[0].detach()
@@ -49,10 +49,10 @@ def _move(parameters: Sequence[nn.Parameter]) -> th.Tensor:
 
 class Pass(NamedTuple):
     """
-    What a forward pass leaves for the backward one.
+    Results of a forward pass, for the backward pass.
 
     :param layers: the inputs and the hidden layers, ``[C, B, width]`` each
-    :param kept: of each hidden layer what the derivative of its activation is known from, ``[C, B, width]``
+    :param kept: for each hidden layer the tensor that its activation's derivative is computed from, ``[C, B, width]``
     :param outputs: ``[C, B, n_out]``
     """
 
@@ -62,9 +62,9 @@ class Pass(NamedTuple):
 
     def first_rows(self, n_rows: int) -> "Pass":
         """
-        As if the inputs had only had the first rows.
+        The results for the first rows of the inputs.
 
-        :param n_rows: how many
+        :param n_rows: number of rows
         """
         layers, kept = ([values[:, :n_rows] for values in part] for part in (self.layers, self.kept))
         return Pass(layers, kept, self.outputs[:, :n_rows])
@@ -74,9 +74,9 @@ class StackedMLP:
     """
     C networks of linear layers with an activation between them, whose last layer may have several heads.
 
-    :param networks: for each network its layers, the first first; all networks have the same shapes
-    :param heads: for each network the linear layers, of one shape, that share the last hidden layer
-    :param activation: behind each hidden layer
+    :param networks: for each network its layers, from the input on; all networks have the same shapes
+    :param heads: for each network the output layers, of one shape, which share the last hidden layer
+    :param activation: after each hidden layer
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class StackedMLP:
 
     def forward(self, inputs: th.Tensor) -> Pass:
         """
-        All networks at once.
+        Forward pass of all networks.
 
         :param inputs: ``[B, n]``, the same for every network
-        :return: its hidden layers are overwritten by the next call with as many rows
+        :return: the next call with as many rows overwrites its hidden layers
         """
         layers: list[th.Tensor] = [inputs.expand(self._weights[0].shape[0], *inputs.shape)]
         memory = self._memory_of(inputs)
@@ -117,7 +117,7 @@ class StackedMLP:
         return Pass(layers, [kept for kept, _ in memory], self._outputs(layers[-1]))
 
     def _memory_of(self, inputs: th.Tensor) -> list[tuple[th.Tensor, th.Tensor]]:
-        """For so many rows, of each hidden layer: for what its activation keeps, and for what it returns."""
+        """For each hidden layer two tensors of as many rows: what its activation keeps, and its output."""
         n_rows = inputs.shape[0]
         if n_rows not in self._memory:
             shapes = [(weight.shape[0], n_rows, weight.shape[1]) for weight in self._weights[:-1]]
@@ -151,11 +151,11 @@ class StackedMLP:
 
     def input_gradient(self, passed: Pass, delta: th.Tensor, n_columns: int) -> th.Tensor:
         """
-        Gradient with respect to the last columns of the inputs, summed over networks; no parameter's gradient changes.
+        Gradient with respect to the last columns of the inputs, summed over networks; parameters get no gradients.
 
         :param passed: what :meth:`forward` returned
         :param delta: gradient of the loss with respect to the outputs, ``[C, B, n_out]``
-        :param n_columns: how many columns
+        :param n_columns: number of columns
         :return: ``[B, n_columns]``
         """
         for number in reversed(range(1, len(self._weights))):
@@ -163,7 +163,7 @@ class StackedMLP:
         return th.bmm(delta, self._weights[0][:, :, -n_columns:]).sum(0)
 
     def _through(self, number: int, passed: Pass, delta: th.Tensor) -> th.Tensor:
-        """From the layer's outputs to those of the layer below, before its activation."""
+        """Gradient of a layer's outputs, propagated to those of the layer below before its activation."""
         weight = self._weights[number]
         delta = th.bmm(delta, weight) if delta.shape[-1] > 1 else delta * weight
         return self.activation.backward(delta, passed.kept[number - 1])

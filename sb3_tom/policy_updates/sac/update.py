@@ -1,4 +1,4 @@
-"""SAC's gradient steps (Haarnoja et al. 2018, arXiv:1812.05905), on the fastest path that does the same as SB3's."""
+"""SAC's gradient steps (Haarnoja et al. 2018, arXiv:1812.05905) by the fastest form that is equivalent to SB3's."""
 
 import torch as th
 
@@ -17,7 +17,7 @@ from sb3_tom.policy_updates.standardized_features import standardize
 from sb3_tom.policy_updates.steps import begin, is_supported
 
 LOSSES_KEPT = 1_000
-"""Steps whose losses are added up at once: a call may make millions, and to add at each step would cost a kernel per loss."""
+"""Number of steps whose losses are summed at once: adding at each step would cost a kernel per loss."""
 
 
 class SACPolicyUpdate(PolicyUpdate):
@@ -28,7 +28,7 @@ class SACPolicyUpdate(PolicyUpdate):
         self._graphed: PlainSACUpdate | GraphedUpdate | None = None  # kept between calls on CUDA
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
-        """SB3's own step knows no confidence; see :meth:`PolicyUpdate.check`."""
+        """Refuse a confidence where SB3's own step is used, which has none; see :meth:`PolicyUpdate.check`."""
         if uses_confidence and not is_supported(parts.policy):
             raise ValueError(
                 "confidence is not allowed with this policy (gSDE, batch normalisation, shared features or an actor of "
@@ -36,13 +36,13 @@ class SACPolicyUpdate(PolicyUpdate):
             )
 
     def forget(self) -> None:
-        """A recorded step would go on with the old tensors."""
+        """Drop the recorded step, which would use the old tensors."""
         self._graphed = None
 
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
-        """Scale of the inputs, where the policy has one; see :meth:`PolicyUpdate.end_phase`."""
+        """Update the standardisation of inputs, if the policy has one; see :meth:`PolicyUpdate.end_phase`."""
         standardize(parts.policy, data, batches.units)
         return {}
 
@@ -82,7 +82,7 @@ class SACPolicyUpdate(PolicyUpdate):
         return {name: value / gradient_steps for name, value in _sum([*sums, *losses])._asdict().items()}
 
     def _make_update(self, parts: PolicyParts) -> SACUpdate | GraphedUpdate:
-        """The fastest update that is right for the policy and its device."""
+        """The fastest equivalent update for the policy and its device."""
         plain = has_plain_networks(parts.policy) and has_plain_temperature(parts)
         kind = PlainSACUpdate if plain else SACUpdate
         update = kind(parts)
@@ -94,5 +94,5 @@ class SACPolicyUpdate(PolicyUpdate):
 
 
 def _sum(losses: list[Losses]) -> Losses:
-    """On the device."""
+    """Sum of losses, on the device."""
     return Losses(*(th.stack([value.reshape(()) for value in values]).sum() for values in zip(*losses, strict=True)))

@@ -1,9 +1,9 @@
 r"""
 Weights that do not depend on the next state.
 
-Rows drawn by a weight w(s, a, s') have the law :math:`P(s'|s,a)\, w(s,a,s') / E[w|s,a]` instead of P. Weights of (s, a)
-alone leave it as it is, so w is replaced by its mean :math:`\bar w(s,a) = E_D[w | s, a]`: a Poisson regression with the log of
-:math:`\bar w` from a network, cross-fitted, because a network that saw the weight of a row also saw the noise in its s'.
+In rows drawn by a weight w(s, a, s') the law of s' is :math:`P(s'|s,a)\, w(s,a,s') / E[w|s,a]` instead of P. Weights of (s, a)
+alone do not change it, so w is replaced by its mean :math:`\bar w(s,a) = E_D[w | s, a]`: a Poisson regression, in which a
+network outputs :math:`\log \bar w`. It is cross-fitted, because a network trained on a row has fitted the noise in its s'.
 """
 
 import itertools
@@ -30,12 +30,12 @@ _STEPS = 400
 _BATCH = 256
 _LEARNING_RATE = 2e-3
 _LOOK = 50
-"""Steps between two looks at the rows that a network does not see."""
+"""Steps between two evaluations of the held-out rows."""
 _STEEPEST = 20.0
-"""Bound of the log-weights: exp of it is a float32 with room for sums."""
+"""Upper bound of the log-weights: sums of its exponential fit into float32."""
 
 Inputs = Callable[[th.Tensor], th.Tensor]
-"""What the networks take of rows by their numbers: int64 ``[...]`` to ``[..., O + A]``."""
+"""Network inputs of rows by their numbers: int64 ``[...]`` to ``[..., O + A]``."""
 
 
 class _Regression(nn.Module):
@@ -51,7 +51,7 @@ class _Regression(nn.Module):
 
     @th.no_grad()
     def reset(self, generator: th.Generator) -> None:
-        """Draw anew; the last layer begins at 0: all weights are alike."""
+        """Re-initialise; the last layer is 0, so that all weights are equal."""
         for layer in self._linear():
             layer.weight.normal_(0.0, layer.weight.shape[1] ** -0.5, generator=generator)
             layer.bias.zero_()
@@ -65,13 +65,13 @@ class _Regression(nn.Module):
         return values.clamp(max=_STEEPEST)
 
     def loss(self, inputs: th.Tensor, weights: th.Tensor) -> th.Tensor:
-        """Negative log-likelihood of Poisson's distribution, least at the mean: inputs ``[F, B, D]``, weights ``[F, B]``."""
+        """Negative Poisson log-likelihood, least at the mean: inputs ``[F, B, D]``, weights ``[F, B]``."""
         values = self(inputs)
         return (values.exp() - weights * values).mean(1).sum()
 
     @th.no_grad()
     def of_fold(self, number: int, rows: th.Tensor, inputs: Inputs) -> th.Tensor:
-        """Log-weights ``[B]`` of the rows of a fold, by their numbers ``[B]``, from the network that did not see it."""
+        """Log-weights ``[B]`` of rows of a fold, given by number ``[B]``, from the network that was not trained on it."""
         member = th.tensor([number], device=rows.device)
         parts = (self(inputs(some).unsqueeze(0), member).squeeze(0) for some in rows.split(rows_at_once(rows.device)))
         return joined(parts, len(rows))
@@ -79,14 +79,14 @@ class _Regression(nn.Module):
 
 def random_folds(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Tensor:
     """
-    Folds of whole blocks of neighbours.
+    Random folds of whole blocks of neighbours.
 
     :param n_rows: number N of rows, in the order of collection
     :param generator: source of randomness
     :param n_envs: environments whose rows alternate
     :return: fold of each row, int64 ``[N]``
     """
-    block = max(1, min(BLOCK, n_rows // (4 * _FOLDS * n_envs)))  # few rows: shorter blocks, so that no fold is empty
+    block = max(1, min(BLOCK, n_rows // (4 * _FOLDS * n_envs)))  # shorter for few rows, so that no fold is empty
     blocks, order = shuffled_blocks(n_rows, block, n_envs, generator)
     return (order % _FOLDS)[blocks]
 
@@ -96,17 +96,17 @@ def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context
     The mean of weights over s', as a function of (s, a).
 
     :param weights: ``[M]``, non-negative, of some rows
-    :param rows: their numbers ``[M]`` in the data
+    :param rows: numbers ``[M]`` of these rows in the data
     :param data: N rows, in the order of collection
-    :param context: its generator and ``n_envs`` are read
-    :return: ``[N]``, float64, positive with mean 1: of all rows; ones of fewer rows than there are folds
+    :param context: its generator and ``n_envs`` are used
+    :return: ``[N]`` for all rows, float64, positive with mean 1; ones if a fold has none of the M rows
     """
     folds = random_folds(data.size, context.generator, context.n_envs)
     own = folds[rows]
     if int(th.bincount(own, minlength=_FOLDS).amin()) == 0:
         return th.ones(data.size, dtype=th.float64, device=data.device)
     n_columns = data.observations.shape[1] + data.actions.shape[1]
-    with th.device("meta"):  # made without torch's own random numbers
+    with th.device("meta"):  # does not draw from torch's global generator
         regression, scale = _Regression(n_columns), Standardizer(n_columns)
     regression.to_empty(device=data.device).reset(context.generator)
 
@@ -123,11 +123,11 @@ def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context
 
 def of_all_rows(regression: _Regression, folds: th.Tensor, inputs: Inputs) -> th.Tensor:
     """
-    The final pass: the only part that takes longer the more rows there are.
+    Evaluate the regression on all rows: the only part whose time grows with their number.
 
     :param regression: fitted
     :param folds: int64 ``[N]``
-    :param inputs: of any rows
+    :param inputs: network inputs of any rows
     :return: ``[N]``, float64, with mean 1
     """
     result = th.empty(len(folds), dtype=th.float64, device=folds.device)
@@ -140,7 +140,7 @@ def of_all_rows(regression: _Regression, folds: th.Tensor, inputs: Inputs) -> th
 def _fit(
     regression: _Regression, rows: th.Tensor, inputs: Inputs, weights: th.Tensor, folds: th.Tensor, generator: th.Generator
 ) -> None:
-    """Descend until the networks stop getting better on the rows that they do not see."""
+    """Fit the networks, and restore the parameters that were best on the held-out rows."""
     theirs = [th.nonzero(folds != number).squeeze(1) for number in range(_FOLDS)]
     own = [th.nonzero(folds == number).squeeze(1) for number in range(_FOLDS)]
     shape = (_STEPS, _BATCH)

@@ -1,4 +1,4 @@
-"""Slope and offset of a log-ratio, fitted on rows that its networks have not seen."""
+"""Slope and offset of a log-ratio, fitted on held-out rows."""
 
 from typing import NamedTuple
 
@@ -7,21 +7,21 @@ import torch.nn.functional as F
 
 _STEPS = 30
 _RIDGE = 1e-4
-"""Pull of the slope, in unit scale, to 0: without it that of classes that do not overlap would be infinite."""
+"""Ridge on the slope in unit scale: for separable classes it would be infinite without."""
 _FARTHEST = 10.0
 _HALVINGS = 60
 _ERRORS = 2.0
-"""Standard errors from 0 below which a slope is none."""
+"""A slope within so many standard errors of 0 counts as 0."""
 
 
 class Calibration(NamedTuple):
     """
-    What makes log-ratios of logits.
+    Turns logits into log-ratios: ``slope * logit + offset``. Scalars.
 
-    :param slope: at least 0, a scalar
-    :param offset: a scalar
-    :param cross_entropy: of the calibrated logits, summed over the classes, a scalar
-    :param recent: mean log-ratio of the rows of ``recent``, a scalar
+    :param slope: at least 0
+    :param offset: of the log-ratio
+    :param cross_entropy: of the calibrated logits, summed over the classes
+    :param recent: mean log-ratio of the rows of ``recent``
     """
 
     slope: th.Tensor
@@ -32,9 +32,9 @@ class Calibration(NamedTuple):
 
 class Logits(NamedTuple):
     """
-    Of held-out rows of a class.
+    Held-out logits of a class.
 
-    :param values: ``[n]``
+    :param values: logits ``[n]``
     :param blocks: int64 ``[n]``, equal for rows that are neighbours in time
     """
 
@@ -44,10 +44,10 @@ class Logits(NamedTuple):
 
 def cross_entropies(ours: th.Tensor, theirs: th.Tensor, label: float) -> tuple[th.Tensor, th.Tensor]:
     """
-    Of logits of the class ``recent``, with the label 1, and of the buffer.
+    Cross-entropies of ``recent`` (label 1) and of the buffer.
 
-    :param ours: of rows of ``recent``, any shape
-    :param theirs: of rows of the buffer, any shape
+    :param ours: logits of rows of ``recent``, any shape
+    :param theirs: logits of rows of the buffer, any shape
     :param label: of the buffer's rows
     :return: the cross-entropy of each row, in the shapes of ``ours`` and ``theirs``
     """
@@ -58,13 +58,13 @@ def cross_entropies(ours: th.Tensor, theirs: th.Tensor, label: float) -> tuple[t
 @th.no_grad()
 def calibrate(ours: Logits, theirs: Logits, label: float = 0.0) -> Calibration:
     r"""
-    Logistic regression of the class on the logit, by Newton's method. With few independent rows a slope is there by chance: it
-    is shrunk as the nonnegative garrote does (Breiman 1995), by :math:`1 - (2 \sigma / \mathrm{slope})^2` or to 0, with its
-    standard error :math:`\sigma` over blocks of neighbours (a sandwich). The slope 0 makes the log-ratio the same everywhere.
+    Logistic regression of the class on the logit, by Newton's method. With few independent rows a slope may be due to chance:
+    it is shrunk as by the nonnegative garrote (Breiman 1995), by :math:`1 - (2 \sigma / \mathrm{slope})^2` or to 0, with its
+    standard error :math:`\sigma` over blocks of neighbours (sandwich estimator). With slope 0 the log-ratio is constant.
 
-    :param ours: of ``recent``
-    :param theirs: of the buffer
-    :param label: of the buffer's rows, for the offset as well
+    :param ours: logits of ``recent``
+    :param theirs: logits of the buffer
+    :param label: of the buffer's rows
     """
     values = th.cat([ours.values, theirs.values]).double()
     n_ours, n_theirs = len(ours.values), len(theirs.values)
@@ -73,7 +73,7 @@ def calibrate(ours: Logits, theirs: Logits, label: float = 0.0) -> Calibration:
     unit = values.std(correction=0).clamp(min=1e-12)
     line, error = _newton((values - values.mean()) / unit, weights, labels, th.cat([ours.blocks, theirs.blocks]))
     slope = line * (1.0 - (_ERRORS * error / line).square()).clamp(min=0.0) / unit
-    slope = th.where(line > 0, slope, 0.0)  # also where it is not a number
+    slope = th.where(line > 0, slope, 0.0)  # also where it is NaN
     offset = _offset(slope * values, weights, labels)
     ratio = slope * values + offset
     losses = cross_entropies(ratio[:n_ours], ratio[n_ours:], label)

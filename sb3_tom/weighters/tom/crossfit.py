@@ -1,4 +1,4 @@
-"""What cross-fitting knows of the rows that its networks have not seen: when to stop, and which parameters were best."""
+"""Held-out rows of cross-fitted networks: early stopping, best parameters and calibration."""
 
 import math
 from typing import NamedTuple
@@ -10,21 +10,21 @@ from sb3_tom.weighters.tom.calibration import Calibration, Logits, calibrate, cr
 from sb3_tom.weighters.tom.folds import grouped
 
 LOOK = 25
-"""Steps between two looks at the held-out rows."""
+"""Steps between two evaluations of the held-out rows."""
 PATIENCE = 3
-"""Looks in a row that were no better than those before, after which the fit stops."""
+"""Evaluations in a row without an improvement after which the fit stops."""
 LOOKED_AT = 4096
-"""Rows of the buffer that are looked at, over all folds."""
+"""Maximum number of held-out rows of the buffer, over all folds."""
 _GAIN = 1e-4
-"""Decrease of the held-out cross-entropy that counts as one."""
+"""Decrease of the held-out cross-entropy that counts as an improvement."""
 
 
 class Part(NamedTuple):
     """
-    What the networks take of one class, a fold to each network.
+    Held-out inputs of one class, a fold for each network.
 
     :param features: ``[K, m, D]``
-    :param valid: bool ``[K, m]``: the folds need not be of equal size
+    :param valid: bool ``[K, m]``, False for padding: the folds need not be of equal size
     :param blocks: int64 ``[K, m]``, equal for rows that are neighbours in time
     """
 
@@ -35,7 +35,7 @@ class Part(NamedTuple):
     @classmethod
     def of(cls, features: th.Tensor, blocks: th.Tensor, folds: th.Tensor, n_folds: int) -> "Part":
         """
-        Deal rows out to their folds.
+        Arrange rows by fold.
 
         :param features: ``[B, D]``
         :param blocks: int64 ``[B]``
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
     def mean(self, values: th.Tensor) -> th.Tensor:
         """
-        Of each fold, 0 of an empty one.
+        Mean of each fold, 0 for an empty one.
 
         :param values: ``[K, m]``
         :return: ``[K]``
@@ -57,8 +57,8 @@ class Part(NamedTuple):
 
 class HeldOut:
     """
-    The rows of its own fold for each network, and the parameters with which the networks tell the classes apart best: those of
-    one step for all, because of the luck of a choice for each of them the held-out rows would know.
+    Held-out rows, its own fold for each network, and the parameters with the lowest cross-entropy on them. One step is chosen
+    for all networks: a step per network would overfit the held-out rows.
 
     :param network: K networks in one
     :param ours: rows of ``recent``
@@ -76,9 +76,9 @@ class HeldOut:
     @th.no_grad()
     def look(self) -> bool:
         """
-        Keep the parameters if they are better than ever.
+        Evaluate the held-out rows, and keep the parameters if they are the best so far.
 
-        :return: whether it is worth to go on
+        :return: False if the fit should stop
         """
         ours, theirs = self._parts
         losses = cross_entropies(self._network(ours.features), self._network(theirs.features), self._label)
@@ -92,7 +92,7 @@ class HeldOut:
 
     @th.no_grad()
     def restore(self) -> float:
-        """Put the best parameters back; the cross-entropy with them, summed over the classes, a mean over the networks."""
+        """Restore the best parameters; return their cross-entropy, summed over classes and averaged over networks."""
         th._foreach_copy_(self._parameters, self._kept)
         return self._best
 

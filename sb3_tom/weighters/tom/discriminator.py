@@ -6,12 +6,13 @@ With the label 1 for ``recent``, :math:`\epsilon` for the buffer, and equally ma
 .. math::
     R(s,a,s') = \log \frac{p + \epsilon q}{(1 - \epsilon) q}, \qquad p = d^\pi,\; q = d^D,
 
-which is :math:`\log(p / q)` for :math:`\epsilon = 0`. A gradient penalty, which pulls R's slope to 1, would limit it further.
+which is :math:`\log(p / q)` for :math:`\epsilon = 0`. A gradient penalty, which pulls the norm of R's gradient to 1, would
+limit it further.
 
-On the rows that it was fitted to a network remembers which were recent. So there are K of them (``folds``), the rows are dealt
-out to K folds, and the R of a row comes from the network that has seen neither that row nor the others of its fold. The rows
-that a network has not seen say when to stop, and on the logits of them all two numbers are fitted, slope and offset of R
-(:mod:`sb3_tom.weighters.tom.calibration`): logits that say nothing about unseen rows give R = 0.
+A network memorises which of its training rows were recent. So there are K networks (``folds``), the rows are split into K
+folds, and R of a row comes from the network that was not trained on its fold. The held-out rows of all networks decide when
+to stop, and on their logits slope and offset of R are fitted (:mod:`sb3_tom.weighters.tom.calibration`): logits that do not
+separate held-out rows give R = 0.
 """
 
 from collections.abc import Iterator
@@ -32,12 +33,12 @@ from sb3_tom.weighters.tom.networks import Encoders, Standardizer, linear_of, ml
 from sb3_tom.weighters.tom.settings import TOMSettings
 
 _PER_BLOCK = 4
-"""Parts of a block that count as independent evidence for the slope."""
+"""Parts of a block that count as independent in the standard error of the slope."""
 
 
 class TransitionDiscriminator(nn.Module):
     """
-    Tells ``recent`` from the buffer by (s, a, s').
+    Separates ``recent`` from the buffer by (s, a, s').
 
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
@@ -64,10 +65,10 @@ class TransitionDiscriminator(nn.Module):
     calibration: th.Tensor
     """Slope and offset of R."""
     blocks: th.Tensor
-    """Steps of a block, and environments whose rows alternate: what decides on the fold of a row."""
+    """Steps of a block, and environments whose rows alternate; they determine the fold of a row."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """A single network, as before there were folds, takes the place of each of several."""
+        """Load a file from before there were folds: its single network is copied to each of several."""
         own = self.state_dict()
         for name, value in own.items() if self.settings.folds > 1 else ():
             if name in ("calibration", "blocks"):
@@ -79,7 +80,7 @@ class TransitionDiscriminator(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def optimizer(self) -> th.optim.Optimizer:
-        """Adam over the layers that are learned: all, or those after the encoders."""
+        """Adam over the trained layers: all, or those after the encoders."""
         return th.optim.Adam(
             (self if self.settings.train_encoders else self.head).parameters(),
             lr=self.settings.discriminator_learning_rate,
@@ -89,10 +90,10 @@ class TransitionDiscriminator(nn.Module):
 
     def features(self, data: Transitions) -> th.Tensor:
         """
-        What the network takes.
+        Inputs of the network.
 
         :param data: B rows
-        :return: ``[B, 2 O + A]``, the inputs of the network
+        :return: ``[B, 2 O + A]``
         """
         return self.standardizer(self._columns(data))
 
@@ -104,7 +105,7 @@ class TransitionDiscriminator(nn.Module):
         """
         Logits of the class ``recent``.
 
-        :param features: ``[B, 2 O + A]``; with K folds ``[K, B, 2 O + A]``, each network's own
+        :param features: ``[B, 2 O + A]``; with K folds ``[K, B, 2 O + A]``, rows for each network
         :return: logits ``[B]`` or ``[K, B]``
         """
         return self.head(self.encoder(features)).squeeze(-1)
@@ -114,8 +115,8 @@ class TransitionDiscriminator(nn.Module):
         """
         The estimate of log d^pi / d^D.
 
-        :param data: B rows. With folds each :class:`~sb3_tom.weighters.tom.folds.NumberedRows` has its R from the network that
-            has not seen it, and rows without numbers, which are taken for new ones, from the mean logit of all networks
+        :param data: B rows. With folds, R of :class:`~sb3_tom.weighters.tom.folds.NumberedRows` comes from the network that
+            was not trained on the row; rows without numbers count as new and get the mean logit of all networks
         :return: R ``[B]``, bounded
         """
         pieces = data.split(rows_at_once(data.device))
@@ -128,7 +129,7 @@ class TransitionDiscriminator(nn.Module):
         return logits if bound is None else logits.clamp(-bound, bound)
 
     def _unseen(self, data: Transitions) -> th.Tensor:
-        """Logits ``[B]`` of networks that have not seen the rows."""
+        """Logits ``[B]`` of networks that were not trained on the rows."""
         features = self.features(data)
         if not isinstance(data, NumberedRows):
             logits: th.Tensor = self(features.expand(self.settings.folds, *features.shape))
@@ -149,10 +150,10 @@ class TransitionDiscriminator(nn.Module):
         n_envs: int = 1,
     ) -> dict[str, th.Tensor]:
         """
-        Start anew and learn.
+        Re-initialise and train.
 
         :param data: N rows of the buffer
-        :param recent: footprint of the current policy
+        :param recent: on-policy sample
         :param optimizer: from :meth:`optimizer`
         :param generator: source of randomness
         :param n_envs: environments whose rows alternate in the data
@@ -173,7 +174,7 @@ class TransitionDiscriminator(nn.Module):
     def _fit_folds(
         self, data: Transitions, recent: Transitions, optimizer: th.optim.Optimizer, generator: th.Generator, n_envs: int
     ) -> dict[str, th.Tensor]:
-        """Each network on the rows of the other folds, as long as it gets better on those of its own."""
+        """Fit each network to the rows of the other folds, with early stopping on those of its own."""
         n_folds = self.settings.folds
         self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds, n_envs), n_envs]))
         near, found = ((self.blocks[0] / _PER_BLOCK).clamp(min=1.0), self.blocks[1]), places(recent, data)
@@ -202,7 +203,7 @@ class TransitionDiscriminator(nn.Module):
     def _descend(
         self, optimizer: th.optim.Optimizer, batches: Iterator[tuple[th.Tensor, ...]], held_out: HeldOut | None = None
     ) -> tuple[th.Tensor, int]:
-        """Steps on the batches until there are no more or the held-out rows say so; the last loss, and how many there were."""
+        """Steps on the batches, with early stopping on the held-out rows; returns the last loss and the number of steps."""
         settings, n_steps = self.settings, 0
         loss = th.zeros((), device=self.standardizer.mean.device)
         with descent(optimizer, self._loss, "fit of TOM's discriminator", loss.device) as descend:
@@ -218,7 +219,7 @@ class TransitionDiscriminator(nn.Module):
     def _fold_batches(
         self, data: Transitions, recent: th.Tensor, folds: th.Tensor, generator: th.Generator
     ) -> Iterator[tuple[th.Tensor, ...]]:
-        """What :meth:`_loss` takes at each step: for each network as many rows of either class, none of its own fold."""
+        """Arguments of :meth:`_loss` for each step: for each network equally many rows of both classes, not of its fold."""
         n_folds, batch_size = self.settings.folds, self.settings.discriminator_batch_size
         n_steps = self.settings.discriminator_steps
         ours = OtherFolds(folds, n_folds)
@@ -230,17 +231,17 @@ class TransitionDiscriminator(nn.Module):
 
     @th.no_grad()
     def _pair(self, recent: th.Tensor, data: Transitions, ours: th.Tensor, theirs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Features of rows of either class by their numbers; those of ``recent`` are features already."""
+        """Features of rows of both classes, given by number; ``recent`` holds features already."""
         return recent[ours], self.features(data.rows(theirs))
 
     def _places(self, shape: tuple[int, ...], generator: th.Generator) -> tuple[th.Tensor, ...]:
-        """Where between the classes to look at the gradient, if at all."""
+        """Random positions between the classes for the gradient penalty, if there is one."""
         if self.settings.gradient_penalty == 0:
             return ()
         return (th.rand(shape, generator=generator, device=generator.device),)
 
     def _batches(self, data: Transitions, recent: Transitions, generator: th.Generator) -> Iterator[tuple[th.Tensor, ...]]:
-        """What :meth:`_loss` takes at each step: features of equally many rows of ``recent`` and of the buffer."""
+        """Arguments of :meth:`_loss` for each step: features of equally many rows of ``recent`` and of the buffer."""
         shape = (self.settings.discriminator_steps, self.settings.discriminator_batch_size)
         rows = [th.randint(part.size, shape, generator=generator, device=data.device) for part in (recent, data)]
         with th.no_grad():

@@ -1,9 +1,9 @@
 r"""
 Optimisation of the dual problem of TOM (Ma et al. 2023, arXiv:2305.12663, Eq. 16) over a network Q.
 
-A constant in Q acts with the small factor 1 - gamma, so that gradient descent would need very long to find it: it is kept
-apart, :math:`Q = q_\theta + \mathrm{shift} / (1 - \gamma)`, and the best shift is solved for before and after the descent.
-As gamma goes to 1 the shift stays, as the multiplier of :math:`\sum d = 1`, and of Eq. 16 else only :math:`E_D f_*(y)`.
+A constant in Q acts with the small factor 1 - gamma, so that gradient descent would take very long to find it. It is a
+parameter of its own, :math:`Q = q_\theta + \mathrm{shift} / (1 - \gamma)`, and the best shift is solved for before and after
+the descent. For gamma = 1 the shift remains, as the multiplier of :math:`\sum d = 1`, and of Eq. 16 only :math:`E_D f_*(y)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,18 +25,18 @@ from sb3_tom.weighters.tom.pools import FlowBatch, Pool, draws, ends
 from sb3_tom.weighters.tom.settings import TOMSettings
 
 _START_PAIRS = 4096
-"""Pairs of start state and action that stand for E_mu0,pi in one phase."""
+"""Pairs of start state and action that estimate E_mu0,pi in one phase."""
 _STEPS_AT_ONCE = 100
-"""Steps between two draws of rows and actions where these are not drawn once per phase."""
+"""Steps between two draws of rows and actions if these are not drawn once per phase, and between two held-out evaluations."""
 _SHIFT_RATE = 10.0
 """Learning rate of the shift relative to that of the network: it has to follow the network."""
 _HELD_OUT = 2048
-"""Held-out rows that are looked at."""
+"""Maximum number of held-out rows."""
 _HEAD_SCALE = 0.01
-"""A new network starts near q = 0, where the weights are those of the log-ratio alone."""
+"""Scale of a new output layer: q starts near 0, where the weights are those of the log-ratio alone."""
 
 RowFunction = Callable[[Transitions], th.Tensor]
-"""``[B]`` values of B rows."""
+"""``[B]`` numbers for B rows."""
 
 
 class FlowDual(nn.Module):
@@ -76,7 +76,7 @@ class FlowDual(nn.Module):
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """
-        The network.
+        Output of the network.
 
         :param inputs: ``[..., O + A]``
         :return: q ``[...]``, without the shift
@@ -86,20 +86,20 @@ class FlowDual(nn.Module):
 
     def inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
-        What the network takes.
+        Inputs of the network.
 
         :param observations: ``[..., O]``
         :param actions: ``[..., A]``
-        :return: ``[..., O + A]``, what the network takes
+        :return: ``[..., O + A]``
         """
         return self.standardizer(th.cat([observations, actions], dim=-1))
 
     @th.no_grad()
     def reset(self, optimizer: th.optim.Optimizer, generator: th.Generator) -> None:
         """
-        Start anew, in place.
+        Re-initialise in place.
 
-        :param optimizer: from :meth:`optimizer`; it forgets its moments
+        :param optimizer: from :meth:`optimizer`; its state is cleared
         :param generator: source of randomness
         """
         reinitialize(self, generator)
@@ -120,7 +120,7 @@ class FlowDual(nn.Module):
         Minimise the dual.
 
         :param data: N rows of the buffer
-        :param log_ratio: R of any rows
+        :param log_ratio: returns R for any rows
         :param start_observations: ``[K, O]``
         :param optimizer: from :meth:`optimizer`
         :param context: view of the agent
@@ -155,7 +155,7 @@ class FlowDual(nn.Module):
     def _minibatches(
         self, data: Transitions, fitted: th.Tensor, log_ratio: RowFunction, starts: th.Tensor, context: Context
     ) -> Iterator[tuple[th.Tensor, ...]]:
-        """What :meth:`_loss` takes at each step; the descent begins at the shift that is best for the first pool."""
+        """Arguments of :meth:`_loss` for each step; the descent begins at the shift that is best for the first pool."""
         settings = self.settings
         for number, (pool, rows) in enumerate(self._pools(data, fitted, log_ratio, context)):
             if settings.mass_shift and number == 0:
@@ -187,12 +187,12 @@ class FlowDual(nn.Module):
         self, data: Transitions, log_ratio: RowFunction, context: Context, numbers: th.Tensor | None = None
     ) -> th.Tensor:
         """
-        Eq. 17.
+        Weights by Eq. 17.
 
         :param data: N rows
-        :param log_ratio: R of any rows
+        :param log_ratio: returns R for any rows
         :param context: view of the agent
-        :param numbers: int64 ``[M]``, of rows that stand for all; None: all
+        :param numbers: int64 ``[M]``, the rows to weigh; None: all
         :return: w ``[M]``, float64
         """
         gamma = self.settings.discount(context.gamma)
@@ -212,7 +212,7 @@ class FlowDual(nn.Module):
 
     @th.no_grad()
     def _solve_shift(self, data: Transitions, pool: Pool, starts: th.Tensor, gamma: float) -> None:
-        """Begin the descent at the best shift of the present network."""
+        """Set the shift to the best one for the current network."""
         y = self._pool_residuals(data, pool, self(starts).mean(), gamma)
         mass = functional.mass_coefficients(pool.ended, gamma, self.settings.terminal)
         self.shift.copy_(functional.best_shift(y, mass, self.divergence.derivative))
@@ -220,7 +220,7 @@ class FlowDual(nn.Module):
     def _pools(
         self, data: Transitions, fitted: th.Tensor, log_ratio: RowFunction, context: Context
     ) -> Iterator[tuple[Pool, th.Tensor]]:
-        """Pools of rows, each with the row numbers ``[steps, B]`` of its steps: one pool per phase, or fresh ones."""
+        """Pools of rows, each with the row numbers ``[steps, B]`` of its steps: one pool per phase, or one per 100 steps."""
         steps, batch, size = self.settings.q_steps, self.settings.q_batch_size, self.settings.pool_size
         generator = context.generator
         if size is None:
@@ -236,7 +236,7 @@ class FlowDual(nn.Module):
 
     @th.no_grad()
     def _pool(self, data: Transitions, numbers: th.Tensor, log_ratio: RowFunction, context: Context) -> Pool:
-        """Draw the policy's actions at the next states."""
+        """A pool of rows, with newly drawn actions of the policy at the next states."""
         return Pool.joined(
             (self._pool_part(data, some, log_ratio, context) for some in numbers.split(self._at_once)), len(numbers)
         )
@@ -248,31 +248,31 @@ class FlowDual(nn.Module):
 
     @th.no_grad()
     def _flow_batch(self, data: Transitions, pool: Pool) -> FlowBatch:
-        """Gather what the network takes of these rows."""
+        """Network inputs of the rows of a pool."""
         own = self.inputs(data.observations[pool.numbers], data.actions[pool.numbers]).unsqueeze(1)
         following = self._several_inputs(data.next_observations[pool.numbers], pool.next_actions)
         return FlowBatch(th.cat([own, following], dim=1), pool.log_ratio, pool.ended)
 
     @th.no_grad()
     def _start_inputs(self, start_observations: th.Tensor, context: Context) -> th.Tensor:
-        """Start states ``[P, O + A]`` (each equally often, if they are few) with actions of the policy."""
+        """Inputs ``[P, O + A]`` at start states, with actions of the policy; if there are few, each state equally often."""
         n_starts = start_observations.shape[0]
         order = th.randperm(n_starts, generator=context.generator, device=start_observations.device)
         n_actions = max(1, _START_PAIRS // n_starts)
         return self._policy_inputs(start_observations[order[:_START_PAIRS]], n_actions, context).flatten(0, 1)
 
     def _policy_inputs(self, observations: th.Tensor, n_actions: int, context: Context) -> th.Tensor:
-        """Inputs ``[B, n, O + A]`` of observations ``[B, O]``, each with n actions of the policy."""
+        """Inputs ``[B, n, O + A]`` for observations ``[B, O]``, each with n actions of the policy."""
         return self._several_inputs(observations, context.sample_actions(observations, n_actions))
 
     def _several_inputs(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """Inputs ``[B, n, O + A]`` of observations ``[B, O]`` and actions ``[B, n, A]``."""
+        """Inputs ``[B, n, O + A]`` for observations ``[B, O]`` and actions ``[B, n, A]``."""
         return self.inputs(observations.unsqueeze(1).expand(-1, actions.shape[1], -1), actions)
 
     def _pool_residuals(
         self, data: Transitions, pool: Pool, start_value: th.Tensor, gamma: float, scale: float = 1.0
     ) -> th.Tensor:
-        """y ``[M]`` without the shift, with so many times q."""
+        """y ``[M]`` without the shift, with q multiplied by ``scale``."""
         batches = (self._flow_batch(data, part) for part in pool.split(self._at_once))
         parts = (self._residuals(batch, scale * self(batch.inputs), start_value, gamma) for batch in batches)
         return joined(parts, len(pool.numbers))

@@ -1,6 +1,6 @@
 """
-Folds of rows for cross-fitting: no network weighs a row that it was trained on. Neighbours share states, so that folds are
-made of blocks of consecutive steps of an environment, and a row of the footprint is in the fold of its copy in the buffer.
+Folds of rows for cross-fitting: no network is evaluated on a row that it was trained on. Neighbours share states, so folds
+consist of blocks of consecutive steps of an environment, and a recent row is in the fold of its copy in the buffer.
 """
 
 from typing import NamedTuple
@@ -12,20 +12,20 @@ from sb3_tom.data.moments import StoredRows
 from sb3_tom.weighters.tom.row_keys import FIELDS, columns_of, row_keys
 
 BLOCK = 200
-"""Consecutive steps of an environment that are in the same fold, at most: two folds know an episode that an edge cuts."""
+"""Maximum number of consecutive steps in a block; an episode across the edge of a block may be in two folds."""
 _KEY_COLUMNS = 16
-"""Columns by which equal rows are looked for; all columns decide."""
+"""Columns that are hashed to find equal rows; then all columns are compared."""
 
 
 class NumberedRows(StoredRows):
-    """Rows of the buffer that know their numbers in it, as :meth:`rows` and :meth:`split` hand them on."""
+    """Rows of the buffer with their numbers in it, which :meth:`rows` and :meth:`split` keep."""
 
     numbers: th.Tensor
 
     @classmethod
     def of(cls, data: Transitions, numbers: th.Tensor | None = None) -> "NumberedRows":
         """
-        Number rows.
+        Add numbers to rows.
 
         :param data: B rows
         :param numbers: int64 ``[B]``; None for all rows of the buffer, in their order
@@ -46,9 +46,9 @@ class NumberedRows(StoredRows):
 
 def block_length(n_recent: int, n_folds: int, n_envs: int) -> int:
     """
-    Consecutive steps that are held out together: short enough that also a small footprint has rows in each fold.
+    Number of consecutive steps in a block: small enough that a small ``recent`` has rows in each fold.
 
-    :param n_recent: rows of the footprint
+    :param n_recent: rows of ``recent``
     :param n_folds: K
     :param n_envs: environments whose rows alternate in it
     """
@@ -57,9 +57,9 @@ def block_length(n_recent: int, n_folds: int, n_envs: int) -> int:
 
 def blocks_of(numbers: th.Tensor, block: th.Tensor | int, n_envs: th.Tensor | int) -> th.Tensor:
     """
-    The block of each row, by number; arguments as in :func:`folds_of`.
+    The block number of each row.
 
-    :param numbers: int64, any shape: of rows in the order of collection
+    :param numbers: int64, any shape: numbers of rows in the order of collection
     :param block: consecutive steps of an environment that stay together, a scalar
     :param n_envs: environments whose rows alternate, a scalar
     :return: int64
@@ -70,13 +70,13 @@ def blocks_of(numbers: th.Tensor, block: th.Tensor | int, n_envs: th.Tensor | in
 
 def shuffled_blocks(n_rows: int, block: int, n_envs: int, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
     """
-    The block of each row, and all blocks in a random order.
+    The block number of each row, and all block numbers in random order.
 
     :param n_rows: number N of rows, in the order of collection
     :param block: consecutive steps of an environment that stay together
     :param n_envs: environments whose rows alternate
     :param generator: source of randomness
-    :return: int64 ``[N]``, and int64 with as many entries as there may be blocks
+    :return: int64 ``[N]``, and a permutation of all block numbers, int64
     """
     n_blocks = n_envs * -(-n_rows // (block * n_envs))
     blocks = blocks_of(th.arange(n_rows, device=generator.device), block, n_envs)
@@ -87,11 +87,11 @@ def folds_of(numbers: th.Tensor, block: th.Tensor, n_envs: th.Tensor, n_folds: i
     """
     The fold of each row.
 
-    :param numbers: int64, any shape: of rows in the order of collection
+    :param numbers: int64, any shape: numbers of rows in the order of collection
     :param block: consecutive steps of an environment that stay together, a scalar
     :param n_envs: environments whose rows alternate, a scalar
     :param n_folds: K
-    :return: int64, 0 to K - 1; the blocks of a time are in different folds as far as there are enough
+    :return: int64, 0 to K - 1; simultaneous blocks of different envs are in different folds as far as there are enough
     """
     n_envs, block = n_envs.long(), block.long()
     return (numbers // n_envs // block + numbers % n_envs) % n_folds
@@ -99,12 +99,12 @@ def folds_of(numbers: th.Tensor, block: th.Tensor, n_envs: th.Tensor, n_folds: i
 
 def places(recent: Transitions, data: Transitions) -> th.Tensor:
     """
-    Where the rows of a footprint are in the buffer. Of equal rows the last of the footprint is the last of the buffer, the one
-    before it the one before, so that a footprint of the newest rows finds itself.
+    Row numbers of recent rows in the buffer. Equal rows are matched from the last on, so that the newest rows of the buffer
+    match themselves.
 
     :param recent: n rows
     :param data: N rows
-    :return: int64 ``[n]``, -1 for a row that the buffer does not have
+    :return: int64 ``[n]``, -1 for a row that is not in the buffer
     """
     keys, order = _keys(data).sort(stable=True)
     wanted = _keys(recent)
@@ -125,7 +125,7 @@ def _keys(data: Transitions) -> th.Tensor:
 
 
 def _copies_after(keys: th.Tensor) -> th.Tensor:
-    """How many equal keys come later ``[n]``."""
+    """Number of equal keys after each ``[n]``."""
     ordered, order = keys.sort(stable=True)
     after = th.searchsorted(ordered, ordered, right=True) - 1 - th.arange(len(keys), device=keys.device)
     return th.empty_like(after).index_copy(0, order, after)
@@ -133,10 +133,10 @@ def _copies_after(keys: th.Tensor) -> th.Tensor:
 
 class Groups(NamedTuple):
     """
-    Rows by fold, in a rectangle.
+    Rows by fold, padded to a rectangle.
 
-    :param rows: int64 ``[K, m]``, numbers of rows; those beyond a fold's own are any
-    :param valid: bool ``[K, m]``, whether it is the fold's own
+    :param rows: int64 ``[K, m]``, numbers of rows; arbitrary where padded
+    :param valid: bool ``[K, m]``, False where padded
     """
 
     rows: th.Tensor
@@ -158,7 +158,7 @@ def grouped(folds: th.Tensor, n_folds: int) -> Groups:
 
 class OtherFolds:
     """
-    Draws for each fold from the rows that are not in it; from all where that leaves none.
+    Draws for each fold from the rows that are not in it; from all rows if there are none.
 
     :param folds: int64 ``[B]``
     :param n_folds: K

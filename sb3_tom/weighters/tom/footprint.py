@@ -1,4 +1,4 @@
-"""Which rows of the buffer are among the recent ones? For the variant of TOM without a discriminator."""
+"""Which rows of the buffer are recent, for TOM without a discriminator."""
 
 import torch as th
 
@@ -9,8 +9,8 @@ from sb3_tom.weighters.tom.row_keys import FIELDS, row_keys
 
 class Footprint(GrowingBuffers):
     """
-    Remembers transitions and recognises them by their exact values. (The released code goes by the position in the buffer,
-    which is wrong once the ring has wrapped.)
+    Stores transitions and finds them by their exact values. (The released code uses the position in the buffer, which is wrong
+    once the ring has wrapped.)
 
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
@@ -27,15 +27,15 @@ class Footprint(GrowingBuffers):
 
     def remember(self, recent: Transitions) -> None:
         """
-        Take a new footprint.
+        Replace the stored rows.
 
-        :param recent: rows to recognise from now on
+        :param recent: rows to find from now on
         """
         self.known = self._columns(recent)
 
     def contains(self, data: Transitions) -> th.Tensor:
         """
-        Which rows belong to the footprint.
+        Which rows are among the stored ones.
 
         :param data: B rows
         :return: bool ``[B]``

@@ -25,7 +25,7 @@ The problem solved is Eq. 16 of the paper, the dual of
 (With the two divergences of Eq. 15 as printed, and f of KL, the optimum would be proportional to sqrt(d^pi d^D).)
 
 What follows the end of an episode is a choice. ``"restart"``: the start of the next one, so that flow is conserved and the
-weights have mean 1, also undiscounted (gamma = 1). ``"mask"``: nothing, so that mass leaks:
+weights have mean 1, also for gamma = 1. ``"mask"``: nothing, so that mass leaks:
 ``E_D[w (1 - gamma (1 - ended))] = 1 - gamma``.
 """
 
@@ -41,7 +41,7 @@ TERMINAL = ("restart", "mask")
 
 class Divergence(NamedTuple):
     """
-    An f-divergence by the convex conjugate of f on ``x >= 0``, and its derivative: the weight of a residual.
+    An f-divergence, given by the convex conjugate of f on ``x >= 0`` and its derivative, which turns residuals into weights.
 
     :param conjugate: f_*
     :param derivative: f_*', non-negative and increasing
@@ -63,7 +63,7 @@ def chi2_derivative(y: th.Tensor) -> th.Tensor:
 
 
 def chi2_released_conjugate(y: th.Tensor) -> th.Tensor:
-    """What the released code minimises: ``y^2 / 2 + y`` everywhere, the conjugate of f on all of R, also where w is 0."""
+    """``y^2 / 2 + y`` everywhere, as the released code has it: the conjugate of f on all of R, also where w is 0."""
     return 0.5 * y.square() + y
 
 
@@ -128,8 +128,8 @@ def residual(
 
 def mass_coefficients(ended: th.Tensor, gamma: float, terminal: str) -> th.Tensor:
     """
-    How y falls when a constant ``shift / (1 - gamma)`` is added to Q. The optimal constant makes ``E_D[w mass] = 1``: the mass
-    identity of either terminal mode.
+    Derivative of -y by ``shift`` when ``shift / (1 - gamma)`` is added to Q. The optimal shift makes ``E_D[w mass] = 1``: the
+    mass identity of either terminal mode.
 
     :param ended: ``[B]``
     :param gamma: discount; below 1 for "mask"

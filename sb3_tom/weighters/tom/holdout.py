@@ -1,4 +1,4 @@
-"""Rows that a descent does not see, and the parameters that are best on them."""
+"""Held-out rows of a fit, and the parameters that are best on them."""
 
 from collections.abc import Callable
 
@@ -13,13 +13,13 @@ BLOCK = 50
 
 def hold_out(n_rows: int, ratio: float, generator: th.Generator, n_envs: int = 1) -> tuple[th.Tensor, th.Tensor]:
     """
-    Split rows in blocks of neighbours.
+    Split rows into training and held-out ones, in blocks of neighbours.
 
     :param n_rows: number N of rows, in the order of collection
     :param ratio: share that is held out, in [0, 1)
     :param generator: source of randomness
     :param n_envs: environments whose rows alternate
-    :return: numbers of the rows that are fitted, and of those held out (none of too few blocks)
+    :return: numbers of the training rows, and of the held-out ones (none if there are too few blocks)
     """
     blocks, order = shuffled_blocks(n_rows, BLOCK, n_envs, generator)
     chosen = th.zeros(len(order), dtype=th.bool, device=order.device)
@@ -30,8 +30,8 @@ def hold_out(n_rows: int, ratio: float, generator: th.Generator, n_envs: int = 1
 
 class BestState:
     """
-    The parameters with which an objective was least: minimised on few rows, the dual would fit their noise, and its weights
-    would fall on a handful of them.
+    Keeps the parameters with the lowest objective on held-out rows: on few rows the dual would overfit, and its weights would
+    concentrate on a handful of them.
 
     :param module: its parameters
     :param objective: a scalar, called now and at each offer
@@ -47,7 +47,7 @@ class BestState:
 
     @th.no_grad()
     def offer(self, step: int) -> None:
-        """Keep the present parameters if they are the best so far; without a host read."""
+        """Keep the current parameters if they are the best so far; without a host read."""
         value = self._objective()
         better = value < self._best
         self._best = th.where(better, value, self._best)

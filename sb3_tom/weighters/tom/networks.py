@@ -1,4 +1,4 @@
-"""Small networks that exist from `build` on and are re-initialised in place, so that optimisers keep their parameters."""
+"""Small networks that are re-initialised in place, so that optimisers keep their parameters."""
 
 import functools
 import itertools
@@ -11,12 +11,12 @@ from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.data.moments import Moments
 
 Linear = Callable[[int, int], nn.Module]
-"""Makes a linear layer of the size of its input and of its output."""
+"""Makes a linear layer, given the sizes of its input and its output."""
 
 
 def linear_of(n_members: int) -> Linear:
     """
-    Linear layers of one network, or of several in one tensor.
+    Maker of linear layers for one network, or for several in one tensor.
 
     :param n_members: number K of networks
     """
@@ -40,10 +40,10 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module], linear: Linear = nn.L
 @th.no_grad()
 def reinitialize(module: nn.Module, generator: th.Generator) -> None:
     """
-    Draw all linear layers anew, in place: weights uniform with the variance of Xavier's initialisation, biases zero.
+    Re-initialise all linear layers in place: Xavier's uniform weights, zero biases.
 
     :param module: its linear layers are re-initialised
-    :param generator: source of the numbers
+    :param generator: source of randomness
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -57,8 +57,8 @@ def reinitialize(module: nn.Module, generator: th.Generator) -> None:
 
 class Standardizer(nn.Module):
     """
-    Scales columns to mean 0 and standard deviation 1 and clips what lies more than :attr:`bound` deviations away. Until
-    :meth:`fit` it is the identity.
+    Scales columns to mean 0 and standard deviation 1 and clips at :attr:`bound` standard deviations. The identity before
+    :meth:`fit`.
 
     :param n_columns: number D of columns
     """
@@ -78,9 +78,9 @@ class Standardizer(nn.Module):
     @th.no_grad()
     def fit(self, moments: Moments) -> None:
         """
-        Take mean and standard deviation of columns.
+        Set mean and standard deviation.
 
-        :param moments: of these; a constant column gets the scale 1
+        :param moments: statistics of the columns; a constant column gets the scale 1
         """
         self.mean.copy_(moments.mean)
         self.std.copy_(moments.scale)

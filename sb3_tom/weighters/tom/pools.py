@@ -1,4 +1,4 @@
-"""Rows that are ready for the descent of TOM's dual, and which of them a step takes."""
+"""Rows prepared for the descent of TOM's dual, and draws of minibatches from them."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from sb3_tom.weighters.tom.settings import TOMSettings
 
 class Pool(NamedTuple):
     """
-    What a descent over M rows knows of them beside what the data hold: observations are not copied.
+    M rows for a descent, with what is computed for them; observations are not copied.
 
-    :param numbers: int64 ``[M]``, of the rows in the data
-    :param next_actions: ``[M, k, A]``, of the policy at s'
+    :param numbers: int64 ``[M]``, numbers of the rows in the data
+    :param next_actions: ``[M, k, A]``, actions of the policy at s'
     :param log_ratio: ``[M]``
-    :param ended: ``[M]``, 1.0 where the flow does not go on at s'
+    :param ended: ``[M]``, 1.0 where the flow does not continue at s'
     """
 
     numbers: th.Tensor
@@ -26,7 +26,7 @@ class Pool(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Iterable["Pool"], n_rows: int) -> "Pool":
-        """One after the other, ``n_rows`` in all, as :func:`sb3_tom.compute.chunks.joined` does it."""
+        """Concatenate parts of ``n_rows`` in all, as :func:`sb3_tom.compute.chunks.joined` does."""
         whole: list[th.Tensor] = []
         first = 0
         for part in parts:
@@ -38,17 +38,17 @@ class Pool(NamedTuple):
         return cls(*whole)
 
     def rows(self, indices: th.Tensor) -> "Pool":
-        """Those at ``indices``."""
+        """The rows at ``indices``."""
         return Pool(*(part[indices] for part in self))
 
     def split(self, n_rows: int) -> "list[Pool]":
-        """All rows in their order, in pieces of ``n_rows``."""
+        """All rows in their order, in chunks of ``n_rows``."""
         return [Pool(*parts) for parts in zip(*(part.split(n_rows) for part in self), strict=True)]
 
 
 class FlowBatch(NamedTuple):
     """
-    B rows as the loss takes them.
+    Inputs of the loss for B rows.
 
     :param inputs: ``[B, 1 + k, O + A]``: (s, a), then k times (s', a') with actions a' of the policy
     :param log_ratio: ``[B]``
@@ -62,8 +62,8 @@ class FlowBatch(NamedTuple):
 
 def ends(data: Transitions, settings: TOMSettings) -> th.Tensor:
     """
-    Where the flow does not go on at s'. A time-out cuts an episode before its next state has a row: nothing holds Q there,
-    and it would take the weight of all that leads there.
+    Where the flow does not continue at s'. After a time-out s' has no row in the buffer: nothing constrains Q there, so it
+    would absorb the weight of its predecessors.
 
     :param data: B rows
     :param settings: ``terminal`` and ``restart_truncated`` are read

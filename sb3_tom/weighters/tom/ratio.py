@@ -1,4 +1,4 @@
-"""The bare log-ratio as weights: TOM without its dual, to see what the dual is for."""
+"""Weights by the log-ratio alone: TOM without its dual, to measure the effect of the dual."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ from sb3_tom.weighters.tom.settings import tom_settings
 class RatioWeighter(Weighter):
     r"""
     Weights ``[N]`` :math:`\exp R(s,a,s')`, with R the discriminator's estimate of :math:`\log d^\pi / d^D` (Ma et al. 2023,
-    App. A.2), just as :class:`~sb3_tom.weighters.tom.weighter.TOMWeighter` learns it. Nothing makes these weights an occupancy
-    of any policy in the environment. Until the replay buffer holds ``recent_size`` rows, the agent's weights are 1.
+    App. A.2), learned as in :class:`~sb3_tom.weighters.tom.weighter.TOMWeighter`. Unlike TOM's, these weights need not be the
+    occupancy of a policy in the environment. The agent's weights are 1 until the replay buffer holds ``recent_size`` rows.
 
     :param preset: of the discriminator, "default" or "official"
-    :param arguments: replace values of the preset, see the table in :mod:`sb3_tom.weighters.tom.settings`; those of the dual
-        are without effect
+    :param arguments: override the preset, see the table in :mod:`sb3_tom.weighters.tom.settings`; those of the dual have no
+        effect
     :raises ValueError: naming the argument, what came and what is allowed
     """
 

@@ -1,6 +1,6 @@
 """
-What can be chosen about TOM, and the two presets: "official" are the choices of the released code, as read there; "default" is
-what follows from the paper, and where it leaves a choice, what did best (``docs/results``). Each difference is one argument of
+The settings of TOM, and two presets: "official" has the choices of the released code, as read there; "default" follows the
+paper, and where the paper leaves a choice, takes what did best (``docs/results``). Each difference is one argument of
 :class:`~sb3_tom.weighters.tom.weighter.TOMWeighter`.
 
 ============================  ==========  ==========  ==================================================================
@@ -13,12 +13,12 @@ separate_encoders             False       True        the first layer treats s, 
 train_encoders                True        False       learn the first layer too (the released optimiser omits it)
 delta_input                   True        False       feed s' - s instead of s'
 standardize                   True        False       standardise the inputs of both networks on the buffer
-folds                         5           1           networks, each blind to the rows that it weighs; 1: R where it was fitted
+folds                         5           1           networks, cross-fitted; 1: one, evaluated on the rows it was fitted to
 buffer_label                  0.0         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
 gradient_penalty              0.0         10.0        coefficient of (norm of R's input gradient - 1)^2
 discriminator_weight_decay    0.01        0.0         L2 coefficient
 ratio_bound                   5.0         None        R is clamped to [-bound, bound]; None: it is not
-discriminator_steps           400         400         gradient steps per model phase; with folds at most, held-out rows decide
+discriminator_steps           400         400         gradient steps per model phase; with folds at most (early stopping)
 discriminator_batch_size      256         256         rows of each class per step
 discriminator_learning_rate   0.001       0.0003      Adam's
 q_arch                        (128, 128)  (256, 256)  units of the hidden ReLU layers
@@ -27,7 +27,7 @@ q_steps                       400         1000        gradient steps per model p
 q_batch_size                  128         256         rows per step
 start_batch_size              64          256         pairs of start state and action per step
 q_learning_rate               0.001       0.0003      Adam's
-q_holdout_ratio               0.2         0.0         share of rows that decide at which step Q is kept
+q_holdout_ratio               0.2         0.0         share of held-out rows, which decide at which step Q is kept
 q_weight_decay                0.0         0.0001      L2 coefficient
 anneal                        True        False       both learning rates fall linearly to 0 within a phase
 n_actions                     16          1           actions of the policy averaged at a next state
@@ -39,7 +39,7 @@ mass_shift                    True        False       Q has a free constant, sol
 nonnegative                   False       False       Q >= 0 as in Prop. 1; voids the mass identity
 occupancy_gamma               None        0.99        discount of the flow; None: 1 with "restart", else the agent's
 average_next                  True        False       weights are averaged over s', so that they do not tilt the law of s'
-recent_size                   1000        1000        newest rows as the footprint; until then weights are 1
+recent_size                   1000        1000        newest rows used as ``recent``; until then weights are 1
 max_weight                    10.0        10.0        cut of weights, in units of their mean before it; None: no cut
 uniform_mix                   0.0         0.0         share of uniform weights mixed in
 ess_floor                     0.0         0.0         least effective sample size as a share of the rows
@@ -115,11 +115,11 @@ class TOMSettings:
 
     def discount(self, gamma: float) -> float:
         """
-        Discount of the flow. The footprint is visited undiscounted, so the flow has to be, too: with another clock the weights
-        of one stationary policy depend on the time in an episode.
+        Discount of the flow. The recent rows are visits without discount, so the flow is undiscounted too: otherwise the
+        weights of a stationary policy would depend on the time in an episode.
 
         :param gamma: the agent's
-        :raises ValueError: if mass that leaks at terminations would leave none in the long run
+        :raises ValueError: if it is 1 with ``terminal="mask"``, where the mass that leaks at terminations would leave none
         """
         own_clock = 1.0 if self.terminal == "restart" else gamma
         chosen = own_clock if self.occupancy_gamma is None else self.occupancy_gamma

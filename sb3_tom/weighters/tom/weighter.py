@@ -1,4 +1,4 @@
-r"""TOM: transitions count as much as the current policy visits them (Ma et al. 2023, arXiv:2305.12663)."""
+r"""TOM: transitions are weighted by how often the current policy visits them (Ma et al. 2023, arXiv:2305.12663)."""
 
 import math
 import warnings
@@ -22,24 +22,24 @@ class TOMWeighter(Weighter):
     Transition occupancy matching, Algorithm 1 of the paper, lines 2-5:
 
     1. A discriminator separates ``recent`` [n, .] from the buffer [N, .] by (s, a, s'); its logit R(s,a,s') estimates
-       :math:`\log d^\pi / d^D` (App. A.2), by default limited by a label and a gradient penalty.
+       :math:`\log d^\pi / d^D` (App. A.2), by default cross-fitted over five networks and clamped to :math:`\pm 5`.
     2. A network Q(s,a) minimises the dual (Eq. 16)
 
        .. math::
            (1 - \gamma) E_{\mu_0, \pi} Q(s,a) + E_D f_*(y), \qquad y = R(s,a,s') + \gamma E_\pi Q(s',a') - Q(s,a).
 
-    3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL. Of these
-       the mean over s' is taken, by a regression on (s, a) (:mod:`sb3_tom.weighters.tom.averaging`).
+    3. The weights ``[N]`` are :math:`w = f_*'(y)` (Eq. 17): :math:`\max(0, y + 1)` for chi2, :math:`\exp(y)` for KL. They are
+       averaged over s' by a regression on (s, a) (:mod:`sb3_tom.weighters.tom.averaging`).
 
-    The footprint is not discounted, and neither is the flow: by default gamma is 1 here, and the end of an episode, by a
-    termination or a time limit, leads to the start of the next one. The flow constraint behind Q corrects a log-ratio that
-    fits no policy in the environment. Until the replay buffer holds ``recent_size`` rows the agent's weights are 1, unless it
-    is given a footprint, which may be of any size. They are 1 too should the descent diverge, on which the agent stops, and,
-    with a warning, should all be 0, which only the chi2 of ``mass_shift=False`` (official) can come to.
+    The recent rows are visits without discount, so the flow is undiscounted too: by default gamma is 1 here, and the end of an
+    episode, by a termination or a time limit, leads to the start of the next one. The flow constraint behind Q corrects a
+    log-ratio that fits no policy in the environment. The agent's weights are 1 until the replay buffer holds ``recent_size``
+    rows, unless it is given ``recent``, which may be of any size. They are also 1 if the descent diverges, on which the agent
+    stops, and, with a warning, if all are 0, which only happens with chi2 and ``mass_shift=False`` (official).
 
     :param divergence: "kl" or "chi2" (the paper's experiments); None: the preset's
-    :param preset: "default" (corrected, and the choices that did best) or "official" (the choices of the released code)
-    :param arguments: replace values of the preset, see the table in :mod:`sb3_tom.weighters.tom.settings`
+    :param preset: "default" (corrected, with the choices that did best) or "official" (the choices of the released code)
+    :param arguments: override the preset, see the table in :mod:`sb3_tom.weighters.tom.settings`
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
@@ -68,7 +68,7 @@ class TOMWeighter(Weighter):
         self.register_buffer("ready", th.zeros(()))
 
     def check_gamma(self, gamma: float) -> None:
-        """With ``terminal="mask"`` the mass that leaks needs a discount below 1; see :meth:`Weighter.check_gamma`."""
+        """Check that the discount is below 1 with ``terminal="mask"``; see :meth:`Weighter.check_gamma`."""
         self.settings.discount(gamma)
 
     def fit(
@@ -91,17 +91,17 @@ class TOMWeighter(Weighter):
         figures["diverged"] = self._diverged()
         values = dict(zip(figures, th.stack(list(figures.values())).tolist(), strict=True))
         if values["diverged"]:
-            values["dual_loss"] = math.nan  # the agent stops there; without an agent, weights of 1 do no harm
+            values["dual_loss"] = math.nan  # the agent stops on it; without an agent, weights are 1
             self.ready.zero_()
             self.dual.reset(self.dual_optimizer, context.generator)
         return values
 
     def fit_log_ratio(self, data: Transitions, recent: Transitions, context: Context) -> dict[str, th.Tensor]:
         """
-        Learn what :meth:`log_ratio` needs. Override both to take R from elsewhere.
+        Learn what :meth:`log_ratio` needs. Override both to compute R in another way.
 
         :param data: N rows of the buffer
-        :param recent: footprint of the current policy
+        :param recent: on-policy sample
         :param context: view of the agent
         :return: figures for the log, scalars on the device
         """
@@ -136,14 +136,14 @@ class TOMWeighter(Weighter):
         return self.dual.weights(data, lambda rows: self.log_ratio(rows, context), context, numbers)
 
     def _averaged(self, data: Transitions, context: Context) -> th.Tensor:
-        """Eq. 17 for as many rows as a pool has, cut as the agent would, and its mean over s' for all."""
+        """Eq. 17 for at most ``pool_size`` rows, clipped as by the agent, and averaged over s' for all rows."""
         rows = th.arange(data.size, device=data.device)
         if self.settings.pool_size is not None and data.size > self.settings.pool_size:
             rows = th.randint(data.size, (self.settings.pool_size,), generator=context.generator, device=data.device)
         weights = self._of_rows(data, context, rows)
         total = weights.sum()
         if not bool(th.isfinite(total) & (total > 0)):
-            return total.expand(data.size)  # what comes after says that they are all 0, or not finite
+            return total.expand(data.size)  # all 0 or not finite: the callers report it
         if self.max_weight is not None:
             weights = weights.clamp(max=self.max_weight * float(weights.mean()))
         return average_next(weights, rows, data, context)
