@@ -237,9 +237,8 @@ class FlowDual(nn.Module):
     @th.no_grad()
     def _pool(self, data: Transitions, numbers: th.Tensor, log_ratio: RowFunction, context: Context) -> Pool:
         """A pool of rows, with newly drawn actions of the policy at the next states."""
-        return Pool.joined(
-            (self._pool_part(data, some, log_ratio, context) for some in numbers.split(self._at_once)), len(numbers)
-        )
+        parts = (self._pool_part(data, some, log_ratio, context) for some in numbers.split(self._at_once))
+        return Pool.joined(parts, len(numbers))
 
     def _pool_part(self, data: Transitions, numbers: th.Tensor, log_ratio: RowFunction, context: Context) -> Pool:
         rows = data.rows(numbers)
