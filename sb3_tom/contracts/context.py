@@ -125,6 +125,16 @@ class Context:
             return rows
         return self.arrival.n_stored - data.size + (rows - self.arrival.oldest) % data.size
 
+    def require_model(self) -> ReadableModel:
+        """
+        The dynamics model.
+
+        :raises ValueError: if there is none
+        """
+        if self.model is None:
+            raise ValueError("context.model=None is not allowed for this plug; allowed: the context that the agent gives to it")
+        return self.model
+
     def sample_actions(self, observations: th.Tensor, n_actions: int) -> th.Tensor:
         """
         Independent samples of the policy at each row.

@@ -260,9 +260,7 @@ class MnMObjective(LikelihoodObjective):
 
     def _augmented(self, batch: Transitions, context: Context) -> th.Tensor:
         """Rewards of Eq. 5 ``[B, 1]``; a reward below all real ones of the last fit counts as the least of these."""
-        model = context.model
-        if model is None:
-            raise ValueError("context.model=None is not allowed for an MnMObjective; allowed: the context of an agent")
+        model = context.require_model()
         prediction = model.forward(batch.observations, batch.actions)
         logits = self.classifier.of_mixture(batch, model.targets(batch)[..., 1:], prediction)
         return batch.rewards.maximum(self.least_reward).log() + logits.unsqueeze(-1)

@@ -35,11 +35,10 @@ class ErrorWeighter(Weighter):
 
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, float64, not yet mixed; see :meth:`Weighter.weights`."""
-        if context.model is None:
-            raise ValueError("context.model=None is not allowed for an ErrorWeighter; allowed: the context of an agent")
-        if not context.model.is_fitted:
+        model = context.require_model()
+        if not model.is_fitted:
             return th.ones(data.size, dtype=th.float64, device=data.device)
-        errors = prediction_errors(context.model, data)
+        errors = prediction_errors(model, data)
         return (errors / errors.max()).pow(self.power) if bool(errors.max() > 0) else th.ones_like(errors)
 
 

@@ -38,11 +38,10 @@ class MaPERWeighter(Weighter):
 
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, float64; see :meth:`Weighter.weights`."""
-        if context.model is None:
-            raise ValueError("context.model=None is not allowed for a MaPERWeighter; allowed: the context of an agent")
+        model = context.require_model()
         priorities = _in_means(td_errors(data, context).double().square().mean(0))
-        if context.model.is_fitted and self.model_coef > 0:
-            for errors in squared_errors(context.model, data):
+        if model.is_fitted and self.model_coef > 0:
+            for errors in squared_errors(model, data):
                 priorities += self.model_coef * _in_means(errors)
         priorities += self.epsilon
         return (priorities / priorities.max()).pow(self.alpha)
