@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from sb3_tom.zoo import saved_run, upload
 
     try:
-        upload.check_out(given.out)
+        upload.check_output_folder(given.out)
         for package in given.gym_packages:
             import_module(package)
         run = saved_run.read_saved_run(given.folder, given.algo, given.env, given.best)

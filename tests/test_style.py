@@ -124,7 +124,7 @@ def test_algorithm_does_not_look_at_the_kind_of_a_plug() -> None:
         "policy_updates/sac/sac_update.py",
         "policy_updates/sampling.py",
         "policy_updates/steps.py",
-        "policy_updates/sac/plain_update.py",
+        "policy_updates/sac/handwritten_update.py",
         "policy_updates/sac/stacked_mlp.py",
         "data/batches.py",
     ],

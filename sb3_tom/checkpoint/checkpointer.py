@@ -183,7 +183,7 @@ def _remaining_steps(agent: OffPolicyAlgorithm, total_timesteps: int) -> int:
     return max(total_timesteps - done, 0)
 
 
-def resumed(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, arguments: dict[str, Any]) -> A:
+def resume_agent(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, arguments: dict[str, Any]) -> A:
     """
     Make an agent of a checkpoint and restore its run.
 

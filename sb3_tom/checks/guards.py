@@ -17,7 +17,7 @@ LIMIT = 1e18
 LARGEST_SQUARE = 1e38
 """Largest usable mean of squares, summed over up to a hundred critics."""
 
-OF_CRITICS = "critic_loss"
+CRITIC_LOSS = "critic_loss"
 """The name that SB3 gives the critics' loss."""
 
 
@@ -64,7 +64,7 @@ def check_losses(figures: Mapping[str, float], title: Callable[[str], str] = str
     for name, value in figures.items():
         if not name.endswith(("loss", "error")):
             continue
-        if name != OF_CRITICS:
+        if name != CRITIC_LOSS:
             check_magnitudes({title(name): value})
         elif not abs(value) <= LARGEST_SQUARE:
             allowed = f"finite numbers of at most {LARGEST_SQUARE:g}"

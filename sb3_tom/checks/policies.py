@@ -6,7 +6,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from sb3_tom.checks.guards import magnitude
 
 
-def network_sizes(policy: SACPolicy, log_ent_coef: th.Tensor | None) -> dict[str, th.Tensor]:
+def network_norms(policy: SACPolicy, log_ent_coef: th.Tensor | None) -> dict[str, th.Tensor]:
     """
     Norms of the policy's networks.
 

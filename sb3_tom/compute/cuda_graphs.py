@@ -25,7 +25,7 @@ _failures: list[str] = []
 """Errors of failed recordings: after one, PyTorch's allocator may be in a state in which no other can begin."""
 
 
-def records(device: th.device) -> bool:
+def uses_cuda_graphs(device: th.device) -> bool:
     """
     Whether steps on a device are recorded.
 
@@ -162,7 +162,7 @@ def recording(step: Step, optimizer: th.optim.Optimizer, title: str, device: th.
     :param device: of the optimiser's parameters
     :return: the same step
     """
-    if not records(device):
+    if not uses_cuda_graphs(device):
         yield step
         return
     groups: list[dict[str, Any]] = optimizer.param_groups

@@ -34,7 +34,7 @@ def buffer_of_file(path: str | pathlib.Path | io.BufferedIOBase, verbose: int = 
     return loaded
 
 
-def adopted(
+def adopt(
     loaded: ReplayBuffer,
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],

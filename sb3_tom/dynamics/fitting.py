@@ -16,7 +16,7 @@ from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.plug import figures_of
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.weights import WeightedDraw
-from sb3_tom.dynamics.holdout import scattered, split_rows
+from sb3_tom.dynamics.holdout import hash_to_unit_interval, split_rows
 
 WEIGHTING = ("sample", "loss")
 """Draw rows in proportion to their weights, or uniformly with the weight as a factor of the loss."""
@@ -244,8 +244,8 @@ def bootstrap_factors(arrivals: th.Tensor) -> th.Tensor:
     """
     members = th.arange(1, arrivals.shape[-2] + 1, device=arrivals.device).unsqueeze(1)
     # Hashed twice: hashing the sum once would give a member the draws of another member's neighbouring rows
-    mixed = (scattered(arrivals) * 2.0**32).long() + members * 0x9E3779B1
-    return (-th.log1p(-scattered(mixed))).float()
+    mixed = (hash_to_unit_interval(arrivals) * 2.0**32).long() + members * 0x9E3779B1
+    return (-th.log1p(-hash_to_unit_interval(mixed))).float()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ def split_rows(arrivals: th.Tensor, share: float, most: int) -> tuple[th.Tensor,
     :param most: maximum number of held-out rows, on average
     :return: two tensors of row numbers, in ascending order; all rows in both if one of them would be empty
     """
-    held = scattered(arrivals) < min(share, most / max(arrivals.numel(), 1))
+    held = hash_to_unit_interval(arrivals) < min(share, most / max(arrivals.numel(), 1))
     train_rows, held_rows = th.nonzero(~held).flatten(), th.nonzero(held).flatten()
     if min(train_rows.numel(), held_rows.numel()) > 0:
         return train_rows, held_rows
@@ -24,7 +24,7 @@ def split_rows(arrivals: th.Tensor, share: float, most: int) -> tuple[th.Tensor,
     return everything, everything
 
 
-def scattered(numbers: th.Tensor) -> th.Tensor:
+def hash_to_unit_interval(numbers: th.Tensor) -> th.Tensor:
     """
     A hash of each integer: the 32-bit finaliser of MurmurHash3 (Appleby 2011, public domain).
 

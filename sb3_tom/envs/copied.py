@@ -21,7 +21,7 @@ class CopiedObservations(gym.Wrapper[Any, Any, Any, Any]):
         return np.array(observation), reward, terminated, truncated, info
 
 
-def copied(env: Any) -> Any:
+def with_copied_observations(env: Any) -> Any:
     """
     Wrap an environment in :class:`CopiedObservations`.
 

@@ -30,7 +30,7 @@ class Rollout(NamedTuple):
     trust: list[th.Tensor] | None
 
 
-def rolled_out(
+def roll_out(
     world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context, policy: PolicyFunction | None = None
 ) -> Rollout:
     """
@@ -72,7 +72,7 @@ def differentiable_rollout(
     world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context
 ) -> tuple[list[Transitions], list[th.Tensor]]:
     """
-    The steps of :func:`rolled_out`, and which of them count.
+    The steps of :func:`roll_out`, and which of them count.
 
     :param world: model, termination and reward
     :param start_observations: ``[B, O]``, in the env's own units
@@ -81,5 +81,5 @@ def differentiable_rollout(
     :return: for each step the transitions of all rollouts, relabelled by the objective; for each step which of them count,
         float ``[B, 1]``
     """
-    rollout = rolled_out(world, start_observations, length, context)
+    rollout = roll_out(world, start_observations, length, context)
     return rollout.steps, rollout.counted

@@ -100,7 +100,7 @@ def _check_action_space(action_space: spaces.Space[Any]) -> None:
         )
 
 
-def checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
+def make_checked_env(env: GymEnv | str | None, verbose: int) -> GymEnv | None:
     """
     Make an env of its id, and check its spaces before SB3 uses them.
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from sb3_tom.checks.episode_ends import EpisodeEnds
 from sb3_tom.checks.guards import Backup, DivergenceError, check_magnitudes, check_rows, magnitude
-from sb3_tom.checks.policies import network_sizes
+from sb3_tom.checks.policies import network_norms
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
@@ -181,7 +181,7 @@ def check_plugs(plugs: Mapping[str, Plug]) -> None:
     """
     sizes: dict[str, th.Tensor] = {}
     for part, plug in plugs.items():
-        sizes |= _sizes_of(plug, part)
+        sizes |= _norms_of(plug, part)
     if sizes:
         check_magnitudes(dict(zip(sizes, th.stack([*sizes.values()]).tolist(), strict=True)))
 
@@ -216,14 +216,14 @@ def _divergence_behind(agent: Guarded, plugs: Mapping[str, Plug], error: ValueEr
     try:
         check_plugs(plugs)
         if not isinstance(error, DivergenceError):
-            sizes = network_sizes(agent.policy, agent.log_ent_coef)
+            sizes = network_norms(agent.policy, agent.log_ent_coef)
             check_magnitudes({name: float(size) for name, size in sizes.items()})
     except DivergenceError as network:
         return network
     return error if isinstance(error, DivergenceError) else None
 
 
-def _sizes_of(plug: nn.Module, part: str) -> dict[str, th.Tensor]:
+def _norms_of(plug: nn.Module, part: str) -> dict[str, th.Tensor]:
     """Norms of the parameters of a plug, by the names of its networks."""
     sizes = {}
     own = [*plug.parameters(recurse=False)]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 
-from sb3_tom.checks.guards import LARGEST_SQUARE, LIMIT, OF_CRITICS, DivergenceError
+from sb3_tom.checks.guards import CRITIC_LOSS, LARGEST_SQUARE, LIMIT, DivergenceError
 from sb3_tom.checks.validation import check_number
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.termination import Termination
@@ -223,8 +223,8 @@ class Health:
 
     def _critics(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
         """Mean value of the policy relative to the largest possible return, by the largest reward so far."""
-        if figures.get(OF_CRITICS, 0.0) > LIMIT:  # includes rewards since the last fit
-            _check_square(figures[OF_CRITICS], _largest_reward(now))
+        if figures.get(CRITIC_LOSS, 0.0) > LIMIT:  # includes rewards since the last fit
+            _check_square(figures[CRITIC_LOSS], _largest_reward(now))
         if now.gamma >= 1.0 or not {"actor_loss", "ent_coef"} <= figures.keys() or self._reward_bound == 0.0:
             return {}  # other updates may define their losses differently
         entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * now.n_actions

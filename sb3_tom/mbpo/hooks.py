@@ -16,22 +16,22 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom import old_names
-from sb3_tom.checkpoint.checkpointer import Checkpointer, resumed
+from sb3_tom.checkpoint.checkpointer import Checkpointer, resume_agent
 from sb3_tom.checks.guards import check_rows
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.compute.streams import own_generator
 from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
 from sb3_tom.contracts.termination import Termination
-from sb3_tom.data.adoption import adopted, buffer_of_file
+from sb3_tom.data.adoption import adopt, buffer_of_file
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
-from sb3_tom.envs.copied import copied
+from sb3_tom.envs.copied import with_copied_observations
 from sb3_tom.envs.vec_normalize import check_vec_normalize, keep_raw_terminals
 from sb3_tom.mbpo.arguments import check_arguments, check_envs_of_learn
 from sb3_tom.mbpo.guard import Guard, check_transitions
 from sb3_tom.mbpo.health import Health
 from sb3_tom.mbpo.loading import explained_load_errors, refuse_other_files
-from sb3_tom.mbpo.plugs import Plugs, Specs, arguments_of, merged, requested_in, unbuilt
+from sb3_tom.mbpo.plugs import Plugs, Specs, arguments_of, copied_specs, merge_specs, requested_in
 from sb3_tom.mbpo.remaining_time import RemainingTime
 from sb3_tom.mbpo.sac_arguments import check_optimizers, explained_setup_errors
 from sb3_tom.mbpo.update_counter import PACES, UpdateCounter, optimizer_steps
@@ -122,7 +122,7 @@ class SACHooks(SAC):
             paths of files), as before; ``tensorboard_log``; and any that are to change
         :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
         """
-        return resumed(cls, path, env, arguments)
+        return resume_agent(cls, path, env, arguments)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """As in SB3; also seeds the generator of fits, draws and rollouts."""
@@ -135,8 +135,8 @@ class SACHooks(SAC):
 
     def _setup_model(self) -> None:
         old_names.upgrade_attributes(vars(self))
-        specs = merged(self._plug_specs, self.__dict__.pop("_requested_plugs", {}), type(self))
-        self.plugs, self._plug_specs = Plugs(specs), unbuilt(specs)
+        specs = merge_specs(self._plug_specs, self.__dict__.pop("_requested_plugs", {}), type(self))
+        self.plugs, self._plug_specs = Plugs(specs), copied_specs(specs)
         self.plugs.fill_defaults(self)
         check_arguments(self)
         keep_raw_terminals(self.env)
@@ -158,7 +158,7 @@ class SACHooks(SAC):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        return SAC._wrap_env(copied(env), verbose, monitor_wrapper)
+        return SAC._wrap_env(with_copied_observations(env), verbose, monitor_wrapper)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As in SB3. The termination rule is read again: it has the new env's thresholds, which older rows may contradict."""
@@ -284,7 +284,7 @@ class SACHooks(SAC):
         :param loaded: SB3's buffer or a :class:`WeightedReplayBuffer`
         :raises ValueError: see :func:`sb3_tom.data.adoption.adopted`
         """
-        buffer = adopted(loaded, self.observation_space, self.action_space, self.n_envs, self.device)
+        buffer = adopt(loaded, self.observation_space, self.action_space, self.n_envs, self.device)
         newest = int(buffer.policy_versions.max(initial=0))
         self.policy_version = buffer.policy_version = max(self.policy_version, newest, buffer.policy_version)
         self.replay_buffer, self.buffer_size = buffer, buffer.capacity

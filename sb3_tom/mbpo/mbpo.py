@@ -24,7 +24,7 @@ from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import policy_units
 from sb3_tom.imagination.schedules import Window, ratio_schedule, rollout_schedule
 from sb3_tom.imagination.world import World
-from sb3_tom.mbpo.arguments import checked_env
+from sb3_tom.mbpo.arguments import make_checked_env
 from sb3_tom.mbpo.context import make_context
 from sb3_tom.mbpo.guard import guarded
 from sb3_tom.mbpo.health import Situation
@@ -150,7 +150,7 @@ class MBPO(SACHooks):
     ) -> None:
         check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device, self.policy_aliases)
         given = dict(locals())  # before any other local is made: the arguments
-        made: Any = checked_env(env, verbose)  # None while loading, as in SB3
+        made: Any = make_checked_env(env, verbose)  # None while loading, as in SB3
         super().__init__(env=made, _init_setup_model=False, **sac_arguments(given))
         self._plug_specs = specs_of(given, type(self))
         self.reward_fn = reward_fn

@@ -56,7 +56,7 @@ def requested_in(kwargs: dict[str, Any], cls: type) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != AXES[name].default} | requested
 
 
-def merged(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
+def merge_specs(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
     """
     The saved specs, updated by the arguments of ``load``; naming the saved class changes nothing.
 
@@ -189,7 +189,7 @@ class Plugs:
         return [part for part, plug in self.made.items() if not plug.state_dict()]
 
 
-def unbuilt(specs: Specs) -> Specs:
+def copied_specs(specs: Specs) -> Specs:
     """
     Copies of the specs for files: an instance that the user gave is used itself, and its unbuilt copy is saved.
 

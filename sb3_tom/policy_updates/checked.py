@@ -3,7 +3,7 @@
 import torch as th
 
 from sb3_tom.checks.guards import check_losses, check_magnitudes
-from sb3_tom.checks.policies import network_sizes
+from sb3_tom.checks.policies import network_norms
 from sb3_tom.contracts.policy_update import PolicyParts
 
 TITLES = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
@@ -20,7 +20,7 @@ def checked_figures(figures: dict[str, th.Tensor], before: dict[str, th.Tensor],
     :return: figures for the log
     :raises DivergenceError: naming the network
     """
-    groups = (before, figures, network_sizes(parts.policy, parts.log_ent_coef))
+    groups = (before, figures, network_norms(parts.policy, parts.log_ent_coef))
     values = th.stack([value for group in groups for value in group.values()]).cpu().split([len(group) for group in groups])
     sizes_before, read, sizes_after = (
         dict(zip(group, part.tolist(), strict=True)) for group, part in zip(groups, values, strict=True)

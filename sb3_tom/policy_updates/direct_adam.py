@@ -7,7 +7,7 @@ import torch as th
 from torch.optim.adam import adam
 
 from sb3_tom.checks.untouched import optimizer_is_untouched
-from sb3_tom.compute.cuda_graphs import records
+from sb3_tom.compute.cuda_graphs import uses_cuda_graphs
 from sb3_tom.compute.optimizers import rate_on_device
 
 
@@ -36,7 +36,7 @@ class DirectAdam:
             "state_steps": [state["step"] for state in states],
         }
         device = group["params"][0].device
-        if records(device):
+        if uses_cuda_graphs(device):
             self._arguments |= {"lr": rate_on_device(group["lr"], device), "capturable": True}
 
     @property

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
 EVALUATIONS = 20
 """Number of evaluations of a run without ``eval_freq``."""
 
-OF_AN_ALGORITHM = ("algo", "config", "params")
+ALGORITHM_KEYS = ("algo", "config", "params")
 """Settings of one labelled algorithm."""
 
 
@@ -160,15 +160,15 @@ def _methods(settings: dict[str, Any]) -> list[_Method]:
         algo = dict.fromkeys(_listed("algo", algo, str))
     if not algo:
         raise ValueError(
-            f"algo={algo!r} is not allowed; allowed: names of the zoo, or a mapping of labels to {OF_AN_ALGORITHM}"
+            f"algo={algo!r} is not allowed; allowed: names of the zoo, or a mapping of labels to {ALGORITHM_KEYS}"
         )
     points = list(_grid(settings["grid"]))
     methods = []
     for label, own in algo.items():
         own = _mapping(f"algo.{label}", own or {})
-        unknown = sorted(set(own) - set(OF_AN_ALGORITHM))
+        unknown = sorted(set(own) - set(ALGORITHM_KEYS))
         if unknown:
-            raise ValueError(f"algo.{label}.{unknown[0]}={own[unknown[0]]!r} is not allowed; allowed: {list(OF_AN_ALGORITHM)}")
+            raise ValueError(f"algo.{label}.{unknown[0]}={own[unknown[0]]!r} is not allowed; allowed: {list(ALGORITHM_KEYS)}")
         params = {**common, **_mapping(f"algo.{label}.params", own.get("params", {}))}
         for suffix, point in points:
             methods.append(_Method(f"{label}{suffix}", own.get("algo", label), own.get("config"), {**params, **point}))

@@ -9,7 +9,7 @@ from typing import Any
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.contracts.plug import Plug
 
-OF_THE_ZOO = (
+ZOO_KEYS = (
     "n_timesteps",
     "n_envs",
     "normalize",
@@ -24,7 +24,7 @@ OF_THE_ZOO = (
 )
 """Keys that the zoo removes before it calls the constructor."""
 
-FROM_THE_COMMAND_LINE = ("self", "env", "tensorboard_log", "seed", "verbose", "device", "_init_setup_model")
+COMMAND_LINE_KEYS = ("self", "env", "tensorboard_log", "seed", "verbose", "device", "_init_setup_model")
 """Parameters of the constructor that the zoo sets itself."""
 
 REQUIRED = ("n_timesteps", "policy")
@@ -84,11 +84,11 @@ def _allowed(algorithm: type) -> set[str] | None:
     parameters = inspect.signature(algorithm).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
-    return {*OF_THE_ZOO, *parameters} - {*FROM_THE_COMMAND_LINE}
+    return {*ZOO_KEYS, *parameters} - {*COMMAND_LINE_KEYS}
 
 
 def _unknown(key: Any, value: Any, allowed: set[str]) -> str:
-    if key in FROM_THE_COMMAND_LINE:
+    if key in COMMAND_LINE_KEYS:
         return f"the key {key}={value!r} is not allowed: the zoo takes it from the command line"
     close = get_close_matches(str(key), sorted(allowed), n=1)
     meant = f"did you mean {close[0]}? " if close else ""

@@ -6,7 +6,7 @@ from typing import Any
 POLICY_ARCHITECTURES = {"small": [64, 64], "medium": [256, 256], "large": [256, 256, 256]}
 """Hidden layers of actor and critics, by suggested name."""
 
-AS_THEY_ARE = ("learning_rate", "tau", "target_entropy", "update_to_data_ratio", "real_ratio", "model_train_freq")
+UNCHANGED = ("learning_rate", "tau", "target_entropy", "update_to_data_ratio", "real_ratio", "model_train_freq")
 MODEL = "dynamics_"
 POLICY_UPDATE = "policy_update_"
 WEIGHTER = "weighter_"
@@ -20,7 +20,7 @@ def convert_params(params: Mapping[str, Any]) -> dict[str, Any]:
     :param params: ``trial.params``
     :return: arguments of the agent
     """
-    hyperparams: dict[str, Any] = {name: params[name] for name in AS_THEY_ARE if name in params}
+    hyperparams: dict[str, Any] = {name: params[name] for name in UNCHANGED if name in params}
     hyperparams["gamma"] = 1 - params["one_minus_gamma"]
     hyperparams["batch_size"] = 2 ** params["batch_size_pow"]
     hyperparams["policy_kwargs"] = {"net_arch": list(POLICY_ARCHITECTURES[params["policy_arch"]])}

@@ -146,7 +146,7 @@ def write_upload(run: SavedRun, measured: Measurement, out: Path) -> None:
         (partial / "README.md").write_text(model_card(run, measured.agent, results), encoding="utf-8")
 
 
-def check_out(out: Path) -> None:
+def check_output_folder(out: Path) -> None:
     """
     Refuse to overwrite anything.
 
@@ -160,7 +160,7 @@ def check_out(out: Path) -> None:
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside ``out``, which is renamed to it if the block succeeds."""
-    check_out(out)
+    check_output_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}_", dir=out.parent))
     try:

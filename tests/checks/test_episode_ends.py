@@ -14,7 +14,7 @@ from sb3_tom import MBPO
 from sb3_tom.callbacks.model_error import play_episode
 from sb3_tom.checkpoint.env_state import env_state, restore_env
 from sb3_tom.envs import CopiedObservations
-from sb3_tom.envs.copied import copied
+from sb3_tom.envs.copied import with_copied_observations
 from tests.mbpo.small import small_agent
 
 TINY: dict[str, Any] = {"dynamics": "linear", "policy_kwargs": {"net_arch": [8]}, "rollout_batch_size": 20}
@@ -131,8 +131,10 @@ def test_a_fresh_episode_of_such_an_env_is_one() -> None:
 
 
 def test_the_wrapper_is_put_on_once_and_checkpoints_do_not_see_it() -> None:
-    env = copied(gym.make("Pendulum-v1"))
-    assert copied(env) is env and copied(Monitor(env)).env is env and copied(3) == 3
+    env = with_copied_observations(gym.make("Pendulum-v1"))
+    assert with_copied_observations(env) is env
+    assert with_copied_observations(Monitor(env)).env is env
+    assert with_copied_observations(3) == 3
     env.reset(seed=0)
     plain = gym.make("Pendulum-v1")
     plain.reset(seed=1)

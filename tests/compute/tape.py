@@ -71,7 +71,7 @@ def taped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
     """Steps are recorded on a tape instead of by CUDA; a step that cannot be recorded is an error."""
     tape = Tape()
     for module in (cuda_graphs, direct_adam, update):
-        monkeypatch.setattr(module, "records", lambda device: True)
+        monkeypatch.setattr(module, "uses_cuda_graphs", lambda device: True)
     monkeypatch.setattr(cuda_graphs, "record_cuda_graph", tape)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="no CUDA graph")

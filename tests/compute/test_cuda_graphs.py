@@ -191,6 +191,6 @@ def test_cuda_graphs_of_tom_and_the_ensemble_equal_eager_steps(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         recorded = run()
-    monkeypatch.setattr(cuda_graphs, "records", lambda device: False)
+    monkeypatch.setattr(cuda_graphs, "uses_cuda_graphs", lambda device: False)
     for one, other in zip(recorded, run(), strict=True):
         th.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
-from sb3_tom.dynamics.holdout import scattered, split_rows
+from sb3_tom.dynamics.holdout import hash_to_unit_interval, split_rows
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from tests.data.test_buffers import ACTION_SPACE, OBSERVATION_SPACE, fill
 from tests.dynamics.cases import built, make_context, make_data
@@ -30,12 +30,12 @@ def fmix32(number: int) -> int:
 def test_figures_are_those_of_the_published_function() -> None:
     assert (fmix32(0), fmix32(1)) == (0, 0x514E28B7)
     numbers = [0, 1, 2, 77, 10**6, 2**31, 2**32 - 1, 2**32, 2**40 + 3, -1, -77]
-    assert scattered(th.tensor(numbers)).tolist() == [fmix32(number) / 2**32 for number in numbers]
+    assert hash_to_unit_interval(th.tensor(numbers)).tolist() == [fmix32(number) / 2**32 for number in numbers]
 
 
 def test_figures_are_as_good_as_random() -> None:
     """Uniform, and no two of neighbouring steps, or of one env of several, go together."""
-    found = scattered(th.arange(200_000)).numpy()
+    found = hash_to_unit_interval(th.arange(200_000)).numpy()
     counts, _ = np.histogram(found, bins=100, range=(0.0, 1.0))
     assert ((counts - 2000) ** 2 / 2000).sum() < 150  # chi2 of 99 degrees of freedom: beyond it in one of 1,400 cases
     for lag in (1, 2, 3, 4, 8, 16, 50, 1000):

@@ -11,7 +11,7 @@ from sb3_tom.contracts.plug import Plug
 from sb3_tom.contracts.resolve import Axis
 from sb3_tom.mbpo import axes
 from sb3_tom.mbpo.axes import AXES, default_of
-from sb3_tom.mbpo.plugs import Plugs, merged, requested_in, specs_of
+from sb3_tom.mbpo.plugs import Plugs, merge_specs, requested_in, specs_of
 from sb3_tom.zoo.checks import check_hyperparams
 from tests.mbpo.small import small_agent
 from tests.mbpo.toys import Remembering
@@ -117,9 +117,11 @@ def test_classes_have_defaults_of_their_own(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_a_file_holds_is_merged_with_what_load_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(AXES, "toy")
     saved = specs_of({"weighter": "pmac", "weighter_kwargs": {"alpha": 0.5}}, MBPO)
-    assert merged(saved, {}, MBPO) == merged(saved, {"weighter": "pmac"}, MBPO) == saved  # the name alone changes nothing
-    assert merged(saved, {"weighter_kwargs": {"alpha": 0.7}}, MBPO)["weighter"] == ("pmac", {"alpha": 0.7})
-    assert merged(saved, {"termination_fn": "never"}, MBPO)["termination_fn"] == ("never", None)
+    assert (
+        merge_specs(saved, {}, MBPO) == merge_specs(saved, {"weighter": "pmac"}, MBPO) == saved
+    )  # the name alone changes nothing
+    assert merge_specs(saved, {"weighter_kwargs": {"alpha": 0.7}}, MBPO)["weighter"] == ("pmac", {"alpha": 0.7})
+    assert merge_specs(saved, {"termination_fn": "never"}, MBPO)["termination_fn"] == ("never", None)
 
 
 def test_an_agent_keeps_its_own_plugs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sb3_tom.zoo.checks import OF_THE_ZOO, check_hyperparams
+from sb3_tom.zoo.checks import ZOO_KEYS, check_hyperparams
 from sb3_tom.zoo.registration import ALGORITHMS, hyperparams_folder
 from tests.mbpo.small import SMALL_WEIGHTERS
 
@@ -38,7 +38,7 @@ def small_entry(algo: str, env: str, spoiled: dict[str, Any]) -> tuple[dict[str,
         entry["weighter_kwargs"] = {**SMALL_WEIGHTERS["tom"], **entry.get("weighter_kwargs", {})}
     check_hyperparams(entry, ALGORITHMS[algo], lambda key: f"{algo}.yml, {env}, {key}")
     env_kwargs = entry.get("env_kwargs") or {}
-    arguments = {key: value for key, value in entry.items() if key not in OF_THE_ZOO}
+    arguments = {key: value for key, value in entry.items() if key not in ZOO_KEYS}
     return {"buffer_size": 1000, "policy_kwargs": {"net_arch": [8]}, **arguments}, env_kwargs
 
 

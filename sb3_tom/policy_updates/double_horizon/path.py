@@ -21,7 +21,7 @@ from stable_baselines3.sac.policies import Actor
 
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import ImaginedWorld, Units
-from sb3_tom.imagination.differentiable import Rollout, rolled_out
+from sb3_tom.imagination.differentiable import Rollout, roll_out
 from sb3_tom.policy_updates.sampling import sample_squashed
 
 
@@ -73,7 +73,7 @@ def roll(actor: Actor, world: ImaginedWorld, starts: th.Tensor, horizon: int, un
         log_probs.append(log_prob)
         return actions, log_prob
 
-    rollout = rolled_out(world, starts, horizon, context, policy)
+    rollout = roll_out(world, starts, horizon, context, policy)
     last, _ = policy(rollout.observations)
     return Path(
         [*(step.observations for step in rollout.steps), rollout.observations],

@@ -13,7 +13,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
-from sb3_tom.checks.policies import network_sizes
+from sb3_tom.checks.policies import network_norms
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
 from sb3_tom.contracts.types import Batch, Transitions
@@ -116,7 +116,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         batch_size: int,
     ) -> dict[str, float]:
         """See :meth:`PolicyUpdate.update`."""
-        before = network_sizes(parts.policy, parts.log_ent_coef)
+        before = network_norms(parts.policy, parts.log_ent_coef)
         begin(parts)
         sums: Scalars = {}
         rows = zip(batches.raw(gradient_steps, batch_size), self._real(batches, gradient_steps, batch_size), strict=False)

@@ -6,19 +6,19 @@ import torch as th
 
 from sb3_tom.compute.cuda_graphs import RecordedStep, Recorder
 from sb3_tom.contracts.types import Batch
-from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate
+from sb3_tom.policy_updates.sac.handwritten_update import HandwrittenSACUpdate
 from sb3_tom.policy_updates.sac.sac_update import Losses
 
 
 class GraphedUpdate:
     """
-    A :class:`PlainSACUpdate` that is recorded, once with a step of the targets and once without.
+    A :class:`HandwrittenSACUpdate` that is recorded, once with a step of the targets and once without.
 
     :param update: the update to record
     :param record: see :class:`~sb3_tom.compute.cuda_graphs.RecordedStep`
     """
 
-    def __init__(self, update: PlainSACUpdate, record: Recorder | None = None) -> None:
+    def __init__(self, update: HandwrittenSACUpdate, record: Recorder | None = None) -> None:
         self.update = update
         self._steps = {
             update_target: RecordedStep(partial(_step, update, update_target), "SAC update", record)
@@ -31,14 +31,14 @@ class GraphedUpdate:
         return Losses(*self._steps[update_target](noise, *fields))
 
 
-def _step(update: PlainSACUpdate, update_target: bool, *inputs: th.Tensor) -> Losses:
+def _step(update: HandwrittenSACUpdate, update_target: bool, *inputs: th.Tensor) -> Losses:
     noise, *fields = inputs
     return update(Batch(*fields), noise, update_target)
 
 
-def graphed(
-    update: PlainSACUpdate, known: GraphedUpdate | None, record: Recorder | None = None
-) -> PlainSACUpdate | GraphedUpdate:
+def recorded_update(
+    update: HandwrittenSACUpdate, known: GraphedUpdate | None, record: Recorder | None = None
+) -> HandwrittenSACUpdate | GraphedUpdate:
     """
     The recorded form of an update, reused while it is the same step on the same tensors. Loading a file, moving the policy or
     changing an option leads to a new recording.

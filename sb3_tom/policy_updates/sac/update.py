@@ -2,15 +2,15 @@
 
 import torch as th
 
-from sb3_tom.checks.policies import network_sizes
-from sb3_tom.compute.cuda_graphs import records
+from sb3_tom.checks.policies import network_norms
+from sb3_tom.compute.cuda_graphs import uses_cuda_graphs
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.checked import checked_figures
-from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
-from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
+from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, recorded_update
+from sb3_tom.policy_updates.sac.handwritten_update import HandwrittenSACUpdate, supports_handwritten_gradients
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, has_plain_temperature
 from sb3_tom.policy_updates.sac.sb3_update import sb3_update
 from sb3_tom.policy_updates.standardized_features import standardize
@@ -25,7 +25,7 @@ class SACPolicyUpdate(PolicyUpdate):
 
     def __init__(self) -> None:
         super().__init__()
-        self._graphed: PlainSACUpdate | GraphedUpdate | None = None  # kept between calls on CUDA
+        self._graphed: HandwrittenSACUpdate | GraphedUpdate | None = None  # kept between calls on CUDA
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """Refuse a confidence where SB3's own step is used, which has none; see :meth:`PolicyUpdate.check`."""
@@ -56,7 +56,7 @@ class SACPolicyUpdate(PolicyUpdate):
         batch_size: int,
     ) -> dict[str, float]:
         """See :meth:`PolicyUpdate.update`; nothing is imagined here."""
-        before = network_sizes(parts.policy, parts.log_ent_coef)
+        before = network_norms(parts.policy, parts.log_ent_coef)
         if is_supported(parts.policy):
             figures = self._fast(parts, batches, context, gradient_steps, batch_size)
         else:
@@ -83,13 +83,13 @@ class SACPolicyUpdate(PolicyUpdate):
 
     def _make_update(self, parts: PolicyParts) -> SACUpdate | GraphedUpdate:
         """The fastest equivalent update for the policy and its device."""
-        plain = has_plain_networks(parts.policy) and has_plain_temperature(parts)
-        kind = PlainSACUpdate if plain else SACUpdate
+        plain = supports_handwritten_gradients(parts.policy) and has_plain_temperature(parts)
+        kind = HandwrittenSACUpdate if plain else SACUpdate
         update = kind(parts)
-        if not records(parts.policy.device) or not isinstance(update, PlainSACUpdate):
+        if not uses_cuda_graphs(parts.policy.device) or not isinstance(update, HandwrittenSACUpdate):
             return update
         known = self._graphed if isinstance(self._graphed, GraphedUpdate) else None
-        self._graphed = graphed(update, known)
+        self._graphed = recorded_update(update, known)
         return self._graphed
 
 

@@ -10,8 +10,8 @@ from stable_baselines3 import SAC
 from torch import nn
 
 from sb3_tom.compute.cuda_graphs import WARM_UP, Results
-from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, graphed
-from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate
+from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, recorded_update
+from sb3_tom.policy_updates.sac.handwritten_update import HandwrittenSACUpdate
 from sb3_tom.policy_updates.sac.sac_update import Losses
 from tests.compute.tape import Tape, taped
 from tests.mbpo.small import small_agent
@@ -24,13 +24,13 @@ def started(**kwargs: object) -> SAC:
     """An agent whose optimisers have stepped once."""
     agent = make_sac(th.float64, **{**copy.deepcopy(SMALL), **copy.deepcopy(kwargs)})
     batches, noise = make_batches(1, th.float64)
-    run_fast(agent, batches, noise, PlainSACUpdate)
+    run_fast(agent, batches, noise, HandwrittenSACUpdate)
     return agent
 
 
 def run_graphed(agent: SAC, n_steps: int, known: GraphedUpdate | None, recorder: Tape) -> GraphedUpdate:
     batches, noise = make_batches(n_steps, th.float64)
-    known = graphed(make_update(agent, PlainSACUpdate), known, recorder)
+    known = recorded_update(make_update(agent, HandwrittenSACUpdate), known, recorder)
     for step, batch in enumerate(batches):
         known(batch, noise[step], step % agent.target_update_interval == 0)
     return known
@@ -51,7 +51,7 @@ def test_equals_the_plain_step(kwargs: dict[str, object], monkeypatch: pytest.Mo
     rates = (2.0**-12, 2.0**-10)
     for rate in rates:
         set_rate(plain, rate)
-        run_fast(plain, batches, noise, PlainSACUpdate)
+        run_fast(plain, batches, noise, HandwrittenSACUpdate)
     known = None
     with taped(monkeypatch) as tape:
         for rate in rates:
@@ -85,7 +85,7 @@ def test_a_run_whose_every_step_is_recorded(weighter: str, monkeypatch: pytest.M
 
 def test_losses_are_not_overwritten() -> None:
     agent, held = started(), Losses(*(th.zeros(()) for _ in range(4)))
-    update = GraphedUpdate(make_update(agent, PlainSACUpdate), lambda step, device: lambda: held)
+    update = GraphedUpdate(make_update(agent, HandwrittenSACUpdate), lambda step, device: lambda: held)
     batches, noise = make_batches(WARM_UP + 1, th.float64)
     losses = [update(batch, noise[step], True) for step, batch in enumerate(batches)][-1]
     held.critic_loss.fill_(7.0)
@@ -128,8 +128,8 @@ def test_a_failure_warns_once_and_trains_on() -> None:
 
     plain, failing = started(), started()
     batches, noise = make_batches(WARM_UP + 4, th.float64)
-    run_fast(plain, batches, noise, PlainSACUpdate)
-    update = GraphedUpdate(make_update(failing, PlainSACUpdate), fail)
+    run_fast(plain, batches, noise, HandwrittenSACUpdate)
+    update = GraphedUpdate(make_update(failing, HandwrittenSACUpdate), fail)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for step, batch in enumerate(batches):
@@ -139,8 +139,8 @@ def test_a_failure_warns_once_and_trains_on() -> None:
 
 
 def test_not_before_the_optimisers_have_stepped() -> None:
-    update = make_update(make_sac(th.float64, **SMALL), PlainSACUpdate)
-    assert graphed(update, None, Tape()) is update
+    update = make_update(make_sac(th.float64, **SMALL), HandwrittenSACUpdate)
+    assert recorded_update(update, None, Tape()) is update
 
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a CUDA device: records a real graph")
@@ -151,9 +151,9 @@ def test_a_cuda_graph_equals_eager_steps(activation: type[nn.Module]) -> None:
     batches, noise = make_batches(50, th.float32)
     batches, noise = [type(batch)(*(field.cuda() for field in batch)) for batch in batches], noise.cuda()
     for agent in agents:
-        run_fast(agent, batches[:1], noise[:1], PlainSACUpdate)
-    run_fast(agents[0], batches[1:], noise[1:], PlainSACUpdate)
-    update = graphed(make_update(agents[1], PlainSACUpdate), None)
+        run_fast(agent, batches[:1], noise[:1], HandwrittenSACUpdate)
+    run_fast(agents[0], batches[1:], noise[1:], HandwrittenSACUpdate)
+    update = recorded_update(make_update(agents[1], HandwrittenSACUpdate), None)
     assert isinstance(update, GraphedUpdate)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

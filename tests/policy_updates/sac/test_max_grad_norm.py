@@ -10,8 +10,8 @@ from stable_baselines3 import SAC
 from torch import nn
 
 from sb3_tom import MBPO
-from sb3_tom.policy_updates.sac.graphed_update import graphed
-from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate
+from sb3_tom.policy_updates.sac.graphed_update import recorded_update
+from sb3_tom.policy_updates.sac.handwritten_update import HandwrittenSACUpdate
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.zoo.checks import check_hyperparams
 from tests.compute.tape import taped
@@ -50,7 +50,7 @@ def patch_steps(agent: SAC, limit: float) -> dict[str, list[float]]:
 
 @in_both_precisions
 @pytest.mark.parametrize("kwargs", [SMALL, SGD], ids=["adam", "sgd"])
-@pytest.mark.parametrize("kind", [SACUpdate, PlainSACUpdate])
+@pytest.mark.parametrize("kind", [SACUpdate, HandwrittenSACUpdate])
 def test_equals_sb3_with_clipping_patched_in(
     kind: type[SACUpdate],
     kwargs: dict[str, Any],
@@ -80,7 +80,7 @@ def test_a_recorded_step_clips_too_and_is_recorded_anew_for_another_limit(monkey
     with taped(monkeypatch) as tape:
         for limit in (0.05, 0.01, None):
             plain.max_grad_norm = recorded.max_grad_norm = limit
-            run_fast(plain, batches, noise, PlainSACUpdate)
+            run_fast(plain, batches, noise, HandwrittenSACUpdate)
             before, known = known, run_graphed(recorded, 9, known, tape)
             assert known is not before
     assert tape.recordings == 3
@@ -94,9 +94,9 @@ def test_a_cuda_graph_clips() -> None:
     batches, noise = [type(batch)(*(field.cuda() for field in batch)) for batch in batches], noise.cuda()
     for agent in agents:
         agent.max_grad_norm = 0.1
-        run_fast(agent, batches[:1], noise[:1], PlainSACUpdate)
-    run_fast(agents[0], batches[1:], noise[1:], PlainSACUpdate)
-    update = graphed(make_update(agents[1], PlainSACUpdate), None)
+        run_fast(agent, batches[:1], noise[:1], HandwrittenSACUpdate)
+    run_fast(agents[0], batches[1:], noise[1:], HandwrittenSACUpdate)
+    update = recorded_update(make_update(agents[1], HandwrittenSACUpdate), None)
     for step, batch in enumerate(batches[1:], 1):
         update(batch, noise[step], True)
     assert largest_relative_error(state(agents[1]), state(agents[0])) <= 1e-5

@@ -13,7 +13,7 @@ from torch import nn
 
 from sb3_tom import DHMBPO, MBPO
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.policy_updates.sac.plain_update import has_plain_networks
+from sb3_tom.policy_updates.sac.handwritten_update import supports_handwritten_gradients
 from sb3_tom.policy_updates.sac.policies import LayerNormPolicy
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.policy_updates.steps import is_supported
@@ -93,7 +93,7 @@ def test_the_general_update_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(SACUpdate, "__call__", call)
     agent = small_agent(**DROPOUT).learn(53)
-    assert is_supported(agent.policy) and not has_plain_networks(agent.policy)
+    assert is_supported(agent.policy) and not supports_handwritten_gradients(agent.policy)
     assert set(calls) == {(SACUpdate, True, True)}
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from sb3_tom import DHMBPO, MBPO
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.policy_updates.sac.plain_update import has_plain_networks
+from sb3_tom.policy_updates.sac.handwritten_update import supports_handwritten_gradients
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.policy_updates.sac.simba import SimbaPolicy
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
@@ -104,7 +104,7 @@ def test_its_own_defaults() -> None:
 
 def test_the_general_update_is_taken() -> None:
     agent = small_agent(**SIMBA)
-    assert is_supported(agent.policy) and not has_plain_networks(agent.policy)
+    assert is_supported(agent.policy) and not supports_handwritten_gradients(agent.policy)
 
 
 def test_observations_are_scaled_by_the_policy_itself(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_tom.contracts.policy_update import PolicyParts
-from sb3_tom.policy_updates.sac.plain_update import has_plain_networks
+from sb3_tom.policy_updates.sac.handwritten_update import supports_handwritten_gradients
 from sb3_tom.policy_updates.sac.sac_update import has_plain_temperature
 from sb3_tom.policy_updates.steps import is_supported
 from tests.mbpo.small import small_agent
@@ -188,14 +188,14 @@ MODES = {"anomaly detection": th.autograd.detect_anomaly, "autocast": lambda: th
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_modes_without_calls_take_the_general_update(mode: Callable[[], AbstractContextManager[Any]]) -> None:
     agent = small_agent(dynamics="linear")
-    assert has_plain_networks(agent.policy)
+    assert supports_handwritten_gradients(agent.policy)
     with mode():
-        assert not has_plain_networks(agent.policy)
+        assert not supports_handwritten_gradients(agent.policy)
 
 
 def test_without_an_intervention_nothing_is_slower() -> None:
     agent = small_agent(dynamics="linear").learn(60)
-    assert is_supported(agent.policy) and has_plain_networks(agent.policy)
+    assert is_supported(agent.policy) and supports_handwritten_gradients(agent.policy)
     assert has_plain_temperature(PolicyParts.of(agent))
 
 

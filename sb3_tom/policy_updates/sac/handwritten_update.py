@@ -44,9 +44,9 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
     return linear if plain else []  # type: ignore[return-value]
 
 
-def has_plain_networks(policy: SACPolicy) -> bool:
+def supports_handwritten_gradients(policy: SACPolicy) -> bool:
     """
-    Whether :class:`PlainSACUpdate` computes what autograd would.
+    Whether :class:`HandwrittenSACUpdate` computes what autograd would.
 
     :param policy: a policy that :func:`~sb3_tom.policy_updates.steps.is_supported` accepts
     """
@@ -100,8 +100,8 @@ class _Sample(NamedTuple):
     bounded: th.Tensor  # whether log sigma was clamped
 
 
-class PlainSACUpdate(SACUpdate):
-    """As :class:`SACUpdate`; its policy must satisfy :func:`has_plain_networks`."""
+class HandwrittenSACUpdate(SACUpdate):
+    """As :class:`SACUpdate`; its policy must satisfy :func:`supports_handwritten_gradients`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

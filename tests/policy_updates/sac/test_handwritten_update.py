@@ -10,7 +10,7 @@ import torch as th
 from stable_baselines3 import SAC
 from torch import nn
 
-from sb3_tom.policy_updates.sac.plain_update import PlainSACUpdate, has_plain_networks
+from sb3_tom.policy_updates.sac.handwritten_update import HandwrittenSACUpdate, supports_handwritten_gradients
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from tests.mbpo.small import small_agent
 from tests.policy_updates.sac.oracle import (
@@ -58,7 +58,7 @@ def test_equals_sb3(
     oracle, fast = make_sac(dtype, **copy.deepcopy(kwargs)), make_sac(dtype, **copy.deepcopy(kwargs))
     start = state(fast)
     run_sb3(oracle, batches, noise, monkeypatch)
-    run_fast(fast, batches, noise, PlainSACUpdate, per_train=3 * 11)
+    run_fast(fast, batches, noise, HandwrittenSACUpdate, per_train=3 * 11)
     assert largest_relative_error(state(fast), state(oracle)) <= tolerance
     assert largest_relative_error(start, state(oracle)) > 1e-5  # the updates did something
 
@@ -70,9 +70,9 @@ def test_actor_and_critics_may_have_different_activations(monkeypatch: pytest.Mo
     for agent in (oracle, fast, usual):
         for number in (1, 3):
             agent.actor.latent_pi[number] = nn.SiLU()
-    assert has_plain_networks(usual.policy)
+    assert supports_handwritten_gradients(usual.policy)
     run_sb3(oracle, batches, noise, monkeypatch)
-    run_fast(fast, batches, noise, PlainSACUpdate)
+    run_fast(fast, batches, noise, HandwrittenSACUpdate)
     assert largest_relative_error(state(fast), state(oracle)) <= 1e-9
 
 
@@ -88,7 +88,7 @@ def test_a_clamped_deviation_has_no_gradient(bias: float, monkeypatch: pytest.Mo
     clamped = th.cat([(values == -20) | (values == 2) for values in free])
     assert 0.02 < clamped.double().mean() < 0.98
     run_sb3(oracle, batches, noise, monkeypatch)
-    run_fast(fast, batches, noise, PlainSACUpdate)
+    run_fast(fast, batches, noise, HandwrittenSACUpdate)
     assert largest_relative_error(state(fast), state(oracle)) <= 1e-9
 
 
@@ -96,7 +96,7 @@ def test_losses_are_those_that_sb3_logs(monkeypatch: pytest.MonkeyPatch) -> None
     batches, noise = make_batches(1, th.float64)
     oracle, fast = make_sac(th.float64, **SMALL), make_sac(th.float64, **SMALL)
     run_sb3(oracle, batches, noise, monkeypatch)
-    losses = make_update(fast, PlainSACUpdate)(batches[0], noise[0], True)
+    losses = make_update(fast, HandwrittenSACUpdate)(batches[0], noise[0], True)
     for name in losses._fields:
         assert float(getattr(losses, name)) == pytest.approx(oracle.logger.name_to_value[f"train/{name}"], rel=1e-9)
 
@@ -134,18 +134,18 @@ CHANGES: dict[str, Callable[[SAC], Any]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_whatever_is_not_plain_is_left_to_autograd(change: Callable[[SAC], Any]) -> None:
     agent = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10)
-    assert has_plain_networks(agent.policy)
+    assert supports_handwritten_gradients(agent.policy)
     change(agent)
-    assert not has_plain_networks(agent.policy)
+    assert not supports_handwritten_gradients(agent.policy)
 
 
 @pytest.mark.parametrize(
     ("policy_kwargs", "kind"),
     [
-        ({}, PlainSACUpdate),
-        ({"activation_fn": nn.SiLU}, PlainSACUpdate),
-        ({"activation_fn": nn.SiLU, "n_critics": 5}, PlainSACUpdate),
-        ({"n_critics": 3}, PlainSACUpdate),
+        ({}, HandwrittenSACUpdate),
+        ({"activation_fn": nn.SiLU}, HandwrittenSACUpdate),
+        ({"activation_fn": nn.SiLU, "n_critics": 5}, HandwrittenSACUpdate),
+        ({"n_critics": 3}, HandwrittenSACUpdate),
         ({"activation_fn": nn.ELU}, SACUpdate),
     ],
     ids=str,
@@ -154,7 +154,7 @@ def test_the_agent_takes_the_right_update(
     policy_kwargs: dict[str, Any], kind: type[SACUpdate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    for other in (PlainSACUpdate, SACUpdate):
+    for other in (HandwrittenSACUpdate, SACUpdate):
 
         def call(self: SACUpdate, batch: Any, noise: Any, update_target: bool, original: Any = other.__call__) -> Any:
             calls.append(type(self))
@@ -170,10 +170,10 @@ def test_parameters_moved_elsewhere_are_found_again(monkeypatch: pytest.MonkeyPa
     """Loading, copying or moving a policy gives its parameters memory of their own."""
     batches, noise = make_batches(6, th.float64)
     oracle, fast = make_sac(th.float64, **SMALL), make_sac(th.float64, **SMALL)
-    run_fast(fast, batches[:3], noise[:3], PlainSACUpdate)
+    run_fast(fast, batches[:3], noise[:3], HandwrittenSACUpdate)
     for parameter in fast.policy.parameters():
         parameter.data = parameter.data.clone()
-    run_fast(fast, batches[3:], noise[3:], PlainSACUpdate)
+    run_fast(fast, batches[3:], noise[3:], HandwrittenSACUpdate)
     run_sb3(oracle, batches, noise, monkeypatch)
     assert largest_relative_error(state(fast), state(oracle)) <= 1e-9
 
@@ -182,7 +182,7 @@ def test_the_other_updates_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Optimisers are left as their own ``step`` would leave them."""
     batches, noise = make_batches(12, th.float64)
     oracle, fast = make_sac(th.float64, **SMALL), make_sac(th.float64, **SMALL)
-    for number, kind in enumerate((PlainSACUpdate, PlainSACUpdate, SACUpdate, PlainSACUpdate)):
+    for number, kind in enumerate((HandwrittenSACUpdate, HandwrittenSACUpdate, SACUpdate, HandwrittenSACUpdate)):
         chosen = slice(3 * number, 3 * number + 3)
         run_fast(fast, batches[chosen], noise[chosen], kind)
     run_sb3(oracle, batches, noise, monkeypatch)
