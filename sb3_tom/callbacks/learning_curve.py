@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from sb3_tom.callbacks.evaluation import Evaluation, Every, check_eval_env, evaluate, make_eval_env
+from sb3_tom.callbacks.evaluation import Evaluation, Every, check_eval_env, evaluate, make_eval_envs
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.callbacks.tables import RunTable
 from sb3_tom.checkpoint.fits import NUMBER, check_form
@@ -47,7 +47,7 @@ class LearningCurveCallback(BaseCallback):
     the same with and without this callback. Under ``VecNormalize`` the policy sees normalised observations; returns are
     those of the task.
 
-    :param eval_env: environment id, or a function that makes an environment
+    :param eval_env: environment id, or a function that makes a new environment with each call; closed at the end of training
     :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
     :param eval_freq: env steps (all training envs together) between evaluations
     :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
@@ -99,7 +99,7 @@ class LearningCurveCallback(BaseCallback):
 
     def _make_envs(self) -> list[Any]:
         """What episodes are played on; closed at the end of training."""
-        return [make_eval_env(self.eval_env, self.model.observation_space) for _ in range(self.n_eval_envs)]
+        return list(make_eval_envs(self.eval_env, self.model, self.n_eval_envs))
 
     def _play(self) -> Evaluation:
         """Episodes of one evaluation."""
@@ -133,7 +133,7 @@ class LearningCurveCallback(BaseCallback):
         if not self._is_due(self.num_timesteps):
             return True
         mean = self._evaluate()
-        if self.reward_threshold is None or mean < self.reward_threshold:
+        if self.reward_threshold is None or not mean >= self.reward_threshold:  # NaN reaches nothing
             return True
         self.solved_step = self.num_timesteps
         return False
