@@ -113,6 +113,7 @@ class LearningCurveCallback(BaseCallback):
             "cumulative_max": float(self._cumulative_max),
             "seconds": time.monotonic() - self._start_time,
             "evaluations_due": self._is_due.passed,
+            "eval_freq": self.eval_freq,
             "last_mean_return": self.last_mean_return,
         }
 
@@ -127,7 +128,9 @@ class LearningCurveCallback(BaseCallback):
         self.table.keep(state["rows"])
         self._cumulative_max = state["cumulative_max"]
         self._start_time = time.monotonic() - state["seconds"]
-        self._is_due.passed, self.last_mean_return = state["evaluations_due"], state["last_mean_return"]
+        self.last_mean_return = state["last_mean_return"]
+        if state.get("eval_freq", self.eval_freq) == self.eval_freq:  # else what was due says nothing of what will be
+            self._is_due.passed = state["evaluations_due"]
 
     def _on_step(self) -> bool:
         if not self._is_due(self.num_timesteps):

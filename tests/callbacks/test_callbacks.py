@@ -15,10 +15,12 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_tom import MBPO
 from sb3_tom.callbacks.learning_curve import LearningCurveCallback
 from sb3_tom.callbacks.model_error import ModelErrorCallback
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback, weights_newest_first
+from sb3_tom.checkpoint import ResumeCallback
 from tests.mbpo.small import small_agent
 
 
@@ -130,6 +132,27 @@ def test_cumulative_max_is_kept_and_carried_over_a_resume(tmp_path: Path) -> Non
     assert [float(row["cumulative_max"]) for row in rows] == np.maximum.accumulate(means).tolist()
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize(("before", "after", "steps"), [(20, 10, [50, 60, 70]), (10, 25, [50, 75]), (20, 20, [60])])
+def test_a_resumed_run_may_be_evaluated_at_another_distance(tmp_path: Path, before: int, after: int, steps: list[int]) -> None:
+    def curve(eval_freq: int) -> Any:
+        return [LearningCurveCallback("Pendulum-v1", tmp_path / "c.csv", eval_freq, n_eval_episodes=1), saving]
+
+    saving = ResumeCallback(tmp_path / "checkpoints", 100)
+    small_agent().learn(40, callback=curve(before))
+    MBPO.resume(tmp_path / "checkpoints", "Pendulum-v1").learn(75, callback=curve(after))
+    assert steps_of(tmp_path / "c.csv") == [*range(before, 41, before), *steps]
+
+
+def test_a_checkpoint_that_does_not_say_how_often_was_evaluated_is_gone_on_with(tmp_path: Path) -> None:
+    """Those of version 0.2.0 do not."""
+    callback = LearningCurveCallback("Pendulum-v1", tmp_path / "c.csv", 20, n_eval_episodes=1)
+    SAC("MlpPolicy", "Pendulum-v1", seed=0).learn(20, callback=callback)
+    state = callback.state_dict()
+    assert state.pop("eval_freq") == 20
+    callback.load_state_dict({**state, "evaluations_due": 7})
+    assert callback._is_due.passed == 7
 
 
 @pytest.mark.parametrize(("name", "value"), [("eval_freq", 0), ("eval_freq", "10"), ("n_eval_episodes", 0), ("eval_env", 3)])
