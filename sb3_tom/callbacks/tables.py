@@ -43,7 +43,7 @@ class RunTable:
         if not self.path.exists():
             return []
         rows = read_table(self.path)
-        stranger = next((row for row in rows if not self._is_own(row)), None)
+        stranger: object = next((row for row in rows if not self._is_own(row)), None)
         if stranger is None and not rows and not self._has_own_header():
             stranger = self.path.read_text()[:200]
         if stranger is not None:
