@@ -20,7 +20,7 @@ class RunTable:
     :param columns: names of all columns, ``env_step`` among them
     :param labels: values of the columns that are the same in all rows (task, method, seed)
     :param env_step: env steps that the agent has done so far
-    :raises ValueError: if the file is of another run (other columns or labels), or somebody's else
+    :raises ValueError: if the file is of another run (other columns or labels), or somebody else's
     """
 
     def __init__(

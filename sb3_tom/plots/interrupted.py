@@ -1,5 +1,7 @@
-"""Folders of the zoo's runs that another of its folders goes on with: ``-i .../checkpoint_N_steps.zip`` makes a folder of its
-own, which holds the whole curve. Both are one run."""
+"""
+Folders of the zoo's runs that another of its folders goes on with: ``-i .../checkpoint_N_steps.zip`` makes a folder of its
+own, which holds the whole curve. Both are one run.
+"""
 
 import os
 import re

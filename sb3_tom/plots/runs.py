@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ Labels = tuple[str, str, str]
 
 SHOWN = 3
 """Files that a message names."""
+
+SPOILED = (ArithmeticError, EOFError, LookupError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What Python, numpy and zipfile raise of content that no writer leaves."""
 
 _ENV_ID = re.compile(r"-v\d+$")
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -106,7 +110,7 @@ def _read_file(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
     for kind in kinds_of(path):
         try:
             content = READERS[kind](path)
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except SPOILED as error:
             raise ValueError(f"{path} cannot be read as {kind}: {error!r}") from error
         if content is not None and (content is UNREAD or content.series or content.phases):
             yield (path.parent / "events" if kind.startswith("events") else path), (kind, content)

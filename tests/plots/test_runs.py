@@ -1,8 +1,10 @@
 """Which files belong to which run, and what they hold."""
 
+import io
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,8 @@ def test_the_same_figure_twice_is_refused(tmp_path: Path) -> None:
         ("more.csv", f"{CURVE}t,m,0,10,1,1,1,1\n", r"more\.csv cannot be read.*row 1 has more values"),
         ("large.csv", f"{CURVE}{'x' * 200_000}\n", r"large\.csv cannot be read as \*\.csv.*field larger than"),
         ("progress.csv", f"{STEP},eval/mean_reward\n1,2,3\n", r"progress\.csv cannot be read.*row 1 has more values"),
+        ("progress.csv", f"{STEP},eval/mean_reward\ninf,2\n", r"progress\.csv cannot be read as progress\.csv: OverflowErr"),
+        ("progress.csv", f"{STEP},weight_by_age/rows\n1,5\n", r"progress\.csv cannot be read as progress\.csv: ZeroDivision"),
         ("seeds.csv", f"{CURVE}t,m,0,10,1,1,1\nt,m,1,10,9,9,1\n", r"seeds\.csv cannot be read.*row 2, .*'seed': '1'.* not of"),
         ("twice.csv", f"{CURVE}t,m,0,10,1,1,1\nt,m,0,10,9,9,1\n", r"twice\.csv cannot be read.*row 2, .*is there twice"),
     ],
@@ -199,10 +203,20 @@ def test_no_pickle_in_evaluations_is_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+def saved(save: Callable[..., None], *arrays: Any, **named: Any) -> bytes:
+    """The bytes of a file of numpy's."""
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
 PICKLED = pickle.dumps({"timesteps": [1]})
+NUMBER_ALONE = saved(np.savez, timesteps=np.array(1), results=np.ones((1, 1)), ep_lengths=np.ones((1, 1)))
+PACKED = saved(np.savez_compressed, timesteps=np.arange(2000), results=np.ones((2000, 1)), ep_lengths=np.ones((2000, 1)))
+DAMAGED = PACKED[:300] + b"\xff" * 100 + PACKED[400:]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", PICKLED])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", PICKLED, saved(np.save, np.ones(3)), NUMBER_ALONE, DAMAGED])
 def test_a_spoiled_file_of_evaluations_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "evaluations.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"evaluations\.npz cannot be read as evaluations\.npz"):
