@@ -146,7 +146,7 @@ def test_a_resumed_run_may_be_evaluated_at_another_distance(tmp_path: Path, befo
 
 
 def test_a_checkpoint_that_does_not_say_how_often_was_evaluated_is_gone_on_with(tmp_path: Path) -> None:
-    """Those of version 0.2.0 do not."""
+    """Older ones do not."""
     callback = LearningCurveCallback("Pendulum-v1", tmp_path / "c.csv", 20, n_eval_episodes=1)
     SAC("MlpPolicy", "Pendulum-v1", seed=0).learn(20, callback=callback)
     state = callback.state_dict()
