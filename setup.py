@@ -87,7 +87,7 @@ setup(
     ],
     extras_require={
         "extra": ["tqdm", "rich", "tensorboard>=2.9.1"],
-        "plots": ["matplotlib>=3.8", "scipy>=1.13", "tensorboard>=2.9.1"],
+        "plots": ["matplotlib>=3.8", "scipy>=1.13", "tensorboard>=2.9.1", "pyyaml>=6.0"],
         "zoo": [
             "rl_zoo3>=2.9.2,<3.0",
             "optuna>=5.0",

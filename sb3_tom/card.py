@@ -40,17 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register_algorithms("card")
     parser = _parser()
     given = parser.parse_args(arguments)
-    from sb3_tom.zoo import saved_run, upload
-
+    runs, saved_run, upload = (import_module(f"sb3_tom.zoo.{name}") for name in ("runs", "saved_run", "upload"))
     try:
-        upload.check_output_folder(given.out)
-        for package in given.gym_packages:
-            import_module(package)
+        upload.check_out(given.out)
+        runs.import_packages(given.gym_packages)
         run = saved_run.read_saved_run(given.folder, given.algo, given.env, given.best)
         measured = upload.measure(run, given.n_eval_episodes, given.seed, not given.stochastic, given.device)
         upload.write_upload(run, measured, given.out)
     except ImportError as error:
-        parser.error(f"gym_packages={given.gym_packages}: {error}")
+        parser.error(f"{error}; python -m sb3_tom.card needs the RL Zoo: pip install 'sb3_tom[zoo]'")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{given.out}: {measured.summary} of {run.algo} on {run.env}")

@@ -7,10 +7,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_tom.checkpoint.random_state import global_streams, restore_global_streams
+from sb3_tom.envs.workers import inner_envs
 
 
 class Every:
@@ -37,7 +40,7 @@ class Every:
 
 def check_eval_env(eval_env: object) -> None:
     """
-    Check the argument of :func:`make_eval_env`.
+    Refuse what :func:`make_eval_envs` cannot make environments of.
 
     :raises ValueError: naming what came and what is allowed
     """
@@ -45,24 +48,53 @@ def check_eval_env(eval_env: object) -> None:
         raise ValueError(f"eval_env={eval_env!r} is not allowed; allowed: an environment id or a function that makes one")
 
 
-def make_eval_env(eval_env: str | Callable[[], gym.Env], observation_space: gym.Space[Any]) -> gym.Env:
+def make_eval_envs(eval_env: str | Callable[[], gym.Env], agent: BaseAlgorithm, count: int = 1) -> list[gym.Env]:
     """
-    Make a separate environment for evaluations.
+    Environments for an evaluation, which nothing else steps.
 
-    :param eval_env: environment id, or a function that makes an environment
-    :param observation_space: the agent's
-    :raises ValueError: if it is not an environment with such observations, naming what came and what is allowed
+    :param eval_env: environment id, or a function that makes a new environment with each call
+    :param agent: whose observations and actions they have to have, and whose own environments they may not be
+    :param count: how many
+    :raises ValueError: if they are none, naming what came and what is allowed
     """
-    env = gym.make(eval_env) if isinstance(eval_env, str) else eval_env()
+    envs = [gym.make(eval_env) if isinstance(eval_env, str) else eval_env() for _ in range(count)]
+    training_env = agent.get_env()
+    own = [] if training_env is None else inner_envs(training_env)
+    for env in envs:
+        _check_kind(env, agent)
+        if any(env.unwrapped is one for one in own):
+            raise ValueError("eval_env made the environment that the agent trains on; allowed: an environment of its own")
+    _check_apart("eval_env", envs)
+    return envs
+
+
+def _check_kind(env: object, agent: BaseAlgorithm) -> None:
     if not isinstance(env, gym.Env):
         raise ValueError(f"eval_env made a {type(env).__name__}; allowed: a single Gymnasium environment")
-    if env.observation_space.shape != observation_space.shape:
+    if env.observation_space.shape != agent.observation_space.shape:
         raise ValueError(
             f"eval_env made an environment with observations of shape {env.observation_space.shape}; allowed: those of the "
-            f"agent, {observation_space.shape}, with the wrappers that its environment has (gymnasium.wrappers."
+            f"agent, {agent.observation_space.shape}, with the wrappers that its environment has (gymnasium.wrappers."
             "FrameStackObservation and FlattenObservation in place of VecFrameStack)"
         )
-    return env
+    if not _same_actions(env.action_space, agent.action_space):
+        raise ValueError(
+            f"eval_env made an environment with the actions {env.action_space}; allowed: those of the agent, "
+            f"{agent.action_space}, with the wrappers that its environment has"
+        )
+
+
+def _same_actions(made: spaces.Space[Any], own: spaces.Space[Any]) -> bool:
+    """Whether an action means the same; how many bits its numbers have says nothing about that."""
+    if isinstance(made, spaces.Box) and isinstance(own, spaces.Box):
+        return made.shape == own.shape and np.allclose(made.low, own.low) and np.allclose(made.high, own.high)
+    return made == own
+
+
+def _check_apart(name: str, envs: Sequence[gym.Env]) -> None:
+    """Of episodes that share an environment each would get steps of the others."""
+    if len({id(env.unwrapped) for env in envs}) < len(envs):
+        raise ValueError(f"{name}: the same environment came twice for episodes side by side; allowed: a new one for each")
 
 
 @contextmanager
@@ -102,13 +134,15 @@ def evaluate(
     random streams are restored afterwards: evaluating more or less often does not change training.
 
     :param model: agent or policy with SB3's ``predict``
-    :param envs: environments of the same kind that nothing else steps; the number of episodes that are played at a time
+    :param envs: different environments of the same kind that nothing else steps; as many episodes are played at a time
     :param n_episodes: number of episodes
     :param seed: seed of the first episode
     :param deterministic: use the mean action
     :param normalizer: normalises the policy's observations; its statistics are not changed
     :return: returns, in the environments' own units, and lengths in the order of the seeds
+    :raises ValueError: if one environment is there twice
     """
+    _check_apart("envs", envs[:n_episodes])
 
     def act(observations: np.ndarray) -> np.ndarray:
         seen = observations if normalizer is None else normalizer.normalize_obs(observations)

@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from sb3_tom.callbacks.evaluation import Evaluation, Every, check_eval_env, evaluate, make_eval_env
+from sb3_tom.callbacks.evaluation import Evaluation, Every, check_eval_env, evaluate, make_eval_envs
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.callbacks.tables import RunTable
 from sb3_tom.checkpoint.fits import NUMBER, check_form
@@ -47,8 +47,8 @@ class LearningCurveCallback(BaseCallback):
     same with and without this callback. Under ``VecNormalize`` the policy gets normalised observations; returns are not
     normalised.
 
-    :param eval_env: environment id, or a function that makes an environment
-    :param csv_path: the file; a resumed agent keeps its earlier rows
+    :param eval_env: environment id, or a function that makes a new environment with each call; closed at the end of training
+    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
     :param eval_freq: env steps (all training envs together) between evaluations
     :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
@@ -98,8 +98,8 @@ class LearningCurveCallback(BaseCallback):
         self._is_due = Every(self.eval_freq, self.num_timesteps)
 
     def _make_envs(self) -> list[Any]:
-        """Environments for evaluations, closed at the end of training."""
-        return [make_eval_env(self.eval_env, self.model.observation_space) for _ in range(self.n_eval_envs)]
+        """What episodes are played on; closed at the end of training."""
+        return list(make_eval_envs(self.eval_env, self.model, self.n_eval_envs))
 
     def _play(self) -> Evaluation:
         """Play the episodes of one evaluation."""
@@ -113,6 +113,7 @@ class LearningCurveCallback(BaseCallback):
             "cumulative_max": float(self._cumulative_max),
             "seconds": time.monotonic() - self._start_time,
             "evaluations_due": self._is_due.passed,
+            "eval_freq": self.eval_freq,
             "last_mean_return": self.last_mean_return,
         }
 
@@ -127,13 +128,15 @@ class LearningCurveCallback(BaseCallback):
         self.table.keep(state["rows"])
         self._cumulative_max = state["cumulative_max"]
         self._start_time = time.monotonic() - state["seconds"]
-        self._is_due.passed, self.last_mean_return = state["evaluations_due"], state["last_mean_return"]
+        self.last_mean_return = state["last_mean_return"]
+        if state.get("eval_freq", self.eval_freq) == self.eval_freq:  # else what was due says nothing of what will be
+            self._is_due.passed = state["evaluations_due"]
 
     def _on_step(self) -> bool:
         if not self._is_due(self.num_timesteps):
             return True
         mean = self._evaluate()
-        if self.reward_threshold is None or mean < self.reward_threshold:
+        if self.reward_threshold is None or not mean >= self.reward_threshold:  # NaN reaches nothing
             return True
         self.solved_step = self.num_timesteps
         return False

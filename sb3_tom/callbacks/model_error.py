@@ -23,7 +23,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_tom.callbacks.evaluation import Every, check_eval_env, make_eval_env, preserved_random_state
+from sb3_tom.callbacks.evaluation import Every, check_eval_env, make_eval_envs, preserved_random_state
 from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.callbacks.tables import RunTable
 from sb3_tom.checks.validation import check_integer
@@ -193,8 +193,8 @@ class ModelErrorCallback(BaseCallback):
     Every ``eval_freq`` env steps write the model's global, local and compounding error (see this module) to a CSV file. The
     model is the one of the latest model phase of this training. Training is the same with and without this callback.
 
-    :param eval_env: environment id, or a function that makes an environment; nothing else steps it
-    :param csv_path: the file; a resumed agent keeps its earlier rows
+    :param eval_env: environment id, or a function that makes a new environment with each call; closed at the end of training
+    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
     :param eval_freq: env steps (all training envs together) between evaluations; the paper's: 1,000
     :param horizon: maximum number of steps of the compounding error
     :param n_episodes: new episodes of the current policy; the paper's: 10
@@ -237,7 +237,7 @@ class ModelErrorCallback(BaseCallback):
     def _on_training_start(self) -> None:
         if not hasattr(self.model, "dynamics"):
             raise ValueError(f"ModelErrorCallback needs an agent with a dynamics model; {type(self.model).__name__} has none")
-        self._env = make_eval_env(self.eval_env, self.model.observation_space)
+        (self._env,) = make_eval_envs(self.eval_env, self.model)
         self.table = RunTable(self.csv_path, ERROR_COLUMNS, run_labels(self, self._env), self.num_timesteps)
         self._is_due = Every(self.eval_freq, self.num_timesteps)
 

@@ -21,7 +21,7 @@ class RunTable:
     :param columns: names of all columns, ``env_step`` among them
     :param labels: values of the columns that are the same in all rows (task, method, seed)
     :param env_step: env steps that the agent has done so far
-    :raises ValueError: if the file belongs to another run (other columns or labels)
+    :raises ValueError: if the file is of another run (other columns or labels), or somebody else's
     """
 
     def __init__(
@@ -44,11 +44,23 @@ class RunTable:
         if not self.path.exists():
             return []
         rows = read_table(self.path)
-        for row in rows:
-            if tuple(row) != self.columns or any(row[name] != value for name, value in self.labels.items()):
-                expected = f"the columns {self.columns} and {self.labels}"
-                raise ValueError(f"{self.path} belongs to another run: expected {expected}, found {row}")
+        stranger: object = next((row for row in rows if not self._is_own(row)), None)
+        if stranger is None and not rows and not self._has_own_header():
+            stranger = self.path.read_text()[:200]
+        if stranger is not None:
+            expected = f"the columns {self.columns} and {self.labels}"
+            raise ValueError(f"{self.path} belongs to another run: expected {expected}, found {stranger!r}")
         return rows
+
+    def _is_own(self, row: Mapping[str, str]) -> bool:
+        is_whole = tuple(row) == self.columns and None not in row.values()
+        return is_whole and row["env_step"].isdecimal() and all(row[name] == value for name, value in self.labels.items())
+
+    def _has_own_header(self) -> bool:
+        """Or the beginning of it, or nothing at all: a run that was killed leaves that. Any other line is somebody's."""
+        first, newline, _ = self.path.read_text().partition("\n")
+        header = ",".join(self.columns)
+        return first == header if newline else header.startswith(first)
 
     def _move_aside(self) -> None:
         """Rename a file that has rows: they are an earlier run's result."""
@@ -105,6 +117,23 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     Rows of a CSV file with a header, in order, without a last line that was written only in part.
 
     :param path: the file
+    :raises ValueError: if it is no text or no CSV file, naming it
     """
-    complete, _, _ = Path(path).read_text().rpartition("\n")
-    return list(csv.DictReader(complete.splitlines()))
+    try:
+        complete, _, _ = Path(path).read_text().rpartition("\n")
+        return list(csv.DictReader(complete.splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from error
+
+
+def check_fields(rows: Iterable[Mapping[str, str]]) -> None:
+    """
+    Refuse rows with more or fewer values than the header has names: something else has written into the file, or its disk was
+    full.
+
+    :param rows: from :func:`read_table`
+    :raises ValueError: naming the row
+    """
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise ValueError(f"row {number} has {'more' if None in row else 'fewer'} values than the header has names: {row}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import gymnasium as gym
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 
 @dataclass(frozen=True)
@@ -32,3 +32,14 @@ def ask(env: VecEnv, function: Callable[[Any], bool], indices: list[int] | None 
     :return: a result for each; False for an environment without wrappers
     """
     return list(env.env_is_wrapped(cast(type[gym.Wrapper], _Question(function)), indices=indices))
+
+
+def inner_envs(env: VecEnv) -> list[object]:
+    """
+    What remains below all wrappers: who holds one of these twice steps the same environment twice.
+
+    :param env: in this process or in others
+    :return: the environments themselves; of those in other processes the object that speaks to them
+    """
+    inner = env.unwrapped
+    return [one.unwrapped for one in inner.envs] if isinstance(inner, DummyVecEnv) else [inner]

@@ -12,13 +12,14 @@ from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.checkpoint.callback_state import walk
 from sb3_tom.checks.validation import check_bool, check_choice, check_integer, check_number, plain
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.dynamics.fitting import WEIGHTING
 from sb3_tom.envs.simulators import warn_of_wrong_physics
+from sb3_tom.envs.workers import inner_envs
 from sb3_tom.imagination.schedules import ratio_schedule, rollout_schedule
 from sb3_tom.mbpo.memory import warn_of_memory
 from sb3_tom.mbpo.sac_arguments import check_sac_arguments, check_sac_numbers
@@ -196,17 +197,11 @@ def check_eval_envs(env: VecEnv | None, callback: BaseCallback) -> None:
     :param callback: made by ``learn`` from the user's
     :raises ValueError: naming the callback
     """
-    own = set() if env is None else {id(one) for one in _inner_envs(env)}
+    own = set() if env is None else {id(one) for one in inner_envs(env)}
     for one in walk(callback):
         for name, value in vars(one).items():
-            if isinstance(value, VecEnv) and name != "training_env" and not own.isdisjoint(map(id, _inner_envs(value))):
+            if isinstance(value, VecEnv) and name != "training_env" and not own.isdisjoint(map(id, inner_envs(value))):
                 raise ValueError(
                     f"{type(one).__name__}({name}=the environment that the agent trains on) is not allowed: an evaluation "
                     "would move it between two steps of training; allowed: an environment of its own"
                 )
-
-
-def _inner_envs(env: VecEnv) -> list[object]:
-    """The unwrapped environments; for envs in other processes the vectorised env."""
-    inner = env.unwrapped
-    return [one.unwrapped for one in inner.envs] if isinstance(inner, DummyVecEnv) else [inner]

@@ -1,6 +1,5 @@
 """Reads the files of a run: those of this package's callbacks, SB3's loggers and evaluations, TensorBoard."""
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_tom.callbacks.tables import read_table
+from sb3_tom.callbacks.tables import check_fields, read_table
 from sb3_tom.data.diagnostics import equal_bins
 from sb3_tom.plots.statistics import Curve
 
@@ -22,6 +21,9 @@ LOGGED = {
     "model_error/local": "local_error",
 }
 """From names in the log to names of series."""
+
+LABELS = ("task", "method", "seed")
+"""Columns that tell whose a file of a callback is."""
 
 BY_AGE = "weight_by_age/"
 """Prefix of the mean weights by age in the log, see :func:`sb3_tom.data.diagnostics.weight_by_age`."""
@@ -60,29 +62,58 @@ class Content(NamedTuple):
     labels: tuple[str, str, str] | None = None
 
 
+UNREAD = Content({}, [])
+"""Of TensorBoard's files where TensorBoard is not installed."""
+
+
 def read_callback_table(path: Path) -> Content | None:
     """
     Read a CSV file of :class:`LearningCurveCallback`, :class:`WeightByAgeCallback` or :class:`ModelErrorCallback`; None if it
     is another file, or has no row.
 
     :param path: the file
+    :raises ValueError: if it has the rows of several runs, naming the first row that is not of the first run
     """
     rows = read_table(path)
-    if not rows or not {"task", "method", "seed", "env_step"} <= set(rows[0]):
+    if not rows or not {*LABELS, "env_step"} <= set(rows[0]):
         return None
-    labels = (rows[0]["task"], rows[0]["method"], rows[0]["seed"])
-    if "return_mean" in rows[0]:
+    columns = set(rows[0])
+    if "return_mean" in columns:
+        labels = _labels_of(rows, ("env_step",))
         return Content({name: {int(row["env_step"]): float(row[name]) for row in rows} for name in TABLES}, [], labels)
-    if "horizon" in rows[0]:
+    if "horizon" in columns:
+        labels = _labels_of(rows, ("env_step", "kind", "horizon"))
         return Content(_model_errors(rows), [], labels)
-    if not {"weight_mean", "policy_version"} <= set(rows[0]):  # such as the table of a picture
+    if not {"weight_mean", "policy_version"} <= columns:  # also a table that was drawn before
         return None
+    labels = _labels_of(rows, ("env_step", "policy_version", "age_bin"))
     phases: dict[int, Phase] = {}
     for row in rows:
         phase = phases.setdefault(int(row["policy_version"]), Phase(int(row["env_step"]), [], []))
         phase.ages.append((int(row["age_low"]) + int(row["age_high"])) / 2)
         phase.weights.append(float(row["weight_mean"]))
     return Content({"ess": {int(row["env_step"]): float(row["ess"]) for row in rows}}, list(phases.values()), labels)
+
+
+def _labels_of(rows: Sequence[Mapping[str, str]], place: Sequence[str]) -> tuple[str, str, str]:
+    """
+    Of the one run whose rows these are. Two that were started with one file at the same time have written into it both.
+
+    :param rows: at least one
+    :param place: columns that together tell the rows of a run apart
+    :raises ValueError: naming the first row that cannot be of the same run
+    """
+    check_fields(rows)
+    first, places = [rows[0][name] for name in LABELS], set()
+    for number, row in enumerate(rows, 1):
+        labels, where = [row[name] for name in LABELS], tuple(row[name] for name in place)
+        if labels != first or where in places:
+            found = dict(zip((*LABELS, *place), (*labels, *where), strict=True))
+            what = "is there twice" if labels == first else f"is not of the run {first} of row 1"
+            raise ValueError(f"row {number}, {found}, {what}; allowed: the rows of one run in a file")
+        places.add(where)
+    task, method, seed = first
+    return task, method, seed
 
 
 def _model_errors(rows: Sequence[Mapping[str, str]]) -> dict[str, Curve]:
@@ -103,11 +134,12 @@ def read_progress(path: Path) -> Content:
     Read SB3's ``progress.csv``.
 
     :param path: the file
+    :raises ValueError: if a row has not the header's fields
     """
     columns: dict[str, Curve] = {}
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(STEP)]
-    for row in rows:
+    rows = read_table(path)
+    check_fields(rows)
+    for row in (row for row in rows if row.get(STEP)):
         for name, text in row.items():
             if text and (name in LOGGED or name.startswith(BY_AGE)):
                 columns.setdefault(name, {})[int(float(row[STEP]))] = float(text)
@@ -118,13 +150,13 @@ def read_tensorboard(folder: Path) -> Content:
     """
     Read all TensorBoard files of one folder.
 
-    :param folder: the folder
-    :raises ImportError: if TensorBoard is not installed
+    :param folder: that holds them
+    :return: their content; :data:`UNREAD` if TensorBoard is not installed
     """
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    except ImportError as error:
-        raise ImportError(f"{folder} holds TensorBoard files; to read them: pip install tensorboard") from error
+    except ImportError:
+        return UNREAD
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     names = [name for name in events.Tags()["scalars"] if name in LOGGED or name.startswith(BY_AGE)]

@@ -2,12 +2,15 @@
 
 import os
 import re
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sb3_tom.plots.readers import READERS, Content, Phase, kinds_of
+from sb3_tom.plots.interrupted import interrupted_folders
+from sb3_tom.plots.readers import READERS, UNREAD, Content, Phase, kinds_of
 from sb3_tom.plots.statistics import Curve
 
 PathLike = str | os.PathLike[str]
@@ -16,9 +19,13 @@ Labels = tuple[str, str, str]
 SHOWN = 3
 """Number of files that a message names."""
 
+SPOILED = (ArithmeticError, EOFError, LookupError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What Python, numpy and zipfile raise of content that no writer leaves."""
+
 _ENV_ID = re.compile(r"-v\d+$")
-_RESUMED = re.compile(r"- trained_agent\s+- (?P<path>\S+checkpoint_\d+_steps\.zip)\s")
-_NUMBERED = re.compile(r"^(?P<name>.+)_(?P<number>\d+)$")
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_NUMBERED = re.compile(rf"^(?P<name>.+)_(?P<number>\d+(?:_{_UUID})?)$")
+"""The zoo's ``--uuid`` numbers all folders 1 and tells them apart behind it."""
 
 
 @dataclass
@@ -62,8 +69,9 @@ def read_runs(paths: PathLike | Iterable[PathLike], task: str | None = None, met
     found: _Found = {}
     for path in given:
         found.update(_read(path))
-    interrupted = _interrupted(found)
-    found = {path: entry for path, entry in found.items() if not any(map(path.is_relative_to, interrupted))}
+    _leave_out_unread(found)
+    interrupted = interrupted_folders({path.parent for path, (kind, _) in found.items() if kind == "evaluations.npz"})
+    found = {path: entry for path, entry in found.items() if interrupted.isdisjoint(path.resolve().parents)}
     runs: dict[Labels, Run] = {}
     for kind in READERS:  # in the order of precedence
         for path, (_, content) in ((path, entry) for path, entry in found.items() if entry[0] == kind):
@@ -102,24 +110,20 @@ def _read_file(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
     for kind in kinds_of(path):
         try:
             content = READERS[kind](path)
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except SPOILED as error:
             raise ValueError(f"{path} cannot be read as {kind}: {error!r}") from error
-        if content is not None and (content.series or content.phases):
+        if content is not None and (content is UNREAD or content.series or content.phases):
             yield (path.parent / "events" if kind.startswith("events") else path), (kind, content)
 
 
-def _interrupted(found: _Found) -> set[Path]:
-    """
-    Folders of the zoo's runs that are continued in another folder: ``-i .../checkpoint_N_steps.zip`` makes a new one, with
-    the whole curve. Both are one run.
-    """
-    folders = set()
-    for folder in {path.parent for path, (kind, _) in found.items() if kind == "evaluations.npz"}:
-        for arguments in folder.glob("*/args.yml"):
-            checkpoint = _RESUMED.search(arguments.read_text(encoding="utf-8"))
-            if checkpoint:
-                folders.add(folder.parent / Path(checkpoint["path"]).parent.name)
-    return folders
+def _leave_out_unread(found: _Found) -> None:
+    """Logs that cannot be read here, where other files tell of the same run; else its curve would be missing unnoticed."""
+    for path in [path for path, (_, content) in found.items() if content is UNREAD]:
+        del found[path]
+        text = f"{path.parent} holds TensorBoard files; to read them: pip install tensorboard"
+        if not any(other.parent == path.parent for other in found) and _labels_beside(path, found) is None:
+            raise ValueError(text)
+        warnings.warn(f"{text}; the other files of the run are drawn", stacklevel=3)
 
 
 def _labels_beside(path: Path, found: _Found) -> Labels | None:

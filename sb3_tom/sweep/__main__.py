@@ -54,21 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pairs(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Parse ``name:value``, as in the Zoo's ``-params``; the value is a Python literal, or YAML."""
+def _pairs(name: str, words: Sequence[Any]) -> dict[str, Any]:
+    """``name:value``, as the Zoo's ``-params`` has it; the value a Python literal, or YAML."""
     import yaml
 
     pairs = {}
     for word in words:
-        key, colon, text = word.partition(":")
+        key, colon, text = word.partition(":") if isinstance(word, str) else ("", "", "")
         if not key or not colon:
-            raise ValueError(f"{name}={word!r} is not allowed; allowed: NAME:VALUE")
+            raise ValueError(f"{name}={word!r} is not allowed; allowed: NAME:VALUE, or in a file a mapping of names to values")
         try:
             pairs[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError):
             try:
                 pairs[key] = yaml.safe_load(text)
-            except yaml.YAMLError as error:
+            except (ValueError, yaml.YAMLError) as error:
                 raise ValueError(f"{name}={word!r} is not allowed: {error}; allowed: a value in Python or YAML") from None
     return pairs
 
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         words = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"file={str(path)!r} cannot be read: {error}; allowed: a YAML file") from None
     names = {*DEFAULTS, *RESOURCES}
     if not isinstance(words, dict) or not set(words) <= names:

@@ -77,13 +77,25 @@ def claim(out: Path, runs: list[RunSpec]) -> None:
     """
     path, asked = out / SPEC, as_json(runs)
     if path.exists():
-        _check_same(out, json.loads(path.read_text(encoding="utf-8"))["runs"], json.loads(json.dumps(asked)))
+        _check_same(out, _runs_of(path), json.loads(json.dumps(asked)))
         return
-    others = [file.name for file in out.iterdir() if file.name != LOCK] if out.is_dir() else []
+    left = (LOCK, f"{SPEC}.partial")  # also of a sweep that was killed while it claimed the folder
+    others = [file.name for file in out.iterdir() if file.name not in left] if out.is_dir() else []
     if others:
         allowed = "allowed: a sweep's folder, or a new one"
         raise ValueError(f"out={str(out)!r} is not allowed: it holds {others[0]}, but no {SPEC}; {allowed}")
     replace_file(path, json.dumps({"runs": asked}, indent=1) + "\n")
+
+
+def _runs_of(path: Path) -> dict[str, Any]:
+    try:
+        runs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    except (ValueError, TypeError, KeyError) as error:
+        allowed = "allowed: a sweep's folder as it was left, or a new one"
+        raise ValueError(
+            f"out={str(path.parent)!r} is not allowed: {path.name} cannot be read: {error!r}; {allowed}"
+        ) from error
+    return runs
 
 
 def _check_same(out: Path, had: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

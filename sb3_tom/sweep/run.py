@@ -10,8 +10,6 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,12 @@ from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.sweep.callbacks import StepsCallback, SweepCurveCallback
 from sb3_tom.sweep.files import CHECKPOINTS, CURVE, LOCK, RESULT, only_one, read_result, replace_file, write_steps
 from sb3_tom.sweep.spec import RunSpec
-from sb3_tom.zoo.runs import ZooRun
+from sb3_tom.zoo.runs import ZooRun, import_packages
+from sb3_tom.zoo.saved_run import ATTEMPT, attempt_number
+from sb3_tom.zoo.versions import version_of
 
 LOCK_SECONDS = 60.0
 """How long an attempt waits for the previous one: a lost machine may take a while to end its processes."""
-
-ATTEMPT = "attempt_"
-"""Prefix of folders of attempts, before their number."""
 
 EVAL_ENVS = 10
 """Maximum number of episodes of an evaluation that are played in parallel."""
@@ -72,8 +69,7 @@ def run(spec: RunSpec, folder: Path) -> Outcome:
 
 
 def _attempt(spec: RunSpec, folder: Path) -> Outcome:
-    before = [int(path.name.removeprefix(ATTEMPT)) for path in folder.glob(f"{ATTEMPT}[0-9]*")]
-    own = folder / f"{ATTEMPT}{max(before, default=0) + 1}"
+    own = folder / f"{ATTEMPT}{max(map(attempt_number, folder.iterdir()), default=0) + 1}"
     replace_file(own / "started.json", json.dumps(_circumstances(spec, folder), indent=1) + "\n")
     with (own / "output.txt").open("w") as output, redirect_stdout(output), redirect_stderr(output):
         try:
@@ -91,8 +87,7 @@ def _attempt(spec: RunSpec, folder: Path) -> Outcome:
 
 
 def _train(spec: RunSpec, folder: Path, own: Path) -> None:
-    for package in spec.gym_packages:
-        import_module(package)
+    import_packages(spec.gym_packages)
     th.set_num_threads(spec.num_threads)
     experiment = _experiment(spec, own)
     agent = experiment.agent
@@ -139,15 +134,8 @@ def _circumstances(spec: RunSpec, folder: Path) -> dict[str, Any]:
         "process": os.getpid(),
         "from": checkpoint.name if checkpoint else "the start",
         "spec": asdict(spec),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def failed(error: Exception) -> Outcome:

@@ -3,12 +3,11 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from itertools import product
 from typing import Any
 
 from sb3_tom.checks.validation import check_integer, close_names
-from sb3_tom.zoo.runs import check_env, zoo_hyperparams
+from sb3_tom.zoo.runs import check_env, import_packages, zoo_hyperparams
 
 DEFAULTS: dict[str, Any] = {
     "env": None,
@@ -93,8 +92,7 @@ def make_runs(words: Mapping[str, Any]) -> list[RunSpec]:
         raise ValueError(f"{unknown[0]}={words[unknown[0]]!r} is not allowed; allowed: {close_names(unknown[0], DEFAULTS)}")
     settings = {**DEFAULTS, **words}
     settings["gym_packages"] = _listed("gym_packages", settings["gym_packages"], str, least=0)
-    for package in settings["gym_packages"]:
-        _import(package)
+    import_packages(settings["gym_packages"])
     envs = [check_env(env) for env in _listed("env", settings["env"], str)]
     seeds = [check_integer("seed", seed, 0, 2**32 - 1) for seed in _listed("seed", settings["seed"], int)]
     methods = _methods(settings)
@@ -204,13 +202,6 @@ def _listed(name: str, value: Any, kind: type, least: int = 1) -> list[Any]:
         what = {str: "names", int: "integers"}[kind]
         raise ValueError(f"{name}={value!r} is not allowed; allowed: {what}, at least {least}, each once")
     return list(values)
-
-
-def _import(package: str) -> None:
-    try:
-        import_module(package)
-    except ImportError as error:
-        raise ValueError(f"gym_packages={package!r} cannot be imported: {error}; allowed: modules of envs") from None
 
 
 def _as_folder(name: str) -> str:

@@ -1,6 +1,6 @@
 """The model card of a saved agent for the Hugging Face hub. Every figure comes from ``results.json``."""
 
-from importlib.metadata import version
+from importlib import import_module
 from pprint import pformat
 from typing import Any
 
@@ -8,6 +8,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.saved_run import SavedRun
+from sb3_tom.zoo.versions import version_of
 
 TASK = "reinforcement-learning"
 
@@ -137,7 +138,7 @@ def model_card(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> 
         statistics=STATISTICS if run.hyperparams.get("normalize") else "",
         env_steps=f"{agent.num_timesteps:,}",
         agent_seed=agent.seed,
-        versions=", ".join(f"{package} {version(package)}" for package in packages),
+        versions=", ".join(f"{package} {version_of(package)}" for package in packages),
         hyperparams=pformat(run.hyperparams),
     )
     return text + (ENV_KWARGS.format(pformat(run.env_kwargs)) if run.env_kwargs else "")

@@ -2,7 +2,7 @@
 
 import argparse
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,21 @@ def check_env(env: str) -> str:
     except gym.error.Error as error:
         raise ValueError(f"env={env!r} is not allowed: {error}; allowed: {close_names(env, gym.registry)}") from None
     return env
+
+
+def import_packages(packages: Iterable[str]) -> None:
+    """
+    Let modules register their environments.
+
+    :param packages: names of modules
+    :raises ValueError: naming the module that cannot be imported
+    """
+    for package in packages:
+        try:
+            import_module(package)
+        except (ImportError, TypeError, ValueError) as error:
+            allowed = "allowed: names of modules that register environments"
+            raise ValueError(f"gym_packages={package!r} cannot be imported: {error}; {allowed}") from error
 
 
 def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str, Any]) -> dict[str, Any]:

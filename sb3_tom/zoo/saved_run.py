@@ -1,5 +1,6 @@
 """Reads a finished run from its folder, one of the zoo's or of a sweep. YAML tags in its files create no objects."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,11 @@ from sb3_tom.checks.validation import check_choice
 from sb3_tom.zoo.experiments import BEST
 from sb3_tom.zoo.runs import zoo_algorithms
 
-ATTEMPTS = "attempt_*"
-"""Folders in which runs of a sweep keep the zoo's first files."""
+BEST = "best_model.zip"
+"""What SB3's ``EvalCallback`` leaves."""
+
+ATTEMPT = "attempt_"
+"""Folders where runs of a sweep have what the zoo writes when it begins, with a number behind it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,7 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
     :param is_best: use the agent with the best evaluation instead of the last one
     :raises ValueError: naming the argument, what came and what is allowed
     """
-    from huggingface_sb3 import EnvironmentName
-
-    found = [*sorted(folder.glob("*/config.yml")), *sorted(folder.glob(f"{ATTEMPTS}/*/config.yml"), key=_attempt)]
+    found = [*sorted(folder.glob("*/config.yml")), *_of_attempts(folder)]
     if not found:
         allowed = "a folder such as logs/sac/Hopper-v5_1, or of a run of a sweep"
         raise ValueError(f"folder={str(folder)!r} is not allowed: there is no */config.yml in it; allowed: {allowed}")
@@ -81,9 +83,19 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
     )
 
 
-def _attempt(path: Path) -> int:
-    number = path.parents[1].name.rpartition("_")[2]
-    return int(number) if number.isdecimal() else 0
+def _of_attempts(folder: Path) -> list[Path]:
+    numbers = {path: attempt_number(path.parents[1]) for path in folder.glob(f"{ATTEMPT}*/*/config.yml")}
+    return sorted((path for path, number in numbers.items() if number), key=numbers.__getitem__)
+
+
+def attempt_number(folder: Path) -> int:
+    """
+    The number of the attempt of a run of a sweep that a folder is of; 0 if of none: a user may have put a copy beside it.
+
+    :param folder: any
+    """
+    number = re.fullmatch(rf"{ATTEMPT}(\d+)", folder.name)
+    return int(number[1]) if number else 0
 
 
 def _tables(folder: Path) -> list[Path]:

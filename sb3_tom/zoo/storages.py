@@ -1,8 +1,10 @@
 """Opens storages of Optuna by one name; trials of killed workers are queued again."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from optuna.exceptions import OptunaError
 from optuna.storages import (
     BaseStorage,
     GrpcStorageProxy,
@@ -12,6 +14,7 @@ from optuna.storages import (
     run_grpc_proxy_server,
 )
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
 
 from sb3_tom.checks.validation import check_integer
 
@@ -20,6 +23,8 @@ PROXY = "grpc"
 
 HEARTBEAT = 60
 """Seconds between two heartbeats of a worker."""
+
+ALLOWED = "allowed: FILE.log, grpc://HOST:PORT or a database's URL"
 
 
 def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> BaseStorage:
@@ -38,6 +43,15 @@ def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> Bas
     """
     check_integer("retries", retries, 0)
     check_integer("heartbeat", heartbeat, 1)
+    try:
+        return _open(name, retries, heartbeat)
+    except (OSError, ImportError, RuntimeError, OptunaError, SQLAlchemyError) as error:
+        shown = re.sub(r"(?<=:)[^:/@]*(?=@)", "***", name)  # a password is nobody's business
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise ValueError(f"storage={shown!r} cannot be opened: {reason}; {ALLOWED}, of what is there") from error
+
+
+def _open(name: str, retries: int, heartbeat: int) -> BaseStorage:
     if name.endswith(".log"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(name))
@@ -47,7 +61,7 @@ def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> Bas
         proxy.wait_server_ready(timeout=heartbeat)
         return proxy
     if "://" not in name:
-        raise ValueError(f"storage={name!r} is not allowed; allowed: FILE.log, grpc://HOST:PORT or a database's URL")
+        raise ValueError(f"storage={name!r} is not allowed; {ALLOWED}")
     again = RetryHeartbeatStaleTrialCallback(max_retry=retries, inherit_intermediate_values=True)
     return RDBStorage(name, heartbeat_interval=heartbeat, grace_period=2 * heartbeat, heartbeat_stale_trial_callback=again)
 
@@ -62,7 +76,11 @@ def serve(storage: str, address: str) -> None:
     :raises ValueError: naming the argument, what came and what is allowed
     """
     host, port = _address("serve", address)
-    run_grpc_proxy_server(open_storage(storage), host=host, port=port)
+    opened = open_storage(storage)
+    try:
+        run_grpc_proxy_server(opened, host=host, port=port)
+    except RuntimeError as error:
+        raise ValueError(f"serve={address!r} is not allowed: {error}; allowed: a free port of this machine") from error
 
 
 def _address(argument: str, address: str) -> tuple[str, int]:

@@ -14,11 +14,12 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_tom import MBPO
 from sb3_tom.callbacks.learning_curve import LearningCurveCallback
+from sb3_tom.callbacks.model_error import ModelErrorCallback
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback, weights_newest_first
-from sb3_tom.data.diagnostics import equal_bins, weight_by_age
-from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.checkpoint import ResumeCallback
 from tests.mbpo.small import small_agent
 
 
@@ -35,7 +36,10 @@ class TenSteps(gym.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.steps += 1
-        return self.np_random.uniform(-1, 1, 2).astype(np.float32), 1.0, False, self.steps == 10, {}
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), 1.0, False, self.steps >= 10, {}
+
+
+ONE = TenSteps()
 
 
 def small_sac(**kwargs: Any) -> SAC:
@@ -102,6 +106,17 @@ def test_threshold_stops_training(tmp_path: Path) -> None:
     assert missed.solved_step is None
 
 
+def test_a_return_that_is_no_number_reaches_no_threshold(tmp_path: Path) -> None:
+    class Broken(TenSteps):
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+            observation, _, *rest = super().step(action)
+            return observation, float("nan"), *rest
+
+    callback = LearningCurveCallback(Broken, tmp_path / "a.csv", 20, n_eval_episodes=1, reward_threshold=10.0)
+    assert small_sac().learn(50, callback=callback).num_timesteps == 50
+    assert callback.solved_step is None and steps_of(tmp_path / "a.csv") == [20, 40]
+
+
 def test_cumulative_max_is_kept_and_carried_over_a_resume(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     agent = SAC("MlpPolicy", "Pendulum-v1", learning_starts=1000, policy_kwargs={"net_arch": [8]}, seed=0)
@@ -116,6 +131,27 @@ def test_cumulative_max_is_kept_and_carried_over_a_resume(tmp_path: Path) -> Non
     assert [float(row["cumulative_max"]) for row in rows] == np.maximum.accumulate(means).tolist()
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize(("before", "after", "steps"), [(20, 10, [50, 60, 70]), (10, 25, [50, 75]), (20, 20, [60])])
+def test_a_resumed_run_may_be_evaluated_at_another_distance(tmp_path: Path, before: int, after: int, steps: list[int]) -> None:
+    def curve(eval_freq: int) -> Any:
+        return [LearningCurveCallback("Pendulum-v1", tmp_path / "c.csv", eval_freq, n_eval_episodes=1), saving]
+
+    saving = ResumeCallback(tmp_path / "checkpoints", 100)
+    small_agent().learn(40, callback=curve(before))
+    MBPO.resume(tmp_path / "checkpoints", "Pendulum-v1").learn(75, callback=curve(after))
+    assert steps_of(tmp_path / "c.csv") == [*range(before, 41, before), *steps]
+
+
+def test_a_checkpoint_that_does_not_say_how_often_was_evaluated_is_gone_on_with(tmp_path: Path) -> None:
+    """Older ones do not."""
+    callback = LearningCurveCallback("Pendulum-v1", tmp_path / "c.csv", 20, n_eval_episodes=1)
+    SAC("MlpPolicy", "Pendulum-v1", seed=0).learn(20, callback=callback)
+    state = callback.state_dict()
+    assert state.pop("eval_freq") == 20
+    callback.load_state_dict({**state, "evaluations_due": 7})
+    assert callback._is_due.passed == 7
 
 
 @pytest.mark.parametrize(("name", "value"), [("eval_freq", 0), ("eval_freq", "10"), ("n_eval_episodes", 0), ("eval_env", 3)])
@@ -178,6 +214,9 @@ def test_weight_by_age_of_pmac_against_its_blocks(tmp_path: Path) -> None:
             r"of shape \(4,\).*\(2,\)",
         ),
         (lambda: make_vec_env(TenSteps, 1), "eval_env made a DummyVecEnv"),
+        (lambda: gym.wrappers.RescaleAction(TenSteps(), -100.0, 100.0), r"the actions Box\(-100.*the agent, Box\(-1"),
+        (lambda: ONE, "eval_env: the same environment came twice"),
+        (lambda: gym.wrappers.TimeLimit(ONE, 5), "eval_env: the same environment came twice"),
     ],
 )
 def test_an_evaluation_env_of_another_kind_is_refused_before_training(tmp_path: Path, eval_env: Any, message: str) -> None:
@@ -185,3 +224,23 @@ def test_an_evaluation_env_of_another_kind_is_refused_before_training(tmp_path: 
     with pytest.raises(ValueError, match=message):
         agent.learn(50, callback=LearningCurveCallback(eval_env, tmp_path / "curve.csv", 20))
     assert agent.num_timesteps == 0
+
+
+@pytest.mark.parametrize("callback_class", [LearningCurveCallback, ModelErrorCallback])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_training_env_is_no_evaluation_env(tmp_path: Path, callback_class: Any, wrapped: bool) -> None:
+    """Each evaluation would leave a transition that never happened, and its end would close the environment."""
+    env = TenSteps()
+    agent = small_agent(make_vec_env(lambda: env, 1))
+    make = (lambda: gym.wrappers.TimeLimit(env, 5)) if wrapped else (lambda: env)
+    with pytest.raises(ValueError, match="eval_env made the environment that the agent trains on"):
+        agent.learn(50, callback=callback_class(make, tmp_path / "table.csv", 20))
+    assert agent.num_timesteps == 0 and not (tmp_path / "table.csv").exists()
+
+
+def test_actions_of_another_number_type_are_the_same_actions(tmp_path: Path) -> None:
+    class Double(TenSteps):
+        action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
+
+    small_sac().learn(20, callback=LearningCurveCallback(Double, tmp_path / "curve.csv", 20))
+    assert steps_of(tmp_path / "curve.csv") == [20]

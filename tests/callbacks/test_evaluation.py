@@ -43,6 +43,14 @@ def test_same_as_one_episode_after_the_other(n_envs: int) -> None:
     assert list(zip(result.returns.tolist(), result.lengths.tolist(), strict=True)) == expected
 
 
+def test_one_environment_for_two_episodes_is_refused() -> None:
+    (env,) = make_envs(1)
+    for same in ([env, env], [env, env.unwrapped]):
+        with pytest.raises(ValueError, match=r"^envs: the same environment came twice"):
+            evaluate(NoisyPolicy(), same, n_episodes=2)
+    assert evaluate(NoisyPolicy(), [env, env], n_episodes=1, seed=50).lengths.tolist() == [played_alone(50)[1]]
+
+
 def test_random_streams_are_restored() -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(th.rand(1))

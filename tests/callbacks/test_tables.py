@@ -56,3 +56,41 @@ def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another run"):
         RunTable(path, ("env_step",), {"task": "t", "seed": 1}, 10)
     assert len(read_table(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the only line of a file of mine\n",
+        "without an end of line",
+        "task,seed,env_step,another\n",
+        "mine\n\n\n",
+        "task,seed,env_step,value\nt,0,10\nt,0,20,1.0\n",
+        "task,seed,env_step,value\nt,0,ten,1.0\n",
+        "task,seed,env_step,value\nt,0,10,1.0,2.0\n",
+        f"{'x' * 200_000},y\n1,2\n",
+    ],
+)
+def test_what_somebody_has_written_is_never_overwritten(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(text)
+    for env_step in (0, 10):
+        with pytest.raises(ValueError, match=r"run\.csv (belongs to another run|is no CSV file)"):
+            make_table(path, env_step)
+    assert path.read_text() == text
+
+
+def test_a_file_that_is_no_text_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"run\.csv is no CSV file"):
+        make_table(path)
+    assert path.read_bytes() == b"\xff\xfe\x00"
+
+
+@pytest.mark.parametrize("left", ["", "task,se", "task,seed,env_step,value", "task,seed,env_step,value\nt,0,1"])
+def test_a_run_that_was_killed_before_its_first_row_leaves_nothing_to_keep(tmp_path: Path, left: str) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(left)
+    make_table(path).append({"env_step": 10, "value": 1.5})
+    assert path.read_text() == "task,seed,env_step,value\nt,0,10,1.5\n" and list(tmp_path.iterdir()) == [path]

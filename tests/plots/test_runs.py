@@ -1,7 +1,11 @@
 """Which files belong to which run, and what they hold."""
 
+import io
 import os
 import pickle
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,11 @@ import pytest
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'sb3_tom[plots]'")
 
 from sb3_tom.plots import Run, read_runs
-from tests.plots.tables import age_file, curve_file, log_files
+from sb3_tom.plots.__main__ import main
+from tests.plots.tables import age_file, curve_file, error_file, log_files
 
+STEP = "time/total_timesteps"
+CURVE = "task,method,seed,env_step,return_mean,cumulative_max,episode_length_mean\n"
 ROWS = {
     100: {"eval/mean_reward": 1.0, "weighter/effective_sample_size": 0.5, "weight_by_age/00": 1.5, "weight_by_age/01": 0.5},
     200: {"eval/mean_reward": 2.0, "model/validation_error": 0.25},
@@ -72,6 +79,58 @@ def test_logs_beside_two_runs_keep_the_names_of_their_folders(tmp_path: Path) ->
     assert [run.method for run in read_runs(tmp_path)] == ["tom", "tom", "SAC"]
 
 
+@pytest.mark.parametrize("file", [age_file, partial(error_file, errors={10: 1.0, 20: 0.5})])
+def test_rows_of_two_runs_in_one_file_are_refused(tmp_path: Path, file: Any) -> None:
+    """As two runs leave them that were started at the same time with the same csv_path."""
+    first, second = (file(tmp_path / name, seed=seed).read_text() for seed, name in enumerate(("first.csv", "second.csv")))
+    assert len(read_runs(tmp_path)) == 2
+    (tmp_path / "second.csv").unlink()
+    for more, what in ((second, r"'seed': '1'.* is not of the run \['t', 'tom', '0'\]"), (first, "is there twice")):
+        (tmp_path / "first.csv").write_text(first + more.partition("\n")[2])
+        with pytest.raises(ValueError, match=rf"first\.csv cannot be read as .*row \d+, .*{what}"):
+            read_runs(tmp_path)
+
+
+def test_the_last_row_of_a_log_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    """``2000,16`` may be the beginning of 1650.3."""
+    path = tmp_path / "Hopper-v5" / "MBPO_1" / "progress.csv"
+    path.parent.mkdir(parents=True)
+    whole = f"{STEP},eval/mean_reward\n1000,1500.5\n2000,1650.3\n"
+    for cut in (1, 4, 8):
+        path.write_text(whole[:-cut])
+        assert only(read_runs(path)).series == {"return_mean": {1000: 1500.5}}
+
+
+def test_the_zoos_folders_with_an_id_of_their_own(tmp_path: Path) -> None:
+    """``--uuid``: all have the number 1."""
+    ids = ["9f1c2a3b-aaaa-4bbb-8ccc-0123456789ab", "12345678-aaaa-4bbb-8ccc-0123456789ab"]
+    for one in ids:
+        zoo_run(tmp_path / "mbpo_tom" / f"Hopper-v5_1_{one}", [10])
+    runs = read_runs(tmp_path)
+    assert {labels(run) for run in runs} == {("Hopper-v5", "mbpo_tom", f"1_{one}") for one in ids}
+
+
+def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and only where nothing else tells of the run."""
+    monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_accumulator", None)
+    folder = tmp_path / "Hopper-v5" / "MBPO_1"
+    folder.mkdir(parents=True)
+    (folder / "events.out.tfevents.1").touch()
+    for path in (tmp_path, folder / "events.out.tfevents.1"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["curves", str(path), "--out", str(tmp_path / "a.png")])
+        assert f"{folder} holds TensorBoard files; to read them: pip install tensorboard" in capsys.readouterr().err
+    curve_file(folder.parent / "curve.csv", "tom", 0, {10: 1.0})
+    with pytest.warns(UserWarning, match="holds TensorBoard files.*the other files of the run are drawn"):
+        assert labels(only(read_runs(tmp_path))) == ("t", "tom", "0")
+    curve_file(folder.parent / "other.csv", "tom", 1, {10: 1.0})
+    with pytest.raises(ValueError, match="pip install tensorboard"):  # whose of the two the log is nobody knows
+        read_runs(tmp_path)
+    log_files(folder, ["csv"], ROWS)
+    with pytest.warns(UserWarning, match="holds TensorBoard files"):
+        assert len(read_runs(tmp_path)) == 3
+
+
 def test_the_same_figure_twice_is_refused(tmp_path: Path) -> None:
     files = [curve_file(tmp_path / f"{name}.csv", "mbpo", 0, {10: 1.0}) for name in "ab"]
     with pytest.raises(ValueError, match=r"a\.csv and .*b\.csv hold return_mean of the same run \(t, mbpo, seed 0\)"):
@@ -89,6 +148,14 @@ def test_the_same_figure_twice_is_refused(tmp_path: Path) -> None:
         ("notes.txt", "x\n", "is no file that can be drawn"),
         ("other.csv", "a,b\n1,2\n", "is no file that can be drawn"),
         ("bad.csv", "task,method,seed,env_step,return_mean\nt,m,0,ten,1\n", r"bad\.csv cannot be read as \*\.csv"),
+        ("few.csv", f"{CURVE}t,m,0,10,1,1,1\nt,m,0,2\nt,m,0,30,1,1,1\n", r"few\.csv cannot be read.*row 2 has fewer values"),
+        ("more.csv", f"{CURVE}t,m,0,10,1,1,1,1\n", r"more\.csv cannot be read.*row 1 has more values"),
+        ("large.csv", f"{CURVE}{'x' * 200_000}\n", r"large\.csv cannot be read as \*\.csv.*field larger than"),
+        ("progress.csv", f"{STEP},eval/mean_reward\n1,2,3\n", r"progress\.csv cannot be read.*row 1 has more values"),
+        ("progress.csv", f"{STEP},eval/mean_reward\ninf,2\n", r"progress\.csv cannot be read as progress\.csv: OverflowErr"),
+        ("progress.csv", f"{STEP},weight_by_age/rows\n1,5\n", r"progress\.csv cannot be read as progress\.csv: ZeroDivision"),
+        ("seeds.csv", f"{CURVE}t,m,0,10,1,1,1\nt,m,1,10,9,9,1\n", r"seeds\.csv cannot be read.*row 2, .*'seed': '1'.* not of"),
+        ("twice.csv", f"{CURVE}t,m,0,10,1,1,1\nt,m,0,10,9,9,1\n", r"twice\.csv cannot be read.*row 2, .*is there twice"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
@@ -136,10 +203,20 @@ def test_no_pickle_in_evaluations_is_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+def saved(save: Callable[..., None], *arrays: Any, **named: Any) -> bytes:
+    """The bytes of a file of numpy's."""
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
 PICKLED = pickle.dumps({"timesteps": [1]})
+NUMBER_ALONE = saved(np.savez, timesteps=np.array(1), results=np.ones((1, 1)), ep_lengths=np.ones((1, 1)))
+PACKED = saved(np.savez_compressed, timesteps=np.arange(2000), results=np.ones((2000, 1)), ep_lengths=np.ones((2000, 1)))
+DAMAGED = PACKED[:300] + b"\xff" * 100 + PACKED[400:]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", PICKLED])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", PICKLED, saved(np.save, np.ones(3)), NUMBER_ALONE, DAMAGED])
 def test_a_spoiled_file_of_evaluations_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "evaluations.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"evaluations\.npz cannot be read as evaluations\.npz"):

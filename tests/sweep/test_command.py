@@ -93,6 +93,9 @@ def test_the_command_line_says_what_a_file_says() -> None:
     [
         (["--params", "tau"], "params='tau' is not allowed; allowed: NAME:VALUE"),
         (["--params", "tau:{"], "params='tau:{' is not allowed"),
+        (["--params", "tau:{[]: 1}"], "params='tau:{[]: 1}' is not allowed"),
+        (["--params", "tau:2020-13-45"], "params='tau:2020-13-45' is not allowed"),
+        (["--gym-packages", ".relative"], "gym_packages='.relative' cannot be imported"),
         (["--grid", "tau:0.1"], "grid.tau=0.1 is not allowed"),
         (["--cpus", "0"], "cpus=0 is not allowed"),
         (["--gpus", "-1"], "gpus=-1.0 is not allowed"),
@@ -124,10 +127,21 @@ def test_a_machine_that_lacks_the_sweeps_folder_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["[1]", "{envs: Hopper-v5}", "{env: [}", "!!python/object/apply:os.getcwd []", "{1: 2}"])
+@pytest.mark.parametrize(
+    "text", ["[1]", "{envs: Hopper-v5}", "{env: [}", "!!python/object/apply:os.getcwd []", "{1: 2}", "seed: 2020-13-45"]
+)
 def test_a_file_that_is_no_sweep_is_named_and_runs_no_code(text: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.yml").write_text(text)
     with pytest.raises(ValueError, match=r"file='.*sweep\.yml'"):
+        command.read_words(tmp_path / "sweep.yml", {})
+
+
+@pytest.mark.parametrize("name", ["params", "grid"])
+@pytest.mark.parametrize("entry", ["{gamma: 0.99}", "3", "[gamma]", "null"])
+def test_an_entry_of_a_list_that_is_no_pair_is_named(name: str, entry: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yml").write_text(f"{{env: {ENV}, algo: sac, {name}: [{entry}]}}")
+    allowed = re.escape("is not allowed; allowed: NAME:VALUE, or in a file a mapping of names to values")
+    with pytest.raises(ValueError, match=f"^{name}=.* {allowed}"):
         command.read_words(tmp_path / "sweep.yml", {})
 
 

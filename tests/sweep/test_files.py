@@ -63,6 +63,21 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
         claim(tmp_path, [small_run("sac")])
 
 
+def test_what_a_killed_claim_has_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    for name in ("lock", "sweep.json.partial"):
+        (tmp_path / name).write_text("{")
+    claim(tmp_path, [small_run("sac")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "sweep.json"]
+    claim(tmp_path, [small_run("sac")])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
+def test_a_spoiled_spec_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"out='{tmp_path}' is not allowed: sweep\.json cannot be read"):
+        claim(tmp_path, [small_run("sac")])
+
+
 def test_only_one_process_at_a_time(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with (

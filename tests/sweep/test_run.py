@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 
+import sb3_tom
 import sb3_tom.sweep.run as sweep_run
 from sb3_tom.callbacks.evaluation import Evaluation
 from sb3_tom.callbacks.tables import read_table
@@ -19,6 +20,7 @@ from sb3_tom.sweep.files import only_one, steps_of
 from sb3_tom.sweep.run import Outcome, run
 from sb3_tom.sweep.spec import make_runs
 from sb3_tom.zoo.runs import zoo_algorithms
+from sb3_tom.zoo.saved_run import read_saved_run
 from tests.checkpoint.equal import assert_equal
 from tests.sweep.small import ENV, MBPO, SAC, attempts, small_run, small_words, without_seconds
 from tests.zoo.small import train as train_by_the_zoo
@@ -49,6 +51,17 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     started = json.loads((tmp_path / "attempt_1" / "started.json").read_text())
     assert started["from"] == "the start" and started["spec"]["hyperparams"]["batch_size"] == 16
     assert read_table(tmp_path / "attempt_1" / "progress.csv")
+
+
+def test_other_folders_beside_the_attempts_are_in_nobodys_way(tmp_path: Path) -> None:
+    for name in ("attempt_1_old", "attempt_7 copy", "attempt_"):
+        (tmp_path / name / ENV).mkdir(parents=True)
+        (tmp_path / name / ENV / "config.yml").write_text("of: a copy")
+    spec = small_run("sac", n_timesteps=100)
+    assert run(spec, tmp_path) == Outcome("done")
+    started = json.loads((tmp_path / "attempt_1" / "started.json").read_text())
+    assert started["versions"]["sb3_tom"] == sb3_tom.__version__
+    assert read_saved_run(tmp_path).params == tmp_path / "attempt_1" / ENV
 
 
 def test_a_run_that_is_done_is_not_run_again(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from rl_zoo3.wrappers import TimeFeatureWrapper
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+import sb3_tom
 from sb3_tom import MBPOTOM
 from sb3_tom.card import main
 from sb3_tom.sweep.run import Outcome, run
 from sb3_tom.sweep.spec import make_runs
-from sb3_tom.zoo import upload
+from sb3_tom.zoo import upload, versions
 from tests.sweep.small import MBPO, small_run, small_words
 from tests.zoo.small import SMALL, train
 
@@ -192,6 +194,23 @@ def test_bad_arguments_are_named(
     out = tmp_path / "new" / "out"
     assert re.search(message, refused(capsys, "--folder", folder, "--out", out, *words))
     assert not out.exists()
+
+
+def test_a_package_that_is_missing_is_not_blamed_on_the_users_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_sb3", None)
+    message = refused(capsys, "--folder", folder, "--out", tmp_path / "out", "--gym-packages", "json")
+    assert "huggingface_sb3" in message and "pip install 'sb3_tom[zoo]'" in message and "gym_packages" not in message
+
+
+def test_the_card_of_packages_that_only_lie_on_the_path(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(versions, "version", missing)
+    main(["--folder", str(folder), "--out", str(tmp_path / "out"), "-n", "1"])
+    assert f"sb3_tom {sb3_tom.__version__}, gymnasium not installed" in card(tmp_path / "out")[1]
 
 
 def test_folders_that_are_no_runs_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

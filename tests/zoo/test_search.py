@@ -1,5 +1,6 @@
 """A search with several seeds per trial: which seeds run, when a trial ends early, and where studies may be kept."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,37 @@ def test_storages_by_their_names(tmp_path: Path) -> None:
         serve("search.log", "localhost:0")
     with pytest.raises(ValueError, match="heartbeat=0 is not allowed"):
         open_storage("search.log", heartbeat=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("sqlite:///{folder}/none/x.db", "unable to open database file"),
+        ("sqlite:///{folder}/text.db", "file is not a database"),
+        ("nosuch://somewhere", "Can't load plugin"),
+        ("postgresql+nosuch://me:secret@localhost/x", "storage='postgresql\\+nosuch://me:\\*\\*\\*@localhost/x'"),
+        ("://", "Could not parse"),
+        ("{folder}/text.db/search.log", "File exists|Not a directory"),
+        ("{folder}/folder.log", "Is a directory"),
+        ("grpc://127.0.0.1:1", "timeout"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_one_line(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 20)
+    (tmp_path / "folder.log").mkdir()
+    with pytest.raises(ValueError, match=reason) as caught:
+        open_storage(name.format(folder=tmp_path), heartbeat=1)
+    text = str(caught.value)
+    assert text.startswith("storage=") and "cannot be opened" in text and "\n" not in text and "secret" not in text
+
+
+def test_a_proxys_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"serve='{address}' is not allowed: .*; allowed: a free port"):
+            serve(f"sqlite:///{tmp_path}/search.db", address)
 
 
 @pytest.mark.parametrize(
