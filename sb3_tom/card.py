@@ -7,7 +7,6 @@ It has the agent, its settings and a model card with results measured on a new e
 
 import argparse
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from sb3_tom.zoo.command import register_algorithms
@@ -40,9 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register_algorithms("card")
     parser = _parser()
     given = parser.parse_args(arguments)
-    runs, saved_run, upload = (import_module(f"sb3_tom.zoo.{name}") for name in ("runs", "saved_run", "upload"))
+    from sb3_tom.zoo import runs, saved_run, upload
+
     try:
-        upload.check_out(given.out)
+        upload.check_output_folder(given.out)
         runs.import_packages(given.gym_packages)
         run = saved_run.read_saved_run(given.folder, given.algo, given.env, given.best)
         measured = upload.measure(run, given.n_eval_episodes, given.seed, not given.stochastic, given.device)

@@ -7,12 +7,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_tom.checkpoint.random_state import global_streams, restore_global_streams
 from sb3_tom.envs.workers import inner_envs
 
 
@@ -40,7 +40,7 @@ class Every:
 
 def check_eval_env(eval_env: object) -> None:
     """
-    Refuse what :func:`make_eval_envs` cannot make environments of.
+    Check the argument of :func:`make_eval_envs`.
 
     :raises ValueError: naming what came and what is allowed
     """
@@ -50,12 +50,12 @@ def check_eval_env(eval_env: object) -> None:
 
 def make_eval_envs(eval_env: str | Callable[[], gym.Env], agent: BaseAlgorithm, count: int = 1) -> list[gym.Env]:
     """
-    Environments for an evaluation, which nothing else steps.
+    Make environments for evaluations, which nothing else steps.
 
     :param eval_env: environment id, or a function that makes a new environment with each call
     :param agent: whose observations and actions they have to have, and whose own environments they may not be
     :param count: how many
-    :raises ValueError: if they are none, naming what came and what is allowed
+    :raises ValueError: if they are not of the agent's kind, or not separate, naming what came and what is allowed
     """
     envs = [gym.make(eval_env) if isinstance(eval_env, str) else eval_env() for _ in range(count)]
     training_env = agent.get_env()
@@ -134,7 +134,7 @@ def evaluate(
     random streams are restored afterwards: evaluating more or less often does not change training.
 
     :param model: agent or policy with SB3's ``predict``
-    :param envs: different environments of the same kind that nothing else steps; as many episodes are played at a time
+    :param envs: different environments of the same kind that nothing else steps; the number of episodes played at a time
     :param n_episodes: number of episodes
     :param seed: seed of the first episode
     :param deterministic: use the mean action

@@ -48,7 +48,7 @@ class LearningCurveCallback(BaseCallback):
     normalised.
 
     :param eval_env: environment id, or a function that makes a new environment with each call; closed at the end of training
-    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
+    :param csv_path: the file; a resumed agent keeps its earlier rows
     :param eval_freq: env steps (all training envs together) between evaluations
     :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
     :param task: label of the task; default: the environment's id
@@ -98,7 +98,7 @@ class LearningCurveCallback(BaseCallback):
         self._is_due = Every(self.eval_freq, self.num_timesteps)
 
     def _make_envs(self) -> list[Any]:
-        """What episodes are played on; closed at the end of training."""
+        """Environments for evaluations, closed at the end of training."""
         return list(make_eval_envs(self.eval_env, self.model, self.n_eval_envs))
 
     def _play(self) -> Evaluation:

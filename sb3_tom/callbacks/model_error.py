@@ -194,7 +194,7 @@ class ModelErrorCallback(BaseCallback):
     model is the one of the latest model phase of this training. Training is the same with and without this callback.
 
     :param eval_env: environment id, or a function that makes a new environment with each call; closed at the end of training
-    :param csv_path: the file; rows of the same run that a resumed agent has behind it are kept
+    :param csv_path: the file; a resumed agent keeps its earlier rows
     :param eval_freq: env steps (all training envs together) between evaluations; the paper's: 1,000
     :param horizon: maximum number of steps of the compounding error
     :param n_episodes: new episodes of the current policy; the paper's: 10

@@ -15,7 +15,8 @@ class RunTable:
     """
     CSV table of one run, written row by row and flushed, so that an interrupted run keeps all of its rows. A run that
     continues from a saved agent keeps its rows, except those of later env steps, which it will produce again. A new run
-    renames the file of an earlier one to ``<name>.1``, ``<name>.2``, ...
+    renames the file of an earlier one to ``<name>.1``, ``<name>.2``, ... Until the first row is written the file stays as it
+    is: a run that does not begin, because something else is wrong, changes nothing.
 
     :param path: the file; its folder is created
     :param columns: names of all columns, ``env_step`` among them
@@ -34,11 +35,11 @@ class RunTable:
         self.path = Path(path)
         self.columns = (*labels, *columns)
         self.labels = {name: str(value) for name, value in labels.items()}
-        rows = self._read()
-        if env_step == 0 and rows:
-            self._move_aside()
-        self.rows = [row for row in rows if 0 < int(row["env_step"]) <= env_step]
-        self._rewrite()
+        found = self._read()
+        self.rows = [row for row in found if 0 < int(row["env_step"]) <= env_step]
+        self._is_begun, self._is_anew = not found, env_step == 0
+        if self._is_begun:
+            self._rewrite()
 
     def _read(self) -> list[dict[str, str]]:
         if not self.path.exists():
@@ -67,6 +68,15 @@ class RunTable:
         names = (self.path.with_name(f"{self.path.name}.{number}") for number in count(1))
         self.path.replace(next(name for name in names if not name.exists()))
 
+    def _begin(self) -> None:
+        """Before the file changes for the first time."""
+        if self._is_begun:
+            return
+        if self._is_anew:
+            self._move_aside()
+        self._rewrite()
+        self._is_begun = True
+
     def _rewrite(self) -> None:
         with replaced(self.path) as partial:
             write_table(partial, self.columns, self.rows)
@@ -79,6 +89,7 @@ class RunTable:
         :raises ValueError: if it is not a number of rows
         """
         n_rows = check_integer("rows", n_rows, 0)
+        self._begin()
         self.rows = self.rows[:n_rows]
         self._rewrite()
 
@@ -88,6 +99,7 @@ class RunTable:
 
         :param rows: values of all columns that are not labels; floats are written with six significant digits
         """
+        self._begin()
         texts = [self.labels | _texts(row) for row in rows]
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerows(texts)

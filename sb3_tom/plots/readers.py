@@ -84,7 +84,7 @@ def read_callback_table(path: Path) -> Content | None:
     if "horizon" in columns:
         labels = _labels_of(rows, ("env_step", "kind", "horizon"))
         return Content(_model_errors(rows), [], labels)
-    if not {"weight_mean", "policy_version"} <= columns:  # also a table that was drawn before
+    if not {"weight_mean", "policy_version"} <= columns:  # such as the table of a picture
         return None
     labels = _labels_of(rows, ("env_step", "policy_version", "age_bin"))
     phases: dict[int, Phase] = {}
@@ -150,7 +150,7 @@ def read_tensorboard(folder: Path) -> Content:
     """
     Read all TensorBoard files of one folder.
 
-    :param folder: that holds them
+    :param folder: the folder
     :return: their content; :data:`UNREAD` if TensorBoard is not installed
     """
     try:

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pairs(name: str, words: Sequence[Any]) -> dict[str, Any]:
-    """``name:value``, as the Zoo's ``-params`` has it; the value a Python literal, or YAML."""
+    """Parse ``name:value``, as in the Zoo's ``-params``; the value is a Python literal, or YAML."""
     import yaml
 
     pairs = {}

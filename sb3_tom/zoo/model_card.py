@@ -1,6 +1,5 @@
 """The model card of a saved agent for the Hugging Face hub. Every figure comes from ``results.json``."""
 
-from importlib import import_module
 from pprint import pformat
 from typing import Any
 

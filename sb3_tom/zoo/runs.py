@@ -4,6 +4,7 @@ import argparse
 import io
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 

@@ -10,11 +10,8 @@ from sb3_tom.checks.validation import check_choice
 from sb3_tom.zoo.experiments import BEST
 from sb3_tom.zoo.runs import zoo_algorithms
 
-BEST = "best_model.zip"
-"""What SB3's ``EvalCallback`` leaves."""
-
 ATTEMPT = "attempt_"
-"""Folders where runs of a sweep have what the zoo writes when it begins, with a number behind it."""
+"""Prefix of folders of attempts, before their number; in them runs of a sweep keep the zoo's first files."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,8 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
     :param is_best: use the agent with the best evaluation instead of the last one
     :raises ValueError: naming the argument, what came and what is allowed
     """
+    from huggingface_sb3 import EnvironmentName
+
     found = [*sorted(folder.glob("*/config.yml")), *_of_attempts(folder)]
     if not found:
         allowed = "a folder such as logs/sac/Hopper-v5_1, or of a run of a sweep"

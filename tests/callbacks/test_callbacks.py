@@ -20,6 +20,8 @@ from sb3_tom.callbacks.model_error import ModelErrorCallback
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.callbacks.weight_by_age import WeightByAgeCallback, weights_newest_first
 from sb3_tom.checkpoint import ResumeCallback
+from sb3_tom.data.diagnostics import equal_bins, weight_by_age
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from tests.mbpo.small import small_agent
 
 

@@ -30,8 +30,15 @@ def test_a_line_cut_by_an_interruption_is_dropped(tmp_path: Path, cut: int) -> N
 def test_a_resumed_run_keeps_what_lies_behind_it(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     make_table(path).append(*({"env_step": step, "value": 0.0} for step in (10, 20, 30)))
-    assert [row["env_step"] for row in make_table(path, env_step=25).rows] == ["10", "20"]
-    assert len(read_table(path)) == 2
+    before = path.read_text()
+    table = make_table(path, env_step=25)
+    assert [row["env_step"] for row in table.rows] == ["10", "20"]
+    assert path.read_text() == before, "it may not come to a row"
+    table.append({"env_step": 40, "value": 0.0})
+    assert [row["env_step"] for row in read_table(path)] == ["10", "20", "40"]
+    again = make_table(path, env_step=40)
+    again.keep(1)
+    assert [row["env_step"] for row in read_table(path)] == ["10"]
 
 
 def test_a_run_that_begins_anew_moves_the_file_of_the_one_before_aside(tmp_path: Path) -> None:
@@ -40,10 +47,12 @@ def test_a_run_that_begins_anew_moves_the_file_of_the_one_before_aside(tmp_path:
     for value in (1.0, 2.0, 3.0):
         make_table(path).append({"env_step": 0, "value": value})
         texts.append(path.read_text())
-    make_table(path)
-    assert read_table(path) == [], "nothing yet, also not of step 0"
+    fourth = make_table(path)
+    assert path.read_text() == texts[-1] and not path.with_name("run.csv.3").exists(), "it may not come to a row"
+    fourth.keep(0)
+    assert read_table(path) == fourth.rows == [], "nothing yet, also not of step 0"
     assert [path.with_name(f"run.csv.{number}").read_text() for number in (1, 2, 3)] == texts
-    make_table(path)
+    make_table(path).append({"env_step": 0, "value": 4.0})
     assert not path.with_name("run.csv.4").exists(), "a file without rows is nobody's result"
 
 

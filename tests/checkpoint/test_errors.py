@@ -15,6 +15,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_tom import MBPO, MBPOTOM, UniformWeighter
+from sb3_tom.callbacks import LearningCurveCallback
+from sb3_tom.callbacks.tables import read_table
 from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.checkpoint.arguments import _is_json, different_arguments
 from tests.checkpoint.runs import checkpoints, make_agent
@@ -177,6 +179,22 @@ def test_another_runs_folder(folder: Path, tmp_path: Path) -> None:
         make_agent().learn(30, callback=ResumeCallback(tmp_path, 10))
     (tmp_path / "aside.zip").rename(tmp_path / "checkpoint_10_steps.zip")
     assert {path: path.read_bytes() for path in checkpoints(tmp_path)} == before
+
+
+def test_a_run_that_is_refused_changes_no_table(tmp_path: Path) -> None:
+    """Whatever the order of the callbacks."""
+
+    def callbacks() -> list[BaseCallback]:
+        curve = LearningCurveCallback("Pendulum-v1", tmp_path / "curve.csv", 10, n_eval_episodes=1)
+        return [curve, ResumeCallback(tmp_path / "run", 10)]
+
+    make_agent().learn(20, callback=callbacks())
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("curve*")}
+    with pytest.raises(ValueError, match="of a run that is further on"):
+        make_agent().learn(40, callback=callbacks())
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("curve*")} == before
+    MBPO.resume(tmp_path / "run", "Pendulum-v1").learn(40, callback=callbacks())
+    assert [row["env_step"] for row in read_table(tmp_path / "curve.csv")] == ["10", "20", "30", "40"]
 
 
 def test_newer_files_stay_until_the_run_has_gone_on(tmp_path: Path) -> None:
