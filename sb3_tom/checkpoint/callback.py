@@ -63,8 +63,10 @@ class ResumeCallback(BaseCallback):
         for path in self._ahead:  # not before the run has gone on; it writes them anew
             path.unlink(missing_ok=True)
         self._ahead, step = set(), self.model.num_timesteps
-        if step >= self._next_save:
-            self._next_save = (step // self.save_freq + 1) * self.save_freq
+        following, is_due = (step // self.save_freq + 1) * self.save_freq, step >= self._next_save
+        # A resumed run may have had a greater save_freq
+        self._next_save = following if is_due else min(self._next_save, following)
+        if is_due:
             self._save()
 
     def _on_step(self) -> bool:

@@ -208,6 +208,12 @@ def test_callbacks_keep_their_own_places_and_containers(tmp_path: Path) -> None:
     assert keeper.window.high == 80 and sum(keeper.counts.values()) == 80 and len(keeper.counts) == 12
 
 
+def test_a_resumed_run_may_save_more_often(tmp_path: Path) -> None:
+    make_agent().learn(100, callback=ResumeCallback(tmp_path, 50, keep=9))
+    MBPO.resume(checkpoints(tmp_path)[1], "Pendulum-v1").learn(100, callback=ResumeCallback(tmp_path, 15, keep=9))
+    assert [int(path.name.split("_")[1]) for path in checkpoints(tmp_path)] == [0, 50, 60, 75, 90, 100]
+
+
 def test_a_finished_run_has_nothing_left(tmp_path: Path) -> None:
     make_agent().learn(80, callback=ResumeCallback(tmp_path, 1000))
     agent = MBPO.resume(tmp_path, "Pendulum-v1")
