@@ -1,4 +1,4 @@
-"""A process that answers lines with lines: what is measured there shares nothing with this one, and both may take turns."""
+"""A process that answers lines with lines, so that measurements in it share nothing with this process and can alternate."""
 
 import subprocess
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import Any
 
 class LineProcess:
     """
-    Started at once; it says a line when it is ready, and one for each line that it is sent.
+    Starts a process, which writes a line when it is ready, and one for each line that it gets.
 
     :param words: of its command line
-    :param what: it is, for the message
+    :param what: name of the process, for the message
     :param options: of ``subprocess.Popen``
-    :raises RuntimeError: if it ends before it has answered, then and with each call
+    :raises RuntimeError: if the process ends before it has answered; also from :meth:`ask`
     """
 
     def __init__(self, words: Sequence[str], what: str, **options: Any) -> None:
@@ -22,7 +22,7 @@ class LineProcess:
         self.first = self._line()
 
     def ask(self) -> str:
-        """What it answers to one more line."""
+        """Send a line and return the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -36,5 +36,5 @@ class LineProcess:
         return line.strip()
 
     def close(self) -> None:
-        """Let it end."""
+        """Close its input and wait for its end."""
         self._process.communicate()

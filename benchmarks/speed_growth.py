@@ -115,7 +115,7 @@ class Process(LineProcess):
     """
     A process that runs :func:`work`.
 
-    :param arguments: of it
+    :param arguments: of :func:`work`
     :raises RuntimeError: if it ends early
     """
 

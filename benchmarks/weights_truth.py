@@ -84,7 +84,7 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
 
 
 def rank_correlation(first: Array, second: Array) -> float:
-    """Spearman's, which is 0 for weights that are all the same: they order nothing."""
+    """Spearman's correlation, 0 for constant weights, which have no order."""
     return 0.0 if np.ptp(first) == 0 or np.ptp(second) == 0 else float(spearmanr(first, second).statistic)
 
 

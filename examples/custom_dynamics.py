@@ -28,8 +28,8 @@ class MeanNetwork(NormalizedDynamics):
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """Sizes are known only now. Whatever is learned is a parameter or a float buffer, so that it is saved."""
-        super().build(observation_dim, action_dim)  # self.normalizer, which knows the units
+        """Create what depends on the sizes. Whatever is learned is a parameter or a float buffer, so that it is saved."""
+        super().build(observation_dim, action_dim)  # creates self.normalizer
         n_targets = 1 + observation_dim  # the reward, then the change of the state
         self.network = nn.Sequential(
             EnsembleLinear(1, observation_dim + action_dim, self.width),
@@ -58,7 +58,7 @@ class MeanNetwork(NormalizedDynamics):
         return self.normalizer.outcomes(draw(mean, log_var, generator), observations)  # no other source of randomness
 
     def follow(self, move: Move) -> None:
-        """Units move with each fit's data: first and last layer, noise and optimiser move along."""
+        """Compensate first and last layer, noise and optimiser for new units, so that predictions stay the same."""
         move_network(self.network, self.noise, move, (move.target_scale, move.target_shift), self.optimizer)
 
     def fit(
@@ -69,8 +69,8 @@ class MeanNetwork(NormalizedDynamics):
         context: Context,
         weighting: str = "sample",
     ) -> dict[str, float]:
-        """Once per model phase: a weighted fit with early stopping on held-out rows."""
-        self.take_units(data)  # calls follow from the second fit on
+        """Called once per model phase: a weighted fit with early stopping on held-out rows."""
+        self.take_units(data)  # calls `follow` from the second fit on
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures
 

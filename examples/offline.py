@@ -50,8 +50,8 @@ def main() -> None:
     figures = agent.fit_model()
     print(f"Held-out error of the model, in standard deviations squared: {figures['validation_error']:.4f}")
     for _ in range(arguments.rounds):
-        agent.imagine()  # rollouts of the present policy
-        agent.end_phase()  # scales of the policy's inputs and values, where the policy update has them
+        agent.imagine()  # rollouts of the current policy
+        agent.end_phase()  # sets the scales of the policy's inputs and values, if the policy update has any
         agent.train_policy(arguments.updates)
     agent.save(arguments.out / "agent")
     print(f"{arguments.rounds * arguments.updates} policy updates without a step in the env; agent saved in {arguments.out}")

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :raises SystemExit: with a message, for arguments that do not fit
     """
     register_algorithms("tune")
-    # These need the zoo, whose absence is a message by now
+    # These need the zoo: without it, register_algorithms has ended the command
     from optuna.exceptions import ExperimentalWarning
     from rl_zoo3.utils import StoreDict
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     parser.add_argument("-params", "--hyperparams", nargs="+", action=StoreDict, default={}, help="fixed hyperparameters")
     given = parser.parse_args(arguments)
-    warnings.simplefilter("ignore", ExperimentalWarning)  # all of it is tested here
+    warnings.simplefilter("ignore", ExperimentalWarning)  # tests cover all that is used of it
     try:
         if given.serve:
             storages.serve(given.storage, given.serve)

@@ -106,7 +106,7 @@ def weights_newest_first(buffer: Any) -> np.ndarray:
     Weights of a ring buffer's transitions by age.
 
     :param buffer: a :class:`~sb3_tom.data.replay_buffer.WeightedReplayBuffer`
-    :return: ``[N]`` float64, the newest transition first; of one step, that of the last env
+    :return: ``[N]`` float64, the newest transition first; within an env step, the last env first
     """
     oldest_first = np.asarray(buffer.weights[buffer.positions_oldest_first()], dtype=np.float64).reshape(-1)
     return np.ascontiguousarray(oldest_first[::-1])

@@ -25,7 +25,7 @@ __all__ = ["is_archive", "make_durable", "read_archive", "write_archive"]
 
 _SAMPLE = 1 << 15
 _HEADER_AT_MOST = 1 << 10
-"""Bytes in which the header of an array ends."""
+"""Upper bound of the size of an array's header in bytes."""
 
 
 class _HashingFile:
@@ -50,9 +50,9 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durabl
     :param path: the file; its folder is created
     :param state: nested values that :class:`sb3_tom.checkpoint.codec.Encoder` supports
     :param durable: wait until it is on the disk, as :func:`make_durable` does. Without it the file survives the end of this
-        process, but not of the machine; the checksum then tells that it is not whole
-    :raises TypeError: if it holds anything else
-    :raises ValueError: if it holds more values outside of arrays than a reader takes in, naming what has most
+        process, but perhaps not of the machine, which the checksum then reveals
+    :raises TypeError: if the state holds other values
+    :raises ValueError: if the state holds more values outside arrays than a reader accepts, naming its largest part
     """
     encoder = Encoder()
     encoded = encoder(dict(state))
@@ -74,7 +74,7 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durabl
 
 
 def _largest(tree: Any, path: str = "") -> str:
-    """Where in a tree most of its text is."""
+    """Path to the part of a tree that has most of its text."""
     children = tree.items() if isinstance(tree, dict) else ()
     sizes = {key: len(json.dumps(value)) for key, value in children}
     if not sizes or 2 * max(sizes.values()) < sum(sizes.values()):
@@ -101,7 +101,7 @@ def _write_members(file: BinaryIO, arrays: Mapping[str, np.ndarray], tree: str) 
         archive.writestr(MAGIC, FORMAT)
         for name, array in arrays.items():
             info = zipfile.ZipInfo(name + ".npy")
-            shrinks = array.nbytes < room and _is_repetitive(array)  # a reader takes in no more that is compressed
+            shrinks = array.nbytes < room and _is_repetitive(array)  # a reader accepts no more compressed bytes
             info.compress_type = zipfile.ZIP_DEFLATED if shrinks else zipfile.ZIP_STORED
             room -= array.nbytes + _HEADER_AT_MOST if shrinks else 0
             with archive.open(info, "w", force_zip64=True) as member:

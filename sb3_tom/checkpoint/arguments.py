@@ -29,7 +29,7 @@ FREE = frozenset({SEED, "verbose", LOGS, "stats_window_size"})
 _NO_PLACE = re.compile(r"[^:/\\]*")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _SIZES = re.compile(r"n_.*|.*(arch|sizes)")
-"""Names of arguments that bound from below how many numbers a file has to hold."""
+"""Names of arguments that are sizes: a file with them holds at least as many numbers."""
 
 
 def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
@@ -65,17 +65,17 @@ def checked_seed(value: Any) -> int | None:
 
 def different_arguments(saved: Mapping[str, Any], others: Collection[str], agent: Any) -> list[str]:
     """
-    In words, the arguments of an agent that are not those of a saved one. Whether two functions, or two objects, are the same
-    nobody can tell from a file.
+    Descriptions of the arguments of an agent that differ from saved ones. Values that a checkpoint cannot hold, such as
+    functions, are not compared with each other.
 
     :param saved: plain arguments from :func:`constructor_arguments`
-    :param others: names of the others
-    :param agent: the agent that is to go on with the run
+    :param others: names of the saved arguments that are not plain, from the same function
+    :param agent: the agent that is to resume the run
     """
     own, own_others = constructor_arguments(agent)
     different = [name for name in saved if name in own and name not in FREE and own[name] != saved[name]]
     different += [name for name in saved if name in own_others]
-    # Old checkpoints have a constant schedule among the others
+    # Older checkpoints have a constant schedule among the others
     different += [name for name in others if name in own and not isinstance(_given(agent, name), ConstantSchedule)]
     had = {**dict.fromkeys(map(str, others), "what a checkpoint cannot hold"), **{name: shown(saved[name]) for name in saved}}
     return [f"{name}={own.get(name, _argument(agent, name))!r} (the run has {had[name]})" for name in different]
@@ -85,8 +85,8 @@ def arguments_of_file(
     cls: type, saved: Mapping[str, Any], given: Collection[str], others: Collection[str], elements: int
 ) -> dict[str, Any]:
     """
-    The arguments of a file for making an agent, checked with the filter that they were written with, so that a file can name
-    neither code nor paths, nor a network that is larger than its own contents.
+    Arguments of a file for making an agent. They are checked with the filter that they were written with, so that a file can
+    name neither code nor paths, nor a network that is larger than its own contents.
 
     :param cls: class of the agent
     :param saved: from the file, which is not trusted
@@ -149,13 +149,13 @@ def _of_plugs(agent: Any) -> Mapping[str, Any]:
 
 
 def _argument(agent: Any, name: str) -> Any:
-    """The value of a constructor's parameter; the Zoo gives a number as a schedule."""
+    """The value of a constructor's parameter; of a constant schedule, its number: the Zoo turns numbers into schedules."""
     value = _given(agent, name)
     return value.val if type(value) is ConstantSchedule else value
 
 
 def _given(agent: Any, name: str) -> Any:
-    """As the user gave it, where SB3 keeps that."""
+    """The value of a constructor's parameter, as the user gave it if SB3 keeps that."""
     of_plugs = _of_plugs(agent)
     if name in of_plugs:
         return of_plugs[name]

@@ -98,8 +98,8 @@ def _is_stateless(value: Any) -> bool:
 
 def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] = ()) -> None:
     """
-    The inverse of :func:`attributes_state`. Arrays of equal shape are written in place: others may look at them. Only data
-    take the place of data: what the object has otherwise, methods above all, stays. So do names of files and folders.
+    The inverse of :func:`attributes_state`. Arrays of equal shape are written in place, since other objects may refer to them.
+    Only data is replaced, by data: other attributes, such as methods, are kept, and so are paths of files and folders.
 
     :param owner: an object of the same class
     :param state: from :func:`attributes_state`
@@ -144,8 +144,8 @@ def _is_of_kind(value: Any, current: Any) -> bool:
 
 def _is_place(owner: Any, name: str, value: Any, current: Any) -> bool:
     """
-    Whether an attribute is a path that this process was told, or has made of one: the saved one is another run's, which may
-    have been given other folders.
+    Whether an attribute is a path that is kept, because the saved run may have used other folders. The saved value is a path
+    too, or the attribute is named like an argument of the constructor.
     """
     return _is_path(current) and (_is_path(value) or name.lstrip("_") in argument_names(type(owner)))
 

@@ -21,9 +21,9 @@ class ResumeCallback(BaseCallback):
     they are flushed to the disk; older files are removed after that. Saving does not change the run. It happens between two
     collections of transitions, at most ``train_freq`` later than asked for.
 
-    A run that goes on from an older file of its folder removes the newer ones, once it has begun.
+    A run that is resumed from an older file of its folder removes the newer ones as soon as it is restored.
 
-    :param folder: of this run alone
+    :param folder: for this run only
     :param save_freq: env steps (all training envs together) between two checkpoints
     :param keep: number of newest checkpoints to keep
     :param verbose: 1 prints the name of every file
@@ -36,7 +36,7 @@ class ResumeCallback(BaseCallback):
         self.save_freq = check_integer("save_freq", save_freq, 1)
         self.keep = check_integer("keep", keep, 1)
         self._next_save = 0
-        self._ahead: set[Path] = set()  # which a checkpoint does not hold
+        self._ahead: set[Path] = set()  # files to remove; checkpoints do not save sets
         self._settling: Future[None] | None = None
 
     def _on_training_start(self) -> None:
@@ -59,8 +59,8 @@ class ResumeCallback(BaseCallback):
         return self.model.checkpointer  # type: ignore[attr-defined]
 
     def between_rollouts(self) -> None:
-        """Called by the agent where nothing is half done."""
-        for path in self._ahead:  # not before the run has gone on; it writes them anew
+        """Called by the agent between two collections, when its state is consistent."""
+        for path in self._ahead:  # only now: the run is restored and will write them again
             path.unlink(missing_ok=True)
         self._ahead, step = set(), self.model.num_timesteps
         following, is_due = (step // self.save_freq + 1) * self.save_freq, step >= self._next_save

@@ -19,7 +19,7 @@ def walk(callback: BaseCallback) -> Iterator[BaseCallback]:
     """
     A callback and all callbacks inside it, each once.
 
-    :param callback: made by ``learn`` from the user's
+    :param callback: made by ``learn`` from the user's callbacks
     """
     waiting, seen = [callback], set()
     while waiting:
@@ -47,7 +47,7 @@ def callbacks_state(callback: BaseCallback) -> State:
     For each callback its counter and its ``state_dict()``; without one, all plain attributes that are not named like
     parameters of its constructor, and its vectorised envs, whose random streams determine later evaluations.
 
-    :param callback: made by ``learn`` from the user's
+    :param callback: made by ``learn`` from the user's callbacks
     """
     return {name: {"n_calls": one.n_calls, "own": _own_state(one)} for name, one in _named(callback)}
 

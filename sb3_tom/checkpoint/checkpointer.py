@@ -34,9 +34,9 @@ class Checkpointer:
 
     def __init__(self) -> None:
         self.last: str | None = None
-        self._files: set[Path] = set()
-        self._resumption: dict[str, Any] | None = None  # state whose moment is yet to be restored
-        self._callback: BaseCallback | None = None  # what learn made of the user's, while nothing is half done
+        self._files: set[Path] = set()  # that the run was saved to or loaded from
+        self._resumption: dict[str, Any] | None = None  # state of moment_of that is yet to be restored
+        self._callback: BaseCallback | None = None  # learn's callback, while the state is consistent
         self._in_learn = False
 
     @property
@@ -51,7 +51,7 @@ class Checkpointer:
 
     def knows(self, path: str | os.PathLike[str]) -> bool:
         """
-        Whether a file is of this run: it was saved to it, or goes on from it.
+        Whether a file belongs to this run: the run was saved to it or loaded from it.
 
         :param path: of a checkpoint
         """
@@ -122,8 +122,8 @@ class Checkpointer:
         Wraps SB3's ``learn``; the first call after :meth:`load` continues the one that was interrupted.
 
         :param agent: the agent that learns
-        :param total_timesteps: the user's
-        :param reset_num_timesteps: the user's
+        :param total_timesteps: argument of the user
+        :param reset_num_timesteps: argument of the user
         :return: both as arguments of SB3's ``learn``
         :raises ValueError: if a resumed run has done more env steps than ``total_timesteps``
         """
@@ -138,7 +138,7 @@ class Checkpointer:
         try:
             with continued_log(agent, {} if state is None else state["log"]):
                 yield total_timesteps, reset_num_timesteps
-            if self._resumption is not None:  # nothing was left to do
+            if self._resumption is not None:  # no steps were left
                 with explained(self.last):
                     restore_moment(agent, self._resumption, None)
         finally:
@@ -149,7 +149,7 @@ class Checkpointer:
         Called before each collection, when the state is consistent: restores a loaded run, and lets callbacks save.
 
         :param agent: that is about to collect transitions
-        :param callback: made by ``learn`` from the user's
+        :param callback: made by ``learn`` from the user's callbacks
         """
         if self._resumption is not None:
             with explained(self.last):
@@ -165,7 +165,7 @@ class Checkpointer:
         """
         Called after each collection: the state is consistent until ``train`` begins.
 
-        :param callback: made by ``learn`` from the user's
+        :param callback: made by ``learn`` from the user's callbacks
         :param is_whole: False if a callback has cancelled the collection
         """
         self._callback = callback if is_whole else None
@@ -189,8 +189,8 @@ def resume_agent(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, 
 
     :param cls: class of the agent, whose attribute ``checkpointer`` is a :class:`Checkpointer`
     :param path: the file, or the folder of a :class:`ResumeCallback`
-    :param env: made like the run's
-    :param arguments: of the constructor; override the run's, or replace those that the file cannot hold
+    :param env: made like the env of the run
+    :param arguments: arguments of the constructor that replace those of the run, or that the file cannot hold
     :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
     """
     with open_checkpoint(path) as archive:

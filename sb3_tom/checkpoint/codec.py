@@ -26,16 +26,17 @@ _FACTORIES: dict[str, Callable[[], Any] | None] = {
     "None": None,
     **{factory.__name__: factory for factory in (bool, int, float, str, list, dict, tuple, deque)},
 }
-"""What a ``defaultdict`` may make of a missing key, by the name that a file has for it."""
+"""Factories that a ``defaultdict`` may have, by their names in a file."""
 
 _SCALAR = re.compile(r"[<>|=][biuf]\d{1,2}")
-"""Names of numpy's types of scalars that an encoder writes into the tree."""
+"""Names of the dtypes of numpy scalars that an encoder writes into the tree."""
 
 
 class Encoder:
     """
-    Encodes None, booleans, numbers, strings, lists, tuples, dictionaries, deques, numpy arrays and scalars, and tensors. Of
-    subclasses it knows ``Counter`` and ``defaultdict`` of Python's own types; others become what they are made of.
+    Encodes None, booleans, numbers, strings, lists, tuples, dictionaries, deques, numpy arrays and scalars, and tensors.
+    ``Counter`` keeps its class, and so does ``defaultdict`` if its factory is one of Python's own types. Other subclasses of
+    list, tuple, dict and deque become these.
 
     :ivar arrays: the arrays of all values encoded so far, by a unique name made of their path
     """
@@ -147,7 +148,7 @@ def _decode_tensor(tree: Any, take: Callable[[str], np.ndarray]) -> th.Tensor:
 
 
 def _decode_scalar(tree: Any, take: Callable[[str], np.ndarray]) -> Any:
-    """Accepts numbers only: other scalar types of numpy are objects, or as large as their name says."""
+    """Accepts numbers only: other numpy scalars hold objects, or take as much memory as the name of their dtype demands."""
     dtype, value = tree["dtype"], tree["value"]
     if not isinstance(dtype, str) or not _SCALAR.fullmatch(dtype) or type(value) not in (bool, int, float):
         raise ValueError(f"{shown(value)} of the kind {shown(dtype)} is no number")
@@ -159,7 +160,7 @@ def _decode_items(tree: Any, take: Callable[[str], np.ndarray]) -> dict[Any, Any
 
 
 _MAPPINGS: dict[type, str] = {Counter: "Counter", defaultdict: "defaultdict"}
-"""Dictionaries that behave otherwise than dict, by the name that a file has for them."""
+"""Subclasses of dict that keep their class, with their names in a file."""
 
 _KINDS: dict[str, Any] = {
     "dict": _decode_items,

@@ -1,4 +1,4 @@
-"""The log of a run: what SB3's logger has collected since its last line, and the TensorBoard folder that it writes to."""
+"""Saves and restores the log of a run: the values that SB3's logger has not written yet, and its TensorBoard folder."""
 
 import hashlib
 import re
@@ -15,19 +15,19 @@ from sb3_tom.checkpoint.codec import State, is_plain, shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names
 
 COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
-"""What SB3's logger has collected since its last line."""
+"""Attributes of SB3's logger with the values that it has collected since it last wrote."""
 
 FOLDER, FIRST_FILE = PLACE = ("folder", "first_file")
-"""Of TensorBoard, names without the place: SB3 numbers the runs of a place, and another one may have that number too."""
+"""Keys of the TensorBoard folder: its name without the path, and a digest that tells it from other folders of that name."""
 
 _FOLDER_NAME = re.compile(r"\w[\w.-]*_\d+")
 
 
 def log_state(agent: Any) -> State:
     """
-    What the log holds.
+    The log of an agent as plain values; empty if it has not logged yet.
 
-    :param agent: may not have logged yet
+    :param agent: an agent of SB3
     """
     if not hasattr(agent, "_logger"):
         return {}
@@ -42,11 +42,11 @@ def log_state(agent: Any) -> State:
 
 def restore_log(agent: Any, state: State) -> None:
     """
-    Give the logger back what it had collected.
+    Restore the values that the logger had collected.
 
     :param agent: within ``learn``
     :param state: from :func:`log_state`
-    :raises ValueError: if it holds something else
+    :raises ValueError: if the state is malformed
     """
     collected = {name: values for name, values in state.items() if name not in PLACE}
     check_names("the log's", collected, COLLECTED)
@@ -63,12 +63,12 @@ def restore_log(agent: Any, state: State) -> None:
 @contextmanager
 def continued_log(agent: OffPolicyAlgorithm, state: State) -> Iterator[None]:
     """
-    Let ``learn`` write to the TensorBoard folder of the run where the caller's ``tensorboard_log`` has it, else to a new one.
-    SB3 would take the newest run's, whoever made it.
+    Let ``learn`` write to the TensorBoard folder of the run if that is in ``tensorboard_log``, else to a new folder there. SB3
+    would use the newest folder, even if it belongs to another run.
 
-    :param agent: that is about to learn
+    :param agent: the agent, about to learn
     :param state: from :func:`log_state`
-    :raises ValueError: if the folder has no name that SB3 gives one
+    :raises ValueError: if the name of the folder is not one that SB3 gives
     """
     name, place = state.get(FOLDER), agent.tensorboard_log
     if name is not None and (not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name)):
@@ -88,6 +88,6 @@ def continued_log(agent: OffPolicyAlgorithm, state: State) -> Iterator[None]:
 
 
 def _first_file(folder: Path) -> str:
-    """What tells a run's folder from another's: its oldest file, as a digest: TensorBoard puts the host into its name."""
+    """Identifies a folder: a digest of the name of its oldest file. (TensorBoard puts the name of the host in it.)"""
     name = min((path.name for path in folder.iterdir()), default="")
     return hashlib.sha256(name.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The state of a MuJoCo simulation with all that decides what it does next."""
+"""Saves and restores a MuJoCo simulation, with everything that influences its later steps."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.fits import check_array, check_form
 
 _ASSETS = ("mesh_", "tex_", "hfield_", "skin_", "flex_")
-"""Beginnings of the names of arrays of ``mjModel`` that are large and that no reset draws."""
+"""Prefixes of arrays of ``mjModel`` that are large and that no reset randomises."""
 
 
 def save_mujoco(env: Any) -> State:
     """
-    MuJoCo's full integration state, warm start and time included, and what it derived from it in the last step: some
-    environments read positions of bodies before the next step, where recomputed ones would be one substep newer. And the
-    numbers of the model, which ``reset_model`` may draw anew: masses, friction, gravity.
+    MuJoCo's full integration state, warm start and time included, and the quantities derived from it in the last step: some
+    environments read body positions before the next step, and recomputed ones would be one substep newer. Also the numbers of
+    the model, such as masses, friction and gravity, which ``reset_model`` may randomise.
 
-    :param env: unwrapped, of Gymnasium's MuJoCo environments
+    :param env: one of Gymnasium's MuJoCo environments, unwrapped
     """
     import mujoco
 
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     integration = np.empty(mujoco.mj_stateSize(env.model, kind))
     mujoco.mj_getState(env.model, env.data, integration, kind)
-    # Arrays of the present contacts, whose sizes change, are empty in new data; every step makes them anew
+    # Arrays of contacts, whose sizes change, are empty in new data; every step recomputes them
     new = _mujoco_arrays(mujoco.MjData(env.model))
     arrays = {name: value for name, value in _mujoco_arrays(env.data).items() if name in new and new[name].size}
     derived = {name: value.copy() for name, value in arrays.items()}
@@ -32,24 +32,24 @@ def save_mujoco(env: Any) -> State:
 
 
 def _model_arrays(model: Any) -> list[np.ndarray]:
-    """All arrays of real numbers of ``mjModel`` and of its options, not copied, but for meshes and pictures."""
+    """All float arrays of ``mjModel`` and of its options, in the order of their names, not copied; without ``_ASSETS``."""
     found = [(name, value) for name, value in _mujoco_arrays(model).items() if not name.startswith(_ASSETS)]
     return [value for _, value in sorted([*found, *_mujoco_arrays(model.opt).items()], key=lambda one: one[0])]
 
 
 def _model_options(model: Any) -> list[str]:
-    """Names of the options that are single real numbers."""
+    """Names of the options that are single floats."""
     return sorted(name for name in dir(model.opt) if isinstance(getattr(model.opt, name), float))
 
 
 def _model_numbers(model: Any) -> np.ndarray:
-    """In one array: a file has room for each, but no need of two hundred names."""
+    """These arrays and options in one float64 array, a single entry of the checkpoint instead of two hundred."""
     options = [getattr(model.opt, name) for name in _model_options(model)]
     return np.concatenate([*(value.reshape(-1).astype(np.float64) for value in _model_arrays(model)), options])
 
 
 def _restore_model(model: Any, numbers: Any) -> None:
-    """Of a model with as many numbers: another release of MuJoCo may have others."""
+    """Set these arrays and options; skipped if a model has other sizes, as in another release of MuJoCo."""
     if not isinstance(numbers, np.ndarray) or numbers.shape != _model_numbers(model).shape or numbers.dtype != np.float64:
         return
     arrays, options = _model_arrays(model), _model_options(model)
@@ -62,8 +62,8 @@ def _restore_model(model: Any, numbers: Any) -> None:
 
 def _mujoco_arrays(data: Any) -> dict[str, np.ndarray]:
     """
-    All arrays of real numbers of ``mjData`` or ``mjModel``, not copied. Those of whole numbers are places in its memory,
-    which MuJoCo trusts: each step makes those of ``mjData`` anew, and none comes from a file.
+    All float arrays of ``mjData``, ``mjModel`` or its options, not copied. Integer arrays are indices into MuJoCo's memory,
+    which it does not check: each step recomputes those of ``mjData``, and none is read from a file.
     """
     values = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith("_"))
     return {name: value for name, value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"}
@@ -75,7 +75,7 @@ def restore_mujoco(env: Any, state: State) -> None:
 
     :param env: of the same class, after a reset
     :param state: from :func:`save_mujoco`
-    :raises ValueError: if it is of another model
+    :raises ValueError: if it does not fit the model
     """
     import mujoco
 

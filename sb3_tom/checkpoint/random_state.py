@@ -1,4 +1,4 @@
-"""All streams of random numbers of a run, and the global ones alone, as plain values."""
+"""Saves and restores all streams of random numbers of a run, or only the global ones."""
 
 import random
 from typing import Any
@@ -13,7 +13,7 @@ from sb3_tom.checks.validation import check_integer
 
 
 def global_streams() -> State:
-    """Those of Python, numpy and torch, CUDA included."""
+    """States of the global streams of Python, numpy and torch, CUDA included."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -25,11 +25,11 @@ def global_streams() -> State:
 
 def restore_global_streams(state: State) -> None:
     """
-    The inverse of :func:`global_streams`. Streams of devices that are not there are left out.
+    The inverse of :func:`global_streams`. CUDA streams are skipped if the number of devices differs.
 
-    :param state: from it, or more
+    :param state: from :func:`global_streams` or :func:`random_state`
     """
-    check_integer("the position of numpy's stream", state["numpy"][2], 0, len(state["numpy"][1]))  # numpy trusts it
+    check_integer("the position of numpy's stream", state["numpy"][2], 0, len(state["numpy"][1]))  # numpy does not check it
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     th.set_rng_state(state["torch"])
@@ -53,7 +53,7 @@ def random_state(agent: Any) -> State:
 
 def restore_random(agent: Any, state: State) -> None:
     """
-    The inverse of :func:`random_state`.
+    The inverse of :func:`random_state`. Streams that were saved on other devices are skipped.
 
     :param agent: its streams and the global ones are changed
     :param state: from :func:`random_state`

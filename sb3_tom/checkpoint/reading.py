@@ -40,7 +40,7 @@ MOST_VALUES = 1 << 24
 """Maximum number of values in the tree: each becomes a Python object, many times as large as its text."""
 
 LARGEST_REST = 1 << 30
-"""Bytes of compressed arrays outside of the replay buffer: of envs, callbacks and plugs."""
+"""Maximum size of compressed arrays outside the replay buffer in bytes: of envs, callbacks and plugs."""
 
 MALFORMED = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError),

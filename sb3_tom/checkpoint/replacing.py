@@ -1,20 +1,20 @@
-"""Files that are replaced in one step."""
+"""Replaces files atomically."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = ".partial"
-"""End of the name of what is being written; an interrupted process may leave it."""
+"""Suffix of a file while it is written; an interrupted process may leave such a file."""
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """
-    Write a file in one step: whoever reads it, and a full disk, find the old one or the new one.
+    Write a file atomically: readers find the old one or the new one, also if the disk is full.
 
     :param path: the file; its folder is created
-    :return: where to write what takes its place at the end of the block; after an error the old file is as it was
+    :return: path to write to in the block; at its end it replaces the file, after an error the old file is kept
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)

@@ -26,7 +26,7 @@ _SKIPPED = (
         "_actions",
     ),  # overwritten by the next step before they are read
     *("waiting", "closed", "remotes", "work_remotes", "processes"),
-    "step_wait",  # of envs.vec_normalize, without a state
+    "step_wait",  # set by envs.vec_normalize; has no state
 )
 
 

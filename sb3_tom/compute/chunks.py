@@ -22,12 +22,12 @@ def rows_at_once(device: th.device, passes: int = 1) -> int:
 
 def evenly(n_rows: int, n_most: int, device: th.device) -> th.Tensor:
     """
-    Some of many rows, from the first on at equal distances.
+    Row numbers at equal distances, beginning with the first row.
 
     :param n_rows: number N of rows
-    :param n_most: how many to take; all if there are fewer
-    :param device: of the numbers
-    :return: int64 ``[min(n_most, N)]``, rising
+    :param n_most: maximum number of row numbers
+    :param device: of the row numbers
+    :return: int64 ``[min(n_most, N)]``, ascending
     """
     n_taken = min(n_rows, n_most)
     return th.arange(n_taken, device=device) * n_rows // n_taken

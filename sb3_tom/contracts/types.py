@@ -70,7 +70,7 @@ class Transitions(_Fields):
 
     @property
     def step_fields(self) -> tuple[th.Tensor, ...]:
-        """What a minibatch of the policy update takes of them: the first fields of :class:`Batch`, in their order."""
+        """The fields with which a minibatch of the policy update (:class:`Batch`) begins, in its order."""
         return self[:5]
 
     def rows(self, indices: th.Tensor) -> "Transitions":

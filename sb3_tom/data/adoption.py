@@ -18,10 +18,10 @@ from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 def buffer_of_file(path: str | pathlib.Path | io.BufferedIOBase, verbose: int = 0) -> ReplayBuffer:
     """
-    What ``save_replay_buffer`` has written. The file is unpickled, which runs code that is in it.
+    Load a file of ``save_replay_buffer``. It is unpickled, which runs code in the file.
 
     :param path: pickle file
-    :param verbose: as SB3's
+    :param verbose: as in SB3
     :raises ValueError: if it holds something else
     """
     loaded = load_from_pkl(path, verbose)
@@ -42,14 +42,15 @@ def adopt(
     device: th.device,
 ) -> WeightedReplayBuffer:
     """
-    Check a loaded replay buffer and convert it if need be.
+    Check a loaded replay buffer, and convert it if it is SB3's.
 
     :param loaded: a :class:`WeightedReplayBuffer` is used as it is, a plain SB3 buffer is converted
-    :param observation_space: the agent's
-    :param action_space: the agent's
-    :param n_envs: the agent's number of envs
-    :param device: the agent's
-    :raises ValueError: naming what differs from the agent's, or false episode ends; a DivergenceError for unusable rows
+    :param observation_space: of the agent
+    :param action_space: of the agent
+    :param n_envs: number of envs of the agent
+    :param device: of the agent
+    :raises ValueError: naming what differs from the agent, or wrong episode ends
+    :raises DivergenceError: naming the array with unusable values
     """
     for name, found, expected in (
         ("observation_space", loaded.observation_space.shape, observation_space.shape),

@@ -10,7 +10,7 @@ from sb3_tom.data.growing import GrowingRows, rotate
 
 
 def _widths(observation_dim: int, action_dim: int, with_confidence: bool) -> tuple[int, ...]:
-    """Of :attr:`Transitions.step_fields`, and of a confidence."""
+    """Widths of :attr:`Transitions.step_fields`, and of a confidence."""
     return observation_dim, action_dim, observation_dim, 1, 1, *(1,) * with_confidence
 
 
@@ -42,8 +42,8 @@ class ImaginedBuffer:
         self.is_due = True
         """True until the first rollouts after creation or :meth:`clear`, even if they store no row."""
         self.made_at: list[int] = []
-        """Env steps of the times of imagining that there is room for, the newest last. Rows of older ones may be left where
-        rollouts ended early: the ring forgets by number, as MBPO's code does."""
+        """Env steps of the rounds of rollouts that there is room for, the newest last. Rows of older rounds may remain if
+        rollouts ended early: the ring drops rows by their number, as MBPO's code does."""
 
     @staticmethod
     def row_bytes(observation_dim: int, action_dim: int, with_confidence: bool = False) -> int:

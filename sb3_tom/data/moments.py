@@ -48,7 +48,7 @@ class Moments(NamedTuple):
 
     @property
     def scale(self) -> th.Tensor:
-        """``[D]``, what brings columns to unit scale: the standard deviations of those that vary, 1 of the others."""
+        """Divisors ``[D]`` to unit scale: the standard deviations of the columns that vary, 1 for the others."""
         return one_for_zero(self.varying())
 
 

@@ -206,9 +206,9 @@ class WeightedReplayBuffer(ReplayBuffer):
 
     def positions_oldest_first(self, n_newest: int | None = None) -> np.ndarray:
         """
-        Places in the arrays in the order in which they were written.
+        Positions in the arrays, in the order in which they were written.
 
-        :param n_newest: of the newest so many only
+        :param n_newest: number of newest positions; None: all
         :return: int ``[n_newest]`` or ``[size()]``, in ``[0, buffer_size)``
         """
         n_positions = self.size() if n_newest is None else n_newest

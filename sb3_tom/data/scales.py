@@ -1,4 +1,4 @@
-"""Whether a column of data varies, whatever its unit, and what to divide by where it does not."""
+"""Whether a column of data varies by more than float32 rounding, whatever its unit, and scales to divide by."""
 
 import torch as th
 
@@ -19,9 +19,9 @@ def varies(std: th.Tensor, magnitude: th.Tensor) -> th.Tensor:
 
 def one_for_zero(scale: th.Tensor) -> th.Tensor:
     """
-    Scales to divide by.
+    Scales that one can divide by.
 
     :param scale: any shape, at least 0
-    :return: the same, 1 where it is 0
+    :return: the same, but 1 where it is 0
     """
     return th.where(scale > 0, scale, 1.0)

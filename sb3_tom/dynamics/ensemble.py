@@ -186,7 +186,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         return None if self.n_elites == self.n_members else self.elites.long()
 
     def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
-        """Of every member, elite or not."""
+        """Samples ``[E, B, D]`` of every member, elite or not, in unit scale."""
         mean, log_var = self(observations, actions)
         return self._noisy(mean, log_var, generator)
 
@@ -194,7 +194,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         return draw(mean, log_var, generator, n_exact=0 if self.reward_noise else 1)
 
     def follow(self, move: Move) -> None:
-        """First and last layer, and the noise, move; see :meth:`NormalizedDynamics.follow`."""
+        """Compensate the first and the last layer and the noise; see :meth:`NormalizedDynamics.follow`."""
         outputs = move.target_scale, move.target_shift
         if not self.homoscedastic:
             ones = th.ones_like(move.target_scale)

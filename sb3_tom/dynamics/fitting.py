@@ -165,7 +165,7 @@ class _HeldRows:
 
     @th.no_grad()
     def figures(self, context: Context) -> dict[str, float]:
-        """What the objective has to say, of as many rows as go through a network together, evenly from all of them."""
+        """The objective's metrics, on one chunk of rows that is spread evenly over the held-out ones."""
         places = evenly(len(self._rows), self._n_at_once, self._rows.device)
         said = self._objective.figures(self._model, *self._piece(self._rows[places]), context)
         return figures_of(self._objective, said, "figures")
@@ -208,7 +208,7 @@ def fit_by_gradient(
     extras = objective.prepare(model, data, context)
     best = _BestMembers(model, settings.improvement)
     held = _HeldRows(model, objective, data, extras, held_rows, weights[held_rows])
-    cap = settings.cap(is_first=not optimizer.state)  # an optimiser without moments has never stepped
+    cap = settings.cap(is_first=not optimizer.state)  # without state: it has never stepped
     epoch, stale = 0, 0
     with _steps(model, optimizer, objective, tuple(extras), context, data.device) as step:
         while epoch < cap and stale < settings.patience:

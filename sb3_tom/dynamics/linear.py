@@ -57,7 +57,7 @@ class LinearDynamics(NormalizedDynamics):
         self.deterministic = check_bool("deterministic", deterministic)
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """Create normaliser and parameters (predict the mean target at first); see :meth:`Plug.build`."""
+        """Create normaliser and parameters, which predict the mean target; see :meth:`Plug.build`."""
         super().build(observation_dim, action_dim)
         n_targets = 1 + observation_dim
         self.slopes = nn.Parameter(th.zeros(observation_dim + action_dim, n_targets))
@@ -98,7 +98,7 @@ class LinearDynamics(NormalizedDynamics):
         return mean if self.deterministic else draw(mean, log_var, generator)
 
     def follow(self, move: Move) -> None:
-        """Nothing: each fit begins anew; see :meth:`NormalizedDynamics.follow`."""
+        """Do nothing: a fit does not depend on the parameters before it; see :meth:`NormalizedDynamics.follow`."""
 
     @th.no_grad()
     def fit(

@@ -127,7 +127,7 @@ class MixtureDensityNetwork(NormalizedDynamics):
         return self.normalizer.outcomes(self._draw(observations, actions, generator).squeeze(0), observations)
 
     def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
-        """Targets ``[1, B, D]`` in unit scale."""
+        """Samples ``[1, B, D]`` in unit scale."""
         logits, means, log_vars = (values.squeeze(0) for values in self._components(observations, actions))
         cumulative = th.softmax(logits.detach(), dim=-1).cumsum(-1)
         points = th.rand(cumulative.shape[0], 1, generator=generator, device=cumulative.device) * cumulative[:, -1:]
@@ -136,7 +136,7 @@ class MixtureDensityNetwork(NormalizedDynamics):
         return draw(means[rows, component], self.bounds(log_vars[rows, component]), generator).unsqueeze(0)
 
     def follow(self, move: Move) -> None:
-        """Those of each component move; see :meth:`NormalizedDynamics.follow`."""
+        """Compensate the first layer, each component of the last, and the bounds; see :meth:`NormalizedDynamics.follow`."""
         ones, n = th.ones_like(move.target_scale), self.n_components
         scale = th.cat([ones.new_ones(n), move.target_scale.repeat(n), ones.repeat(n)])
         shift = th.cat([ones.new_zeros(n), move.target_shift.repeat(n), move.log_variance_shift.repeat(n)])

@@ -40,7 +40,7 @@ class Move(NamedTuple):
 
     @property
     def log_variance_shift(self) -> th.Tensor:
-        """``[D]``, what is added to a log-variance; nothing where the old target never varied, which says nothing of noise."""
+        """Shift of the log-variances ``[D]``; 0 where the old target never varied, so that its noise is unknown."""
         return 2.0 * one_for_zero(self.target_scale).log()
 
 

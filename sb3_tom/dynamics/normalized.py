@@ -1,4 +1,4 @@
-"""What the models that predict in unit scale have in common: their units, and what follows from these."""
+"""Base class of the models that predict in unit scale."""
 
 from abc import abstractmethod
 
@@ -14,10 +14,10 @@ from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
 
 class NormalizedDynamics(DynamicsModel):
     """
-    A model whose ``forward`` predicts in the units of ``self.normalizer``. What it leaves to a subclass: ``build`` (after this
-    one's), ``forward``, ``sample``, :meth:`follow` and ``fit``, which begins with :meth:`take_units`.
+    A model whose ``forward`` predicts in the units of ``self.normalizer``. A subclass implements ``build`` (which first calls
+    this one), ``forward``, ``sample``, :meth:`follow` and ``fit``, which begins with :meth:`take_units`.
 
-    :param predict: "delta" or "next", what the state targets are
+    :param predict: the state targets, "delta" or "next" (:data:`sb3_tom.dynamics.normalizer.PREDICT`)
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
         (:data:`sb3_tom.dynamics.normalizer.CLAMP_MARGINS`)
     :raises ValueError: naming the argument, what came and what is allowed
@@ -36,7 +36,7 @@ class NormalizedDynamics(DynamicsModel):
 
     def take_units(self, data: Transitions) -> None:
         """
-        Take the units of the data, as the same function: what a fit begins with.
+        Fit the normaliser; :meth:`follow` then keeps the model the same function. Called at the beginning of a fit.
 
         :param data: N rows
         """
@@ -47,9 +47,9 @@ class NormalizedDynamics(DynamicsModel):
     @abstractmethod
     def follow(self, move: Move) -> None:
         """
-        Stay the same function in units that have moved (:mod:`sb3_tom.dynamics.moving_units`).
+        Change the parameters so that the model is the same function in new units (:mod:`sb3_tom.dynamics.moving_units`).
 
-        :param move: of the units
+        :param move: the change of units
         """
 
     def targets(self, batch: Transitions) -> th.Tensor:
@@ -76,10 +76,10 @@ class NormalizedDynamics(DynamicsModel):
         actions: th.Tensor,
         generator: th.Generator,
     ) -> tuple[th.Tensor, th.Tensor]:
-        """Every member on its own rows; see :meth:`DynamicsModel.sample_members`."""
+        """Sample with every member on its own rows; see :meth:`DynamicsModel.sample_members`."""
         return self.normalizer.raw_outcomes(self._draw(observations, actions, generator), observations)
 
     def _draw(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> th.Tensor:
-        """Of every member, targets ``[E, B, D]`` in unit scale."""
+        """Samples ``[E, B, D]`` of every member in unit scale."""
         mean, log_var = self(observations, actions)
         return draw(mean, log_var, generator)

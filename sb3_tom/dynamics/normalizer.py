@@ -38,9 +38,9 @@ compensation would make its weights or variances unusable.
 
 
 def _move(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -> Move:
-    """From means and standard deviations of inputs and of targets, before and now."""
+    """The change from old to new means and standard deviations of inputs and targets."""
     (input_mean, input_std, target_mean, target_std), unit = old, one_for_zero(new[3])
-    # Of an input that had no unit the weights are as they were drawn: they are meant for the new one
+    # Weights of an input that was constant are still at initialisation, which is meant for unit scale
     reads = th.where(was_constant, new[1], input_std)
     varies_now = new[3] > 0  # others are predicted exactly, whatever the network outputs
     narrower = th.where(target_std > 0, (target_std / unit).clamp(1.0 / LARGEST_MOVE, LARGEST_MOVE), 0.0)

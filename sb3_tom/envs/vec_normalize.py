@@ -1,4 +1,4 @@
-"""What is asked of envs with ``VecNormalize``: that what SB3 stores of them is raw, the last observation of an episode too."""
+"""Makes sure that SB3 stores raw observations of envs with ``VecNormalize``, also the last one of an episode."""
 
 from collections.abc import Callable
 
@@ -21,22 +21,22 @@ StepWait = Callable[[], VecEnvStepReturn]
 
 class CheckedStepWait:
     """
-    A ``step_wait`` that keeps the last observation of an episode as the env gave it. ``VecNormalize`` normalises and clips it
-    in place, so that what SB3 stores is not what the env returned, and a termination rule or a model would be told a wrong s'.
+    A ``step_wait`` that keeps the raw last observation of an episode. ``VecNormalize`` normalises and clips it in place, so
+    that SB3 would store, and termination rule and model would get, a wrong s'.
 
-    It refers to its envs by an attribute, not by a closure: a copy of the envs has one of its own, which steps the copy.
+    The envs are an attribute, not in a closure, so that a copy of the envs gets a step of its own.
 
-    :param venv: what ``VecNormalize`` wraps
+    :param venv: the envs that ``VecNormalize`` wraps
     """
 
     def __init__(self, venv: VecEnv) -> None:
         self.venv = venv
-        self._replaced: StepWait | None = vars(venv).get("step_wait")  # of somebody who patched the envs before
+        self._replaced: StepWait | None = vars(venv).get("step_wait")  # if somebody has patched the envs before
 
     def __call__(self) -> VecEnvStepReturn:
-        """As ``VecEnv.step_wait``, checked, with the key :data:`RAW_TERMINAL` in the infos of episodes that ended."""
+        """``VecEnv.step_wait`` with checks, and with the key :data:`RAW_TERMINAL` in the infos of episodes that ended."""
         observations, rewards, dones, infos = self._step()
-        # Before VecNormalize sees them: a NaN would stay in its running statistics for ever
+        # Before VecNormalize gets them: a NaN would stay in its running statistics for ever
         check_rows("the reward", rewards)
         check_rows("the observation", observations)  # type: ignore[arg-type]
         for index in np.flatnonzero(dones):
@@ -52,7 +52,7 @@ class CheckedStepWait:
 
 def check_vec_normalize(env: VecEnv | None) -> None:
     """
-    SB3 stores what the outermost ``VecNormalize`` received. That must be raw, and no wrapper around it may change it again.
+    Check the wrappers: SB3 stores what the outermost ``VecNormalize`` got, which must be raw and must not be changed again.
 
     :param env: the agent's envs, None while loading
     :raises ValueError: naming the wrapper
@@ -73,8 +73,8 @@ def check_vec_normalize(env: VecEnv | None) -> None:
 
 def keep_raw_terminals(env: VecEnv | None) -> None:
     """
-    Let what a ``VecNormalize`` wraps keep raw terminal observations, once. Its ``step_wait`` is replaced: one more wrapper
-    would be one that the evaluation env lacks, which SB3's ``EvalCallback`` refuses.
+    Let the envs inside a ``VecNormalize`` keep raw terminal observations. Their ``step_wait`` is replaced, once, rather than
+    wrapped: SB3's ``EvalCallback`` refuses an evaluation env without the same wrappers.
 
     :param env: the agent's envs, None while loading
     """

@@ -40,8 +40,8 @@ def roll_out(
     :param world: model, termination and reward
     :param start_observations: ``[B, O]``, in the env's own units
     :param length: L, at least 0
-    :param context: view of the agent, which stop, confidence and objective see
-    :param policy: that is followed; called once per step. None: the context's
+    :param context: view of the agent, for stop, confidence and objective
+    :param policy: the policy to follow, called once per step; None: the context's
     """
     followed = context if policy is None else replace(context, policy=policy)
     steps: list[Transitions] = []
@@ -72,7 +72,7 @@ def differentiable_rollout(
     world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context
 ) -> tuple[list[Transitions], list[th.Tensor]]:
     """
-    The steps of :func:`roll_out`, and which of them count.
+    Only the steps of :func:`roll_out`, and which of them count.
 
     :param world: model, termination and reward
     :param start_observations: ``[B, O]``, in the env's own units

@@ -74,7 +74,7 @@ class Window(NamedTuple):
     """
     How long imagined rows are kept.
 
-    :param env_steps: how long
+    :param env_steps: number of env steps
     :param paces: env steps between two rounds of rollouts, for each cause of rounds; None for one that is not in use
     """
 
@@ -84,10 +84,10 @@ class Window(NamedTuple):
     @classmethod
     def of_epochs(cls, n_epochs: float, *paces: int | None) -> "Window":
         """
-        A window of MBPO's epochs.
+        A window whose length is given in MBPO's epochs.
 
-        :param n_epochs: how long, in :data:`EPOCH`
-        :param paces: see this class
+        :param n_epochs: number of epochs of :data:`EPOCH` env steps
+        :param paces: see :class:`Window`
         """
         return cls(n_epochs * EPOCH, paces)
 

@@ -28,7 +28,7 @@ BACKUP_UPDATES = 100
 POLICY = "policy"
 
 PUT_BACK = ("policy_version", *PACES)
-"""Counters of the agent that a verb changes."""
+"""Counters of the agent that verbs change, and that are restored after a divergence."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

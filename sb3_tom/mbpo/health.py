@@ -27,7 +27,7 @@ LEAST_MISTAKES = 10
 """Minimum number of wrong terminations for a warning."""
 
 STEPS_LOOKED_AT = 100_000
-"""Newest steps of the envs whose returns imagined ones are compared with."""
+"""Imagined returns are compared with those of at most this many newest steps of each env."""
 
 ENTROPY_PER_ACTION = 10.0
 """Generous bound of an action dimension's share of SAC's entropy bonus, in nats."""
@@ -271,8 +271,8 @@ def _largest_reward(now: Situation) -> float:
 
 def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, float]:
     """
-    Least and largest undiscounted return of ``length`` steps in a row, or fewer where an episode ended before, within the
-    newest :data:`STEPS_LOOKED_AT` steps: rollouts may be made every few env steps, beside a million rows.
+    Smallest and largest undiscounted return of ``length`` steps in a row, or fewer if the episode ends before, among the
+    newest :data:`STEPS_LOOKED_AT` steps: with a million rows, and rollouts every few env steps, all would take too long.
 
     :param buffer: holds at least one row
     :param length: number of steps

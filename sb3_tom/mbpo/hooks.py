@@ -272,7 +272,7 @@ class SACHooks(SAC):
         As in SB3; a plain SB3 buffer, for example of a SAC run, is converted.
 
         :param path: pickle file
-        :param truncate_last_traj: without effect here (HER only)
+        :param truncate_last_traj: no effect (HER only)
         :raises ValueError: if it holds no replay buffer, or one whose spaces or number of envs are not the agent's
         """
         self.adopt_replay_buffer(buffer_of_file(path, self.verbose))

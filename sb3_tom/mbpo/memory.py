@@ -43,7 +43,7 @@ def memory_of_rows(agent: Any) -> Rows:
     imagined = window.most * agent.rollout_batch_size * max(schedule.start_length, schedule.end_length)
     if agent.imagined_capacity is not None:
         imagined = min(imagined, agent.imagined_capacity)
-    # As SB3 rounds it: there is no buffer yet
+    # Rounded as in SB3: there is no buffer yet
     real = max(agent.buffer_size // agent.n_envs, 1) * agent.n_envs
     on_host, on_device = WeightedReplayBuffer.row_bytes(*sizes)
     return Rows(

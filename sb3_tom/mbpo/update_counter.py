@@ -8,10 +8,10 @@ import torch as th
 from sb3_tom.checks.validation import check_integer, check_number
 
 PACES = ("_new_transitions", "_since_phase", "_since_rollouts")
-"""Attributes of the agent: real transitions that the model has not seen, and those since the last phase and rollouts."""
+"""Attributes of the agent that count real transitions: since the last model fit, model phase, and rollouts."""
 
 COUNTERS = ("policy_version", "_env_steps", *PACES)
-"""All that the agent itself counts; a checkpoint refuses what is no count."""
+"""All counters that are attributes of the agent; a checkpoint that has anything else for them is refused."""
 
 
 def optimizer_steps(optimizer: th.optim.Optimizer) -> int:

@@ -104,7 +104,7 @@ class VaGraMObjective(ModelObjective):
 
     @th.no_grad()
     def _level(self, model: DynamicsModel, data: Transitions, coefficients: th.Tensor) -> th.Tensor:
-        """The weighted error at the beginning of a fit, on average over members and rows, some of many; 1 for none."""
+        """Weighted error at the beginning of a fit, averaged over members and a sample of the rows; 1 if it is 0."""
         rows = evenly(data.size, LEVEL_ROWS, data.device)
         level = self.validation_error(model, data.rows(rows), {"coefficients": coefficients[rows]}).mean()
         return th.where(level > 0, level.clamp(min=LEAST_LEVEL), 1.0)

@@ -16,16 +16,16 @@ class AveragedActorPolicy(SACPolicy):
     A SAC policy whose deterministic actions use an average of the actor's parameters over training. The actor itself collects
     data and is trained: training is the same with and without the average.
 
-    It is the average with polynomial decay (Shamir and Zhang 2013, arXiv:1212.1824, Sec. 4): after the t-th step of the actor
+    The average has polynomial decay (Shamir and Zhang 2013, arXiv:1212.1824, Sec. 4). After the t-th step of the actor it is
 
-    .. math:: \bar\theta_t = \Bigl(1 - \frac{\eta + 1}{t + \eta}\Bigr) \bar\theta_{t-1} + \frac{\eta + 1}{t + \eta} \theta_t,
+    .. math:: \bar\theta_t = \Bigl(1 - \frac{\eta + 1}{t + \eta}\Bigr) \bar\theta_{t-1} + \frac{\eta + 1}{t + \eta} \theta_t.
 
-    whose weights grow like :math:`t^\eta`, so that it covers about the last 1 / eta of the steps, however many there are:
+    Its weights grow like :math:`t^\eta`, so that it covers about the last 1 / eta of the steps, however many there are:
     early it follows the actor, later it smooths fluctuations.
 
-    :param args: SB3's
-    :param averaging: eta, at least 0; None, and with gSDE: no average, deterministic actions are the actor's
-    :param kwargs: SB3's
+    :param args: as in SB3's ``SACPolicy``
+    :param averaging: eta, at least 0; None, or gSDE: no average; the actor itself takes deterministic actions
+    :param kwargs: as in SB3's ``SACPolicy``
     :raises ValueError: naming ``averaging``
     """
 
@@ -62,7 +62,7 @@ class AveragedActorPolicy(SACPolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         averaged = self.averaged_actor
-        # Who trains the policy may not know of the average: SB3's SAC does not
+        # There is no average if average() is never called, for example under SB3's SAC
         if not deterministic or averaged is None or not bool(self.averaged_steps):
             return self.actor(observation, deterministic)
         return averaged(observation, deterministic)

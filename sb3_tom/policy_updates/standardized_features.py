@@ -39,12 +39,12 @@ class StandardizedFeatures(BaseFeaturesExtractor):
 
         :param mean: ``[O]``
         :param std: ``[O]``
-        :param is_trained: whether networks have learned from the inputs as they are
-        :return: factor and offset ``[O]`` each, from what inputs are from now on to what they were before; 1 and 0 for the
-            first scale of new networks. Neither leads beyond :attr:`bound`, where inputs were cut
+        :param is_trained: whether the networks were trained with the current mean and scale
+        :return: factor and offset ``[O]`` that turn new inputs into old ones, limited to :attr:`bound`, where inputs are
+            clipped; 1 and 0 for the first scale of untrained networks
         """
         is_first = bool((self.mean == 0).all() and (self.std == 1).all())
-        # Weights of an entry that was constant until now are as they were drawn: for any scale
+        # Weights of an entry that was constant until now are untrained, and need no factor
         known = self.std.clone() if is_first else th.where(self.std == 1.0, std, self.std)
         factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
         self.mean.copy_(mean)

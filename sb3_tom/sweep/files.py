@@ -29,7 +29,7 @@ COLUMNS = (*ASKED, "state", "env_steps", "evaluated_at", *FIGURES, "error")
 
 def replace_file(path: Path, text: str) -> None:
     """
-    Write a file in one step, see :func:`~sb3_tom.checkpoint.replacing.replaced`.
+    Write a file atomically; see :func:`~sb3_tom.checkpoint.replacing.replaced`.
 
     :param path: its folder is created
     :param text: the content

@@ -1,4 +1,4 @@
-"""What the agent's model misses of the rows of a replay buffer, in pieces."""
+"""Errors of the agent's model on the rows of a replay buffer, in chunks."""
 
 from collections.abc import Iterator
 
@@ -12,13 +12,13 @@ from sb3_tom.contracts.types import Transitions
 @th.no_grad()
 def squared_errors_of_members(model: ReadableModel, data: Transitions) -> Iterator[th.Tensor]:
     """
-    How far the means of a model's members are from what happened, in normalised units.
+    Squared errors of the mean predictions of a model's members, in normalised units.
 
-    :param model: of E members; it has to say its targets
+    :param model: of E members; has to implement ``targets``
     :param data: N rows
-    :return: ``[E, n, D]`` float64 of the next n rows, the reward first
+    :return: iterator over chunks of n rows, in their order: float64 ``[E, n, D]``, the reward first
     """
-    # Asked, not read: a model that nobody compares the members of need not say how many they are
+    # Read from a prediction: a ReadableModel has no n_members
     n_members = model.forward(data.observations[:1], data.actions[:1]).mean.shape[0]
     for rows in data.split(rows_at_once(data.device, n_members)):
         missed = model.forward(rows.observations, rows.actions).mean - model.targets(rows)

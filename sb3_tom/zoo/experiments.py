@@ -24,7 +24,7 @@ PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
 """Constructor arguments with the keyword arguments of plugs."""
 
 BEST = "best_model.zip"
-"""What SB3's ``EvalCallback`` leaves."""
+"""File that SB3's ``EvalCallback`` writes."""
 
 NAMING = ("weighter", "policy_update", "objective")
 """Plugs that the zoo's name of an algorithm implies."""
@@ -37,7 +37,7 @@ def _place(manager: Any) -> str:
 
 
 def read_hyperparameters(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
-    """Check them before the zoo converts them, which fails without a name."""
+    """Check hyperparameters before the zoo converts them, whose errors name no key."""
     from rl_zoo3 import exp_manager
 
     try:
@@ -103,8 +103,8 @@ def create_callbacks(original: Callable[..., Any], manager: Any, algorithm: type
 
 def load_checkpoint(manager: Any, algorithm: type[MBPO], hyperparams: Mapping[str, Any], env: Any) -> MBPO:
     """
-    An agent of the zoo's hyperparameters that goes on with the run of a checkpoint. Its callbacks know the best mean return,
-    so that the folder needs the model that reached it.
+    Make an agent with the zoo's hyperparameters and resume the run of a checkpoint. The best model so far is copied to the new
+    folder: the restored callbacks save a model only if it exceeds that one's mean return.
     """
     agent = algorithm(
         env=env,

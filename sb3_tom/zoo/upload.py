@@ -105,7 +105,7 @@ def _make_env(run: SavedRun, seed: int) -> VecEnv:
     settings: dict[str, Any] = {"n_envs": 1, "stats_path": str(run.stats), "seed": seed, "should_render": False}
     try:
         env: VecEnv = create_test_env(run.env, hyperparams=hyperparams, env_kwargs=run.env_kwargs, **settings)
-    except Exception as error:  # of an env or a wrapper of the user's, or of statistics that are not there
+    except Exception as error:  # from a user's env or wrapper, or missing statistics
         raise ValueError(f"env={run.env!r} cannot be made as in {run.params / 'config.yml'}: {error!r}") from error
     return env
 

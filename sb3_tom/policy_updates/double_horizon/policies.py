@@ -45,7 +45,8 @@ class LayerNormCritics(ContinuousCritic):
     @th.no_grad()
     def set_scale(self, scale: float) -> None:
         """
-        Once. Trained networks, for example of SB3's SAC, stay the same function; new ones begin at 0 on any scale.
+        Set the scale. The last layer is rescaled, so that networks that are trained already, by SB3's SAC for example, keep
+        their values.
 
         :param scale: above 0
         """

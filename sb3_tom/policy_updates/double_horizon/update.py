@@ -28,7 +28,7 @@ from sb3_tom.policy_updates.standardized_features import standardize
 from sb3_tom.policy_updates.steps import begin, clip_gradients, constant, is_supported, temperature, temperature_step
 
 Scalars = dict[str, th.Tensor]
-"""On the device, by name."""
+"""Scalar tensors on the device, by name."""
 
 
 class DoubleHorizonUpdate(PolicyUpdate):
@@ -143,7 +143,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def _update_critics(
         self, parts: PolicyParts, path: Path, real: Batch | None, batches: Batches, context: Context
     ) -> Scalars:
-        """Squared error to the soft value of a path, by its confidence, summed over critics, in units of their scale."""
+        """Squared error to the soft value of a path, weighted by confidence, summed over critics, in units of their scale."""
         policy, units = parts.policy, batches.units
         with th.no_grad():
             last = self._target_value(parts, units.observations(path.observations[-1]), path.actions[-1], context)

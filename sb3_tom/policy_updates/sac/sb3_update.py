@@ -23,7 +23,7 @@ class _AsReplayBuffer:
 
     def sample(self, batch_size: int, env: object = None) -> ReplayBufferSamples:
         batch = next(iter(self._batches(1, batch_size)))
-        if batch.confidence is not None:  # the policy has become one that the other updates do not cover
+        if batch.confidence is not None:  # the policy was changed to one that only SB3's update supports
             raise ValueError(
                 "confidence is not allowed with this policy, which SB3's own update trains; allowed: confidence=None"
             )

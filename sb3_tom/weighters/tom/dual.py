@@ -34,7 +34,6 @@ _HELD_OUT = 2048
 """Maximum number of held-out rows."""
 _HEAD_SCALE = 0.01
 """Scale of a new output layer: q starts near 0, where the weights are those of the log-ratio alone."""
-
 RowFunction = Callable[[Transitions], th.Tensor]
 """``[B]`` numbers for B rows."""
 
@@ -167,7 +166,7 @@ class FlowDual(nn.Module):
     def _held_out_objective(
         self, data: Transitions, held: th.Tensor, log_ratio: RowFunction, starts: th.Tensor, context: Context
     ) -> Callable[..., th.Tensor]:
-        """Eq. 16 on some of these rows, of so many times the present q, with the shift that is best for it."""
+        """Eq. 16 on some held-out rows as a function of a factor of q, with ``mass_shift`` at the best shift for it."""
         rows = th.randint(len(held), (_HELD_OUT,), generator=context.generator, device=data.device)
         pool = self._pool(data, held if len(held) <= _HELD_OUT else held[rows], log_ratio, context)
         gamma = self.settings.discount(context.gamma)
@@ -282,7 +281,7 @@ class FlowDual(nn.Module):
         return functional.residual(batch.log_ratio, values[:, 0], next_value, start_value, batch.ended, gamma, terminal)
 
     def _conjugate_mean(self, y: th.Tensor) -> th.Tensor:
-        """Estimate of E_D f_*(y), or what the released code has in its place."""
+        """Estimate of E_D f_*(y), or the released code's term for it."""
         if self.settings.corrected_conjugate:
             return self.divergence.conjugate(y).mean()
         return functional.RELEASED_TERMS[self.settings.divergence](y)

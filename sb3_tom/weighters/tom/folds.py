@@ -50,7 +50,7 @@ def block_length(n_recent: int, n_folds: int, n_envs: int) -> int:
 
     :param n_recent: rows of ``recent``
     :param n_folds: K
-    :param n_envs: environments whose rows alternate in it
+    :param n_envs: environments whose rows alternate in ``recent``
     """
     return max(1, min(BLOCK, n_recent // n_envs // n_folds))
 
@@ -119,7 +119,7 @@ def places(recent: Transitions, data: Transitions) -> th.Tensor:
 
 
 def _keys(data: Transitions) -> th.Tensor:
-    """Of a few columns only."""
+    """Keys of the rows, from a few of their columns."""
     columns = columns_of(data)
     return row_keys(columns[:: -(-len(columns) // _KEY_COLUMNS)])
 

@@ -49,4 +49,4 @@ class Footprint(GrowingBuffers):
 
     @staticmethod
     def _columns(data: Transitions) -> th.Tensor:
-        return th.cat([getattr(data, name) for name in FIELDS], dim=-1) + 0.0  # no -0.0 in a file
+        return th.cat([getattr(data, name) for name in FIELDS], dim=-1) + 0.0  # so that no -0.0 is saved

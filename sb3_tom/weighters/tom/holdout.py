@@ -33,8 +33,8 @@ class BestState:
     Keeps the parameters with the lowest objective on held-out rows: on few rows the dual would overfit, and its weights would
     concentrate on a handful of them.
 
-    :param module: its parameters
-    :param objective: a scalar, called now and at each offer
+    :param module: its parameters are kept
+    :param objective: returns a scalar; called now and at each offer
     """
 
     def __init__(self, module: nn.Module, objective: Callable[[], th.Tensor]) -> None:
@@ -57,7 +57,7 @@ class BestState:
 
     @th.no_grad()
     def restore(self) -> tuple[th.Tensor, th.Tensor]:
-        """Put the best parameters back; what they reached, and at which step."""
+        """Restore the best parameters; return their objective and their step."""
         for copy, parameter in zip(self._copies, self._parameters, strict=True):
             parameter.copy_(copy)
         return self._best, self._step

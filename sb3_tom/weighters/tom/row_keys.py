@@ -1,4 +1,4 @@
-"""Rows that are recognised by their exact values: which fields these are, and a key by which equal ones are found."""
+"""Hashes of rows, to find rows with the same values."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ import torch as th
 from sb3_tom.contracts.types import Transitions
 
 FIELDS = ("observations", "actions", "next_observations")
-"""What tells rows apart."""
+"""Rows with equal values of these fields count as the same."""
 
 
 def columns_of(data: Transitions) -> list[th.Tensor]:
     """
-    What tells rows apart, column by column.
+    The columns of :data:`FIELDS`.
 
     :param data: N rows
     :return: ``[N]`` each, views
@@ -22,7 +22,7 @@ def columns_of(data: Transitions) -> list[th.Tensor]:
 
 def row_keys(columns: Sequence[th.Tensor]) -> th.Tensor:
     """
-    A function of the bits of a row; products wrap around. Other rows may have the same key.
+    A hash of each row's bits; products wrap around. Different rows may have the same key.
 
     :param columns: ``[N]`` each, at least one
     :return: int64 ``[N]``
