@@ -5,13 +5,17 @@ import argparse
 import torch as th
 from torch import nn
 
-from sb3_tom import MBPO, Context, ModelObjective, Transitions
-from sb3_tom.compute.ensemble_linear import EnsembleLinear
-from sb3_tom.contracts.dynamics import Prediction
-from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
-from sb3_tom.dynamics.gaussian import ConstantNoise, draw
-from sb3_tom.dynamics.moving_units import Move, move_network
-from sb3_tom.dynamics.normalized import NormalizedDynamics
+from sb3_tom import MBPO, Context, ModelObjective, Prediction, Transitions
+from sb3_tom.dynamics import (
+    ConstantNoise,
+    EnsembleLinear,
+    FitSettings,
+    NormalizedDynamics,
+    UnitChange,
+    draw,
+    fit_by_gradient,
+    preserve_outputs,
+)
 
 
 class MeanNetwork(NormalizedDynamics):
@@ -57,9 +61,9 @@ class MeanNetwork(NormalizedDynamics):
         mean, log_var = (values.squeeze(0) for values in self(observations, actions))
         return self.normalizer.outcomes(draw(mean, log_var, generator), observations)  # no other source of randomness
 
-    def follow(self, move: Move) -> None:
+    def adapt(self, change: UnitChange) -> None:
         """Compensate first and last layer, noise and optimiser for new units, so that predictions stay the same."""
-        move_network(self.network, self.noise, move, (move.target_scale, move.target_shift), self.optimizer)
+        preserve_outputs(self.network, self.noise, change, (change.target_scale, change.target_shift), self.optimizer)
 
     def fit(
         self,
@@ -70,7 +74,7 @@ class MeanNetwork(NormalizedDynamics):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Called once per model phase: a weighted fit with early stopping on held-out rows."""
-        self.take_units(data)  # calls `follow` from the second fit on
+        self.fit_normalizer(data)  # calls `adapt` from the second fit on
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures
 

@@ -6,7 +6,7 @@ from sb3_tom import old_names
 from sb3_tom import zoo as zoo  # lets the RL Zoo find the algorithms; imports nothing of it
 from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.contracts.context import Context
-from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
 from sb3_tom.contracts.imagination import Confidence, RolloutStop
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.policy_update import PolicyUpdate
@@ -44,6 +44,7 @@ __all__ = [
     "ModelObjective",
     "PMACWeighter",
     "PolicyUpdate",
+    "Prediction",
     "ProbabilisticEnsemble",
     "RolloutStop",
     "TOMWeighter",

@@ -43,6 +43,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "common.weights": ("data.weights",),
     "common.workers": ("envs.workers",),
     "dynamics.base": ("contracts.dynamics",),
+    "dynamics.moving_units": ("dynamics.renormalization",),
     "mbpo.direct_adam": ("policy_updates.direct_adam",),
     "mbpo.graphed_update": ("policy_updates.sac.graphed_update",),
     "mbpo.plain_update": ("policy_updates.sac.handwritten_update",),

@@ -16,8 +16,8 @@ from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds, draw, log_density
-from sb3_tom.dynamics.moving_units import Move, move_network
 from sb3_tom.dynamics.normalized import NormalizedDynamics
+from sb3_tom.dynamics.renormalization import UnitChange, preserve_outputs
 
 MBPO_WEIGHT_DECAY = (2.5e-5, 5e-5, 7.5e-5, 1e-4)
 """L2 coefficients of the MBPO authors' code: first layer, second, the other hidden ones, the output."""
@@ -193,13 +193,13 @@ class ProbabilisticEnsemble(NormalizedDynamics):
     def _noisy(self, mean: th.Tensor, log_var: th.Tensor, generator: th.Generator) -> th.Tensor:
         return draw(mean, log_var, generator, n_exact=0 if self.reward_noise else 1)
 
-    def follow(self, move: Move) -> None:
+    def adapt(self, change: UnitChange) -> None:
         """Compensate the first and the last layer and the noise; see :meth:`NormalizedDynamics.follow`."""
-        outputs = move.target_scale, move.target_shift
+        outputs = change.target_scale, change.target_shift
         if not self.homoscedastic:
-            ones = th.ones_like(move.target_scale)
-            outputs = th.cat([outputs[0], ones]), th.cat([outputs[1], move.log_variance_shift])
-        move_network(self.layers, self.bounds, move, outputs, self.optimizer)
+            ones = th.ones_like(change.target_scale)
+            outputs = th.cat([outputs[0], ones]), th.cat([outputs[1], change.log_variance_shift])
+        preserve_outputs(self.layers, self.bounds, change, outputs, self.optimizer)
 
     def fit(
         self,
@@ -210,7 +210,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Warm-started fit of all members, then choice of the elites; see :meth:`DynamicsModel.fit`."""
-        self.take_units(data)
+        self.fit_normalizer(data)
         factors = [*[1.0] * len(self.layers), NOISE_RATE if self.homoscedastic else 1.0]
         set_options(self.optimizer, self.learning_rate, self._decays(), factors)
         self._masks = context.generator if self.dropout_rate else None

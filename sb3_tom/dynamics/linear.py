@@ -23,8 +23,8 @@ from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.gaussian import draw
-from sb3_tom.dynamics.moving_units import Move
 from sb3_tom.dynamics.normalized import NormalizedDynamics
+from sb3_tom.dynamics.renormalization import UnitChange
 
 VARIANCE_FLOOR = 1e-12
 """Lower bound of the residual variance in unit scale: smaller residuals are float32 rounding."""
@@ -97,7 +97,7 @@ class LinearDynamics(NormalizedDynamics):
         mean, log_var = self(observations, actions)
         return mean if self.deterministic else draw(mean, log_var, generator)
 
-    def follow(self, move: Move) -> None:
+    def adapt(self, change: UnitChange) -> None:
         """Do nothing: a fit does not depend on the parameters before it; see :meth:`NormalizedDynamics.follow`."""
 
     @th.no_grad()
@@ -115,7 +115,7 @@ class LinearDynamics(NormalizedDynamics):
         See :meth:`DynamicsModel.fit`.
         """
         self.check_objective(objective)
-        self.take_units(data)
+        self.fit_normalizer(data)
         shares = weights.double() / weights.double().sum()
 
         def pieces() -> Iterator[Piece]:

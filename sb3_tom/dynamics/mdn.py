@@ -25,8 +25,8 @@ from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
 from sb3_tom.dynamics.gaussian import SoftBounds, draw, log_density
-from sb3_tom.dynamics.moving_units import Move, move_network
 from sb3_tom.dynamics.normalized import NormalizedDynamics
+from sb3_tom.dynamics.renormalization import UnitChange, preserve_outputs
 
 
 class MixtureDensityNetwork(NormalizedDynamics):
@@ -135,12 +135,12 @@ class MixtureDensityNetwork(NormalizedDynamics):
         rows = th.arange(component.numel(), device=component.device)
         return draw(means[rows, component], self.bounds(log_vars[rows, component]), generator).unsqueeze(0)
 
-    def follow(self, move: Move) -> None:
+    def adapt(self, change: UnitChange) -> None:
         """Compensate the first layer, each component of the last, and the bounds; see :meth:`NormalizedDynamics.follow`."""
-        ones, n = th.ones_like(move.target_scale), self.n_components
-        scale = th.cat([ones.new_ones(n), move.target_scale.repeat(n), ones.repeat(n)])
-        shift = th.cat([ones.new_zeros(n), move.target_shift.repeat(n), move.log_variance_shift.repeat(n)])
-        move_network(self.layers, self.bounds, move, (scale, shift), self.optimizer)
+        ones, n = th.ones_like(change.target_scale), self.n_components
+        scale = th.cat([ones.new_ones(n), change.target_scale.repeat(n), ones.repeat(n)])
+        shift = th.cat([ones.new_zeros(n), change.target_shift.repeat(n), change.log_variance_shift.repeat(n)])
+        preserve_outputs(self.layers, self.bounds, change, (scale, shift), self.optimizer)
 
     def fit(
         self,
@@ -151,7 +151,7 @@ class MixtureDensityNetwork(NormalizedDynamics):
         weighting: str = "sample",
     ) -> dict[str, float]:
         """Warm-started fit; see :meth:`DynamicsModel.fit`."""
-        self.take_units(data)
+        self.fit_normalizer(data)
         set_options(self.optimizer, self.learning_rate, (self.weight_decay, 0.0))
         _, figures = fit_by_gradient(self, self.optimizer, data, weights, objective, context, weighting, self.settings)
         return figures

@@ -8,14 +8,14 @@ from sb3_tom.checks.validation import check_choice
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.gaussian import draw, log_density
-from sb3_tom.dynamics.moving_units import Move
 from sb3_tom.dynamics.normalizer import PREDICT, Normalizer, check_clamp
+from sb3_tom.dynamics.renormalization import UnitChange
 
 
 class NormalizedDynamics(DynamicsModel):
     """
     A model whose ``forward`` predicts in the units of ``self.normalizer``. A subclass implements ``build`` (which first calls
-    this one), ``forward``, ``sample``, :meth:`follow` and ``fit``, which begins with :meth:`take_units`.
+    this one), ``forward``, ``sample``, :meth:`adapt` and ``fit``, which begins with :meth:`fit_normalizer`.
 
     :param predict: the state targets, "delta" or "next" (:data:`sb3_tom.dynamics.normalizer.PREDICT`)
     :param clamp: "range" keeps samples within the range of the real data, "margin" within twice its width, None leaves them
@@ -34,22 +34,22 @@ class NormalizedDynamics(DynamicsModel):
         """Create the normaliser; see :meth:`Plug.build`."""
         self.normalizer = Normalizer(observation_dim, action_dim, self.predict, self.clamp)
 
-    def take_units(self, data: Transitions) -> None:
+    def fit_normalizer(self, data: Transitions) -> None:
         """
-        Fit the normaliser; :meth:`follow` then keeps the model the same function. Called at the beginning of a fit.
+        Fit the normaliser; :meth:`adapt` then keeps the model the same function. Called at the beginning of a fit.
 
         :param data: N rows
         """
-        move = self.normalizer.fit(data)
-        if move is not None:
-            self.follow(move)
+        change = self.normalizer.fit(data)
+        if change is not None:
+            self.adapt(change)
 
     @abstractmethod
-    def follow(self, move: Move) -> None:
+    def adapt(self, change: UnitChange) -> None:
         """
-        Change the parameters so that the model is the same function in new units (:mod:`sb3_tom.dynamics.moving_units`).
+        Change the parameters so that the model is the same function in new units (:mod:`sb3_tom.dynamics.renormalization`).
 
-        :param move: the change of units
+        :param change: the change of units
         """
 
     def targets(self, batch: Transitions) -> th.Tensor:

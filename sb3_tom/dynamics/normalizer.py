@@ -6,7 +6,7 @@ from torch import nn
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import CHANGES, moments_of
 from sb3_tom.data.scales import one_for_zero
-from sb3_tom.dynamics.moving_units import Move
+from sb3_tom.dynamics.renormalization import UnitChange
 
 PREDICT = ("delta", "next")
 """State targets of a model: the change of the observation, or the next observation itself."""
@@ -30,25 +30,25 @@ def check_clamp(clamp: str | None) -> str | None:
     return clamp
 
 
-LARGEST_MOVE = 10.0
+LARGEST_CHANGE = 10.0
 """
 Largest factor, and largest shift in old units, for which a network is compensated. When a constant entry begins to vary, full
 compensation would make its weights or variances unusable.
 """
 
 
-def _move(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -> Move:
+def _change(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -> UnitChange:
     """The change from old to new means and standard deviations of inputs and targets."""
     (input_mean, input_std, target_mean, target_std), unit = old, one_for_zero(new[3])
     # Weights of an input that was constant are still at initialisation, which is meant for unit scale
     reads = th.where(was_constant, new[1], input_std)
     varies_now = new[3] > 0  # others are predicted exactly, whatever the network outputs
-    narrower = th.where(target_std > 0, (target_std / unit).clamp(1.0 / LARGEST_MOVE, LARGEST_MOVE), 0.0)
-    return Move(
-        (new[1] / reads).clamp(max=LARGEST_MOVE),
-        ((new[0] - input_mean) / reads).clamp(-LARGEST_MOVE, LARGEST_MOVE),
+    narrower = th.where(target_std > 0, (target_std / unit).clamp(1.0 / LARGEST_CHANGE, LARGEST_CHANGE), 0.0)
+    return UnitChange(
+        (new[1] / reads).clamp(max=LARGEST_CHANGE),
+        ((new[0] - input_mean) / reads).clamp(-LARGEST_CHANGE, LARGEST_CHANGE),
         th.where(varies_now, narrower, 1.0),
-        th.where(varies_now, ((target_mean - new[2]) / unit).clamp(-LARGEST_MOVE, LARGEST_MOVE), 0.0),
+        th.where(varies_now, ((target_mean - new[2]) / unit).clamp(-LARGEST_CHANGE, LARGEST_CHANGE), 0.0),
     )
 
 
@@ -90,7 +90,7 @@ class Normalizer(nn.Module):
         begun_with = zip(self._scales(), (0.0, 1.0, 0.0, 1.0), strict=True)
         return not all(bool((part == value).all()) for part, value in begun_with)
 
-    def fit(self, data: Transitions) -> Move | None:
+    def fit(self, data: Transitions) -> UnitChange | None:
         """
         Compute scales and ranges of the data, unweighted, so that they change slowly from phase to phase.
 
@@ -111,7 +111,7 @@ class Normalizer(nn.Module):
             strict=True,
         ):
             buffer.copy_(value)
-        return _move(old, self._scales(), was_constant) if known else None
+        return _change(old, self._scales(), was_constant) if known else None
 
     def _scales(self) -> list[th.Tensor]:
         return [part.double() for part in (self.input_mean, self.input_std, self.target_mean, self.target_std)]

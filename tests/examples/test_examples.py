@@ -16,7 +16,7 @@ import sb3_tom
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from tests.dynamics.cases import built, fit, make_context, make_data
-from tests.dynamics.test_moving_units import elsewhere, in_raw_units
+from tests.dynamics.test_renormalization import elsewhere, in_raw_units
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -126,7 +126,7 @@ def test_custom_dynamics_stay_the_same_function_when_their_units_move(run: Run) 
     other = elsewhere(make_data(300, seed=5))
     means, deviations = in_raw_units(model, other)
     before = model(other.observations, other.actions).mean.detach()
-    model.take_units(other)
+    model.fit_normalizer(other)
     moved = model(other.observations, other.actions).mean.detach() - before
     assert float(moved.abs().max()) > 0.1, "in the new units that is another number"
     again, deviations_again = in_raw_units(model, other)

@@ -23,7 +23,7 @@ from sb3_tom.data.scales import one_for_zero
 from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds
 
 
-class Move(NamedTuple):
+class UnitChange(NamedTuple):
     """
     A change of units.
 
@@ -45,10 +45,10 @@ class Move(NamedTuple):
 
 
 @th.no_grad()
-def move_network(
+def preserve_outputs(
     layers: nn.ModuleList | nn.Sequential,
     noise: SoftBounds | ConstantNoise,
-    move: Move,
+    change: UnitChange,
     outputs: tuple[th.Tensor, th.Tensor],
     optimizer: th.optim.Optimizer,
 ) -> None:
@@ -57,18 +57,18 @@ def move_network(
 
     :param layers: :class:`EnsembleLinear`; the first and the last are changed
     :param noise: bounds of the log-variances, or these themselves; shifted
-    :param move: change of the units
+    :param change: change of the units
     :param outputs: scale and shift ``[n_outputs]`` of the last layer's outputs
     :param optimizer: its moments are scaled
     """
     first, last = cast(tuple[EnsembleLinear, EnsembleLinear], (layers[0], layers[-1]))
-    first.bias.add_((move.input_shift @ first.weight.double()).unsqueeze(1))
-    _scale(first.weight, move.input_scale.unsqueeze(-1), optimizer)
+    first.bias.add_((change.input_shift @ first.weight.double()).unsqueeze(1))
+    _scale(first.weight, change.input_scale.unsqueeze(-1), optimizer)
     scale, shift = outputs
     _scale(last.weight, scale, optimizer)
     _scale(last.bias, scale, optimizer)
     last.bias.add_(shift)
-    noise.shift(move.log_variance_shift.float())
+    noise.shift(change.log_variance_shift.float())
 
 
 def _scale(parameter: th.Tensor, factor: th.Tensor, optimizer: th.optim.Optimizer) -> None:

@@ -49,7 +49,7 @@ def likelihood_in_raw_units(model: DynamicsModel, data: Transitions) -> th.Tenso
 
 def move_units(model: DynamicsModel, data: Transitions) -> None:
     """What a fit begins with, and nothing else."""
-    model.take_units(data)
+    model.fit_normalizer(data)
 
 
 def networks() -> list[str]:
