@@ -14,7 +14,7 @@ from torch import nn
 
 from sb3_tom.checkpoint.alignment import LINE
 from sb3_tom.checkpoint.codec import shown
-from sb3_tom.checkpoint.fits import NUMBERS, check_array, check_form, check_names, fits, outline_of
+from sb3_tom.checkpoint.fits import NUMBERS, check_array, check_form, check_names, fits, is_same, outline_of
 from sb3_tom.checks.validation import check_integer, check_number
 
 COUNTS = (
@@ -170,7 +170,7 @@ def check_attributes(agent: Any, saved: Mapping[str, Any], names: Collection[str
 
 
 def _same(agent: Any, name: str, value: Any) -> None:
-    if value != getattr(agent, name):
+    if not is_same(value, getattr(agent, name)):
         raise ValueError(f"the agent has {name}={getattr(agent, name)}; allowed: the run's {shown(value)}")
 
 

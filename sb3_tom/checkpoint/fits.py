@@ -45,6 +45,16 @@ def fits(value: Any, current: Any) -> bool:
     return any(isinstance(value, group) and isinstance(current, group) for group in _GROUPS)
 
 
+def is_same(value: Any, current: Any) -> bool:
+    """
+    Whether a value equals another and is of its type: True equals 1.
+
+    :param value: from the file
+    :param current: the object's value
+    """
+    return type(value) is type(current) and bool(value == current)
+
+
 def check_form(state: Any, form: Mapping[str, type | tuple[type, ...]], place: str) -> None:
     """
     Check that a dictionary of a file has certain entries of certain types; further entries are ignored.

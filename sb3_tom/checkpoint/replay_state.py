@@ -6,7 +6,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_tom.checkpoint.codec import State, is_plain, shown
-from sb3_tom.checkpoint.fits import check_array, check_form, check_names, fits, outline_of
+from sb3_tom.checkpoint.fits import check_array, check_form, check_names, fits, is_same, outline_of
 from sb3_tom.checkpoint.reading import LARGEST_REST
 from sb3_tom.checks.validation import check_bool, check_integer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
@@ -57,7 +57,7 @@ def check_replay(buffer: ReplayBuffer, state: State) -> None:
     check_form(state, {"class": str, "rows": dict, "others": dict}, "the replay buffer")
     saved = state["others"]
     for name in ("n_envs", "buffer_size", "obs_shape", "action_dim", "optimize_memory_usage", "handle_timeout_termination"):
-        if getattr(buffer, name) != saved[name]:
+        if not is_same(saved[name], getattr(buffer, name)):
             raise ValueError(
                 f"the agent's replay buffer has {name}={getattr(buffer, name)}; allowed: the run's {shown(saved[name])}"
             )
@@ -97,8 +97,8 @@ def _check_others(buffer: ReplayBuffer, saved: State) -> None:
     own = {name: value for name, value in vars(buffer).items() if name not in arrays and is_plain(value)}
     check_names("the replay buffer's attribute", saved, own)
     for name, value in saved.items():
-        is_same = outline_of(value) == outline_of(own[name]) or not isinstance(own[name], np.ndarray)
-        if not fits(value, own[name]) or (not is_same and name not in _MAY_BE_NONE):
+        has_form = outline_of(value) == outline_of(own[name]) or not isinstance(own[name], np.ndarray)
+        if not fits(value, own[name]) or (not has_form and name not in _MAY_BE_NONE):
             raise ValueError(f"the replay buffer's {name} is {outline_of(value)}; allowed: {outline_of(own[name])}")
     if isinstance(buffer, WeightedReplayBuffer):
         for name in ("policy_version", "_n_starts", "_n_added"):
