@@ -4,6 +4,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+SECONDS_TO_END = 10.0
+"""How long a process may finish what it is doing."""
+
 
 class LineProcess:
     """
@@ -36,5 +39,9 @@ class LineProcess:
         return line.strip()
 
     def close(self) -> None:
-        """Close its input and wait for its end."""
-        self._process.communicate()
+        """Close its input and wait for its end, but not for ever."""
+        try:
+            self._process.communicate(timeout=SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()

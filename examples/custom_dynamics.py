@@ -32,7 +32,7 @@ class MeanNetwork(NormalizedDynamics):
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
     def build(self, observation_dim: int, action_dim: int) -> None:
-        """Create what depends on the sizes. Whatever is learned is a parameter or a float buffer, so that it is saved."""
+        """Create what depends on the sizes. Whatever is learned is a parameter or a buffer, so that it is saved."""
         super().build(observation_dim, action_dim)  # creates self.normalizer
         n_targets = 1 + observation_dim  # the reward, then the change of the state
         self.network = nn.Sequential(

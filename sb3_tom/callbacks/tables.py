@@ -15,8 +15,8 @@ class RunTable:
     """
     CSV table of one run, written row by row and flushed, so that an interrupted run keeps all of its rows. A run that
     continues from a saved agent keeps its rows, except those of later env steps, which it will produce again. A new run
-    renames the file of an earlier one to ``<name>.1``, ``<name>.2``, ... Until the first row is written the file stays as it
-    is: a run that does not begin, because something else is wrong, changes nothing.
+    renames the file of an earlier one to ``<name>.1``, ``<name>.2``, ... Rows of a file stay where they
+    are until :meth:`begin`, or the first row: a run that does not begin, because something else is wrong, changes nothing.
 
     :param path: the file; its folder is created
     :param columns: names of all columns, ``env_step`` among them
@@ -68,11 +68,11 @@ class RunTable:
         names = (self.path.with_name(f"{self.path.name}.{number}") for number in count(1))
         self.path.replace(next(name for name in names if not name.exists()))
 
-    def _begin(self) -> None:
-        """Before the file changes for the first time."""
+    def begin(self) -> None:
+        """Take over the file: rename that of an earlier run, drop later rows. The first row does so too."""
         if self._is_begun:
             return
-        if self._is_anew:
+        if self._is_anew and self.path.exists():
             self._move_aside()
         self._rewrite()
         self._is_begun = True
@@ -89,7 +89,7 @@ class RunTable:
         :raises ValueError: if it is not a number of rows
         """
         n_rows = check_integer("rows", n_rows, 0)
-        self._begin()
+        self.begin()
         self.rows = self.rows[:n_rows]
         self._rewrite()
 
@@ -99,7 +99,7 @@ class RunTable:
 
         :param rows: values of all columns that are not labels; floats are written with six significant digits
         """
-        self._begin()
+        self.begin()
         texts = [self.labels | _texts(row) for row in rows]
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerows(texts)

@@ -59,7 +59,7 @@ def write_archive(path: str | os.PathLike[str], state: Mapping[str, Any], durabl
     tree = json.dumps(encoded)
     if tree.count(",") > reading.MOST_VALUES or len(tree) > reading.LARGEST_TEXT:
         raise ValueError(
-            f"{_largest(encoded)} has more single values than a checkpoint can hold; allowed: numpy arrays of them"
+            f"{_largest(encoded) or 'the run'} has more single values than a checkpoint can hold; allowed: arrays of them"
         )
     target = Path(path)
     with replaced(target) as partial, partial.open("wb") as file:

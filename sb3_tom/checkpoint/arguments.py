@@ -73,11 +73,13 @@ def different_arguments(saved: Mapping[str, Any], others: Collection[str], agent
     :param agent: the agent that is to resume the run
     """
     own, own_others = constructor_arguments(agent)
-    different = [name for name in saved if name in own and name not in FREE and own[name] != saved[name]]
+    others = [name for name in others if isinstance(name, str)]
+    compared = {name: value for name, value in saved.items() if name in own and name not in FREE}
+    different = [name for name, value in compared.items() if not _is_json(value) or own[name] != value]
     different += [name for name in saved if name in own_others]
     # Older checkpoints have a constant schedule among the others
     different += [name for name in others if name in own and not isinstance(_given(agent, name), ConstantSchedule)]
-    had = {**dict.fromkeys(map(str, others), "what a checkpoint cannot hold"), **{name: shown(saved[name]) for name in saved}}
+    had = {**dict.fromkeys(others, "what a checkpoint cannot hold"), **{name: shown(value) for name, value in saved.items()}}
     return [f"{name}={own.get(name, _argument(agent, name))!r} (the run has {had[name]})" for name in different]
 
 
@@ -96,7 +98,7 @@ def arguments_of_file(
     :return: those that the caller does not give
     :raises ValueError: naming the argument, what came and what is allowed
     """
-    missing = [name for name in others if name not in given]
+    missing = [name for name in others if not isinstance(name, str) or name not in given]
     if missing:
         names = ", ".join(map(str, missing))
         raise ValueError(f"resume needs {names}: a checkpoint holds no code; allowed: what the run was constructed with")

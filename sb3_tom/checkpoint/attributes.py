@@ -3,6 +3,7 @@
 import copy
 import inspect
 import time
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import Any
 
@@ -127,6 +128,11 @@ def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
         setattr(owner, name, time.time() - value)
     elif isinstance(value, np.ndarray) and _fits(current, value):
         current[...] = value
+    elif isinstance(current, Counter | defaultdict) and isinstance(value, dict):
+        kept = copy.copy(current)  # of its own class, and with its own default
+        kept.clear()
+        kept.update(value)
+        setattr(owner, name, kept)
     elif isinstance(value, tuple) and hasattr(current, "_make") and len(value) == len(current):
         setattr(owner, name, current._make(value))  # a named tuple
     else:

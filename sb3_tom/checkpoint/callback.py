@@ -21,7 +21,8 @@ class ResumeCallback(BaseCallback):
     they are flushed to the disk; older files are removed after that. Saving does not change the run. It happens between two
     collections of transitions, at most ``train_freq`` later than asked for.
 
-    A run that is resumed from an older file of its folder removes the newer ones as soon as it is restored.
+    A run that is resumed from an older file of its folder removes the newer ones as soon as it is restored. A folder with
+    checkpoints of another run is refused when training starts, except for one that has only those of step 0.
 
     :param folder: for this run only
     :param save_freq: env steps (all training envs together) between two checkpoints
@@ -46,7 +47,10 @@ class ResumeCallback(BaseCallback):
         ahead = [path for step, path in there.items() if step > self.model.num_timesteps]
         newest = next((path for path in reversed(there.values()) if path not in ahead), None)
         is_own = newest is not None and self._checkpointer.knows(newest)
-        if there and not (is_own and (self._checkpointer.is_resuming or not ahead)):
+        is_allowed = is_own and (self._checkpointer.is_resuming or not ahead)
+        # A run that was killed before its second checkpoint, and is started again
+        is_allowed |= [*there] == [0] and self.model.num_timesteps == 0 and not self._checkpointer.is_resuming
+        if there and not is_allowed:
             whose = "a run that is further on" if ahead else "another run"
             raise ValueError(
                 f"folder={str(self.folder)!r} is not allowed: it holds {[*there.values()][-1].name} of {whose}; allowed: the "

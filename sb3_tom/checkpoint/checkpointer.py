@@ -1,6 +1,8 @@
 """Saves and resumes the runs of an agent; see docs/resume.md."""
 
 import os
+import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,11 @@ from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, restore_mome
 
 A = TypeVar("A", bound=OffPolicyAlgorithm)
 
+RUN = "run"
+"""Key of a run's name in its checkpoints; older ones have none."""
+
+_RUN_NAME = re.compile(r"[0-9a-f]{32}")
+
 
 class Checkpointer:
     """
@@ -34,6 +41,7 @@ class Checkpointer:
 
     def __init__(self) -> None:
         self.last: str | None = None
+        self._run = uuid.uuid4().hex  # all checkpoints of a run have it, and no other run's
         self._files: set[Path] = set()  # that the run was saved to or loaded from
         self._resumption: dict[str, Any] | None = None  # state of moment_of that is yet to be restored
         self._callback: BaseCallback | None = None  # learn's callback, while the state is consistent
@@ -51,11 +59,17 @@ class Checkpointer:
 
     def knows(self, path: str | os.PathLike[str]) -> bool:
         """
-        Whether a file belongs to this run: the run was saved to it or loaded from it.
+        Whether a file belongs to this run: the run was saved to it or loaded from it, or to and from another copy of it.
 
-        :param path: of a checkpoint
+        :param path: of a checkpoint, which may be damaged
         """
-        return Path(path).resolve() in self._files
+        if Path(path).resolve() in self._files:
+            return True
+        try:
+            with open_checkpoint(path) as archive:
+                return bool(archive.outline().get(RUN) == self._run)
+        except ValueError:
+            return False
 
     def save(self, agent: OffPolicyAlgorithm, path: str | os.PathLike[str], durable: bool) -> None:
         """
@@ -70,7 +84,7 @@ class Checkpointer:
             raise ValueError("save_checkpoint is not allowed in the middle of a step; allowed: ResumeCallback in learn")
         if agent.env is None:
             raise ValueError("save_checkpoint needs an env: its state is a part of the run's; allowed: after set_env")
-        state = run_state(agent, self._callback)
+        state = {RUN: self._run, **run_state(agent, self._callback)}
         if self._resumption is not None:  # loaded, but not continued yet
             state["agent"]["attributes"] |= self._resumption["attributes"]
             state |= {name: value for name, value in self._resumption.items() if name != "attributes"}
@@ -87,7 +101,8 @@ class Checkpointer:
         """
         with open_checkpoint(path) as archive:
             state = outline_of_run(archive)
-            different = different_arguments(state["arguments"], state["other_arguments"], agent)
+            with explained(archive.path):
+                different = different_arguments(state["arguments"], state["other_arguments"], agent)
             if different:
                 raise ValueError(f"{archive.path} is of an agent with other arguments: {', '.join(different)}")
             self.take_over(agent, archive)
@@ -108,6 +123,8 @@ class Checkpointer:
             restore_agent(agent, state["agent"])
             agent.seed = checked_seed(state["arguments"].get(SEED, agent.seed))
             self._resumption = moment_of(state)
+        name = state.get(RUN)
+        self._run = name if isinstance(name, str) and _RUN_NAME.fullmatch(name) else uuid.uuid4().hex
         self._remember(archive.path)
 
     def _remember(self, path: str | os.PathLike[str]) -> None:
@@ -134,15 +151,18 @@ class Checkpointer:
             with explained(self.last):
                 restore_moment(agent, state, None)
             self._resumption = None
-        self._in_learn = True
+        self._in_learn, at_entry = True, (agent._num_timesteps_at_start, agent._total_timesteps)
         try:
-            with continued_log(agent, {} if state is None else state["log"]):
+            with continued_log(agent, state["log"] if state is not None and state["in_learn"] else {}):
                 yield total_timesteps, reset_num_timesteps
             if self._resumption is not None:  # no steps were left
                 with explained(self.last):
                     restore_moment(agent, self._resumption, None)
+                self._resumption = None
         finally:
-            self._in_learn, self._callback, self._resumption = False, None, None
+            self._in_learn, self._callback = False, None
+            if self._resumption is not None:  # it failed before the run was restored, and can be called again
+                agent._num_timesteps_at_start, agent._total_timesteps = at_entry
 
     def before_collection(self, agent: OffPolicyAlgorithm, callback: BaseCallback) -> None:
         """

@@ -72,9 +72,7 @@ class Encoder:
         if not isinstance(value, defaultdict):
             return {KIND: _MAPPINGS.get(type(value), "dict"), "items": items}
         names = [name for name, factory in _FACTORIES.items() if factory is value.default_factory]
-        if type(value) is not defaultdict or not names:
-            raise TypeError(f"{path} is a defaultdict of {value.default_factory!r}, which a checkpoint cannot hold")
-        return {KIND: "defaultdict", "factory": names[0], "items": items}
+        return {KIND: "defaultdict", "factory": names[0], "items": items} if names else {KIND: "dict", "items": items}
 
     def _sequence(self, value: Any, path: str) -> Any:
         items = [self(entry, f"{path}/{index}") for index, entry in enumerate(value)]

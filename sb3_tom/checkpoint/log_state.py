@@ -20,7 +20,7 @@ COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
 FOLDER, FIRST_FILE = PLACE = ("folder", "first_file")
 """Keys of the TensorBoard folder: its name without the path, and a digest that tells it from other folders of that name."""
 
-_FOLDER_NAME = re.compile(r"\w[\w.-]*_\d+")
+_FOLDER_NAME = re.compile(r"[\w ][\w .-]*_\d+")
 
 
 def log_state(agent: Any) -> State:
@@ -35,7 +35,8 @@ def log_state(agent: Any) -> State:
         name: {key: value for key, value in getattr(agent.logger, name).items() if is_plain(value)} for name in COLLECTED
     }
     folder = agent.logger.get_dir()
-    if folder is not None and any(isinstance(one, TensorBoardOutputFormat) for one in agent.logger.output_formats):
+    is_own = folder is not None and not agent._custom_logger and agent.tensorboard_log is not None
+    if is_own and any(isinstance(one, TensorBoardOutputFormat) for one in agent.logger.output_formats):
         state |= {FOLDER: Path(folder).name, FIRST_FILE: _first_file(Path(folder))}
     return state
 
@@ -67,13 +68,10 @@ def continued_log(agent: OffPolicyAlgorithm, state: State) -> Iterator[None]:
     would use the newest folder, even if it belongs to another run.
 
     :param agent: the agent, about to learn
-    :param state: from :func:`log_state`
-    :raises ValueError: if the name of the folder is not one that SB3 gives
+    :param state: from :func:`log_state`; a name that SB3 gives no folder is ignored
     """
     name, place = state.get(FOLDER), agent.tensorboard_log
-    if name is not None and (not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name)):
-        raise ValueError(f"the folder of the log is {shown(name)}; allowed: a name that SB3 gives, such as 'MBPO_1'")
-    if name is None or place is None or agent._custom_logger:
+    if agent._custom_logger or place is None or not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name):
         yield
         return
     folder = Path(place) / name
@@ -88,6 +86,12 @@ def continued_log(agent: OffPolicyAlgorithm, state: State) -> Iterator[None]:
 
 
 def _first_file(folder: Path) -> str:
-    """Identifies a folder: a digest of the name of its oldest file. (TensorBoard puts the name of the host in it.)"""
-    name = min((path.name for path in folder.iterdir()), default="")
+    """
+    Identifies a folder: a digest of the name of its oldest file (TensorBoard puts the name of the host in it). Empty if the
+    folder was moved away meanwhile.
+    """
+    try:
+        name = min((path.name for path in folder.iterdir()), default="")
+    except OSError:
+        return ""
     return hashlib.sha256(name.encode()).hexdigest()

@@ -7,7 +7,7 @@ import numpy as np
 from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.fits import check_array, check_form
 
-_ASSETS = ("mesh_", "tex_", "hfield_", "skin_", "flex_")
+_ASSETS = ("mesh_", "tex_", "hfield_", "skin_", "flex_", "wrap_")
 """Prefixes of arrays of ``mjModel`` that are large and that no reset randomises."""
 
 

@@ -131,7 +131,8 @@ def descent(
     optimizer: th.optim.Optimizer, loss: Callable[..., th.Tensor], title: str, device: th.device
 ) -> Iterator[Callable[..., th.Tensor]]:
     """
-    Gradient steps on a loss of minibatches; change the learning rate by :func:`set_learning_rate` only.
+    Gradient steps on a loss of minibatches; change the learning rate only by
+    :func:`sb3_tom.compute.optimizers.set_learning_rate`.
 
     :param optimizer: of the parameters
     :param loss: function of tensors, subject to the conditions of :class:`RecordedStep`

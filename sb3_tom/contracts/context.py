@@ -132,7 +132,7 @@ class Context:
         :raises ValueError: if there is none
         """
         if self.model is None:
-            raise ValueError("context.model=None is not allowed for this plug; allowed: the context that the agent gives it")
+            raise ValueError("context.model=None is not allowed for a plug that reads it; allowed: the agent's own context")
         return self.model
 
     def sample_actions(self, observations: th.Tensor, n_actions: int) -> th.Tensor:

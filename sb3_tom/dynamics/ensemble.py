@@ -194,7 +194,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         return draw(mean, log_var, generator, n_exact=0 if self.reward_noise else 1)
 
     def adapt(self, change: UnitChange) -> None:
-        """Compensate the first and the last layer and the noise; see :meth:`NormalizedDynamics.follow`."""
+        """Compensate the first and the last layer and the noise; see :meth:`NormalizedDynamics.adapt`."""
         outputs = change.target_scale, change.target_shift
         if not self.homoscedastic:
             ones = th.ones_like(change.target_scale)

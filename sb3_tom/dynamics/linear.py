@@ -98,7 +98,7 @@ class LinearDynamics(NormalizedDynamics):
         return mean if self.deterministic else draw(mean, log_var, generator)
 
     def adapt(self, change: UnitChange) -> None:
-        """Do nothing: a fit does not depend on the parameters before it; see :meth:`NormalizedDynamics.follow`."""
+        """Do nothing: a fit does not depend on the parameters before it; see :meth:`NormalizedDynamics.adapt`."""
 
     @th.no_grad()
     def fit(

@@ -136,7 +136,7 @@ class MixtureDensityNetwork(NormalizedDynamics):
         return draw(means[rows, component], self.bounds(log_vars[rows, component]), generator).unsqueeze(0)
 
     def adapt(self, change: UnitChange) -> None:
-        """Compensate the first layer, each component of the last, and the bounds; see :meth:`NormalizedDynamics.follow`."""
+        """Compensate the first layer, each component of the last, and the bounds; see :meth:`NormalizedDynamics.adapt`."""
         ones, n = th.ones_like(change.target_scale), self.n_components
         scale = th.cat([ones.new_ones(n), change.target_scale.repeat(n), ones.repeat(n)])
         shift = th.cat([ones.new_zeros(n), change.target_shift.repeat(n), change.log_variance_shift.repeat(n)])

@@ -69,7 +69,10 @@ def _parts(space: Any) -> Iterator[Any]:
 
 
 def _is_image(space: Any) -> bool:
-    """Whether a space looks like an image: at least :data:`FEWEST_PIXELS` bytes, or numbers in two or three dimensions."""
+    """
+    Whether a space looks like an image: at least :data:`FEWEST_PIXELS` entries that are bytes, or in three dimensions or more,
+    or in two that both have at least the square root of that.
+    """
     if not isinstance(space, spaces.Box) or math.prod(space.shape) < FEWEST_PIXELS:
         return False
     flat = len(space.shape) == 2 and min(space.shape) >= FEWEST_PIXELS**0.5

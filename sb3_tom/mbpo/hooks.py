@@ -282,7 +282,7 @@ class SACHooks(SAC):
         Use another run's rows. Versions continue from its newest, so that no row is newer than the current policy.
 
         :param loaded: SB3's buffer or a :class:`WeightedReplayBuffer`
-        :raises ValueError: see :func:`sb3_tom.data.adoption.adopted`
+        :raises ValueError: see :func:`sb3_tom.data.adoption.adopt`
         """
         buffer = adopt(loaded, self.observation_space, self.action_space, self.n_envs, self.device)
         newest = int(buffer.policy_versions.max(initial=0))

@@ -10,9 +10,6 @@ from sb3_tom.checks.validation import check_integer, check_number
 PACES = ("_new_transitions", "_since_phase", "_since_rollouts")
 """Attributes of the agent that count real transitions: since the last model fit, model phase, and rollouts."""
 
-COUNTERS = ("policy_version", "_env_steps", *PACES)
-"""All counters that are attributes of the agent; a checkpoint that has anything else for them is refused."""
-
 
 def optimizer_steps(optimizer: th.optim.Optimizer) -> int:
     """

@@ -62,6 +62,10 @@ class Content(NamedTuple):
     labels: tuple[str, str, str] | None = None
 
 
+class SeveralRunsError(ValueError):
+    """A file holds the rows of several runs."""
+
+
 UNREAD = Content({}, [])
 """Of TensorBoard's files where TensorBoard is not installed."""
 
@@ -97,11 +101,12 @@ def read_callback_table(path: Path) -> Content | None:
 
 def _labels_of(rows: Sequence[Mapping[str, str]], place: Sequence[str]) -> tuple[str, str, str]:
     """
-    Of the one run whose rows these are. Two that were started with one file at the same time have written into it both.
+    Labels of the run whose rows these are. If two runs were started with one file at the same time, both have written to it.
 
     :param rows: at least one
     :param place: columns that together tell the rows of a run apart
-    :raises ValueError: naming the first row that cannot be of the same run
+    :raises SeveralRunsError: naming the first row with other labels
+    :raises ValueError: naming the first row that is there twice
     """
     check_fields(rows)
     first, places = [rows[0][name] for name in LABELS], set()
@@ -110,7 +115,8 @@ def _labels_of(rows: Sequence[Mapping[str, str]], place: Sequence[str]) -> tuple
         if labels != first or where in places:
             found = dict(zip((*LABELS, *place), (*labels, *where), strict=True))
             what = "is there twice" if labels == first else f"is not of the run {first} of row 1"
-            raise ValueError(f"row {number}, {found}, {what}; allowed: the rows of one run in a file")
+            kind = ValueError if labels == first else SeveralRunsError
+            raise kind(f"row {number}, {found}, {what}; allowed: the rows of one run in a file")
         places.add(where)
     task, method, seed = first
     return task, method, seed

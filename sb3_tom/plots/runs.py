@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sb3_tom.plots.interrupted import interrupted_folders
-from sb3_tom.plots.readers import READERS, UNREAD, Content, Phase, kinds_of
+from sb3_tom.plots.readers import READERS, UNREAD, Content, Phase, SeveralRunsError, kinds_of
 from sb3_tom.plots.statistics import Curve
 
 PathLike = str | os.PathLike[str]
@@ -96,7 +96,10 @@ def describe_sources(runs: Sequence[Run]) -> str:
 def _read(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
     if path.is_dir():
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            yield from _read_file(file)
+            try:
+                yield from _read_file(file)
+            except SeveralRunsError as error:  # such as a table of many runs beside theirs
+                warnings.warn(f"{error}; the file is left out", stacklevel=3)
         return
     if not path.is_file():
         raise ValueError(f"no such file or folder: {path}")
@@ -110,6 +113,8 @@ def _read_file(path: Path) -> Iterator[tuple[Path, tuple[str, Content]]]:
     for kind in kinds_of(path):
         try:
             content = READERS[kind](path)
+        except SeveralRunsError as error:
+            raise SeveralRunsError(f"{path} cannot be read as {kind}: {error}") from error
         except SPOILED as error:
             raise ValueError(f"{path} cannot be read as {kind}: {error!r}") from error
         if content is not None and (content is UNREAD or content.series or content.phases):

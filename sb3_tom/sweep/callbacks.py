@@ -24,6 +24,10 @@ class SweepCurveCallback(LearningCurveCallback):
     ``eval_env`` makes a vectorised env.
     """
 
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self.table.begin()  # rows of a lost attempt are not this one's
+
     def _make_envs(self) -> list[Any]:
         return [self.eval_env()]  # type: ignore[operator]
 

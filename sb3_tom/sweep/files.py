@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sb3_tom.callbacks.tables import read_table
-from sb3_tom.checkpoint.replacing import replaced
+from sb3_tom.checkpoint.replacing import PARTIAL, replaced
 from sb3_tom.sweep.spec import RunSpec, as_json
 
 LOCK, SPEC, TABLE = "lock", "sweep.json", "table.csv"
@@ -79,7 +79,7 @@ def claim(out: Path, runs: list[RunSpec]) -> None:
     if path.exists():
         _check_same(out, _runs_of(path), json.loads(json.dumps(asked)))
         return
-    left = (LOCK, f"{SPEC}.partial")  # also of a sweep that was killed while it claimed the folder
+    left = (LOCK, SPEC + PARTIAL)  # also of a sweep that was killed while it claimed the folder
     others = [file.name for file in out.iterdir() if file.name not in left] if out.is_dir() else []
     if others:
         allowed = "allowed: a sweep's folder, or a new one"

@@ -103,8 +103,9 @@ def create_callbacks(original: Callable[..., Any], manager: Any, algorithm: type
 
 def load_checkpoint(manager: Any, algorithm: type[MBPO], hyperparams: Mapping[str, Any], env: Any) -> MBPO:
     """
-    Make an agent with the zoo's hyperparameters and resume the run of a checkpoint. The best model so far is copied to the new
-    folder: the restored callbacks save a model only if it exceeds that one's mean return.
+    Make an agent with the zoo's hyperparameters and resume the run of a checkpoint. The best model is copied to the new
+    folder: the restored callbacks save another one only if it exceeds the best mean return. With an older checkpoint it may
+    be of a later step; the continued run then replaces it when it gets there.
     """
     agent = algorithm(
         env=env,

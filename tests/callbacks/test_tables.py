@@ -67,6 +67,15 @@ def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
     assert len(read_table(path)) == 1
 
 
+def test_a_file_that_somebody_has_taken_away_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    make_table(path).append({"env_step": 10, "value": 1.0})
+    table = make_table(path)
+    path.unlink()
+    table.append({"env_step": 10, "value": 2.0})
+    assert [row["value"] for row in read_table(path)] == ["2"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -64,10 +64,7 @@ def test_numpy_reads_it_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "file.zip", allow_pickle=False)["rows/a"], np.arange(3))
 
 
-OF_CODE = collections.defaultdict(lambda: 1, {"a": 2})
-
-
-@pytest.mark.parametrize("value", [object(), {1}, b"bytes", np.array([object()]), lambda: 0, 1j, OF_CODE])
+@pytest.mark.parametrize("value", [object(), {1}, b"bytes", np.array([object()]), lambda: 0, 1j])
 def test_other_values_are_refused_by_their_place(value: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="/deep/1"):
         write_archive(tmp_path / "file.zip", {"deep": [0, value]})
@@ -163,7 +160,7 @@ def test_a_write_that_fails_leaves_the_last_file(moment: str, tmp_path: Path, mo
 def test_what_could_not_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MOST_VALUES", 100)
     state: dict[str, Any] = {"callbacks": {"Mine": {"returns": [0.5] * 101}, "Yours": [1, 2]}, "agent": {"a": 1}}
-    with pytest.raises(ValueError, match=r"^callbacks/Mine/returns has more single values than .*; allowed: numpy arrays"):
+    with pytest.raises(ValueError, match=r"^callbacks/Mine/returns has more single values than .*; allowed: arrays"):
         write_archive(tmp_path / "file.zip", state)
     assert list(tmp_path.iterdir()) == []
     state["callbacks"]["Mine"]["returns"] = np.full(101, 0.5)

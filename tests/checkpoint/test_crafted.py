@@ -196,7 +196,9 @@ ATTACKS: list[tuple[Place, Any, str]] = [
     (("random", "numpy", "items", 2), 10**6, "the position of numpy's stream=1000000 is not allowed"),
     (("random", "python"), None, "cannot be gone on with"),
     (("log", "output_formats"), {}, "the log's 'output_formats' is none"),
-    (("log", "folder"), "../MBPO_1", r"the folder of the log is '\.\./MBPO_1'"),
+    (("log", "folder"), "../MBPO_1", "ignored"),
+    (("run",), "../name", "ignored"),
+    (("other_arguments",), [[1]], "resume needs"),
     (
         ("callbacks", "Remembering 1", "own", "attributes", "_on_step"),
         1,

@@ -1,5 +1,6 @@
 """What cannot be resumed is refused in one sentence that names it."""
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sb3_tom.callbacks import LearningCurveCallback
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.checkpoint.arguments import _is_json, different_arguments
+from tests.checkpoint.crafted import Raw
 from tests.checkpoint.runs import checkpoints, make_agent
 
 
@@ -170,15 +172,47 @@ def test_another_runs_folder(folder: Path, tmp_path: Path) -> None:
     """Its files stay, whatever the steps of the run that comes."""
     make_agent(seed=1).learn(10, callback=ResumeCallback(tmp_path, 10))
     before = {path: path.read_bytes() for path in checkpoints(tmp_path)}
-    behind, ahead = (MBPO.resume(checkpoints(folder)[number], "Pendulum-v1") for number in (0, 1))
+    behind, ahead = (MBPO.resume(checkpoints(folder)[number], "Pendulum-v1") for number in (0, 1))  # at 0 and 20
     for agent in (behind, ahead, make_agent()):
         with pytest.raises(ValueError, match=r"folder=.* is not allowed: it holds checkpoint_10_steps\.zip of .*; allowed: "):
             agent.learn(30, callback=ResumeCallback(tmp_path, 10))
-    checkpoints(tmp_path)[1].rename(tmp_path / "aside.zip")
-    with pytest.raises(ValueError, match=r"it holds checkpoint_0_steps\.zip of another run"):
-        make_agent().learn(30, callback=ResumeCallback(tmp_path, 10))
-    (tmp_path / "aside.zip").rename(tmp_path / "checkpoint_10_steps.zip")
     assert {path: path.read_bytes() for path in checkpoints(tmp_path)} == before
+
+
+def test_a_run_that_was_killed_before_its_second_checkpoint_starts_again(tmp_path: Path) -> None:
+    make_agent().learn(20, callback=ResumeCallback(tmp_path, 100))
+    checkpoints(tmp_path)[1].unlink()
+    make_agent().learn(20, callback=ResumeCallback(tmp_path, 100))
+    (tmp_path / "checkpoint_20_steps.zip").unlink()
+    with pytest.raises(ValueError, match=r"it holds checkpoint_0_steps\.zip of another run"):
+        make_agent().learn(20).learn(20, callback=ResumeCallback(tmp_path, 100), reset_num_timesteps=False)
+
+
+def test_copies_of_a_run_are_its_own(tmp_path: Path) -> None:
+    """Two folders of one run, and a file that was copied elsewhere; checkpoints of before the name of a run are not."""
+
+    def callbacks() -> list[BaseCallback]:
+        return [ResumeCallback(tmp_path / name, 10, keep=9) for name in ("fast", "backup")]
+
+    make_agent().learn(30, callback=callbacks())
+    copy = tmp_path / "copy.zip"
+    shutil.copy(checkpoints(tmp_path / "fast")[1], copy)
+    for path in (checkpoints(tmp_path / "backup")[1], copy):
+        MBPO.resume(path, "Pendulum-v1").learn(30, callback=callbacks())
+    assert [path.name for path in checkpoints(tmp_path / "fast")] == [path.name for path in checkpoints(tmp_path / "backup")]
+    raw = Raw(copy)
+    del raw.tree["run"]
+    raw.write(copy)
+    with pytest.raises(ValueError, match="of a run that is further on"):
+        MBPO.resume(copy, "Pendulum-v1").learn(30, callback=callbacks())
+
+
+def test_a_learn_that_fails_before_the_run_is_restored_can_be_repeated(folder: Path, tmp_path: Path) -> None:
+    agent = MBPO.resume(checkpoints(folder)[1], "Pendulum-v1")
+    make_agent(seed=1).learn(10, callback=ResumeCallback(tmp_path, 10))
+    with pytest.raises(ValueError, match=r"folder=.* is not allowed"):
+        agent.learn(30, callback=ResumeCallback(tmp_path, 10))
+    assert agent.learn(30).num_timesteps == 30
 
 
 def test_a_run_that_is_refused_changes_no_table(tmp_path: Path) -> None:

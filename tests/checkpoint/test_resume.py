@@ -1,6 +1,7 @@
 """A run that goes on from any of its checkpoints equals the run that was never interrupted, bit for bit."""
 
 import random
+import shutil
 import warnings
 from collections import defaultdict, namedtuple
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
@@ -182,6 +184,31 @@ def test_the_log_goes_on_in_the_runs_own_folder(tmp_path: Path) -> None:
     assert files == {"MBPO_1": 2, "MBPO_2": 1, "MBPO_3": 1}
 
 
+def test_a_logger_of_ones_own_and_another_name_of_the_log(tmp_path: Path) -> None:
+    def make() -> MBPO:
+        agent = make_agent(tensorboard_log=str(tmp_path / "tb"))
+        agent.set_logger(configure(str(tmp_path / "own"), ["tensorboard"]))
+        return agent
+
+    make().learn(60, callback=ResumeCallback(tmp_path / "first", 20, keep=9))
+    agent = make()
+    agent.load_checkpoint(checkpoints(tmp_path / "first")[1])
+    assert agent.learn(60).num_timesteps == 60 and agent.logger.get_dir() == str(tmp_path / "own")
+
+    settings = {"tensorboard_log": str(tmp_path / "tb"), "seed": 1}
+    make_agent(**settings).learn(60, callback=ResumeCallback(tmp_path / "second", 20, keep=9), tb_log_name="my run")
+    agent = make_agent(**settings)
+    agent.load_checkpoint(checkpoints(tmp_path / "second")[1])
+    agent.learn(60, tb_log_name="my run")
+    assert Path(agent.logger.get_dir() or "").name == "my run_1"
+    agent.save_checkpoint(tmp_path / "ended.zip")
+    agent.load_checkpoint(tmp_path / "ended.zip")
+    agent.learn(20, tb_log_name="phase 2")
+    assert Path(agent.logger.get_dir() or "").name == "phase 2_1"
+    shutil.rmtree(tmp_path / "tb")
+    agent.save_checkpoint(tmp_path / "ended.zip")
+
+
 Window = namedtuple("Window", ["low", "high"])
 
 
@@ -193,9 +220,11 @@ class Keeper(Counting):
         self.path = f"{folder}/model.zip"
         self.counts: defaultdict[int, int] = defaultdict(int)
         self.window = Window(0, 0)
+        self.pairs: defaultdict[str, list[int]] = defaultdict(lambda: [0])
 
     def _on_step(self) -> bool:
         self.counts[self.num_timesteps // 7] += 1
+        self.pairs["all" if self.num_timesteps < 60 else "late"].append(1)
         self.window = Window(self.window.low, self.window.high + 1)
         return super()._on_step()
 
@@ -206,6 +235,7 @@ def test_callbacks_keep_their_own_places_and_containers(tmp_path: Path) -> None:
     MBPO.resume(checkpoints(tmp_path)[1], "Pendulum-v1").learn(80, callback=[keeper, ResumeCallback(tmp_path, 40, keep=9)])
     assert keeper.path == f"{tmp_path}/b/model.zip"
     assert keeper.window.high == 80 and sum(keeper.counts.values()) == 80 and len(keeper.counts) == 12
+    assert {name: len(ones) for name, ones in keeper.pairs.items()} == {"all": 60, "late": 22}
 
 
 def test_a_resumed_run_may_save_more_often(tmp_path: Path) -> None:

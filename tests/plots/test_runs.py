@@ -87,8 +87,16 @@ def test_rows_of_two_runs_in_one_file_are_refused(tmp_path: Path, file: Any) -> 
     (tmp_path / "second.csv").unlink()
     for more, what in ((second, r"'seed': '1'.* is not of the run \['t', 'tom', '0'\]"), (first, "is there twice")):
         (tmp_path / "first.csv").write_text(first + more.partition("\n")[2])
-        with pytest.raises(ValueError, match=rf"first\.csv cannot be read as .*row \d+, .*{what}"):
-            read_runs(tmp_path)
+        with pytest.raises(ValueError, match=rf"first\.csv.*row \d+, .*{what}"):
+            read_runs(tmp_path / "first.csv")
+
+
+def test_a_table_of_many_runs_beside_theirs_is_left_out(tmp_path: Path) -> None:
+    """As benchmarks leave one in their folder of results."""
+    texts = [curve_file(tmp_path / f"{seed}.csv", "tom", seed, {50: 9.0}).read_text() for seed in (0, 1)]
+    (tmp_path / "all.csv").write_text(texts[0] + texts[1].partition("\n")[2])
+    with pytest.warns(UserWarning, match=r"all\.csv cannot be read .*row .* is not of the run .*; the file is left out"):
+        assert len(read_runs(tmp_path)) == 2
 
 
 def test_the_last_row_of_a_log_that_was_cut_off_is_left_out(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_no_errors_and_no_fit_are_uniform_weights() -> None:
 
 
 def test_a_context_without_a_model_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"context\.model=None is not allowed for this plug; allowed: the"):
+    with pytest.raises(ValueError, match=r"context\.model=None is not allowed for a plug that reads it; allowed: the"):
         ErrorWeighter().weights(transitions(3), context())
 
 

@@ -131,7 +131,7 @@ def test_without_a_fitted_model_the_critics_are_alone() -> None:
     fresh.is_fitted = False
     found = MaPERWeighter().weights(data, replace(known(), model=fresh))
     assert th.equal(found, MaPERWeighter(model_coef=0.0).weights(data, modelled()))
-    with pytest.raises(ValueError, match=r"context\.model=None is not allowed for this plug; allowed: the context"):
+    with pytest.raises(ValueError, match=r"context\.model=None is not allowed for a plug that reads it; allowed: the agent"):
         MaPERWeighter().weights(data, known())
 
 
