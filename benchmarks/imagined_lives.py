@@ -52,9 +52,9 @@ def imagined_lives(agent: MBPO, starts: th.Tensor, length: int, noise: bool) -> 
     :return: length of each rollout ``[B]``, and its discounted return ``[B]``
     """
     model, context = agent.dynamics, agent._context()
-    draw = model._draw
+    draw = model._noisy
     if not noise:
-        model._draw = lambda mean, log_var, generator: mean
+        model._noisy = lambda mean, log_var, generator: mean
     lives, returns = th.zeros(starts.shape[0], 1), th.zeros(starts.shape[0], 1)
     alive, observations = th.ones(starts.shape[0], 1), starts
     try:
@@ -65,7 +65,7 @@ def imagined_lives(agent: MBPO, starts: th.Tensor, length: int, noise: bool) -> 
             alive = alive * (1.0 - outcome.terminated)
             observations = th.where(alive > 0, outcome.next_observations, observations)
     finally:
-        model._draw = draw
+        model._noisy = draw
     return lives[:, 0], returns[:, 0]
 
 

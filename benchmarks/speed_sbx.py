@@ -7,6 +7,7 @@ import os
 import sys
 from importlib.metadata import version
 
+import checkout  # noqa: F401
 from line_process import LineProcess
 
 
