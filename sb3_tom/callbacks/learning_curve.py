@@ -99,7 +99,7 @@ class LearningCurveCallback(BaseCallback):
 
     def _make_envs(self) -> list[Any]:
         """Environments for evaluations, closed at the end of training."""
-        return list(make_eval_envs(self.eval_env, self.model, self.n_eval_envs))
+        return make_eval_envs(self.eval_env, self.model, self.n_eval_envs)
 
     def _play(self) -> Evaluation:
         """Play the episodes of one evaluation."""

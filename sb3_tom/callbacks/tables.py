@@ -89,9 +89,11 @@ class RunTable:
         :raises ValueError: if it is not a number of rows
         """
         n_rows = check_integer("rows", n_rows, 0)
-        self.begin()
         self.rows = self.rows[:n_rows]
-        self._rewrite()
+        if self._is_begun:
+            self._rewrite()
+        else:
+            self.begin()
 
     def append(self, *rows: dict[str, Any]) -> None:
         """

@@ -209,9 +209,9 @@ class WeightedReplayBuffer(ReplayBuffer):
         Positions in the arrays, in the order in which they were written.
 
         :param n_newest: number of newest positions; None: all
-        :return: int ``[n_newest]`` or ``[size()]``, in ``[0, buffer_size)``
+        :return: int ``[min(n_newest, size())]``, in ``[0, buffer_size)``
         """
-        n_positions = self.size() if n_newest is None else n_newest
+        n_positions = self.size() if n_newest is None else min(n_newest, self.size())
         return (self.pos - n_positions + np.arange(n_positions)) % self.buffer_size
 
     def newest_rows(self, n_rows: int) -> th.Tensor:
@@ -221,8 +221,8 @@ class WeightedReplayBuffer(ReplayBuffer):
         :param n_rows: how many
         :return: int64 ``[min(n_rows, N)]``
         """
-        n_positions = min(-(-n_rows // self.n_envs), self.size())
-        rows = (self.positions_oldest_first(n_positions)[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
+        positions = self.positions_oldest_first(-(-n_rows // self.n_envs))
+        rows = (positions[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
         return th.from_numpy(rows[-n_rows:]).to(self.device)
 
     def next_version(self) -> int:

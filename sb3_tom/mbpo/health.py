@@ -278,7 +278,7 @@ def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, floa
     :param length: number of steps
     :return: the range; that of single steps times ``length`` if no episode is long enough yet
     """
-    order = buffer.positions_oldest_first(min(buffer.size(), STEPS_LOOKED_AT))
+    order = buffer.positions_oldest_first(STEPS_LOOKED_AT)
     rewards = buffer.rewards[order].astype(np.float64)
     rows = np.arange(len(order))[:, None]
     # Row in which each row's episode ends, len(order) if it has not ended

@@ -6,7 +6,6 @@ own, which holds the whole curve. Both are one run.
 import os
 import re
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 
 _CHECKPOINT = re.compile(r"checkpoint_\d+_steps\.zip")
@@ -26,7 +25,7 @@ def interrupted_folders(folders: Iterable[Path]) -> set[Path]:
 def _arguments(path: Path) -> dict[str, str]:
     """What the zoo was called with, as text; nothing of the file is made an object. A file of another form says nothing."""
     try:
-        yaml = import_module("yaml")
+        import yaml
     except ImportError as error:
         raise ValueError(f"{path} cannot be read: pip install pyyaml") from error
     try:

@@ -45,7 +45,7 @@ class StandardizedFeatures(BaseFeaturesExtractor):
         """
         is_first = bool((self.mean == 0).all() and (self.std == 1).all())
         # Weights of an entry that was constant until now are untrained, and need no factor
-        known = self.std.clone() if is_first else th.where(self.std == 1.0, std, self.std)
+        known = self.std if is_first else th.where(self.std == 1.0, std, self.std)
         factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
         self.mean.copy_(mean)
         self.std.copy_(std)
