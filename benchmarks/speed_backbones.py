@@ -1,4 +1,7 @@
-"""Processor time of an env step with either policy update, and of alternatives for a step of the double horizon."""
+"""
+Time of an env step with either policy update (the processor's; with ``--gpu`` the clock's), and the processor time of
+alternatives for a step of the double horizon.
+"""
 
 import argparse
 import statistics
@@ -25,21 +28,21 @@ def table(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str
     """
     A row per method: median of ms per env step over phases of 250 env steps, which take turns.
 
-    :param arguments: ``phases``, number of phases of each
+    :param arguments: ``phases``, number of phases of each; ``device``, "cpu" or "cuda"
     """
-    runs = {name: Run(method, changes) for name, (method, changes) in BACKBONES.items()}
+    runs = {name: Run(method, changes, arguments.device) for name, (method, changes) in BACKBONES.items()}
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     for _ in range(arguments.phases):
         for name, run in runs.items():
             measured[name].append(run.phase())
     first = measured[next(iter(runs))]
-    rows = []
+    rows, title = [], f"whole run, Hopper, 5,000 rows, {'clock' if arguments.gpu else 'processor'} time"
     for name, figures in measured.items():
         medians = {part: statistics.median(figure[part] for figure in figures) for part in figures[0]}
         ratio = statistics.median(ours["total"] / theirs["total"] for ours, theirs in zip(figures, first, strict=True))
         note = ", ".join(f"{part} {value:.1f}" for part, value in medians.items() if part != "total")
         note += "" if figures is first else f"; {ratio:.2f} x {next(iter(runs))}"
-        rows.append(("whole run, Hopper, 5,000 rows, processor time", name, medians["total"], "ms per env step", note))
+        rows.append((title, name, medians["total"], "ms per env step", note))
     return rows
 
 
@@ -49,30 +52,32 @@ class Run:
 
     :param method: of the learning curves
     :param changes: arguments of the agent
+    :param device: "cpu", whose processor time is measured, or "cuda"
     """
 
-    def __init__(self, method: str, changes: dict[str, Any]) -> None:
-        self.agent = speed_parts.running_agent(method, ROWS, **changes)
+    def __init__(self, method: str, changes: dict[str, Any], device: str) -> None:
+        self.now = time.process_time if device == "cpu" else time.perf_counter
+        self.agent = speed_parts.running_agent(method, ROWS, **changes, **({} if device == "cpu" else {"device": device}))
         self.spent: dict[str, float] = {}
         for verb in ("fit_weights", "fit_model", "imagine", "train_policy"):
             setattr(self.agent, verb, self._timed(verb, getattr(self.agent, verb)))
 
     def _timed(self, name: str, verb: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.process_time()
+            start = self.now()
             try:
                 return verb(*args, **kwargs)
             finally:
-                self.spent[name] = self.spent.get(name, 0.0) + time.process_time() - start
+                self.spent[name] = self.spent.get(name, 0.0) + self.now() - start
 
         return call
 
     def phase(self) -> dict[str, float]:
         """Continue for 250 env steps with one model phase; returns ms per env step, and the verbs' share of it."""
         self.spent.clear()
-        start, steps = time.process_time(), self.agent.model_train_freq
+        start, steps = self.now(), self.agent.model_train_freq
         self.agent.learn(steps, reset_num_timesteps=False, log_interval=None)
-        total = time.process_time() - start
+        total = self.now() - start
         parts = {"weights": "fit_weights", "fit": "fit_model", "rollouts": "imagine", "updates": "train_policy"}
         figures = {name: 1e3 * self.spent.get(verb, 0.0) / steps for name, verb in parts.items()}
         return {"total": 1e3 * total / steps, **figures}

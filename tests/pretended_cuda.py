@@ -150,7 +150,7 @@ def pretended_cuda() -> Iterator[Labels]:
         "torch.cuda.set_rng_state_all": lambda states: None,
         "torch.cuda.manual_seed": lambda seed: None,
         "torch.cuda.manual_seed_all": lambda seed: None,
-        "sb3_tom.compute.cuda_graphs.record_cuda_graph": lambda step, device: step,
+        "sb3_tom.compute.cuda_graphs.record_cuda_graph": lambda step, device, generator: step,
         "sb3_tom.compute.cuda_graphs._on_a_stream_of_its_own": lambda run, device: run(),
     }
     patches = [mock.patch(name, value) for name, value in replaced.items()]

@@ -1,6 +1,6 @@
 """
-Detects user hooks and overrides of forward, backward and step. Hand-written updates would skip them, and are replaced by the
-general ones, which run them.
+Detects user hooks and overrides of forward, backward and step. Hand-written updates and CUDA graphs would skip them, and are
+replaced by the general steps, which run them.
 
 Checked are: hooks of a module, an optimiser or a tensor, and global ones; instance attributes that hide methods, and methods
 patched into a class; subclasses and parametrisations, whose code is in other files; modes that intercept every operation.
@@ -22,13 +22,15 @@ OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
-KNOWN = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (th, stable_baselines3))
-"""Folders of the code that the hand-written updates replace; a method patched by a user comes from elsewhere."""
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGES = (os.path.dirname(_HERE), *(os.path.dirname(os.path.abspath(str(one.__file__))) for one in (th, stable_baselines3)))
+KNOWN = tuple(folder + os.sep for folder in _PACKAGES)
+"""Folders of the code that the faster updates replace; a method patched by a user comes from elsewhere."""
 
 
 def module_is_untouched(module: nn.Module) -> bool:
     """
-    Whether a call of the module runs code of PyTorch and SB3 only.
+    Whether a call of the module runs code of PyTorch, SB3 and this package only.
 
     :param module: any, checked with its submodules
     """
@@ -41,7 +43,7 @@ def module_is_untouched(module: nn.Module) -> bool:
 
 def optimizer_is_untouched(optimizer: th.optim.Optimizer) -> bool:
     """
-    Whether a step runs code of PyTorch and SB3 only.
+    Whether a step runs code of PyTorch, SB3 and this package only.
 
     :param optimizer: any
     """
@@ -77,7 +79,7 @@ def no_mode_is_on() -> bool:
 
 def methods_are_known(thing: Any, names: Iterable[str]) -> bool:
     """
-    Whether methods are code of PyTorch or SB3 and no instance attribute hides one.
+    Whether methods are code of PyTorch, SB3 or this package and no instance attribute hides one.
 
     :param thing: module, optimiser or distribution
     :param names: of the methods

@@ -18,8 +18,11 @@ WARM_UP = 3
 
 Results = Sequence[th.Tensor]
 Step = Callable[..., Results]
-Recorder = Callable[[Callable[[], Results], th.device], Callable[[], Results]]
-"""Turns a step that has run before into one with the same effect on the same tensors."""
+Recorder = Callable[[Callable[[], Results], th.device, th.Generator | None], Callable[[], Results]]
+"""
+Turns a step that has run before into one with the same effect on the same tensors. The generator, if there is one, is where
+the step's random numbers come from: each run draws new ones.
+"""
 
 _failures: list[str] = []
 """Errors of failed recordings: after one, PyTorch's allocator may be in a state in which no other can begin."""
@@ -40,18 +43,23 @@ def _stream_beside(device: th.device) -> th.cuda.Stream:
     return th.cuda.Stream(device)
 
 
-def record_cuda_graph(step: Callable[[], Results], device: th.device) -> Callable[[], Results]:
+def record_cuda_graph(
+    step: Callable[[], Results], device: th.device, generator: th.Generator | None = None
+) -> Callable[[], Results]:
     """
     Record the kernels of a step. Recording runs none of them.
 
     :param step: reads and writes tensors whose addresses do not change
     :param device: of the tensors, with its index
+    :param generator: source of the step's random numbers, on the device
     :return: replays the kernels; the next replay overwrites its results
     :raises RuntimeError: if the step, or an earlier one in this process, could not be recorded
     """
     if _failures:
         raise RuntimeError(f"an earlier recording failed: {_failures[0]}")
     graph = th.cuda.CUDAGraph()
+    if generator is not None:
+        graph.register_generator_state(generator)
     here = th.cuda.current_stream(device)
     try:
         # Restores the outer stream also if the recording cannot be ended
@@ -71,18 +79,20 @@ def record_cuda_graph(step: Callable[[], Results], device: th.device) -> Callabl
 class RecordedStep:
     """
     A step that is recorded after a few calls; its inputs are copied to fixed tensors. It has to launch the same kernels on the
-    same tensors whatever the values: no host reads, no random numbers from a generator of its own. Inputs of other shapes
-    lead to a new recording.
+    same tensors whatever the values: no host reads, and random numbers from one generator only. Inputs of other shapes lead to
+    a new recording.
 
     :param step: takes tensors and returns tensors
     :param title: of the step, for a warning
     :param record: records the step; if it fails, the step runs unrecorded, with a warning. None: :func:`record_cuda_graph`
+    :param generator: source of the step's random numbers; None: it draws none
     """
 
-    def __init__(self, step: Step, title: str, record: Recorder | None = None) -> None:
+    def __init__(self, step: Step, title: str, record: Recorder | None = None, generator: th.Generator | None = None) -> None:
         self._step = step
         self._title = title
         self._record = record or record_cuda_graph
+        self._generator = generator
         self._inputs: list[th.Tensor] = []
         self._recorded: Callable[[], Results] | None = None
         self._n_calls = 0
@@ -104,7 +114,7 @@ class RecordedStep:
 
     def _recording(self) -> Callable[[], Results]:
         try:
-            return self._record(self._run, self._inputs[0].device)
+            return self._record(self._run, self._inputs[0].device, self._generator)
         except RuntimeError as error:
             warnings.warn(f"no CUDA graph of the {self._title}, which stays slower: {error}", stacklevel=3)
             return self._run

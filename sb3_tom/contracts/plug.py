@@ -38,6 +38,12 @@ class Plug(GrowingBuffers, ABC):
     numbers, Adam). The model's fit is captured if both can.
     """
 
+    rollout_recordable = False
+    """
+    Whether an imagined step through this plug can be captured as part of a CUDA graph: no host reads, and random numbers from
+    the given generator only. What Python decides in it may depend on plain attributes of the plug.
+    """
+
     in_use = False
     """Whether an agent was made with this object, or with the one it is a copy of: a second agent would reset it."""
 

@@ -65,6 +65,10 @@ class PolicyParts(NamedTuple):
 class Units(Protocol):
     """Converts the env's own units to those of the policy; they differ under ``VecNormalize``."""
 
+    @property
+    def are_raw(self) -> bool:
+        """Whether nothing is converted."""
+
     def observations(self, raw: th.Tensor) -> th.Tensor:
         """Observations ``[..., O]`` as actor and critics see them; differentiable."""
 
@@ -103,6 +107,10 @@ class ImaginedWorld(Protocol):
     @property
     def reward_fn(self) -> RewardFunction | None:
         """A known reward, or None for the model's."""
+
+    @property
+    def plugs(self) -> list[Plug]:
+        """Everything that an imagined step calls, except a ``reward_fn``."""
 
     def step(self, observations: th.Tensor, context: Context) -> Transitions:
         """One imagined step of the current policy from each observation ``[B, O]``; gradients flow."""

@@ -29,6 +29,11 @@ class PolicyUnits:
     reward_std: float | None = None
     reward_clip: float = np.inf
 
+    @property
+    def are_raw(self) -> bool:
+        """Whether nothing is converted."""
+        return self.mean is None and self.reward_std is None
+
     def observations(self, raw: th.Tensor) -> th.Tensor:
         """
         Normalise raw observations.

@@ -53,6 +53,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
     """
 
     elites: th.Tensor
+    rollout_recordable = True
 
     def __init__(
         self,

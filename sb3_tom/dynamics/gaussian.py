@@ -31,7 +31,7 @@ def draw(mean: th.Tensor, log_var: th.Tensor, generator: th.Generator, n_exact: 
     """
     noise = th.randn(mean.shape, generator=generator, device=mean.device)
     if n_exact:
-        noise[..., :n_exact] = 0.0
+        noise[..., :n_exact].zero_()
     return mean + noise * th.exp(0.5 * log_var)
 
 

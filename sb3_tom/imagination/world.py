@@ -32,6 +32,12 @@ class World(NamedTuple):
     confidence: Confidence | None = None
     rollout_stop: RolloutStop | None = None
 
+    @property
+    def plugs(self) -> list[Plug]:
+        """Everything that an imagined step calls, except a ``reward_fn``."""
+        plugs = (self.model, self.termination, self.objective, self.confidence, self.rollout_stop)
+        return [plug for plug in plugs if plug is not None]
+
     def step(self, observations: th.Tensor, context: Context) -> Transitions:
         """One imagined step of the current policy from each observation ``[B, O]``."""
         actions, _ = context.policy(observations)

@@ -16,6 +16,7 @@ class LikelihoodObjective(ModelObjective):
     """
 
     recordable = True
+    rollout_recordable = True
     is_likelihood = True
 
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:

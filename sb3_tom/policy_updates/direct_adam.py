@@ -1,6 +1,6 @@
 """Adam's step without the overhead of PyTorch's optimisers, a third of its time on networks of this size."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch as th
@@ -16,12 +16,15 @@ class DirectAdam:
     Steps an Adam optimiser by PyTorch's functional ``adam``, on the optimiser's own moments and counters: the optimiser itself
     may be saved, read or stepped at any time, and gives the same numbers.
 
-    :param optimizer: must satisfy :func:`is_direct`; later steps read the current ``grad`` tensors of its parameters
+    :param optimizer: must satisfy :func:`is_direct`
+    :param are_bound: whether gradients are always written into the ``grad`` tensors that the parameters have now, also when a
+        parameter's ``grad`` is another one later; False: each step reads the parameters' ``grad``
     """
 
-    def __init__(self, optimizer: th.optim.Optimizer) -> None:
+    def __init__(self, optimizer: th.optim.Optimizer, are_bound: bool) -> None:
         (group,) = optimizer.param_groups
         self._group = group
+        self._bound = self._gradients() if are_bound else None
         states = [optimizer.state[parameter] for parameter in group["params"]]
         self._arguments: dict[str, Any] = {
             name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize", "fused")
@@ -29,7 +32,6 @@ class DirectAdam:
         self._arguments["beta1"], self._arguments["beta2"] = group["betas"]
         self._arguments |= {
             "params": [parameter.detach() for parameter in group["params"]],
-            "grads": [parameter.grad for parameter in group["params"]],
             "exp_avgs": [state["exp_avg"] for state in states],
             "exp_avg_sqs": [state["exp_avg_sq"] for state in states],
             "max_exp_avg_sqs": [],
@@ -42,7 +44,7 @@ class DirectAdam:
     @property
     def tensors(self) -> list[th.Tensor]:
         """All tensors that a step reads and writes, except gradients."""
-        lists = [values for name, values in self._arguments.items() if isinstance(values, list) and name != "grads"]
+        lists = [values for values in self._arguments.values() if isinstance(values, list)]
         return [tensor for values in lists for tensor in values]
 
     @property
@@ -59,9 +61,12 @@ class DirectAdam:
         else:
             self._arguments["lr"] = self._group["lr"]
 
-    def __call__(self) -> None:
+    def step(self) -> None:
         """Make one step."""
-        adam(**self._arguments)
+        adam(**self._arguments, grads=self._gradients() if self._bound is None else self._bound)
+
+    def _gradients(self) -> list[th.Tensor]:
+        return [parameter.grad for parameter in self._group["params"]]
 
 
 def is_direct(optimizer: th.optim.Optimizer) -> bool:
@@ -78,11 +83,32 @@ def is_direct(optimizer: th.optim.Optimizer) -> bool:
     return bool(group.get("fused")) and started and not special
 
 
-def stepper(optimizer: th.optim.Optimizer) -> Callable[[], object]:
+class Steppers:
     """
-    The fastest equivalent of an optimiser's step, for gradients that are written into the current ``grad`` tensors.
+    Steps optimisers by the fastest equivalents of their own steps.
 
-    :param optimizer: any
-    :return: makes a step
+    :param optimizers: any
+    :param are_bound: see :class:`DirectAdam`
     """
-    return DirectAdam(optimizer) if is_direct(optimizer) else optimizer.step
+
+    def __init__(self, optimizers: Sequence[th.optim.Optimizer], are_bound: bool = False) -> None:
+        self._direct = {optimizer: DirectAdam(optimizer, are_bound) for optimizer in optimizers if is_direct(optimizer)}
+        self.all_direct = len(self._direct) == len(optimizers)
+
+    def __call__(self, optimizer: th.optim.Optimizer) -> None:
+        """
+        Make a step.
+
+        :param optimizer: one of those given
+        """
+        self._direct.get(optimizer, optimizer).step()
+
+    def signature(self) -> tuple[object, ...]:
+        """Equal for two that make the same steps on the same tensors, whatever the learning rates."""
+        constants = (constant for direct in self._direct.values() for constant in direct.constants)
+        return *constants, *(tensor.data_ptr() for direct in self._direct.values() for tensor in direct.tensors)
+
+    def refresh_learning_rates(self) -> None:
+        """Copy the optimisers' learning rates."""
+        for direct in self._direct.values():
+            direct.refresh_learning_rate()

@@ -11,7 +11,7 @@ from torch import nn
 from sb3_tom.checks.untouched import methods_are_known
 from sb3_tom.compute.optimizers import counters_to_device
 from sb3_tom.contracts.policy_update import PolicyParts
-from sb3_tom.policy_updates.direct_adam import stepper
+from sb3_tom.policy_updates.direct_adam import Steppers
 
 SAMPLING = ("action_log_prob",)
 DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")
@@ -104,12 +104,13 @@ def temperature(parts: PolicyParts) -> th.Tensor:
     return parts.ent_coef
 
 
-def temperature_step(parts: PolicyParts, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def temperature_step(parts: PolicyParts, log_prob: th.Tensor, steppers: Steppers | None = None) -> tuple[th.Tensor, th.Tensor]:
     """
     SB3's step of the temperature (entropy coefficient), by autograd; a fixed one is not changed.
 
     :param parts: their temperature is changed
     :param log_prob: of the policy's actions ``[B, 1]``
+    :param steppers: step the optimiser; None: new ones
     :return: the temperature before the step, and the loss
     """
     ent_coef = temperature(parts)
@@ -118,7 +119,7 @@ def temperature_step(parts: PolicyParts, log_prob: th.Tensor) -> tuple[th.Tensor
     loss = -(parts.log_ent_coef * (log_prob + parts.target_entropy).detach()).mean()
     parts.ent_coef_optimizer.zero_grad()
     loss.backward()
-    stepper(parts.ent_coef_optimizer)()
+    (steppers or Steppers([parts.ent_coef_optimizer]))(parts.ent_coef_optimizer)
     return ent_coef, loss.detach()
 
 

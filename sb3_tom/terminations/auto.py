@@ -24,6 +24,7 @@ class AutoTermination(Termination):
     """
 
     head_in_use: th.Tensor
+    rollout_recordable = True
 
     def __init__(self, rule: Rule | None = None, head: LearnedTermination | None = None) -> None:
         super().__init__()

@@ -58,6 +58,8 @@ class LearnedTermination(Termination):
     :param group_lasso: weight of the sum of the norms of the first layer's columns, times sqrt(number of terminal rows)
     """
 
+    rollout_recordable = True
+
     mean: th.Tensor
     scale: th.Tensor
     threshold: th.Tensor

@@ -13,6 +13,8 @@ TerminationFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
 class NeverTermination(Termination):
     """No transition is terminal. For tasks that only a time limit ends; never chosen by default."""
 
+    rollout_recordable = True
+
     def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
         """See :meth:`Termination.forward`."""
         return th.zeros_like(next_observations[..., :1], dtype=th.bool)

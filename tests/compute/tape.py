@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from sb3_tom.compute import cuda_graphs
 from sb3_tom.compute.cuda_graphs import Results
 from sb3_tom.policy_updates import direct_adam
-from sb3_tom.policy_updates.sac import update
+from sb3_tom.policy_updates.double_horizon import update as double_horizon_update
+from sb3_tom.policy_updates.sac import update as sac_update
 
 HOST_OPERATIONS = {
     "aten::_local_scalar_dense": "a host read",
@@ -34,10 +35,13 @@ class Tape(TorchDispatchMode):
         super().__init__()
         self.recordings = 0
         self._calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        self._generator: th.Generator | None = None
 
-    def __call__(self, step: Callable[[], Results], device: th.device) -> Callable[[], Results]:
+    def __call__(
+        self, step: Callable[[], Results], device: th.device, generator: th.Generator | None = None
+    ) -> Callable[[], Results]:
         self.recordings += 1
-        self._calls = []
+        self._calls, self._generator = [], generator
         with self:
             results = step()
         calls, has_run = self._calls, True
@@ -57,7 +61,8 @@ class Tape(TorchDispatchMode):
         if name in HOST_OPERATIONS:
             raise RuntimeError(f"{name} is {HOST_OPERATIONS[name]}")
         leaves = tree_leaves((args, kwargs))
-        if any(isinstance(leaf, th.Generator) for leaf in leaves):
+        generators = [leaf._cdata for leaf in leaves if isinstance(leaf, th.Generator)]
+        if any(self._generator is None or one != self._generator._cdata for one in generators):
             raise RuntimeError(f"{name} draws from a generator that no graph knows")
         if name.startswith("aten::index") and any(isinstance(leaf, th.Tensor) and leaf.dtype == th.bool for leaf in leaves):
             raise RuntimeError(f"{name} by a mask has a shape that depends on numbers")
@@ -70,7 +75,7 @@ class Tape(TorchDispatchMode):
 def taped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
     """Steps are recorded on a tape instead of by CUDA; a step that cannot be recorded is an error."""
     tape = Tape()
-    for module in (cuda_graphs, direct_adam, update):
+    for module in (cuda_graphs, direct_adam, sac_update, double_horizon_update):
         monkeypatch.setattr(module, "uses_cuda_graphs", lambda device: True)
     monkeypatch.setattr(cuda_graphs, "record_cuda_graph", tape)
     with warnings.catch_warnings():

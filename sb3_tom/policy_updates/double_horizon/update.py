@@ -11,24 +11,19 @@ from itertools import repeat
 from typing import Any
 
 import torch as th
-from torch import nn
 
 from sb3_tom.checks.policies import network_norms
+from sb3_tom.compute.cuda_graphs import uses_cuda_graphs
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
 from sb3_tom.contracts.types import Batch, Transitions
-from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.checked import checked_figures
-from sb3_tom.policy_updates.direct_adam import stepper
-from sb3_tom.policy_updates.double_horizon.path import Path, path_figures, path_value, roll
+from sb3_tom.policy_updates.double_horizon.gradient_step import GradientStep, Scalars
+from sb3_tom.policy_updates.double_horizon.graphed_step import GraphedStep, recorded_step
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
-from sb3_tom.policy_updates.sampling import sample_squashed
 from sb3_tom.policy_updates.standardized_features import standardize
-from sb3_tom.policy_updates.steps import begin, clip_gradients, constant, is_supported, temperature, temperature_step
-
-Scalars = dict[str, th.Tensor]
-"""Scalar tensors on the device, by name."""
+from sb3_tom.policy_updates.steps import begin, is_supported
 
 
 class DoubleHorizonUpdate(PolicyUpdate):
@@ -60,6 +55,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.settings = DoubleHorizonSettings(**settings)
+        self._graphed: GradientStep | GraphedStep | None = None  # kept between calls on CUDA
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """See :meth:`PolicyUpdate.check`."""
@@ -78,6 +74,10 @@ class DoubleHorizonUpdate(PolicyUpdate):
                 "policy_update='double_horizon'; allowed: SB3's Actor with features of its own"
             )
 
+    def forget(self) -> None:
+        """Drop the recorded step, which would use the old tensors."""
+        self._graphed = None
+
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
@@ -87,10 +87,11 @@ class DoubleHorizonUpdate(PolicyUpdate):
         if self.settings.critic_warmup:
             begin(parts)
             steps = self.settings.critic_warmup, parts.batch_size
+            step = GradientStep(self.settings, parts, world, batches.units, context)
             for batch, real in zip(batches.raw(*steps), self._real(batches, *steps), strict=False):
                 with th.no_grad():
-                    path = self._roll(parts, batch, batches, world, context)
-                self._update_critics(parts, path, real, batches, context)
+                    path = step.roll(batch.observations)
+                step.fit_critics(path, real)
         critics = parts.policy.critic
         return {"critic_scale": float(critics.scale)} if isinstance(critics, LayerNormCritics) else {}
 
@@ -118,101 +119,26 @@ class DoubleHorizonUpdate(PolicyUpdate):
         """See :meth:`PolicyUpdate.update`."""
         before = network_norms(parts.policy, parts.log_ent_coef)
         begin(parts)
+        step = self._make_step(parts, batches, world, context)
         sums: Scalars = {}
         rows = zip(batches.raw(gradient_steps, batch_size), self._real(batches, gradient_steps, batch_size), strict=False)
-        for step, (batch, real) in enumerate(rows):
-            with constant(world.model):
-                path = self._roll(parts, batch, batches, world, context)
-                figures = self._update_critics(parts, path, real, batches, context)
-                figures |= self._update_actor(parts, path, batches)
-            ent_coef, ent_coef_loss = temperature_step(parts, path.log_probs[0])
-            figures |= {"ent_coef": ent_coef.reshape(()), "ent_coef_loss": ent_coef_loss.reshape(())}
-            if step % parts.target_update_interval == 0:
-                _move_targets(parts)
+        for number, (batch, real) in enumerate(rows):
+            figures = step(batch.observations, real, move_targets=number % parts.target_update_interval == 0)
             sums = {name: sums[name] + value if sums else value for name, value in figures.items()}
         means = {name: (value / gradient_steps).reshape(()) for name, value in sums.items()}
         return checked_figures(means, before, parts)
 
-    def _roll(self, parts: PolicyParts, batch: Batch, batches: Batches, world: ImaginedWorld, context: Context) -> Path:
-        return roll(parts.policy.actor, world, batch.observations, self.settings.horizon, batches.units, context)
+    def _make_step(
+        self, parts: PolicyParts, batches: Batches, world: ImaginedWorld, context: Context
+    ) -> GradientStep | GraphedStep:
+        """A step for this call, on CUDA recorded."""
+        step = GradientStep(self.settings, parts, world, batches.units, context)
+        if not uses_cuda_graphs(parts.policy.device):
+            return step
+        known = self._graphed if isinstance(self._graphed, GraphedStep) else None
+        self._graphed = recorded_step(step, known)
+        return self._graphed
 
     def _real(self, batches: Batches, n_batches: int, batch_size: int) -> Iterator[Batch | None]:
         """As many real minibatches if the critics learn from real transitions too, else None repeatedly."""
         return batches.real(n_batches, batch_size) if self.settings.real_critic_coef else repeat(None)
-
-    def _update_critics(
-        self, parts: PolicyParts, path: Path, real: Batch | None, batches: Batches, context: Context
-    ) -> Scalars:
-        """Squared error to the soft value of a path, weighted by confidence, summed over critics, in units of their scale."""
-        policy, units = parts.policy, batches.units
-        with th.no_grad():
-            last = self._target_value(parts, units.observations(path.observations[-1]), path.actions[-1], context)
-            target = path_value(path, last, parts.gamma, temperature(parts), first_entropy=False)
-        values = th.stack(policy.critic(units.observations(path.observations[0]), path.actions[0].detach()))
-        loss = _squared_errors(parts, values, target, path.weights)
-        if real is not None:
-            loss = loss + self.settings.real_critic_coef * self._real_loss(parts, real, context)
-        policy.critic.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        clip_gradients(parts, policy.critic.optimizer)
-        stepper(policy.critic.optimizer)()
-        figures = {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
-        return figures | path_figures(path)
-
-    def _real_loss(self, parts: PolicyParts, real: Batch, context: Context) -> th.Tensor:
-        """SAC's squared errors on real transitions, with this update's reduction of target critics."""
-        with th.no_grad():
-            noise = th.randn(real.actions.shape, generator=context.generator, device=real.actions.device)
-            actions, log_prob = sample_squashed(parts.policy.actor, real.next_observations, noise.to(real.actions.dtype))
-            last = self._target_value(parts, real.next_observations, actions, context) - temperature(parts) * log_prob
-            target = real.rewards + (1.0 - real.terminated) * parts.gamma * last
-        return _squared_errors(parts, th.stack(parts.policy.critic(real.observations, real.actions)), target, None)
-
-    def _target_value(self, parts: PolicyParts, seen: th.Tensor, actions: th.Tensor, context: Context) -> th.Tensor:
-        """Values ``[B, 1]`` of newly drawn target critics."""
-        critics = parts.policy.critic_target
-        order = th.randperm(critics.n_critics, generator=context.generator, device=seen.device)
-        drawn = order[: self.settings.n_target_critics]
-        # Other critics, and a forward patched by a user, may not take indices: they compute all values
-        few = type(critics) is LayerNormCritics and "forward" not in vars(critics)
-        values = th.stack(critics(seen, actions, drawn)) if few else th.stack(critics(seen, actions))[drawn]
-        return _reduced(values, self.settings.target_reduction)
-
-    def _update_actor(self, parts: PolicyParts, path: Path, batches: Batches) -> Scalars:
-        """The pathwise gradient of the soft value of the first states; critics and model are constants."""
-        policy = parts.policy
-        with constant(policy.critic):
-            seen = batches.units.observations(path.observations[-1])
-            values = th.stack(policy.critic(seen, path.actions[-1]))
-            last = _reduced(values, self.settings.actor_reduction)
-            value = path_value(path, last, parts.gamma, temperature(parts), first_entropy=True)
-            if self.settings.weight_actor and path.weights is not None:
-                value = path.weights * value
-            loss = -value.mean()
-            policy.actor.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        norm = nn.utils.get_total_norm([p.grad for p in policy.actor.parameters() if p.grad is not None])
-        clip_gradients(parts, policy.actor.optimizer, norm)
-        stepper(policy.actor.optimizer)()
-        if isinstance(policy, AveragedActorPolicy):
-            policy.average()
-        return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
-
-
-def _squared_errors(parts: PolicyParts, values: th.Tensor, target: th.Tensor, weights: th.Tensor | None) -> th.Tensor:
-    """Mean squared errors of the critics' ``values [C, B, 1]``, summed over critics, in units of their scale."""
-    critics = parts.policy.critic
-    errors = ((values - target) / (critics.scale if isinstance(critics, LayerNormCritics) else 1.0)).square()
-    return (errors if weights is None else weights * errors).mean(1).sum()
-
-
-def _reduced(values: th.Tensor, reduction: str) -> th.Tensor:
-    """Reduce ``[K, B, 1]`` to ``[B, 1]``."""
-    return values.mean(0) if reduction == "mean" else values.amin(0)
-
-
-@th.no_grad()
-def _move_targets(parts: PolicyParts) -> None:
-    targets: list[th.Tensor] = [*parts.policy.critic_target.parameters()]
-    critics: list[th.Tensor] = [*parts.policy.critic.parameters()]
-    th._foreach_lerp_(targets, critics, parts.tau)

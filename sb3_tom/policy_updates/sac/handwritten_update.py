@@ -21,7 +21,7 @@ from torch import nn
 
 from sb3_tom.checks.untouched import module_is_untouched, no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
 from sb3_tom.contracts.types import Batch
-from sb3_tom.policy_updates.direct_adam import DirectAdam, stepper
+from sb3_tom.policy_updates.direct_adam import Steppers
 from sb3_tom.policy_updates.sac.activations import ACTIVATIONS, Activation
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
 from sb3_tom.policy_updates.sac.stacked_mlp import Pass, StackedMLP
@@ -111,26 +111,20 @@ class HandwrittenSACUpdate(SACUpdate):
         self._critic, self._target = (_stacked(critics.q_networks) for critics in (policy.critic, policy.critic_target))
         self._actor.bind_gradients()
         self._critic.bind_gradients()
-        optimizers = [actor.optimizer, policy.critic.optimizer]
-        if self.parts.log_ent_coef is not None and self.parts.ent_coef_optimizer is not None:
+        if self.parts.log_ent_coef is not None:
             # Kept here too: an update made for a later call replaces the parameter's grad
             self.parts.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.parts.log_ent_coef)
-            optimizers.append(self.parts.ent_coef_optimizer)
-        self._steppers = [stepper(optimizer) for optimizer in optimizers]
-        self._step_actor, self._step_critics, *rest = self._steppers
-        self._step_temperature = rest[0] if rest else None
+        self._steppers = Steppers(self.parts.optimizers, are_bound=True)
 
     @property
     def is_recordable(self) -> bool:
         """Whether each step launches the same kernels on the same tensors."""
-        return all(isinstance(step, DirectAdam) for step in self._steppers)
+        return self._steppers.all_direct
 
     def signature(self) -> tuple[object, ...]:
         """Equal for two updates that make the same step on the same tensors, whatever the learning rates."""
-        steppers = [step for step in self._steppers if isinstance(step, DirectAdam)]
         networks = (self._actor, self._critic, self._target)
-        stacked = [tensor for network in networks for tensor in network.stacked]
-        tensors = [*stacked, *(tensor for step in steppers for tensor in step.tensors)]
+        stacked = (tensor.data_ptr() for network in networks for tensor in network.stacked)
         facts = (
             *(network.activation for network in networks),
             self.parts.gamma,
@@ -139,13 +133,11 @@ class HandwrittenSACUpdate(SACUpdate):
             self.parts.max_grad_norm,
             None if self.parts.ent_coef is None else self.parts.ent_coef.data_ptr(),
         )
-        return *facts, *(step.constants for step in steppers), *(tensor.data_ptr() for tensor in tensors)
+        return *facts, *stacked, *self._steppers.signature()
 
     def refresh_learning_rates(self) -> None:
         """Copy the optimisers' learning rates."""
-        for step in self._steppers:
-            if isinstance(step, DirectAdam):
-                step.refresh_learning_rate()
+        self._steppers.refresh_learning_rates()
 
     @th.no_grad()
     def __call__(self, batch: Batch, noise: th.Tensor, update_target: bool) -> Losses:
@@ -166,13 +158,13 @@ class HandwrittenSACUpdate(SACUpdate):
 
     def _update_temperature(self, log_prob: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """As in :class:`SACUpdate`, with a gradient tensor that is reused."""
-        if self.parts.log_ent_coef is None or self._step_temperature is None:
+        if self.parts.log_ent_coef is None or self.parts.ent_coef_optimizer is None:
             return super()._update_temperature(log_prob)
         ent_coef = self.parts.log_ent_coef.exp()
         gradient = -(log_prob + self.parts.target_entropy).mean()
         loss = self.parts.log_ent_coef * gradient
         self._temperature_gradient.copy_(gradient)
-        self._step_temperature()
+        self._steppers(self.parts.ent_coef_optimizer)
         return ent_coef, loss
 
     def _fit_critics(self, inputs: th.Tensor, targets: th.Tensor, confidence: th.Tensor | None) -> th.Tensor:
@@ -181,7 +173,7 @@ class HandwrittenSACUpdate(SACUpdate):
         slopes = errors if confidence is None else confidence * errors
         self._critic.backward(passed, slopes / targets.shape[0])
         clip_gradients(self.parts, self.parts.policy.critic.optimizer)
-        self._step_critics()
+        self._steppers(self.parts.policy.critic.optimizer)
         return 0.5 * (slopes * errors).sum() / targets.shape[0]
 
     def _improve_actor(self, observations: th.Tensor, passed: Pass, sample: _Sample, ent_coef: th.Tensor) -> th.Tensor:
@@ -201,7 +193,7 @@ class HandwrittenSACUpdate(SACUpdate):
         by_log_std = (by_mean * sample.shift - share).masked_fill_(sample.bounded, 0.0)
         self._actor.backward(passed, th.cat([by_mean, by_log_std], dim=1).unsqueeze(0))
         clip_gradients(self.parts, self.parts.policy.actor.optimizer)
-        self._step_actor()
+        self._steppers(self.parts.policy.actor.optimizer)
         return (ent_coef * sample.log_prob - values[0]).mean()
 
 

@@ -15,7 +15,9 @@ from sb3_tom.data.units import PolicyUnits
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.imagination.world import World
 from sb3_tom.objectives.likelihood import LikelihoodObjective
+from sb3_tom.policy_updates.double_horizon.gradient_step import GradientStep
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
+from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
 from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
 from sb3_tom.terminations.user_function import CallableTermination
 from tests.dynamics.cases import make_context, make_data
@@ -133,3 +135,7 @@ def made(**settings: Any) -> DoubleHorizonUpdate:
     update = DoubleHorizonUpdate(**settings)
     update.build(3, 2)
     return update
+
+
+def step_of(agent: SAC, world: World, source: Context, **settings: Any) -> GradientStep:
+    return GradientStep(DoubleHorizonSettings(**settings), parts_of(agent), world, UNITS, source)

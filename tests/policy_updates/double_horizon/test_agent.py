@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import DHMBPO, MBPO
 from sb3_tom.old_names import upgrade_attributes
+from sb3_tom.policy_updates.double_horizon.path import roll
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.sac.simba import SimbaPolicy
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
@@ -20,7 +21,6 @@ from tests.mbpo.test_mbpo import Corridor
 from tests.mbpo.toys import Trust
 from tests.policy_updates.double_horizon.cases import (
     TINY,
-    parts_of,
 )
 
 
@@ -102,7 +102,7 @@ def test_under_vec_normalize_paths_start_in_the_envs_units() -> None:
     context = agent._context()
     batches = agent._batches(context)
     batch = next(batches.raw(1, 16))
-    path = agent.policy_update._roll(parts_of(agent), batch, batches, agent._world, context)
+    path = roll(agent.actor, agent._world, batch.observations, 5, batches.units, context)
     known = agent.imagined.gather(th.arange(agent.imagined.size))[0]
     assert bool(th.isin(path.observations[0], known).all()) and not th.allclose(
         batches.units.observations(path.observations[0]), path.observations[0]

@@ -23,6 +23,7 @@ from tests.policy_updates.double_horizon.cases import (
     make_world,
     parts_of,
     starts,
+    step_of,
 )
 
 
@@ -49,10 +50,10 @@ def test_what_a_user_has_frozen_stays_frozen() -> None:
 
 def test_the_critics_step_gives_the_actor_no_gradient_and_is_that_of_autograd() -> None:
     """Against the loss written down for one critic after the other."""
-    agent, world, update = make_sac(learning_rate=0.0), make_world(0.6), made(n_target_critics=5)
-    batches, parts = Fixed(starts()), parts_of(agent)
-    path = update._roll(parts, batches.batch, batches, world, context())
-    update._update_critics(parts, path, None, batches, context(1))
+    agent, world = make_sac(learning_rate=0.0), make_world(0.6)
+    step = step_of(agent, world, context(), n_target_critics=5)
+    path = step.roll(starts())
+    step.fit_critics(path, None)
     assert all(parameter.grad is None for parameter in agent.actor.parameters())
     found = {name: parameter.grad.clone() for name, parameter in agent.critic.named_parameters()}
     agent.critic.zero_grad(set_to_none=True)
@@ -70,10 +71,10 @@ def test_the_critics_step_gives_the_actor_no_gradient_and_is_that_of_autograd() 
 @pytest.mark.parametrize("plugs", PLUGS)
 def test_a_path_has_its_say_in_the_critics_by_its_confidence(plugs: str) -> None:
     """Against the loss path by path; one that is stopped before its first step has none."""
-    agent, world, update = make_sac(learning_rate=0.0), make_world(0.6)._replace(**PLUGS[plugs]), made(n_target_critics=5)
-    batches, parts = Fixed(starts()), parts_of(agent)
-    path = update._roll(parts, batches.batch, batches, world, context())
-    found = update._update_critics(parts, path, None, batches, context(1))
+    agent, world = make_sac(learning_rate=0.0), make_world(0.6)._replace(**PLUGS[plugs])
+    step = step_of(agent, world, context(), n_target_critics=5)
+    path = step.roll(starts())
+    found = step.fit_critics(path, None)
     alpha, total = agent.log_ent_coef.detach().exp(), 0.0
     with th.no_grad():
         last = th.stack(agent.critic_target(path.observations[5], path.actions[5])).amin(0)
@@ -167,11 +168,11 @@ def test_the_actors_step_climbs_the_value_of_a_naive_loop(reduction: str, plugs:
     """Rewards, entropies and the critics at the end; masked where an episode has ended or a path is stopped."""
     agent, world = make_sac(), make_world(limit=0.5)._replace(**PLUGS[plugs])
     settings = {"actor_reduction": reduction, "horizon": 3, "weight_actor": weight_actor}
-    parts, begin, update = parts_of(agent), starts(), made(**settings)
+    parts, begin = parts_of(agent), starts()
     for group in agent.actor.optimizer.param_groups:
         group["lr"] = 0.0
     path = roll(agent.actor, world, begin, 3, UNITS, context())
-    update._update_actor(parts, path, Fixed(begin))
+    step_of(agent, world, context(), **settings).improve_actor(path)
     found = [parameter.grad.clone() for parameter in agent.actor.parameters()]
     path, alpha = roll(agent.actor, world, begin, 3, UNITS, context()), parts.log_ent_coef.detach().exp()
     total = th.zeros((), dtype=th.float64)
@@ -198,15 +199,14 @@ def test_the_target_is_the_least_of_as_many_critics_as_are_drawn() -> None:
     with th.no_grad():
         agent.critic_target.layers[-1].weight.zero_()
         agent.critic_target.layers[-1].bias[:, 0, 0] = th.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=th.float64)
-    parts, begin = parts_of(agent), starts()
+    begin = starts()
     seen: set[float] = set()
     for seed in range(30):
-        source, update = context(seed), made(horizon=0)
-        path = roll(agent.actor, world, begin, 0, UNITS, source)
-        seen.add(round(float(update._update_critics(parts, path, None, Fixed(begin), source)["target_mean"]), 9))
+        step = step_of(agent, world, context(seed), horizon=0)
+        seen.add(round(float(step.fit_critics(step.roll(begin), None)["target_mean"]), 9))
     assert seen == {1.0, 2.0, 4.0, 8.0}  # 16 is never the least of two
-    alone = made(horizon=0, n_target_critics=5)._update_critics(parts, path, None, Fixed(begin), source)
-    assert float(alone["target_mean"]) == 1.0
+    step = step_of(agent, world, context(), horizon=0, n_target_critics=5)
+    assert float(step.fit_critics(step.roll(begin), None)["target_mean"]) == 1.0
 
 
 def test_targets_move_by_tau() -> None:

@@ -85,7 +85,7 @@ def test_a_run_whose_every_step_is_recorded(weighter: str, monkeypatch: pytest.M
 
 def test_losses_are_not_overwritten() -> None:
     agent, held = started(), Losses(*(th.zeros(()) for _ in range(4)))
-    update = GraphedUpdate(make_update(agent, HandwrittenSACUpdate), lambda step, device: lambda: held)
+    update = GraphedUpdate(make_update(agent, HandwrittenSACUpdate), lambda step, device, generator: lambda: held)
     batches, noise = make_batches(WARM_UP + 1, th.float64)
     losses = [update(batch, noise[step], True) for step, batch in enumerate(batches)][-1]
     held.critic_loss.fill_(7.0)
@@ -123,7 +123,7 @@ def test_recorded_anew_for_another_batch_size() -> None:
 
 
 def test_a_failure_warns_once_and_trains_on() -> None:
-    def fail(step: Callable[[], Results], device: th.device) -> Callable[[], Results]:
+    def fail(step: Callable[[], Results], device: th.device, generator: th.Generator | None) -> Callable[[], Results]:
         raise RuntimeError("no graphs here")
 
     plain, failing = started(), started()
