@@ -16,6 +16,9 @@ from sb3_tom.compute.optimizers import counters_to_device, rate_on_device
 WARM_UP = 3
 """Steps before the recording, in which libraries and optimisers allocate memory; they are steps like others."""
 
+GENERATORS_SINCE = "2.13"
+"""PyTorch before this cannot draw from a generator any more after a recording with it has failed."""
+
 Results = Sequence[th.Tensor]
 Step = Callable[..., Results]
 Recorder = Callable[[Callable[[], Results], th.device, th.Generator | None], Callable[[], Results]]
@@ -57,9 +60,12 @@ def record_cuda_graph(
     """
     if _failures:
         raise RuntimeError(f"an earlier recording failed: {_failures[0]}")
-    graph = th.cuda.CUDAGraph()
-    if generator is not None:
-        graph.register_generator_state(generator)
+    if generator is not None and th.__version__ < GENERATORS_SINCE:
+        raise RuntimeError(f"graphs with random numbers need PyTorch {GENERATORS_SINCE} or newer")
+    with th.cuda.device(device):  # where the generator's state is to be
+        graph = th.cuda.CUDAGraph()
+        if generator is not None:
+            graph.register_generator_state(generator)
     here = th.cuda.current_stream(device)
     try:
         # Restores the outer stream also if the recording cannot be ended

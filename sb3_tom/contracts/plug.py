@@ -40,8 +40,9 @@ class Plug(GrowingBuffers, ABC):
 
     rollout_recordable = False
     """
-    Whether an imagined step through this plug can be captured as part of a CUDA graph: no host reads, and random numbers from
-    the given generator only. What Python decides in it may depend on plain attributes of the plug.
+    Whether an imagined step through this plug can be captured as part of a CUDA graph: of the context it uses the generator
+    alone, it reads nothing on the host, and leaves no gradients in the plug. Holds for classes of this package only: others,
+    also their subclasses, are not captured.
     """
 
     in_use = False

@@ -85,6 +85,7 @@ class MnMObjective(LikelihoodObjective):
     """
 
     recordable = False
+    rollout_recordable = False  # the augmented reward leaves gradients in the classifier
     n_fits: th.Tensor
     n_steps: th.Tensor
     value_scale: th.Tensor

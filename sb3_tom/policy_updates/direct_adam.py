@@ -79,21 +79,30 @@ def is_direct(optimizer: th.optim.Optimizer) -> bool:
         return False
     (group,) = optimizer.param_groups
     special = group["amsgrad"] or group["capturable"] or group["differentiable"] or group.get("decoupled_weight_decay")
-    started = all(parameter in optimizer.state and parameter.grad is not None for parameter in group["params"])
-    return bool(group.get("fused")) and started and not special
+    parameters = group["params"]
+    started = all(parameter in optimizer.state and parameter.grad is not None for parameter in parameters)
+    trained = all(parameter.requires_grad for parameter in parameters)  # a frozen one may have a gradient from before
+    return bool(group.get("fused")) and started and trained and not special
 
 
 class Steppers:
     """
-    Steps optimisers by the fastest equivalents of their own steps.
+    Steps optimisers by the fastest equivalents of their own steps: once an optimiser can be stepped directly, it is.
 
     :param optimizers: any
     :param are_bound: see :class:`DirectAdam`
     """
 
     def __init__(self, optimizers: Sequence[th.optim.Optimizer], are_bound: bool = False) -> None:
-        self._direct = {optimizer: DirectAdam(optimizer, are_bound) for optimizer in optimizers if is_direct(optimizer)}
-        self.all_direct = len(self._direct) == len(optimizers)
+        self._optimizers, self._are_bound = optimizers, are_bound
+        self._direct: dict[th.optim.Optimizer, DirectAdam] = {}
+        for optimizer in optimizers:
+            self._fastest(optimizer)
+
+    @property
+    def all_direct(self) -> bool:
+        """Whether all can be stepped directly by now."""
+        return all(isinstance(self._fastest(optimizer), DirectAdam) for optimizer in self._optimizers)
 
     def __call__(self, optimizer: th.optim.Optimizer) -> None:
         """
@@ -101,12 +110,18 @@ class Steppers:
 
         :param optimizer: one of those given
         """
-        self._direct.get(optimizer, optimizer).step()
+        self._fastest(optimizer).step()
+
+    def _fastest(self, optimizer: th.optim.Optimizer) -> DirectAdam | th.optim.Optimizer:
+        if optimizer not in self._direct and is_direct(optimizer):
+            self._direct[optimizer] = DirectAdam(optimizer, self._are_bound)
+        return self._direct.get(optimizer, optimizer)
 
     def signature(self) -> tuple[object, ...]:
         """Equal for two that make the same steps on the same tensors, whatever the learning rates."""
-        constants = (constant for direct in self._direct.values() for constant in direct.constants)
-        return *constants, *(tensor.data_ptr() for direct in self._direct.values() for tensor in direct.tensors)
+        steps = [self._direct[optimizer] for optimizer in self._optimizers if optimizer in self._direct]
+        constants = (constant for direct in steps for constant in direct.constants)
+        return *constants, *(tensor.data_ptr() for direct in steps for tensor in direct.tensors)
 
     def refresh_learning_rates(self) -> None:
         """Copy the optimisers' learning rates."""

@@ -1,6 +1,5 @@
 """The whole gradient step of the double horizon, path and backward passes included, as one CUDA graph."""
 
-from collections.abc import Iterator
 from dataclasses import astuple
 from functools import partial
 from typing import Any
@@ -13,6 +12,9 @@ from sb3_tom.compute.cuda_graphs import RecordedStep, Recorder, Results
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.double_horizon.gradient_step import GradientStep, Scalars
 
+PACKAGES = ("torch", "stable_baselines3", "sb3_tom")
+"""What networks and plugs of these do is known; classes from elsewhere are not recorded, whatever they inherit."""
+
 PLAIN = (bool, int, float, str, type(None))
 
 
@@ -20,17 +22,16 @@ class GraphedStep:
     """
     A :class:`GradientStep` that is recorded, once with a step of the targets and once without.
 
-    :param step: the step to record; may be replaced by one with the same signature
+    :param step: the step to record
     :param record: see :class:`~sb3_tom.compute.cuda_graphs.RecordedStep`
     """
 
     def __init__(self, step: GradientStep, record: Recorder | None = None) -> None:
-        self.step = step
         self.signature = signature(step)
-        self._names: tuple[str, ...] = ()
+        self.current = _Current(step)
         title, generator = "double horizon's gradient step", step.context.generator
         self._steps = {
-            move_targets: RecordedStep(partial(self._run, move_targets), title, record, generator)
+            move_targets: RecordedStep(partial(_run, self.current, move_targets), title, record, generator)
             for move_targets in (False, True)
         }
 
@@ -38,31 +39,47 @@ class GraphedStep:
         """See :meth:`GradientStep.__call__`."""
         fields = () if real is None else (field for field in real if field is not None)
         (figures,) = self._steps[move_targets](observations, *fields)
-        return dict(zip(self._names, figures.unbind(), strict=True))
+        return dict(zip(self.current.names, figures.unbind(), strict=True))
 
-    def _run(self, move_targets: bool, observations: th.Tensor, *fields: th.Tensor) -> Results:
-        figures = self.step(observations, Batch(*fields) if fields else None, move_targets)
-        self._names = tuple(figures)
-        return [th.stack([figure.reshape(()) for figure in figures.values()])]
+    def follow(self, step: GradientStep) -> None:
+        """
+        Use another step with the same signature where this one is not replayed: before the recording, and if it fails.
+
+        :param step: takes over the steppers, whose learning rates the graph reads
+        """
+        step.steppers = self.current.step.steppers
+        step.steppers.refresh_learning_rates()
+        self.current.step = step
 
 
-def recorded_step(step: GradientStep, known: GraphedStep | None, record: Recorder | None = None) -> GradientStep | GraphedStep:
+class _Current:
+    """What runs where a step is not replayed, and the names of its figures; apart, so that no recording refers to itself."""
+
+    def __init__(self, step: GradientStep) -> None:
+        self.step = step
+        self.names: tuple[str, ...] = ()
+
+
+def _run(current: _Current, move_targets: bool, observations: th.Tensor, *fields: th.Tensor) -> Results:
+    figures = current.step(observations, Batch(*fields) if fields else None, move_targets)
+    current.names = tuple(figures)
+    return [th.stack([figure.reshape(()) for figure in figures.values()])]
+
+
+def recorded_step(step: GradientStep, known: GraphedStep | None, record: Recorder | None = None) -> GraphedStep | None:
     """
     The recorded form of a step, reused while it is the same step on the same tensors.
 
     :param step: made for this call
-    :param known: result of the previous call
+    :param known: the last result that was not None
     :param record: see :class:`GraphedStep`
-    :return: the recorded step; ``step`` itself if it cannot be recorded, or before its optimisers have stepped
+    :return: the recorded step; None if it cannot be recorded, or before its optimisers have stepped
     """
     if not is_recordable(step):
-        return step
+        return None
     if known is None or known.signature != signature(step):
         return GraphedStep(step, record)
-    # The steppers that are recorded stay: the graph reads their learning rates
-    step.steppers = known.step.steppers
-    step.steppers.refresh_learning_rates()
-    known.step = step
+    known.follow(step)
     return known
 
 
@@ -74,6 +91,7 @@ def is_recordable(step: GradientStep) -> bool:
     """
     parts, world = step.parts, step.world
     parameters = [*parts.policy.parameters(), *([] if parts.log_ent_coef is None else [parts.log_ent_coef])]
+    modules = [parts.policy.actor, parts.policy.critic, parts.policy.critic_target, *world.plugs]
     return (
         step.steppers.all_direct
         and step.units.are_raw
@@ -81,8 +99,12 @@ def is_recordable(step: GradientStep) -> bool:
         and all(plug.rollout_recordable for plug in world.plugs)
         and no_mode_is_on()
         and tensors_are_untouched(parameters)
-        and all(map(module_is_untouched, _modules(step)))
+        and all(_is_known(module) and module_is_untouched(module) for module in modules)
     )
+
+
+def _is_known(module: nn.Module) -> bool:
+    return all(type(part).__module__.partition(".")[0] in PACKAGES for part in module.modules())
 
 
 def signature(step: GradientStep) -> tuple[object, ...]:
@@ -93,21 +115,34 @@ def signature(step: GradientStep) -> tuple[object, ...]:
     """
     parts = step.parts
     numbers = (parts.gamma, parts.tau, parts.target_entropy, parts.max_grad_norm, id(step.context.generator))
-    alone = (parts.log_ent_coef, parts.ent_coef)
-    facts = (fact for module in _modules(step) for part in module.modules() for fact in _facts(part))
-    tensors = [tensor for module in _modules(step) for tensor in (*module.parameters(), *module.buffers())]
-    addresses = (tensor.data_ptr() for tensor in (*tensors, *(one for one in alone if one is not None)))
+    facts = (
+        (name, value if isinstance(value, PLAIN) else _Same(value))
+        for module in (parts.policy, *step.world.plugs)
+        for part in module.modules()
+        for name, value in vars(part).items()
+    )
+    addresses = (tensor.data_ptr() for tensor in tensors_of(step))
     return *astuple(step.settings), *numbers, *facts, *addresses, *step.steppers.signature()
 
 
-def _modules(step: GradientStep) -> list[nn.Module]:
-    policy = step.parts.policy
-    averaged = getattr(policy, "averaged_actor", None)
-    networks = [policy.actor, policy.critic, policy.critic_target, *([] if averaged is None else [averaged])]
-    return [*networks, *step.world.plugs]
+def tensors_of(step: GradientStep) -> list[th.Tensor]:
+    """
+    The tensors that a step reads and writes, except its inputs, what it makes itself, and those of the optimisers.
+
+    :param step: one that is recordable
+    """
+    modules = (step.parts.policy, *step.world.plugs)
+    found: list[th.Tensor] = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    return [*found, *(tensor for tensor in (step.parts.log_ent_coef, step.parts.ent_coef) if tensor is not None)]
 
 
-def _facts(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """What Python may decide by: plain attributes, and which objects the others are."""
-    for name, value in vars(module).items():
-        yield name, value if isinstance(value, PLAIN) else id(value)
+class _Same:
+    """Equal for the same object only, which is kept alive: a number of its memory alone could be that of a later one."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+    __hash__ = None  # type: ignore[assignment]

@@ -55,7 +55,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.settings = DoubleHorizonSettings(**settings)
-        self._graphed: GradientStep | GraphedStep | None = None  # kept between calls on CUDA
+        self._graphed: GraphedStep | None = None  # kept between calls on CUDA
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """See :meth:`PolicyUpdate.check`."""
@@ -119,25 +119,24 @@ class DoubleHorizonUpdate(PolicyUpdate):
         """See :meth:`PolicyUpdate.update`."""
         before = network_norms(parts.policy, parts.log_ent_coef)
         begin(parts)
-        step = self._make_step(parts, batches, world, context)
+        step: GradientStep | GraphedStep = GradientStep(self.settings, parts, world, batches.units, context)
         sums: Scalars = {}
         rows = zip(batches.raw(gradient_steps, batch_size), self._real(batches, gradient_steps, batch_size), strict=False)
         for number, (batch, real) in enumerate(rows):
+            if number < 2 and isinstance(step, GradientStep):  # optimisers that are new have stepped before the second
+                step = self._recorded(step) or step
             figures = step(batch.observations, real, move_targets=number % parts.target_update_interval == 0)
             sums = {name: sums[name] + value if sums else value for name, value in figures.items()}
         means = {name: (value / gradient_steps).reshape(()) for name, value in sums.items()}
         return checked_figures(means, before, parts)
 
-    def _make_step(
-        self, parts: PolicyParts, batches: Batches, world: ImaginedWorld, context: Context
-    ) -> GradientStep | GraphedStep:
-        """A step for this call, on CUDA recorded."""
-        step = GradientStep(self.settings, parts, world, batches.units, context)
-        if not uses_cuda_graphs(parts.policy.device):
-            return step
-        known = self._graphed if isinstance(self._graphed, GraphedStep) else None
-        self._graphed = recorded_step(step, known)
-        return self._graphed
+    def _recorded(self, step: GradientStep) -> GraphedStep | None:
+        """The recorded form of a step, if it is on CUDA and has one."""
+        if not uses_cuda_graphs(step.parts.policy.device):
+            return None
+        made = recorded_step(step, self._graphed)
+        self._graphed = made or self._graphed
+        return made
 
     def _real(self, batches: Batches, n_batches: int, batch_size: int) -> Iterator[Batch | None]:
         """As many real minibatches if the critics learn from real transitions too, else None repeatedly."""
