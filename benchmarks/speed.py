@@ -113,7 +113,7 @@ def ensemble(arguments: argparse.Namespace) -> list[Row]:
 
 def phase(arguments: argparse.Namespace) -> list[Row]:
     """Rollouts and weights with 100,000 real rows."""
-    agent = speed_parts.evidence_agent("mbpo_tom", **({"device": "cuda"} if arguments.gpu else {}))
+    agent = speed_parts.evidence_agent("mbpo_tom", device=arguments.device)
     speed_parts.fill(agent, arguments.rows)
     agent.dynamics.normalizer.fit(agent.replay_buffer.transitions())
     repeats = max(arguments.repeats // 3, 2)

@@ -57,7 +57,7 @@ class Run:
 
     def __init__(self, method: str, changes: dict[str, Any], device: str) -> None:
         self.now = time.process_time if device == "cpu" else time.perf_counter
-        self.agent = speed_parts.running_agent(method, ROWS, **changes, **({} if device == "cpu" else {"device": device}))
+        self.agent = speed_parts.running_agent(method, ROWS, device=device, **changes)
         self.spent: dict[str, float] = {}
         for verb in ("fit_weights", "fit_model", "imagine", "train_policy"):
             setattr(self.agent, verb, self._timed(verb, getattr(self.agent, verb)))

@@ -167,7 +167,7 @@ def phase_part(method: str, n_rows: int, device: str = "cpu") -> Callable[[], di
 
     :return: each call continues for a model phase and its env steps: ms per env step, their parts, minibatches of the phase
     """
-    agent = running_agent(method, n_rows, **({} if device == "cpu" else {"device": device}))
+    agent = running_agent(method, n_rows, device=device)
     spent: dict[str, float] = {}
     record = agent._record
 

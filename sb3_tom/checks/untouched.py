@@ -7,11 +7,12 @@ patched into a class; subclasses and parametrisations, whose code is in other fi
 """
 
 import os
+import sys
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-import stable_baselines3
+import stable_baselines3  # noqa: F401  # one of PACKAGES
 import torch as th
 from torch import nn
 from torch.nn.modules import module as module_registry
@@ -22,10 +23,11 @@ OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_PACKAGES = (os.path.dirname(_HERE), *(os.path.dirname(os.path.abspath(str(one.__file__))) for one in (th, stable_baselines3)))
-KNOWN = tuple(folder + os.sep for folder in _PACKAGES)
-"""Folders of the code that the faster updates replace; a method patched by a user comes from elsewhere."""
+PACKAGES = ("torch", "stable_baselines3", "sb3_tom")
+"""Whose code the faster updates replace; what a user patches or writes comes from elsewhere."""
+
+KNOWN = tuple(os.path.dirname(os.path.abspath(str(sys.modules[name].__file__))) + os.sep for name in PACKAGES)
+"""Their folders."""
 
 
 def module_is_untouched(module: nn.Module) -> bool:
@@ -39,6 +41,15 @@ def module_is_untouched(module: nn.Module) -> bool:
         and not (_hides_a_method(part) or any(getattr(part, name, None) for name in MODULE_HOOKS))
         for part in module.modules()
     )
+
+
+def classes_are_known(module: nn.Module) -> bool:
+    """
+    Whether all classes are those of :data:`PACKAGES`: any method of another one may be a user's, whatever it inherits.
+
+    :param module: any, checked with its submodules
+    """
+    return all(type(part).__module__.partition(".")[0] in PACKAGES for part in module.modules())
 
 
 def optimizer_is_untouched(optimizer: th.optim.Optimizer) -> bool:

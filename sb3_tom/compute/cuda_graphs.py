@@ -17,7 +17,7 @@ WARM_UP = 3
 """Steps before the recording, in which libraries and optimisers allocate memory; they are steps like others."""
 
 GENERATORS_SINCE = "2.13"
-"""PyTorch before this cannot draw from a generator any more after a recording with it has failed."""
+"""Some versions before this cannot draw from a generator after a failed recording (read in their source, not tried)."""
 
 Results = Sequence[th.Tensor]
 Step = Callable[..., Results]

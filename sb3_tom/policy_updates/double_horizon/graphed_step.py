@@ -5,15 +5,11 @@ from functools import partial
 from typing import Any
 
 import torch as th
-from torch import nn
 
-from sb3_tom.checks.untouched import module_is_untouched, no_mode_is_on, tensors_are_untouched
+from sb3_tom.checks.untouched import classes_are_known, module_is_untouched, no_mode_is_on, tensors_are_untouched
 from sb3_tom.compute.cuda_graphs import RecordedStep, Recorder, Results
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.double_horizon.gradient_step import GradientStep, Scalars
-
-PACKAGES = ("torch", "stable_baselines3", "sb3_tom")
-"""What networks and plugs of these do is known; classes from elsewhere are not recorded, whatever they inherit."""
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -99,12 +95,8 @@ def is_recordable(step: GradientStep) -> bool:
         and all(plug.rollout_recordable for plug in world.plugs)
         and no_mode_is_on()
         and tensors_are_untouched(parameters)
-        and all(_is_known(module) and module_is_untouched(module) for module in modules)
+        and all(classes_are_known(module) and module_is_untouched(module) for module in modules)
     )
-
-
-def _is_known(module: nn.Module) -> bool:
-    return all(type(part).__module__.partition(".")[0] in PACKAGES for part in module.modules())
 
 
 def signature(step: GradientStep) -> tuple[object, ...]:
@@ -114,7 +106,7 @@ def signature(step: GradientStep) -> tuple[object, ...]:
     :param step: one that is recordable
     """
     parts = step.parts
-    numbers = (parts.gamma, parts.tau, parts.target_entropy, parts.max_grad_norm, id(step.context.generator))
+    numbers = (parts.gamma, parts.tau, parts.target_entropy, parts.max_grad_norm, _Same(step.context.generator))
     facts = (
         (name, value if isinstance(value, PLAIN) else _Same(value))
         for module in (parts.policy, *step.world.plugs)
