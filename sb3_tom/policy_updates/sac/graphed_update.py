@@ -38,19 +38,19 @@ def _step(update: HandwrittenSACUpdate, update_target: bool, *inputs: th.Tensor)
 
 def recorded_update(
     update: HandwrittenSACUpdate, known: GraphedUpdate | None, record: Recorder | None = None
-) -> HandwrittenSACUpdate | GraphedUpdate:
+) -> GraphedUpdate | None:
     """
     The recorded form of an update, reused while it is the same step on the same tensors. Loading a file, moving the policy or
     changing an option leads to a new recording.
 
     :param update: made for this call
-    :param known: result of the previous call
+    :param known: the last result that was not None
     :param record: see :class:`GraphedUpdate`
-    :return: the recorded update; ``update`` itself before its optimisers have stepped, or if they are not plain Adams
+    :return: the recorded update; None before its optimisers have stepped, or if they are not plain Adams
     """
     if not update.is_recordable:
-        return update
-    if isinstance(known, GraphedUpdate) and known.update.signature() == update.signature():
+        return None
+    if known is not None and known.update.signature() == update.signature():
         known.update.refresh_learning_rates()
         return known
     return GraphedUpdate(update, record)

@@ -25,7 +25,7 @@ class SACPolicyUpdate(PolicyUpdate):
 
     def __init__(self) -> None:
         super().__init__()
-        self._graphed: HandwrittenSACUpdate | GraphedUpdate | None = None  # kept between calls on CUDA
+        self._graphed: GraphedUpdate | None = None  # kept between calls on CUDA
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """Refuse a confidence where SB3's own step is used, which has none; see :meth:`PolicyUpdate.check`."""
@@ -88,9 +88,9 @@ class SACPolicyUpdate(PolicyUpdate):
         update = kind(parts)
         if not uses_cuda_graphs(parts.policy.device) or not isinstance(update, HandwrittenSACUpdate):
             return update
-        known = self._graphed if isinstance(self._graphed, GraphedUpdate) else None
-        self._graphed = recorded_update(update, known)
-        return self._graphed
+        made = recorded_update(update, self._graphed)
+        self._graphed = made or self._graphed
+        return made or update
 
 
 def _sum(losses: list[Losses]) -> Losses:
