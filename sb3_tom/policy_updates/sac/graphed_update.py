@@ -51,6 +51,6 @@ def recorded_update(
     if not update.is_recordable:
         return None
     if known is not None and known.update.signature() == update.signature():
-        known.update.refresh_learning_rates()
+        known.update.take_over()
         return known
     return GraphedUpdate(update, record)

@@ -112,7 +112,6 @@ class HandwrittenSACUpdate(SACUpdate):
         self._actor.bind_gradients()
         self._critic.bind_gradients()
         if self.parts.log_ent_coef is not None:
-            # Kept here too: an update made for a later call replaces the parameter's grad
             self.parts.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.parts.log_ent_coef)
         self._steppers = Steppers(self.parts.optimizers, are_bound=True)
 
@@ -135,8 +134,12 @@ class HandwrittenSACUpdate(SACUpdate):
         )
         return *facts, *stacked, *self._steppers.signature()
 
-    def refresh_learning_rates(self) -> None:
-        """Copy the optimisers' learning rates."""
+    def take_over(self) -> None:
+        """Go on after another update was made: with its own gradients, and the optimisers' learning rates."""
+        self._actor.attach_gradients()
+        self._critic.attach_gradients()
+        if self.parts.log_ent_coef is not None:
+            self.parts.log_ent_coef.grad = self._temperature_gradient
         self._steppers.refresh_learning_rates()
 
     @th.no_grad()

@@ -93,14 +93,18 @@ class StackedMLP:
         self._memory: dict[int, list[tuple[th.Tensor, th.Tensor]]] = {}
 
     def bind_gradients(self) -> None:
-        """Give each parameter a ``grad`` that :meth:`backward` writes into."""
-        gradients = [th.zeros_like(values) for values in self.stacked]
-        for group, values in zip(self._parameters, gradients, strict=True):
+        """Give each parameter a new ``grad`` that :meth:`backward` writes into."""
+        self._gradients = [th.zeros_like(values) for values in self.stacked]
+        n_layers = len(self._weights)
+        self._weight_gradients = [g.view(w.shape) for g, w in zip(self._gradients, self._weights, strict=False)]
+        self._bias_gradients = [g.view(b.shape) for g, b in zip(self._gradients[n_layers:], self._biases, strict=True)]
+        self.attach_gradients()
+
+    def attach_gradients(self) -> None:
+        """Make what :meth:`backward` writes the parameters' ``grad`` again, after another network's has taken its place."""
+        for group, values in zip(self._parameters, self._gradients, strict=True):
             for parameter, gradient in zip(group, values, strict=True):
                 parameter.grad = gradient
-        n_layers = len(self._weights)
-        self._weight_gradients = [g.view(w.shape) for g, w in zip(gradients, self._weights, strict=False)]
-        self._bias_gradients = [g.view(b.shape) for g, b in zip(gradients[n_layers:], self._biases, strict=True)]
 
     def forward(self, inputs: th.Tensor) -> Pass:
         """

@@ -61,6 +61,25 @@ def test_equals_the_plain_step(kwargs: dict[str, object], monkeypatch: pytest.Mo
     assert largest_relative_error(state(recorded), state(plain)) <= 1e-12
 
 
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+def test_gradients_are_clipped_in_every_call(n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call makes an update anew, and the recorded one goes on: what is clipped has to be its own gradients."""
+    plain, recorded = started(), started()
+    for agent in (plain, recorded):
+        agent.max_grad_norm = 0.05
+        set_rate(agent, 2.0**-10)
+    batches, noise = make_batches(n_steps, th.float64)
+    n_calls = 2 * WARM_UP + 2
+    for _ in range(n_calls):
+        run_fast(plain, batches, noise, HandwrittenSACUpdate)
+    known = None
+    with taped(monkeypatch) as tape:
+        for _ in range(n_calls):
+            known = run_graphed(recorded, n_steps, known, tape)
+    assert tape.recordings > 0
+    assert largest_relative_error(state(recorded), state(plain)) <= 1e-12
+
+
 def set_rate(agent: SAC, rate: float) -> None:
     for optimizer in (agent.actor.optimizer, agent.critic.optimizer, agent.ent_coef_optimizer):
         if optimizer is not None:
