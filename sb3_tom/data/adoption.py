@@ -3,11 +3,10 @@
 import io
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import load_from_pkl
 
@@ -34,36 +33,37 @@ def buffer_of_file(path: str | pathlib.Path | io.BufferedIOBase, verbose: int = 
     return loaded
 
 
-def adopt(
-    loaded: ReplayBuffer,
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    n_envs: int,
-    device: th.device,
-) -> WeightedReplayBuffer:
+def adopt(loaded: ReplayBuffer, own: WeightedReplayBuffer, kwargs: Mapping[str, Any]) -> WeightedReplayBuffer:
     """
     Check a loaded replay buffer, and convert it if it is SB3's.
 
     :param loaded: a :class:`WeightedReplayBuffer` is used as it is, a plain SB3 buffer is converted
-    :param observation_space: of the agent
-    :param action_space: of the agent
-    :param n_envs: number of envs of the agent
-    :param device: of the agent
+    :param own: the agent's, which is to be replaced
+    :param kwargs: the agent's ``replay_buffer_kwargs``
     :raises ValueError: naming what differs from the agent, or wrong episode ends
     :raises DivergenceError: naming the array with unusable values
     """
     for name, found, expected in (
-        ("observation_space", loaded.observation_space.shape, observation_space.shape),
-        ("action_space", loaded.action_space, action_space),  # actions are stored scaled by its bounds
-        ("n_envs", loaded.n_envs, n_envs),
+        ("observation_space", loaded.observation_space.shape, own.observation_space.shape),
+        ("action_space", loaded.action_space, own.action_space),  # actions are stored scaled by its bounds
+        ("n_envs", loaded.n_envs, own.n_envs),
     ):
-        if found != expected:
-            raise ValueError(f"the replay buffer's {name}={found} is not allowed; allowed: the agent's, {expected}")
-    if not isinstance(loaded, WeightedReplayBuffer):
-        loaded = WeightedReplayBuffer.from_replay_buffer(loaded)
+        _check_same(name, found, expected)
+    if isinstance(loaded, WeightedReplayBuffer):
+        _check_same("class", type(loaded).__name__, type(own).__name__)
+        _check_same("n_start_observations", loaded.n_start_observations, own.n_start_observations)
+    else:
+        loaded = type(own).from_replay_buffer(loaded, **kwargs)
     for name in ("observations", "actions", "next_observations", "rewards"):
         check_rows(f"the replay buffer's array {name}", getattr(loaded, name)[: loaded.size()])
     order = loaded.positions_oldest_first()
     check_stored_ends(loaded.observations[order], loaded.next_observations[order], loaded.dones[order])
-    loaded.device = device
+    if loaded.device != own.device:
+        loaded.forget_copies()
+        loaded.device = own.device
     return loaded
+
+
+def _check_same(name: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise ValueError(f"the replay buffer's {name}={found} is not allowed; allowed: the agent's, {expected}")

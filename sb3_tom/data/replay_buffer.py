@@ -249,27 +249,27 @@ class WeightedReplayBuffer(ReplayBuffer):
         data = self.transitions()
         return data if self.n_of_rule == data.size else data.rows(self.newest_rows(self.n_of_rule))
 
+    @property
+    def n_start_observations(self) -> int:
+        """Capacity of the ring of start observations."""
+        return len(self._starts)
+
     def start_observations(self) -> th.Tensor:
         """Observations after real resets ``[K, O]``; at most ``n_start_observations``, the newest."""
         return th.from_numpy(self._starts[: min(self._n_starts, len(self._starts))]).to(self.device)
 
     @classmethod
-    def from_replay_buffer(cls, buffer: ReplayBuffer) -> "WeightedReplayBuffer":
+    def from_replay_buffer(cls, buffer: ReplayBuffer, **kwargs: Any) -> "WeightedReplayBuffer":
         """
         Copy a plain SB3 buffer, for example a SAC run's: weights 1, policy version 0.
 
         :param buffer: its ``optimize_memory_usage`` must be off and its ``handle_timeout_termination`` on
+        :param kwargs: of this class
         :raises ValueError: if they are not
         """
-        copy = cls(
-            buffer.buffer_size * buffer.n_envs,
-            buffer.observation_space,
-            buffer.action_space,
-            device=buffer.device,
-            n_envs=buffer.n_envs,
-            optimize_memory_usage=buffer.optimize_memory_usage,
-            handle_timeout_termination=buffer.handle_timeout_termination,
-        )
+        theirs = {name: getattr(buffer, name) for name in ("optimize_memory_usage", "handle_timeout_termination")}
+        size, spaces_ = buffer.buffer_size * buffer.n_envs, (buffer.observation_space, buffer.action_space)
+        copy = cls(size, *spaces_, device=buffer.device, n_envs=buffer.n_envs, **{**kwargs, **theirs})
         for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
             getattr(copy, name)[: buffer.size()] = getattr(buffer, name)[: buffer.size()]
         copy.terminated[:] = copy.dones * (1.0 - copy.timeouts)

@@ -284,7 +284,7 @@ class SACHooks(SAC):
         :param loaded: SB3's buffer or a :class:`WeightedReplayBuffer`
         :raises ValueError: see :func:`sb3_tom.data.adoption.adopt`
         """
-        buffer = adopt(loaded, self.observation_space, self.action_space, self.n_envs, self.device)
+        buffer = adopt(loaded, self.replay_buffer, self.replay_buffer_kwargs)
         newest = int(buffer.policy_versions.max(initial=0))
         self.policy_version = buffer.policy_version = max(self.policy_version, newest, buffer.policy_version)
         self.replay_buffer, self.buffer_size = buffer, buffer.capacity

@@ -11,6 +11,7 @@ import torch as th
 from stable_baselines3 import SAC
 
 from sb3_tom import MBPO, MBPOTOM
+from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from tests.mbpo.small import SMALL_WEIGHTERS, small_agent
 from tests.mbpo.test_mbpo import Corridor
 
@@ -122,3 +123,25 @@ def test_actions_of_other_bounds_are_refused() -> None:
     agent = small_agent(strong)
     with pytest.raises(ValueError, match=r"the replay buffer's action_space=Box\(-2.0, 2.0.* is not allowed"):
         agent.adopt_replay_buffer(sac.replay_buffer)
+
+
+class OwnBuffer(WeightedReplayBuffer):
+    """As its base."""
+
+
+def test_rows_come_into_a_buffer_of_the_class_and_arguments_that_were_asked_for(tmp_path: Path) -> None:
+    """Otherwise a checkpoint holds another buffer than its arguments make, and cannot be resumed."""
+    asked: dict[str, Any] = {"replay_buffer_class": OwnBuffer, "replay_buffer_kwargs": {"n_start_observations": 5}}
+    sac = trained_sac()
+    agent = MBPO.from_sac(sac, "Pendulum-v1", **asked, **SMALL)
+    agent.save_checkpoint(tmp_path / "run.zip")
+    resumed = MBPO.resume(tmp_path / "run.zip", "Pendulum-v1", replay_buffer_class=OwnBuffer)
+    assert type(agent.replay_buffer) is type(resumed.replay_buffer) is OwnBuffer
+    assert resumed.replay_buffer.n_start_observations == 5 and resumed.replay_buffer.n_transitions == 60
+    for name, came in (
+        ("class", {"replay_buffer_class": OwnBuffer}),
+        ("n_start_observations", asked | {"replay_buffer_class": None}),
+    ):
+        other = small_agent(gym.make("Pendulum-v1"), **came)
+        with pytest.raises(ValueError, match=rf"the replay buffer's {name}=.* is not allowed; allowed: the agent's, "):
+            other.adopt_replay_buffer(small_agent(gym.make("Pendulum-v1")).replay_buffer)
