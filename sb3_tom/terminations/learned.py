@@ -189,14 +189,18 @@ class LearnedTermination(Termination):
 
     @th.no_grad()
     def _set_threshold(self, rows: "_RowsByClass") -> tuple[th.Tensor, th.Tensor]:
-        """Set the threshold so that as many rows exceed it as are terminal; return recall and precision."""
+        """
+        Set the threshold so that as many rows exceed it as are terminal, in the middle between the last of these and the next
+        one; return recall and precision.
+        """
         counts = th.stack((rows.n_terminal, rows.data.size - rows.n_terminal)).double() / SAMPLE_SIZE
         indices = th.stack((rows.draw_terminal((SAMPLE_SIZE,)), rows.draw_other((SAMPLE_SIZE,))))
         logits = self._logits_of(rows, indices.flatten()).view_as(indices)
-        order = logits.reshape(-1).argsort(descending=True)
+        ranked, order = logits.reshape(-1).sort(descending=True)
         exceeding = counts.repeat_interleave(SAMPLE_SIZE)[order].cumsum(0)
-        last = th.searchsorted(exceeding, rows.n_terminal.double()).clamp(max=2 * SAMPLE_SIZE - 1)
-        self.threshold.copy_(logits.reshape(-1)[order[last]])
+        below = th.searchsorted(exceeding, rows.n_terminal.double(), right=True).clamp(1, 2 * SAMPLE_SIZE - 1)
+        middle = 0.5 * (ranked[below - 1] + ranked[below])
+        self.threshold.copy_(th.where(middle < ranked[below - 1], middle, ranked[below]))
         hits, false_alarms = ((logits > self.threshold).double().sum(1) * counts).unbind()
         return hits / rows.n_terminal, hits / (hits + false_alarms).clamp(min=1.0)
 

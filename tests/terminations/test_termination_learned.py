@@ -70,6 +70,18 @@ def test_threshold_makes_imagined_terminations_as_frequent_as_real_ones(limit: f
     assert float(said / real) == pytest.approx(1.0, abs=0.1 if limit == 1.0 else 0.5)
 
 
+@pytest.mark.parametrize("n_terminal", [1, 2, 5])
+def test_each_of_a_few_terminal_rows_is_recalled(n_terminal: int, context: Context) -> None:
+    """They are far from all others: as many are predicted as there are, the least terminal of them included."""
+    rows = synthetic(500, seed=0, limit=100.0)
+    rows.next_observations[:n_terminal] = 20.0 + th.arange(float(n_terminal)).view(-1, 1)
+    rows.terminated[:n_terminal] = 1.0
+    termination = built(first_gradient_steps=300)
+    figures = termination.fit(rows, context)
+    assert figures["recall"] == figures["precision"] == 1.0
+    assert th.equal(predict(termination, rows), rows.terminated > 0.5)
+
+
 def test_never_terminates_before_a_terminal_row_was_seen_and_says_so(context: Context) -> None:
     termination = built()
     rows = synthetic(500, seed=0, limit=100.0)
