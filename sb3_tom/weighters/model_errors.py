@@ -12,9 +12,10 @@ from sb3_tom.contracts.types import Transitions
 @th.no_grad()
 def squared_errors_of_members(model: ReadableModel, data: Transitions) -> Iterator[th.Tensor]:
     """
-    Squared errors of the mean predictions of a model's members, in normalised units.
+    Squared errors of the mean predictions of a model's members, in normalised units; 0 for targets that never varied, which
+    are predicted exactly, whatever the networks say.
 
-    :param model: of E members; has to implement ``targets``
+    :param model: of E members; has to implement ``targets`` and ``target_scales``
     :param data: N rows
     :return: iterator over chunks of n rows, in their order: float64 ``[E, n, D]``, the reward first
     """
@@ -22,4 +23,4 @@ def squared_errors_of_members(model: ReadableModel, data: Transitions) -> Iterat
     n_members = model.forward(data.observations[:1], data.actions[:1]).mean.shape[0]
     for rows in data.split(rows_at_once(data.device, n_members)):
         missed = model.forward(rows.observations, rows.actions).mean - model.targets(rows)
-        yield missed.double().square()
+        yield th.where(model.target_scales() > 0, missed, 0.0).double().square()

@@ -12,7 +12,7 @@ Two kinds of blocks have no such policy:
 
 - the newest block, whose policy is the current one: its weight is the largest of the others, or
   :math:`\frac{\rho}{1 - \rho} \sum_j w_j` over the other blocks, the warm-up included, if that is more;
-- the warm-up (block 0, before the first phase): its weight is a share of the oldest other block's.
+- the warm-up (block 0, before the first phase), and rows of another run: their weight is a share of the oldest other block's.
 
 =====================  =====================================================
 symbol                 meaning
@@ -50,6 +50,7 @@ class PDMLWeighter(Weighter):
     """
 
     growing = ("policies", "blocks", "distances")
+    first: th.Tensor
     policies: th.Tensor
     blocks: th.Tensor
     distances: th.Tensor
@@ -71,6 +72,7 @@ class PDMLWeighter(Weighter):
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create empty buffers; see :meth:`Plug.build`."""
+        self.register_buffer("first", th.zeros(1, dtype=th.int64))  # block whose policy was kept first; 0: none yet
         self.register_buffer("policies", th.zeros(0, 0))
         self.register_buffer("blocks", th.zeros(0, dtype=th.int64))
         self.register_buffer("distances", th.zeros(0, dtype=th.float64))
@@ -97,6 +99,8 @@ class PDMLWeighter(Weighter):
         block = context.policy_version - 1
         if block < 1 or (len(self.blocks) and block <= int(self.blocks[-1])):
             return  # the warm-up has no policy; or there are no rows since the last one
+        if not bool(self.first):
+            self.first.fill_(block)
         new = context.snapshot().state().reshape(1, -1)
         blocks = th.cat([self.blocks, th.tensor([block], device=data.device)])
         policies = th.cat([self.policies, new]) if len(self.policies) else new
@@ -120,8 +124,11 @@ class PDMLWeighter(Weighter):
         return (log_weights - log_weights.max()).exp()[self._kinds(versions)]
 
     def _kinds(self, versions: th.Tensor) -> th.Tensor:
-        """Index of each block's policy, the first one kept from it on; then that of the newest block, then the warm-up's."""
-        return th.searchsorted(self.blocks, versions).masked_fill(versions <= 0, len(self.blocks) + 1)
+        """
+        Index of each block's policy, the first one kept from it on; then that of the newest block, then that of the blocks
+        before the first.
+        """
+        return th.searchsorted(self.blocks, versions).masked_fill(versions < self.first.clamp(min=1), len(self.blocks) + 1)
 
     def _log_weights(self, n_blocks: th.Tensor) -> th.Tensor:
         """Log-weights of each kind, of which there are ``n_blocks``; in logarithms, since sums of 1 / D could overflow."""

@@ -278,6 +278,16 @@ def test_a_buffer_of_another_run(tmp_path: Path) -> None:
     assert len(agent.fit_weights().unique()) > 1
 
 
+def test_rows_of_another_run_are_as_little_known_as_the_warm_up() -> None:
+    """Their versions are older than that of the first policy which was kept: it is not theirs."""
+    foreign, known = built(warmup_share=0.05), built(warmup_share=0.05)
+    for version in (6, 7, 8):
+        weights = phase(foreign, rows_of([3] * 8 + [4] * 8 + [*range(6, version + 1)] * 4), version)
+        expected = phase(known, rows_of([0] * 16 + [*range(6, version + 1)] * 4), version)
+        assert th.equal(weights, expected)
+    assert foreign.blocks.tolist() == [6, 7, 8] and weights[0] < 0.1 * weights[16:].min()
+
+
 def test_several_envs_and_small_rings() -> None:
     agent = small_agent(make_vec_env("Pendulum-v1", 2), "pdml", buffer_size=50).learn(160)
     assert int(agent.weighter.blocks[0]) >= int(agent.replay_buffer.transitions().policy_version.min())

@@ -17,6 +17,7 @@ from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.data.weights import usable_weights
 from sb3_tom.weighters.critics import row_values, td_errors
 from sb3_tom.weighters.maper import MaPERWeighter, squared_errors
+from sb3_tom.weighters.model_errors import squared_errors_of_members
 from sb3_tom.weighters.per import PERWeighter
 from sb3_tom.weighters.recall import RecallWeighter
 from sb3_tom.weighters.value import ValueWeighter
@@ -36,9 +37,13 @@ class Model:
     """Two members, whose means miss the rewards and the next states by known amounts."""
 
     is_fitted = True
+    scales = (1.0, 1.0, 1.0, 1.0)
 
     def targets(self, batch: Transitions) -> th.Tensor:
         return th.cat([batch.rewards, batch.next_observations], dim=-1)
+
+    def target_scales(self) -> th.Tensor:
+        return th.tensor(self.scales)
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
         assert len(observations) <= 2_048, "a large buffer comes in pieces"
@@ -126,6 +131,17 @@ def test_model_errors_come_in_pieces() -> None:
     assert all(th.equal(whole[4_990:], part) and whole.dtype == th.float64 for whole, part in zip(found, last, strict=True))
 
 
+def test_targets_that_never_varied_have_no_error() -> None:
+    """The model predicts them exactly whatever its networks say, which would be a third of MaPER's priorities otherwise."""
+    data, model = transitions(60), Model()
+    model.scales = (0.0, 1.0, 0.0, 1.0)
+    of_reward, of_state = squared_errors(model, data)
+    assert not of_reward.any()
+    (of_members,) = squared_errors_of_members(model, data)
+    assert th.equal(of_state, of_members.mean(0)[:, 1:].mean(-1)) and not of_members[..., 2].any()
+    assert of_members[..., 1].all() and of_members[..., 3].all()
+
+
 def test_without_a_fitted_model_the_critics_are_alone() -> None:
     data, fresh = transitions(60), Model()
     fresh.is_fitted = False
@@ -188,6 +204,7 @@ def test_after_two_phases_weights_differ(weighter: str, n_envs: int, normalised:
     agent = small_agent(VecNormalize(env) if normalised else env, weighter, buffer_size=60, learning_starts=30).learn(90)
     assert agent.replay_buffer.full and agent.policy_version >= 2
     assert len(agent.replay_buffer.row_weights().unique()) > 1
+    assert all(bool(th.isfinite(parameter).all()) for parameter in agent.policy.parameters())
     for _ in range(2):
         agent.train_policy(5)
         weights = agent.fit_weights()

@@ -1,4 +1,4 @@
-"""Weights by the log-ratio alone: TOM without its dual, to measure the effect of the dual."""
+"""Weights by the log-ratio alone: TOM without its dual and its average over s', to measure the effect of the dual."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ class RatioWeighter(Weighter):
     occupancy of a policy in the environment. The agent's weights are 1 until the replay buffer holds ``recent_size`` rows.
 
     :param preset: of the discriminator, "default" or "official"
-    :param arguments: override the preset, see the table in :mod:`sb3_tom.weighters.tom.settings`; those of the dual have no
-        effect
+    :param arguments: override the preset, see the table in :mod:`sb3_tom.weighters.tom.settings`; those of the dual and
+        ``average_next`` have no effect: what the dual adds is seen beside TOM with ``average_next=False``
     :raises ValueError: naming the argument, what came and what is allowed
     """
 
