@@ -26,7 +26,6 @@ from sb3_tom.weighters.tom.networks import Standardizer
 
 _FOLDS = 4
 _WIDTHS = (64, 64)
-_STEPS = 400
 _BATCH = 256
 _LEARNING_RATE = 2e-3
 _LOOK = 50
@@ -91,13 +90,14 @@ def random_folds(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Te
     return (order % _FOLDS)[blocks]
 
 
-def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context: Context) -> th.Tensor:
+def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, n_steps: int, context: Context) -> th.Tensor:
     """
     The mean of weights over s', as a function of (s, a).
 
     :param weights: ``[M]``, non-negative, of some rows
     :param rows: numbers ``[M]`` of these rows in the data
     :param data: N rows, in the order of collection
+    :param n_steps: gradient steps
     :param context: its generator and ``n_envs`` are used
     :return: ``[N]`` for all rows, float64, positive with mean 1; ones if a fold has none of the M rows
     """
@@ -117,7 +117,7 @@ def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, context
         return scale(columns(numbers))
 
     scale.to_empty(device=data.device).fit(moments_of_columns(len(rows), lambda some: columns(rows[some])))
-    _fit(regression, rows, inputs, (weights / weights.mean()).float(), own, context.generator)
+    _fit(regression, rows, inputs, (weights / weights.mean()).float(), own, n_steps, context.generator)
     return of_all_rows(regression, folds, inputs)
 
 
@@ -138,12 +138,18 @@ def of_all_rows(regression: _Regression, folds: th.Tensor, inputs: Inputs) -> th
 
 
 def _fit(
-    regression: _Regression, rows: th.Tensor, inputs: Inputs, weights: th.Tensor, folds: th.Tensor, generator: th.Generator
+    regression: _Regression,
+    rows: th.Tensor,
+    inputs: Inputs,
+    weights: th.Tensor,
+    folds: th.Tensor,
+    n_steps: int,
+    generator: th.Generator,
 ) -> None:
     """Fit the networks, and restore the parameters that were best on the held-out rows."""
     theirs = [th.nonzero(folds != number).squeeze(1) for number in range(_FOLDS)]
     own = [th.nonzero(folds == number).squeeze(1) for number in range(_FOLDS)]
-    shape = (_STEPS, _BATCH)
+    shape = (n_steps, _BATCH)
     drawn = [th.randint(len(others), shape, generator=generator, device=rows.device) for others in theirs]
     batches = th.stack([others[numbers] for others, numbers in zip(theirs, drawn, strict=True)], dim=1)
 
@@ -156,8 +162,8 @@ def _fit(
     best = BestState(regression, unseen)
     with descent(optimizer, regression.loss, "mean of the weights over s'", rows.device) as descend:
         for step, chosen in enumerate(batches):
-            set_learning_rate(optimizer, _LEARNING_RATE * (1.0 - step / _STEPS))
+            set_learning_rate(optimizer, _LEARNING_RATE * (1.0 - step / n_steps))
             descend(inputs(rows[chosen]), weights[chosen])
-            if (step + 1) % _LOOK == 0:
+            if (step + 1) % _LOOK == 0 or step + 1 == n_steps:
                 best.offer(step + 1)
     best.restore()

@@ -39,6 +39,7 @@ mass_shift                    True        False       Q has a free constant, sol
 nonnegative                   False       False       Q >= 0 as in Prop. 1; voids the mass identity
 occupancy_gamma               None        0.99        discount of the flow; None: 1 with "restart", else the agent's
 average_next                  True        False       weights are averaged over s', so that they do not tilt the law of s'
+average_steps                 400         400         gradient steps of that average per model phase at most
 recent_size                   1000        1000        newest rows used as ``recent``; until then weights are 1
 max_weight                    10.0        10.0        cut of weights, in units of their mean before it; None: no cut
 uniform_mix                   0.0         0.0         share of uniform weights mixed in
@@ -90,6 +91,7 @@ class TOMSettings:
     nonnegative: bool = False
     occupancy_gamma: float | None = None
     average_next: bool = True
+    average_steps: int = 400
     recent_size: int = 1000
     max_weight: float | None = 10.0
     uniform_mix: float = 0.0
@@ -159,6 +161,7 @@ _COUNTS = (
     "q_batch_size",
     "start_batch_size",
     "n_actions",
+    "average_steps",
     "recent_size",
 )
 _NUMBERS: dict[str, dict[str, Any]] = {

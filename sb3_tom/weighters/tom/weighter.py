@@ -146,7 +146,7 @@ class TOMWeighter(Weighter):
             return total.expand(data.size)  # all 0 or not finite: the callers report it
         if self.max_weight is not None:
             weights = weights.clamp(max=self.max_weight * float(weights.mean()))
-        return average_next(weights, rows, data, context)
+        return average_next(weights, rows, data, self.settings.average_steps, context)
 
     def _diverged(self) -> th.Tensor:
         """1.0 if a parameter is not finite, as raw inputs of a large scale can cause."""

@@ -21,7 +21,7 @@ def noisy(n_rows: int, seed: int = 0) -> tuple[Transitions, th.Tensor]:
 
 
 def averaged(weights: th.Tensor, data: Transitions, seed: int = 0) -> th.Tensor:
-    return average_next(weights, th.arange(data.size), data, context(seed))
+    return average_next(weights, th.arange(data.size), data, 400, context(seed))
 
 
 def test_it_is_the_mean_given_state_and_action() -> None:
@@ -56,7 +56,7 @@ def test_rows_beyond_the_given_ones_are_weighed_too() -> None:
     data, noise = noisy(8_000)
     weights = (data.actions[:, 0] + 0.1 * noise).exp()
     rows = th.arange(0, 8_000, 4)
-    found = average_next(weights[rows], rows, data, context())
+    found = average_next(weights[rows], rows, data, 400, context())
     assert float(th.corrcoef(th.stack([found.log(), data.actions[:, 0].double()]))[0, 1]) > 0.97
 
 
