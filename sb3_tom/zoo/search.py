@@ -17,7 +17,9 @@ from rl_zoo3.utils import ALGOS, get_callback_list
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.checks.validation import check_choice, check_integer, check_integers
+from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.experiments import warn_of_replaced
 from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
 from sb3_tom.zoo.samplers import BUDGET
@@ -179,10 +181,11 @@ class Search:
 
 
 def _learn(agent: Any, n_timesteps: int, callbacks: list[BaseCallback], which: str) -> None:
-    """Train; sampled hyperparameters may diverge, for which SB3 and this package raise these errors."""
+    """Train; sampled hyperparameters may diverge, for which SB3 raises these errors, and this package one of its own."""
+    diverged = DivergenceError if isinstance(agent, MBPO) else (AssertionError, ValueError)
     try:
         agent.learn(n_timesteps, callback=callbacks)
-    except (AssertionError, ValueError) as error:
+    except diverged as error:
         raise optuna.TrialPruned(f"diverged: {which}: {error}") from error
 
 

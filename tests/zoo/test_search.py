@@ -13,9 +13,11 @@ import optuna
 from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.trial import TrialState
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_tom import tune
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.zoo.search import Search, report, search
 from sb3_tom.zoo.storages import open_storage, serve
 from tests.zoo.small import SMALL
@@ -99,10 +101,8 @@ def test_a_study_goes_on_until_it_has_so_many_trials(monkeypatch: pytest.MonkeyP
     assert [len(search(objective, storage, "s", total).trials) for total in (2, 2, 3)] == [2, 2, 3]
 
 
-def small_search(**kwargs: Any) -> Search:
-    return Search(
-        "mbpo", "Pendulum-v1", 60, (0, 1), **{"n_evaluations": 2, "eval_episodes": 1, "hyperparams": SMALL, **kwargs}
-    )
+def small_search(algo: str = "mbpo", **kwargs: Any) -> Search:
+    return Search(algo, "Pendulum-v1", 60, (0, 1), **{"n_evaluations": 2, "eval_episodes": 1, "hyperparams": SMALL, **kwargs})
 
 
 def test_a_real_trial(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,17 +154,27 @@ def test_the_arguments_of_the_env_are_those_of_its_evaluation_too(algo: str) -> 
         assert env.envs[0].unwrapped.g == 3.0
 
 
-def test_a_trial_that_diverges_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Diverges:
-        def __init__(self, **kwargs: Any) -> None:
-            assert kwargs["seed"] in (0, 1)
+@pytest.mark.parametrize(("algo", "error"), [("mbpo", DivergenceError), ("sac", ValueError), ("sac", AssertionError)])
+def test_a_trial_that_diverges_is_pruned(algo: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """SB3 has no error of its own for it."""
 
-        def learn(self, n_timesteps: int, callback: Any) -> None:
-            raise ValueError("the critic is not finite")
+    def diverge(agent: Any, n_timesteps: int, callback: Any) -> None:
+        assert agent.seed in (0, 1)
+        raise error("the critic is not finite")
 
-    monkeypatch.setattr("sb3_tom.zoo.search.ALGOS", {"mbpo": Diverges})
-    trial = search(small_search(), InMemoryStorage(), "s", 1).trials[0]
+    monkeypatch.setattr(ALGOS[algo], "learn", diverge)
+    hyperparams = SMALL if algo == "mbpo" else {}
+    trial = search(small_search(algo, hyperparams=hyperparams), InMemoryStorage(), "s", 1).trials[0]
     assert trial.state == TrialState.PRUNED and not trial.intermediate_values
+
+
+def test_an_error_that_no_other_trial_would_be_spared_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(agent: Any, n_timesteps: int, callback: Any) -> None:
+        raise ValueError("augmented_reward=True is not allowed where the env pays -3")
+
+    monkeypatch.setattr(ALGOS["mbpo"], "learn", refuse)
+    with pytest.raises(ValueError, match="augmented_reward=True is not allowed"):
+        search(small_search(), InMemoryStorage(), "s", 3)
 
 
 @pytest.mark.parametrize(
