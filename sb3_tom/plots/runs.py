@@ -165,4 +165,5 @@ def _merge(run: Run, content: Content, kind: str, path: Path, goes_on: bool) -> 
         if run.sources[name][0] == kind:
             run.series[name] = dict(sorted({**run.series.get(name, {}), **curve}.items()))
     if content.phases and run.sources["weight by age"][0] == kind:
-        run.phases = sorted([*run.phases, *content.phases], key=lambda phase: phase.env_step)
+        by_step = {phase.env_step: phase for phase in (*run.phases, *content.phases)}  # made again by a run that goes on
+        run.phases = [by_step[step] for step in sorted(by_step)]

@@ -72,6 +72,14 @@ def test_files_of_one_run_come_together_and_its_own_tables_count_first(tmp_path:
     assert [phase.weights for phase in run.phases] == [[2.5, 1.5]]
 
 
+def test_a_phase_that_a_resumed_run_made_again_counts_once(tmp_path: Path) -> None:
+    curve_file(tmp_path / "learning_curve.csv", "tom", 7, {50: 9.0})
+    for number in (1, 2):
+        rows = {step: {**figures, "weight_by_age/00": float(number)} for step, figures in ROWS.items() if step == 100}
+        log_files(tmp_path / f"attempt_{number}", ["csv"], rows)
+    assert [(phase.env_step, phase.weights) for phase in only(read_runs(tmp_path)).phases] == [(100, [2.0, 0.5])]
+
+
 def test_logs_beside_two_runs_keep_the_names_of_their_folders(tmp_path: Path) -> None:
     for seed in (0, 1):
         curve_file(tmp_path / f"{seed}.csv", "tom", seed, {50: 9.0})
