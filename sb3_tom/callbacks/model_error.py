@@ -28,7 +28,8 @@ from sb3_tom.callbacks.labels import run_labels
 from sb3_tom.callbacks.tables import RunTable
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.contracts.dynamics import DynamicsModel
-from sb3_tom.data.scales import varies
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import moments_of
 
 ERROR_COLUMNS = ("env_step", "policy_version", "kind", "horizon", "error", "transitions")
 """Columns of model errors after the labels task, method and seed; ``kind`` is "global", "local" or "compounding"."""
@@ -65,16 +66,16 @@ def predict(
     return drawn.view(n_samples, n_rows, -1).mean(0)
 
 
-def error_scale(observations: th.Tensor) -> th.Tensor:
+def error_scale(data: Transitions) -> th.Tensor:
     """
     The unit of the errors of each dimension.
 
-    :param observations: ``[N, O]``
+    :param data: N rows
     :return: standard deviation of each dimension ``[O]``, infinite (no error counts) where it has not varied yet: the cart of
         InvertedDoublePendulum-v5 feels no constraint until it first hits one, and any prediction would be far off zero
     """
-    scale = observations.double().std(0, correction=0).float()
-    return th.where(varies(scale, observations.abs().amax(0)), scale, th.inf)
+    scale = moments_of(data, "observations").varying().float()
+    return th.where(scale > 0.0, scale, th.inf)
 
 
 def scaled_error(predicted: th.Tensor, real: th.Tensor, scale: th.Tensor) -> th.Tensor:
@@ -140,7 +141,7 @@ def model_errors(
     :return: errors ``[rows]`` by kind ("global", "local" or "compounding") and horizon; one that no episode has is left out
     """
     data = agent.replay_buffer.transitions()
-    scale = error_scale(data.observations)
+    scale = error_scale(data)
     chosen = data.rows(th.randperm(data.size, generator=generator, device=data.device)[:n_global])
     predicted = predict(agent.dynamics, chosen.observations, chosen.actions, n_samples, generator)
     ahead = compounding_errors(agent.dynamics, episodes, horizon, scale, n_samples, generator)
