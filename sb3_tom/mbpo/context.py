@@ -2,10 +2,12 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.sac.policies import Actor
 from stable_baselines3.sac.sac import SAC
@@ -161,22 +163,25 @@ def make_context(
     known: dict[str, Any] = {"mean_action": view.mean_action, "log_prob": view.log_prob, "snapshot": view.snapshot}
     readable: ReadableModel | None = None if model is None else _ModelView(model)
 
-    def values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        return units.values(th.cat(agent.critic(units.observations(observations), actions), dim=1).t())
-
-    def target_values(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        return units.values(th.cat(agent.critic_target(units.observations(observations), actions), dim=1).t())
+    def values_by(critics: ContinuousCritic, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        training = [part for part in critics.modules() if part.training]  # in the middle of a policy update
+        for part in training:
+            part.training = False
+        values = th.cat(critics(units.observations(observations), actions), dim=1)
+        for part in training:
+            part.training = True
+        return units.values(values.t())
 
     buffer = agent.replay_buffer
     return Context(
         policy=policy or view,
-        values=values,
+        values=partial(values_by, agent.critic),
         gamma=agent.gamma,
         policy_version=policy_version,
         generator=generator,
         action_sampler=view.sample_actions if policy is None and view.is_known else None,
         n_envs=1 if buffer is None else buffer.n_envs,
-        target_values=target_values,
+        target_values=partial(values_by, agent.critic_target),
         ent_coef=units.values(_ent_coef(agent)),
         model=readable,
         arrival=buffer.arrival if isinstance(buffer, WeightedReplayBuffer) else None,

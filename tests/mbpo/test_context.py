@@ -174,3 +174,16 @@ def test_a_snapshot_becomes_another_one(use_sde: bool, normalized: bool) -> None
         later.restore(th.zeros_like(state))
         th.testing.assert_close(then.gaussian(observations), expected, rtol=0.0, atol=0.0)
     assert all(th.equal(now[name], value) for name, value in agent.policy.state_dict().items())
+
+
+def test_values_are_not_drawn_while_a_policy_update_trains_the_critics() -> None:
+    """Minibatches are relabelled in the middle of an update, when dropout is on."""
+    policy_kwargs = {"net_arch": [16, 16], "dropout_rate": 0.5}
+    agent = small_agent(policy="LayerNormPolicy", policy_kwargs=policy_kwargs)
+    context, rows = agent._context(), (th.randn(20, 3), th.rand(20, 1))
+    expected = [values(*rows) for values in (context.values, context.target_values)]
+    agent.policy.set_training_mode(True)
+    assert not th.equal(*(th.cat(agent.critic(*rows)) for _ in range(2))), "dropout is on"
+    for values, known in zip((context.values, context.target_values), expected, strict=True):
+        assert th.equal(values(*rows), known)
+    assert agent.critic.training
