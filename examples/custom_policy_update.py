@@ -7,7 +7,7 @@ import torch as th
 from sb3_tom import MBPO, Context
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts
-from sb3_tom.imagination.differentiable import differentiable_rollout
+from sb3_tom.imagination.differentiable import roll_out
 from sb3_tom.policy_updates.sac.update import SACPolicyUpdate
 from sb3_tom.policy_updates.steps import clip_gradients
 
@@ -45,14 +45,14 @@ class PathwiseSAC(SACPolicyUpdate):
 
     def climb(self, parts: PolicyParts, starts: th.Tensor, world: ImaginedWorld, context: Context) -> th.Tensor:
         """Make one step of the actor from the states ``[B, O]``; returns J, on the device."""
-        steps, alive = differentiable_rollout(world, starts, self.horizon, context)
-        value = th.zeros_like(alive[0])
-        for t, (step, on) in enumerate(zip(steps, alive, strict=True)):
+        rollout = roll_out(world, starts, self.horizon, context)
+        value = th.zeros_like(rollout.alive)
+        for t, (step, on) in enumerate(zip(rollout.steps, rollout.counted, strict=True)):
             value = value + parts.gamma**t * on * step.rewards
-        last, on = steps[-1], alive[-1] * (1.0 - steps[-1].terminated)
-        actions, _ = context.policy(last.next_observations)
-        after = context.values(last.next_observations, actions).min(0).values.unsqueeze(1)
-        value = (value + parts.gamma**self.horizon * on * after).mean()
+        actions, _ = context.policy(rollout.observations)
+        after = context.values(rollout.observations, actions).min(0).values.unsqueeze(1)
+        discount = parts.gamma ** (self.horizon if rollout.length is None else rollout.length)  # a rollout_stop shortens them
+        value = (value + discount * rollout.alive * after).mean()
         parameters = list(parts.policy.actor.parameters())
         # Gradients of the actor only: the graph contains critics and model too
         for parameter, gradient in zip(parameters, th.autograd.grad(-value, parameters), strict=True):

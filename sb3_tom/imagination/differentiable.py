@@ -66,20 +66,3 @@ def roll_out(
         return Rollout(steps, counted, observations, alive, None, trust or None)
     made = th.where(stopped > 0, th.stack(counted).sum(0), float(length))
     return Rollout(steps, counted, observations, alive + stopped, made, trust or None)
-
-
-def differentiable_rollout(
-    world: ImaginedWorld, start_observations: th.Tensor, length: int, context: Context
-) -> tuple[list[Transitions], list[th.Tensor]]:
-    """
-    Only the steps of :func:`roll_out`, and which of them count.
-
-    :param world: model, termination and reward
-    :param start_observations: ``[B, O]``, in the env's own units
-    :param length: steps of each rollout
-    :param context: view of the agent
-    :return: for each step the transitions of all rollouts, relabelled by the objective; for each step which of them count,
-        float ``[B, 1]``
-    """
-    rollout = roll_out(world, start_observations, length, context)
-    return rollout.steps, rollout.counted

@@ -9,61 +9,32 @@ from sb3_tom.checks.validation import check_integer, check_number
 
 
 @dataclass(frozen=True)
-class RolloutSchedule:
+class Ramp:
     """
-    Length of imagined rollouts: linear between two env steps, constant outside of them (MBPO, arXiv:1906.08253, App. C).
+    A number that is linear between two env steps and constant outside of them, as the length of MBPO's rollouts
+    (arXiv:1906.08253, App. C).
 
-    :param start_step: env step until which the length is ``start_length``
-    :param end_step: env step from which on it is ``end_length``
-    :param start_length: first length
-    :param end_length: last length
-    """
-
-    start_step: int
-    end_step: int
-    start_length: int
-    end_length: int
-
-    def __call__(self, env_step: int) -> int:
-        """
-        Length at an env step.
-
-        :param env_step: real transitions so far
-        :return: length of a rollout, at least 1
-        """
-        return int(_ramp(env_step, self.start_step, self.end_step, self.start_length, self.end_length))
-
-
-@dataclass(frozen=True)
-class RatioSchedule:
-    """
-    Share of real rows in a minibatch: linear between two env steps, constant outside of them.
-
-    :param start_step: env step until which it is ``start_ratio``
-    :param end_step: env step from which on it is ``end_ratio``
-    :param start_ratio: first share
-    :param end_ratio: last share
+    :param start_step: env step until which it is ``start``
+    :param end_step: env step from which on it is ``end``
+    :param start: first value
+    :param end: last value
     """
 
     start_step: int
     end_step: int
-    start_ratio: float
-    end_ratio: float
+    start: float
+    end: float
 
     def __call__(self, env_step: int) -> float:
         """
-        Share at an env step.
+        The number at an env step.
 
         :param env_step: real transitions so far
         """
-        return _ramp(env_step, self.start_step, self.end_step, self.start_ratio, self.end_ratio)
-
-
-def _ramp(env_step: int, start_step: int, end_step: int, start: float, end: float) -> float:
-    if end_step == start_step:
-        return start if env_step < start_step else end
-    share = min(max((env_step - start_step) / (end_step - start_step), 0.0), 1.0)
-    return start + share * (end - start)
+        if self.end_step == self.start_step:
+            return self.start if env_step < self.start_step else self.end
+        share = min(max((env_step - self.start_step) / (self.end_step - self.start_step), 0.0), 1.0)
+        return self.start + share * (self.end - self.start)
 
 
 EPOCH = 1000
@@ -107,25 +78,26 @@ class Window(NamedTuple):
         return [*(step for step in made_at if now - step < self.env_steps), now][-self.most :]
 
 
-def rollout_schedule(value: Any) -> RolloutSchedule:
+def rollout_schedule(value: Any) -> Ramp:
     """
     Parse ``rollout_schedule``: one length, or ``(start_step, end_step, start_length, end_length)`` in env steps.
 
     :param value: an integer, or a list or tuple of four
+    :return: its numbers are rounded down to a length
     :raises ValueError: naming the argument, what came and what is allowed
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         length = check_integer("rollout_schedule", value, 1)
-        return RolloutSchedule(0, 0, length, length)
+        return Ramp(0, 0, length, length)
     start_step, end_step, *lengths = _four("rollout_schedule", value, "length", "a length of at least 1")
     start, end = (
         check_integer(f"rollout_schedule[{index}] ({name}_length)", length, 1)
         for index, name, length in zip((2, 3), ("start", "end"), lengths, strict=True)
     )
-    return RolloutSchedule(start_step, end_step, start, end)
+    return Ramp(start_step, end_step, start, end)
 
 
-def ratio_schedule(value: Any) -> RatioSchedule:
+def ratio_schedule(value: Any) -> Ramp:
     """
     Parse ``real_ratio``: one share, or ``(start_step, end_step, start_ratio, end_ratio)`` in env steps.
 
@@ -134,13 +106,13 @@ def ratio_schedule(value: Any) -> RatioSchedule:
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         ratio = check_number("real_ratio", value, 0.0, 1.0)
-        return RatioSchedule(0, 0, ratio, ratio)
+        return Ramp(0, 0, ratio, ratio)
     start_step, end_step, *ratios = _four("real_ratio", value, "ratio", "a number in [0, 1]")
     start, end = (
         check_number(f"real_ratio[{index}] ({name}_ratio)", ratio, 0.0, 1.0)
         for index, name, ratio in zip((2, 3), ("start", "end"), ratios, strict=True)
     )
-    return RatioSchedule(start_step, end_step, start, end)
+    return Ramp(start_step, end_step, start, end)
 
 
 def _four(argument: str, value: Sequence[Any], what: str, one: str) -> tuple[Any, ...]:

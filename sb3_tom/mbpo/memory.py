@@ -40,7 +40,7 @@ def memory_of_rows(agent: Any) -> Rows:
     sizes: tuple[int, int] = agent._sizes
     schedule = rollout_schedule(agent.rollout_schedule)
     window = Window.of_epochs(agent.model_retain_epochs, agent.model_train_freq, agent.rollout_freq)
-    imagined = window.most * agent.rollout_batch_size * max(schedule.start_length, schedule.end_length)
+    imagined = window.most * agent.rollout_batch_size * int(max(schedule.start, schedule.end))
     if agent.imagined_capacity is not None:
         imagined = min(imagined, agent.imagined_capacity)
     # Rounded as in SB3: there is no buffer yet

@@ -7,7 +7,7 @@ import torch as th
 
 from sb3_tom import Context
 from sb3_tom.dynamics.linear import LinearDynamics
-from sb3_tom.imagination.differentiable import differentiable_rollout
+from sb3_tom.imagination.differentiable import roll_out
 from sb3_tom.imagination.world import World
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.objectives.survive import SurviveBonusObjective
@@ -37,8 +37,10 @@ def value(world: World, gain: th.Tensor, starts: th.Tensor, length: int) -> th.T
         return th.tanh(observations @ gain + 0.3 * drawn), observations[:, :1]
 
     context = Context(policy, lambda *_: th.zeros(1), DISCOUNT, 0, generator)
-    steps, alive = differentiable_rollout(world, starts, length, context)
-    returns = (DISCOUNT**t * step.rewards * on for t, (step, on) in enumerate(zip(steps, alive, strict=True)))
+    rollout = roll_out(world, starts, length, context)
+    returns = (
+        DISCOUNT**t * step.rewards * on for t, (step, on) in enumerate(zip(rollout.steps, rollout.counted, strict=True))
+    )
     return sum(returns, start=th.zeros_like(starts[:, :1])).mean()
 
 
@@ -64,9 +66,9 @@ def test_gradients_of_policy_and_starts_are_those_of_finite_differences(limit: f
 def test_nothing_after_an_end_counts() -> None:
     world, starts = make_world(-100.0), th.zeros(4, 3, dtype=th.float64)  # every step ends its episode
     policy = lambda observations: (th.zeros(4, 2, dtype=th.float64), observations)  # noqa: E731
-    steps, alive = differentiable_rollout(world, starts, 3, Context(policy, policy, 0.9, 0, th.Generator().manual_seed(0)))
-    assert [float(on.sum()) for on in alive] == [4.0, 0.0, 0.0] and len(steps) == 3
-    assert th.equal(steps[2].observations, starts)
+    rollout = roll_out(world, starts, 3, Context(policy, policy, 0.9, 0, th.Generator().manual_seed(0)))
+    assert [float(on.sum()) for on in rollout.counted] == [4.0, 0.0, 0.0] and len(rollout.steps) == 3
+    assert th.equal(rollout.steps[2].observations, starts) and not rollout.alive.any()
 
 
 def test_the_objective_relabels_and_a_stop_ends() -> None:
@@ -76,8 +78,8 @@ def test_the_objective_relabels_and_a_stop_ends() -> None:
 
     def rolled(world: World) -> Any:
         context = Context(policy, policy, 0.9, 0, th.Generator().manual_seed(0))
-        return differentiable_rollout(world, th.zeros(4, 3, dtype=th.float64), 2, context)
+        return roll_out(world, th.zeros(4, 3, dtype=th.float64), 2, context)
 
-    plain = rolled(world._replace(objective=LikelihoodObjective()))[0][0].rewards
-    th.testing.assert_close(rolled(world)[0][0].rewards, plain - 7.0)
-    assert [float(on.sum()) for on in rolled(world._replace(rollout_stop=Halt(-1e9)))[1]] == [0.0, 0.0]
+    plain = rolled(world._replace(objective=LikelihoodObjective())).steps[0].rewards
+    th.testing.assert_close(rolled(world).steps[0].rewards, plain - 7.0)
+    assert [float(on.sum()) for on in rolled(world._replace(rollout_stop=Halt(-1e9))).counted] == [0.0, 0.0]

@@ -9,7 +9,7 @@ import torch as th
 
 from sb3_tom import MBPO, Context
 from sb3_tom.contracts.policy_update import Batches, ImaginedWorld, PolicyParts, PolicyUpdate
-from sb3_tom.imagination.differentiable import differentiable_rollout
+from sb3_tom.imagination.differentiable import roll_out
 from tests.mbpo.small import small_agent
 
 
@@ -50,8 +50,9 @@ class Pathwise(PolicyUpdate):
         batch_size: int,
     ) -> dict[str, float]:
         for batch in batches.raw(gradient_steps, batch_size):
-            steps, alive = differentiable_rollout(world, batch.observations, self.horizon, context)
-            value = sum(((step.rewards * on).mean() for step, on in zip(steps, alive, strict=True)), start=th.zeros(()))
+            rollout = roll_out(world, batch.observations, self.horizon, context)
+            counted = zip(rollout.steps, rollout.counted, strict=True)
+            value = sum(((step.rewards * on).mean() for step, on in counted), start=th.zeros(()))
             loss = (self.baseline - value.detach()).square() - value
             parts.policy.actor.optimizer.zero_grad()
             self.baseline_optimizer.zero_grad()
