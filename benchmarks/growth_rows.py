@@ -116,4 +116,3 @@ def add_new(agent: MBPO, rows: MadeRows) -> None:
         ended, cut = row["terminated"] > 0, row["timeouts"] > 0
         fields = [row[name].copy() for name in ("observations", "next_observations", "actions", "rewards")]
         buffer.add(*fields, ended | cut, [{"TimeLimit.truncated": bool(cut[0])}])
-    agent._new_transitions = NEW

@@ -117,6 +117,7 @@ def upgrade_attributes(attributes: dict[str, Any]) -> None:
 
     :param attributes: ``vars`` of the agent; changed
     """
+    attributes.pop("_new_transitions", None)
     if any(name in attributes for name in COUNTS):
         attributes["update_counter"].load_state_dict(_counts(attributes))
     attributes["_env_steps"] = max(attributes["_env_steps"], attributes["num_timesteps"])
@@ -140,7 +141,7 @@ def upgrade_state(state: dict[str, Any]) -> None:
         objects["update_counter"] = _counts(attributes)
     attributes.setdefault("_env_steps", attributes["num_timesteps"])
     if "_new_transitions" in attributes:
-        attributes.setdefault("_since_phase", attributes["_new_transitions"])
+        attributes.setdefault("_since_phase", attributes.pop("_new_transitions"))
     if "_remaining_time" in objects:
         objects["remaining_time"] = objects.pop("_remaining_time")
 

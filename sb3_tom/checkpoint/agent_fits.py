@@ -19,7 +19,7 @@ from sb3_tom.checks.validation import check_integer, check_number
 
 COUNTS = (
     *("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates", "_stats_window_size"),
-    *("policy_version", "_env_steps", "_new_transitions", "_since_phase", "_since_rollouts"),
+    *("policy_version", "_env_steps", "_since_phase", "_since_rollouts"),
 )
 """Attributes that are non-negative integers."""
 

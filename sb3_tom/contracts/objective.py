@@ -26,6 +26,12 @@ class ModelObjective(Plug):
     is False in a subclass that overrides one of :data:`FITTING`, unless the subclass sets it.
     """
 
+    keeps_rewards = True
+    """
+    Whether the policy learns from the env's own rewards. If :meth:`relabel` and :meth:`relabel_batch` give it other ones, its
+    returns and values are not compared with real rewards.
+    """
+
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if not FITTING.isdisjoint(vars(cls)) and "is_likelihood" not in vars(cls):

@@ -26,7 +26,8 @@ class PolicyParts(NamedTuple):
     :param target_entropy: target of the learned coefficient
     :param gamma: discount factor
     :param tau: Polyak coefficient of the target critics
-    :param target_update_interval: gradient steps between two updates of the target critics
+    :param target_update_interval: gradient steps between two updates of the target critics, counted within a call of
+        :meth:`PolicyUpdate.update` as SB3 counts within ``train``: the first step of each call updates them
     :param batch_size: default number of rows of a minibatch
     :param max_grad_norm: norm to which the actor's and the critics' gradients are each clipped (``clip_gradients`` of
         :mod:`sb3_tom.policy_updates.steps`); None: no clipping

@@ -57,18 +57,40 @@ def resolve_plug(argument: str, axis: Axis, value: Any, kwargs: Mapping[str, Any
     """
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise ValueError(f"{axis.kwargs_argument}={kwargs!r} is not allowed; allowed: a dict or None")
-    found = _imported(argument, axis.aliases.get(value, value), axis) if isinstance(value, str) else value
-    if isinstance(found, type) and issubclass(found, axis.contract):
+    found = _named(argument, axis, value)
+    if isinstance(found, type):
         return _made(argument, axis, value, found, dict(kwargs or {}))
     if isinstance(found, axis.contract):
         _refuse_kwargs(axis, kwargs, f"an instance of {type(found).__name__}")
         plug = copy.deepcopy(found) if isinstance(value, str) else found
         check_unused(argument, plug)
         return plug
-    if axis.adapter is not None and callable(found) and not isinstance(found, type):
-        _refuse_kwargs(axis, kwargs, "a function")
-        adapter = _imported(argument, axis.adapter, axis)
-        return adapter(found)
+    _refuse_kwargs(axis, kwargs, "a function")
+    assert axis.adapter is not None
+    adapter = _imported(argument, axis.adapter, axis)
+    return adapter(found)
+
+
+def class_of(argument: str, axis: Axis, value: Any) -> type:
+    """
+    Class of what ``value`` names, of which none is made.
+
+    :param argument: see :func:`resolve_plug`
+    :param axis: see :func:`resolve_plug`
+    :param value: see :func:`resolve_plug`
+    :raises ValueError: naming the argument, what came and what is allowed
+    """
+    found = _named(argument, axis, value)
+    return found if isinstance(found, type) else type(found)
+
+
+def _named(argument: str, axis: Axis, value: Any) -> Any:
+    """The class, instance or function that ``value`` names, or is."""
+    found = _imported(argument, axis.aliases.get(value, value), axis) if isinstance(value, str) else value
+    is_class = isinstance(found, type)
+    is_function = axis.adapter is not None and callable(found) and not is_class
+    if isinstance(found, axis.contract) or is_function or (is_class and issubclass(found, axis.contract)):
+        return found
     named = f" ({value!r})" if isinstance(value, str) else ""
     raise ValueError(f"{argument}={found!r}{named} is not allowed; allowed: {axis.allowed}")
 

@@ -14,8 +14,7 @@ class Termination(Plug):
     """
     Decides which imagined transitions end in a terminal state. A time-out is never a termination.
 
-    The agent calls :meth:`fit` once per model phase, :meth:`forward` in imagined rollouts, and :meth:`observe` with every new
-    real transition.
+    The agent calls :meth:`fit` once per model phase, and :meth:`forward` in imagined rollouts.
     """
 
     wants_rule = False
@@ -60,11 +59,4 @@ class Termination(Plug):
         Use the rule of new envs for the rows to come; does nothing by default.
 
         :param rule: plain data, or None if the envs have no known rule
-        """
-
-    def observe(self, batch: Transitions) -> None:
-        """
-        Called with the newest real transitions, for example to check a rule against them; does nothing by default.
-
-        :param batch: the rows of one or more env steps
         """

@@ -41,6 +41,7 @@ class Situation(NamedTuple):
     :param termination: of the imagined env
     :param termination_fn: the user's argument for it
     :param reward_fn: known reward, or None
+    :param own_rewards: whether the policy learns from the env's own rewards
     :param gamma: discount factor
     :param n_actions: size of an action
     :param units: convert the env's rewards to the critics'
@@ -51,6 +52,7 @@ class Situation(NamedTuple):
     termination: Termination
     termination_fn: Any
     reward_fn: RewardFunction | None
+    own_rewards: bool
     gamma: float
     n_actions: int
     units: PolicyUnits
@@ -208,6 +210,8 @@ class Health:
                 "at full length; use imagined_capacity=None, or fewer or shorter rollouts"
             )
             self._warn("phases_kept", kept, asked, now, text)
+        if not now.own_rewards:
+            return {}
         low, high = return_range(now.buffer, int(figures["scheduled_length"]))
         width = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-8)
         excess = max(figures["return_high"] - high, low - figures["return_low"], 0.0) / width
@@ -225,7 +229,8 @@ class Health:
         """Mean value of the policy relative to the largest possible return, by the largest reward so far."""
         if figures.get(CRITIC_LOSS, 0.0) > LIMIT:  # includes rewards since the last fit
             _check_square(figures[CRITIC_LOSS], _largest_reward(now))
-        if now.gamma >= 1.0 or not {"actor_loss", "ent_coef"} <= figures.keys() or self._reward_bound == 0.0:
+        has_bound = now.own_rewards and now.gamma < 1.0 and self._reward_bound > 0.0
+        if not has_bound or not {"actor_loss", "ent_coef"} <= figures.keys():
             return {}  # other updates may define their losses differently
         entropy = figures["ent_coef"] * ENTROPY_PER_ACTION * now.n_actions
         bound = (self._reward_bound + entropy) / (1.0 - now.gamma)

@@ -11,6 +11,7 @@ import torch as th
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.sac.sac import SAC
@@ -63,7 +64,6 @@ class SACHooks(SAC):
     policy_version: int
     _plug_specs: Specs
     _env_steps: int  # in all calls of ``learn``, also if one resets num_timesteps
-    _new_transitions: int  # stored since the last model fit
     _since_phase: int
     _since_rollouts: int
 
@@ -146,6 +146,7 @@ class SACHooks(SAC):
             super()._setup_model()
         check_optimizers(self)
         self.guard, self.health, self.remaining_time = Guard(), Health(), RemainingTime()
+        self._logger = Logger(None, [])  # offline verbs work before the first ``learn``, which makes another
         self.replay_buffer.policy_version = self.policy_version
         vars(self).update(self.plugs.by_part)
         self.plugs.check(self.replay_buffer, self.gamma, self.reward_fn, PolicyParts.of(self))
@@ -172,6 +173,7 @@ class SACHooks(SAC):
             self.termination_rule = rule
             self.termination.set_rule(rule)
             self.replay_buffer.begin_rule()
+            self.imagined.clear()
 
     def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
         """As in SB3. Plugs without a state may be missing, since older files do not have all of them."""

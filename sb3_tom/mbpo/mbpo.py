@@ -166,7 +166,7 @@ class MBPO(SACHooks):
         self.weighting, self.weight_model_fit = weighting, weight_model_fit
         self.weight_rollout_starts: Any = weight_rollout_starts
         self.policy_version = self._env_steps = 0
-        self._new_transitions = self._since_phase = self._since_rollouts = 0
+        self._since_phase = self._since_rollouts = 0
         self.checkpointer, self.update_counter = Checkpointer(), UpdateCounter()
         if _init_setup_model:
             self._setup_model()
@@ -222,9 +222,8 @@ class MBPO(SACHooks):
         :return: figures of the fit
         """
         weights = self.replay_buffer.row_weights(self.weight_model_fit)
-        figures = fit_world(self._world, self.replay_buffer, self._new_transitions, weights, self.weighting, self._context())
+        figures = fit_world(self._world, self.replay_buffer, weights, self.weighting, self._context())
         self.policy_version = self.replay_buffer.next_version()
-        self._new_transitions = 0
         self._record("model", figures)
         return figures
 
@@ -236,7 +235,7 @@ class MBPO(SACHooks):
 
         :return: figures of the rollouts
         """
-        length = rollout_schedule(self.rollout_schedule)(self._env_steps)
+        length = int(rollout_schedule(self.rollout_schedule)(self._env_steps))
         window = Window.of_epochs(self.model_retain_epochs, self.model_train_freq, self.rollout_freq)
         wanted = Rollouts(length, self.rollout_batch_size, self._env_steps, window, self.imagined_capacity)
         weights = self.replay_buffer.row_weights(self.weight_rollout_starts)
@@ -256,8 +255,7 @@ class MBPO(SACHooks):
         if gradient_steps == 0:
             return
         parts, context = PolicyParts.of(self), self._context()
-        if hasattr(self, "_logger"):
-            self._update_learning_rate(parts.optimizers)
+        self._update_learning_rate(parts.optimizers)
         batches, rows = self._batches(context), batch_size or self.batch_size
         self._n_updates += gradient_steps  # restored with the policy
         self._log("train", {"n_updates": self._n_updates}, "tensorboard")
@@ -292,9 +290,10 @@ class MBPO(SACHooks):
         check_losses(figures, f"{group}/{{}}".format)
         self._log(group, figures)
         units, written = policy_units(self._vec_normalize_env, self.device), self._plug_specs["termination_fn"][0]
-        known = (self.replay_buffer, self.termination, written, self.reward_fn, self.gamma, self._sizes[1], units)
-        self._log("health", self.health.judge(group, figures, Situation(*known, self.num_timesteps)))
+        real, rewards = (self.replay_buffer, self.termination, written), (self.reward_fn, self.objective.keeps_rewards)
+        now = Situation(*real, *rewards, self.gamma, self._sizes[1], units, self.num_timesteps)
+        self._log("health", self.health.judge(group, figures, now))
 
     def _log(self, group: str, figures: Mapping[str, float], exclude: str | tuple[str, ...] | None = None) -> None:
-        for name, value in figures.items() if hasattr(self, "_logger") else ():  # offline verbs work before the first learn
+        for name, value in figures.items():
             self.logger.record(f"{group}/{name}", value, exclude)

@@ -55,23 +55,17 @@ def weigh_rows(weighter: Weighter, buffer: WeightedReplayBuffer, recent: Transit
     return {**figures, **weight_figures(weights, newest), "seconds": time.monotonic() - started}
 
 
-def fit_world(
-    world: World, buffer: WeightedReplayBuffer, n_new: int, weights: th.Tensor, weighting: str, context: Context
-) -> Figures:
+def fit_world(world: World, buffer: WeightedReplayBuffer, weights: th.Tensor, weighting: str, context: Context) -> Figures:
     """
     Fit the dynamics model to weighted real transitions, and a learned termination.
 
     :param world: its model and its termination are fitted
     :param buffer: of N rows
-    :param n_new: number of newest rows that the termination has not observed
     :param weights: ``[N]``, usable
     :param weighting: "sample" or "loss"
     :param context: view of the agent
     """
     started, data = time.monotonic(), buffer.transitions()
-    n_new = min(n_new, buffer.n_of_rule)
-    if n_new:
-        world.termination.observe(data.rows(buffer.newest_rows(n_new)))
     with only_reads(world.model, data):
         fit = world.model.fit(data, weights, world.objective, context, weighting)
     ending = world.termination.fit(buffer.transitions_of_rule(), context)

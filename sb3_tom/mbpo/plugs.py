@@ -13,7 +13,7 @@ from sb3_tom.contracts.imagination import Judge
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
-from sb3_tom.contracts.resolve import Axis, mark_used, resolve_plug
+from sb3_tom.contracts.resolve import Axis, class_of, mark_used, resolve_plug
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction
 from sb3_tom.contracts.weighter import Weighter
@@ -73,14 +73,14 @@ def merge_specs(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
         value = requested.get(argument, saved_value)
         kwargs = requested.get(axis.kwargs_argument, saved_kwargs if argument not in requested else None)
         if not axis.any_class_on_load:
-            _check_same_class(argument, axis, specs[argument], (value, kwargs))
+            _check_same_class(argument, axis, saved_value, value)
         if isinstance(value, Plug) or axis.any_class_on_load or axis.kwargs_argument in requested:
             specs[argument] = (value, kwargs)
     return {argument: (value, plain(kwargs)) for argument, (value, kwargs) in specs.items()}
 
 
-def _check_same_class(argument: str, axis: Axis, saved: Spec, wanted: Spec) -> None:
-    types = [None if value is None else type(resolve_plug(argument, axis, value, kwargs)) for value, kwargs in (saved, wanted)]
+def _check_same_class(argument: str, axis: Axis, saved: Any, wanted: Any) -> None:
+    types = [None if value is None else class_of(argument, axis, value) for value in (saved, wanted)]
     if types[0] is not types[1]:
         before, now = ("None" if kind is None else kind.__name__ for kind in types)
         raise ValueError(

@@ -7,8 +7,8 @@ import torch as th
 
 from sb3_tom.checks.validation import check_integer, check_number
 
-PACES = ("_new_transitions", "_since_phase", "_since_rollouts")
-"""Attributes of the agent that count real transitions: since the last model fit, model phase, and rollouts."""
+PACES = ("_since_phase", "_since_rollouts")
+"""Attributes of the agent that count real transitions: since the last model phase, and rollouts."""
 
 
 def optimizer_steps(optimizer: th.optim.Optimizer) -> int:

@@ -107,6 +107,7 @@ class MnMObjective(LikelihoodObjective):
         super().__init__()
         self.value_coef = check_number("value_coef", value_coef, 0.0)
         self.augmented_reward = check_bool("augmented_reward", augmented_reward)
+        self.keeps_rewards = not self.augmented_reward
         self.likelihood_fits = check_integer("likelihood_fits", likelihood_fits, 1)
         self.likelihood_coef = check_number("likelihood_coef", likelihood_coef, 0.0)
         self.model_learning_rate = check_number("model_learning_rate", model_learning_rate, 0.0, 1.0, low_open=True)
@@ -225,7 +226,7 @@ class MnMObjective(LikelihoodObjective):
     def figures(self, model: DynamicsModel, batch: Transitions, extras: Extras, context: Context) -> dict[str, float]:
         """
         Accuracy of the classifiers and mean value of the critics on held-out rows; bounds of the discounted return by the
-        smallest and largest reward so far. See :meth:`ModelObjective.figures`.
+        smallest and largest reward in the buffer. See :meth:`ModelObjective.figures`.
         """
         if self._is_plain:
             return {}

@@ -1,8 +1,9 @@
 r"""
 VaGraM, value-gradient weighted model learning (Voelcker et al. 2022, ICLR, arXiv:2204.01464): a squared error in which each
-dimension of the next state is weighted by the squared gradient of the value. To first order the model's error changes the
-critics' target by :math:`\hat r - r + \sum_d \partial_d V(s')\,(f_d - s'_d)`; the paper bounds its square by one term per
-dimension, whose only minimum is the right prediction. Per row, in squared units of the rewards:
+dimension of the next state is weighted by the squared gradient of the value. To first order the model's error changes
+:math:`r + V(s')` (without discount, as in the authors' code) by
+:math:`\hat r - r + \sum_d \partial_d V(s')\,(f_d - s'_d)`; the paper bounds its square by one term per dimension, whose only
+minimum is the right prediction. Per row, in squared units of the rewards:
 
 .. math::
     (\hat r - r)^2 + \sum_{d=1}^O \Bigl(\tfrac 1 C \sum_{c=1}^C \bigl(\partial_d V_c(s')\bigr)^2\Bigr) (f_d - s'_d)^2, \qquad

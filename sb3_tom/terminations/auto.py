@@ -52,10 +52,6 @@ class AutoTermination(Termination):
                 f"not {self._observation_dim}"
             )
 
-    def optimizers(self) -> dict[str, th.optim.Optimizer]:
-        """The optimisers of the head, by dotted attribute name."""
-        return {f"head.{name}": optimizer for name, optimizer in self.head.optimizers().items()}
-
     def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
         """See :meth:`Termination.forward`."""
         if self.rule is not None and self._uses_rule:
@@ -70,8 +66,8 @@ class AutoTermination(Termination):
         return "it is the env's own rule, whose thresholds observations do not always show; use termination_fn='learned'"
 
     def fit(self, data: Transitions, context: Context) -> dict[str, float]:
-        """Check the rule on rows that :meth:`observe` did not get (a loaded buffer), or train the head if it is in use."""
-        self.observe(data)
+        """Compare the rule with all rows, or train the head if it is in use."""
+        self._compare(data)
         figures = {} if self._uses_rule or data.size == 0 else self.head.fit(data, context)
         return {"rule_in_use": float(self._uses_rule), **figures}
 
@@ -83,22 +79,21 @@ class AutoTermination(Termination):
         self.head_in_use.fill_(float(rule is None))
         self.head.trained.zero_()
 
-    def observe(self, batch: Transitions) -> None:
-        """Compare the rule with real transitions; one host read."""
+    def _compare(self, data: Transitions) -> None:
         if self.rule is None or not self._uses_rule:
             return
-        wrong = contradicts(self.rule, batch.next_observations, batch.terminated).reshape(-1)
+        wrong = contradicts(self.rule, data.next_observations, data.terminated).reshape(-1)
         if bool(wrong.any()):
-            self._switch(self.rule, batch, int(wrong.int().argmax()))
+            self._switch(self.rule, data, int(wrong.int().argmax()))
 
-    def _switch(self, rule: Rule, batch: Transitions, row: int) -> None:
+    def _switch(self, rule: Rule, data: Transitions, row: int) -> None:
         self._uses_rule = False
         self.head_in_use.fill_(1.0)
-        ended = bool(batch.terminated[row] > 0.5)
+        ended = bool(data.terminated[row] > 0.5)
         warnings.warn(
             f"The termination rule {rule} says that a real transition {'goes on' if ended else 'terminates'}, but it "
-            f"{'terminated' if ended else 'went on'} (row {row} of {batch.size}, next observation "
-            f"{batch.next_observations[row].tolist()}). From now on a learned termination is used. It may be "
+            f"{'terminated' if ended else 'went on'} (row {row} of {data.size}, next observation "
+            f"{data.next_observations[row].tolist()}). From now on a learned termination is used. It may be "
             "that a wrapper ends episodes in a way of its own; a time limit has to be returned as truncated.",
             stacklevel=2,
         )

@@ -17,7 +17,7 @@ class Stub(SAC):
     """SB3's SAC with the few attributes that a guard looks at."""
 
     last_checkpoint = None
-    policy_version, _new_transitions, _since_phase, _since_rollouts = 3, 7, 7, 7
+    policy_version, _since_phase, _since_rollouts = 3, 7, 7
 
     @guarded("dynamics", "policy")
     def verb(self, do: Any) -> None:
@@ -41,12 +41,12 @@ def test_what_diverges_goes_back_and_is_named(stub: Stub) -> None:
     stub.imagined.size = 5
 
     def diverge() -> None:
-        stub.policy_version, stub._new_transitions = 4, 0
+        stub.policy_version, stub._since_phase = 4, 0
         stub.dynamics.intercept.data.fill_(th.nan)
 
     with pytest.raises(DivergenceError, match=r"LinearDynamics \(the agent's dynamics\) is nan.*env Pendulum-v1, env step 10"):
         stub.verb(diverge)
-    assert (stub.policy_version, stub._new_transitions, stub.imagined.size) == (3, 7, 0)
+    assert (stub.policy_version, stub._since_phase, stub.imagined.size) == (3, 7, 0)
     assert bool(th.isfinite(stub.dynamics.intercept).all())
 
 

@@ -97,6 +97,28 @@ class Scaled(Weighter):
         return data.actions[:, 0].abs() ** self.power
 
 
+def test_naming_a_class_that_needs_arguments_keeps_those_of_the_file(tmp_path: Path) -> None:
+    small_agent(weighter=Scaled, weighter_kwargs={"power": 0.5}).save(tmp_path / "agent")
+    assert MBPO.load(tmp_path / "agent", weighter=Scaled).weighter.power == 0.5
+    with pytest.raises(ValueError, match=r"weighter=PMACWeighter.*saved with weighter=Scaled"):
+        MBPO.load(tmp_path / "agent", weighter="pmac")
+
+
+@pytest.mark.parametrize("source", ["load", "from_sac"])
+def test_a_learning_rate_that_is_given_anew_holds_before_the_first_learn(source: str, tmp_path: Path) -> None:
+    """The optimisers that come along have the old one."""
+    agent = small_agent().learn(60)
+    agent.save(tmp_path / "agent")
+    if source == "load":
+        other = MBPO.load(tmp_path / "agent", "Pendulum-v1", learning_rate=1e-5)
+        other.adopt_replay_buffer(agent.replay_buffer)
+    else:
+        other = MBPO.from_sac(agent, "Pendulum-v1", learning_rate=1e-5)
+    other.train_policy(1)
+    optimizers = (other.actor.optimizer, other.critic.optimizer, other.ent_coef_optimizer)
+    assert [one.param_groups[0]["lr"] for one in optimizers] == [1e-5] * 3
+
+
 @pytest.mark.parametrize("dynamics", ["ensemble", "mdn"])
 @pytest.mark.parametrize("way", ["load", "resume"])
 def test_options_of_optimisers_that_are_given_anew_hold(way: str, dynamics: str, tmp_path: Path) -> None:

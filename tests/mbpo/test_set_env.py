@@ -31,7 +31,9 @@ def hopper_of_another_rule(first: str) -> MBPO:
     falls, lies = (gym.make("Hopper-v5", terminate_when_unhealthy=ends) for ends in (True, False))
     agent = small_agent(falls if first == "falls" else lies, model_train_freq=10, **TINY).learn(100)
     assert float(agent.replay_buffer.terminated.sum()) >= 2 or first == "lies"
+    assert agent.imagined.size > 0
     agent.set_env(lies if first == "falls" else falls)
+    assert agent.imagined.size == 0 and agent.imagined.is_due, "what was imagined ends where the old rule says"
     return agent
 
 

@@ -48,7 +48,6 @@ def test_true_rule_is_kept_and_nothing_is_trained(make_transitions: Maker, conte
     before = deepcopy(termination.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        termination.observe(rows)
         figures = termination.fit(rows, context)
     assert figures == {"rule_in_use": 1.0}
     assert predictions(termination, rows) == (rows.terminated > 0.5).squeeze(1).tolist()
@@ -60,15 +59,13 @@ def test_lying_rule_is_given_up_with_exactly_one_warning(limit: float, make_tran
     termination, rows = built(RULE), line(make_transitions, limit)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for start in range(0, 500, 100):
-            termination.observe(rows.rows(th.arange(start, start + 100)))
         figures = termination.fit(rows, context)
         termination.fit(rows, context)
     assert len(caught) == 1
     message = str(caught[0].message)
     first = int((rows.terminated.squeeze(1) != (rows.next_observations[:, 0].abs() > 1.0).float()).float().argmax())
     assert "tests:Line" in message
-    assert f"row {first} of 100" in message
+    assert f"row {first} of 2000" in message
     assert str(rows.next_observations[first].tolist()) in message
     assert ("says that a real transition goes on" in message) == (limit < 1.0)
     assert figures["rule_in_use"] == 0.0
@@ -77,42 +74,33 @@ def test_lying_rule_is_given_up_with_exactly_one_warning(limit: float, make_tran
     assert (said == truth).float().mean() > 0.97, "the head has learned what the rule did not know"
 
 
-def test_rows_that_were_never_observed_are_checked_at_the_next_fit(make_transitions: Maker, context: Context) -> None:
-    termination = built(RULE)
-    with pytest.warns(UserWarning, match="learned termination"):
-        figures = termination.fit(line(make_transitions, 0.5), context)
-    assert figures["rule_in_use"] == 0.0 and figures["terminal_share"] > 0.5
-
-
 def test_a_time_limit_is_no_contradiction_and_not_learned(make_transitions: Maker, context: Context) -> None:
     """Rows of truncated episodes carry terminated = 0, and the rule says that they go on."""
     rows = make_transitions(th.zeros(50, 2), th.zeros(50))
     ruled, learned = built(RULE), built(None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ruled.observe(rows)
         ruled.fit(rows, context)
         figures = learned.fit(rows, context)
     assert figures == {"rule_in_use": 0.0, "terminal_share": 0.0}
     assert not any(predictions(learned, rows))
 
 
-def test_a_rule_that_was_given_up_in_what_is_undone_holds_again(make_transitions: Maker) -> None:
+def test_a_rule_that_was_given_up_in_what_is_undone_holds_again(make_transitions: Maker, context: Context) -> None:
     termination, lying, true = built(RULE), line(make_transitions, 0.5), line(make_transitions, 1.0)
     backup = Backup([termination])
     with pytest.warns(UserWarning, match="learned termination"):
-        termination.observe(lying)
+        termination.fit(lying, context)
     backup.restore()
     assert predictions(termination, true) == (true.terminated > 0.5).squeeze(1).tolist()
     with pytest.warns(UserWarning, match="learned termination"):  # and is compared with real transitions again
-        termination.observe(lying)
+        termination.fit(lying, context)
 
 
 def test_without_a_rule_the_head_is_used_silently(make_transitions: Maker, context: Context) -> None:
     termination, rows = built(None), line(make_transitions, 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        termination.observe(rows)
         figures = termination.fit(rows, context)
     assert figures["rule_in_use"] == 0.0
     assert (th.tensor(predictions(termination, rows)) == (rows.terminated > 0.5).squeeze(1)).float().mean() > 0.97
@@ -184,7 +172,6 @@ def test_real_episodes_never_contradict_the_rule(env_id: str, context: Context) 
                 th.tensor(terminated).reshape(2, 1),
                 th.zeros(2, dtype=th.long),
             )
-            termination.observe(rows)
+            assert termination.fit(rows, context) == {"rule_in_use": 1.0}
             observations = env.reset() if any(dones) else next_observations
     assert ended > 5
-    assert termination.fit(rows, context) == {"rule_in_use": 1.0}
