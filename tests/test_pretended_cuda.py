@@ -94,7 +94,7 @@ SMALL_TERMINATION = LearnedTermination(gradient_steps=10, first_gradient_steps=1
 )
 def test_a_run(kwargs: dict[str, Any]) -> None:
     with pretended_cuda() as labels:
-        agent = small_agent(**kwargs, device="cuda").learn(110)
+        agent = small_agent(**kwargs, update_to_data_ratio=0.25, device="cuda").learn(110)
         assert all(parameter in labels for parameter in (*agent.policy.parameters(), *agent.dynamics.parameters()))
         assert agent._n_updates > 0
 
@@ -129,7 +129,7 @@ def test_normalised_envs_and_the_callbacks(tmp_path: Path) -> None:
 
 def test_files(tmp_path: Path) -> None:
     with pretended_cuda() as labels:
-        agent = small_agent(weighter="tom", device="cuda")
+        agent = small_agent(weighter="tom", update_to_data_ratio=0.25, device="cuda")
         agent.learn(110, callback=ResumeCallback(tmp_path / "run", save_freq=40))
         MBPO.resume(tmp_path / "run", "Pendulum-v1", device="cuda").learn(150)
         agent.save(tmp_path / "agent")

@@ -17,7 +17,7 @@ from sb3_tom.checkpoint import ResumeCallback
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 TINY: dict[str, Any] = {"dynamics": "linear", "rollout_batch_size": 20, "learning_starts": 30}
-SETTINGS = {"tom": {"discriminator_steps": 5, "q_steps": 5, "recent_size": 50}}
+SETTINGS = {"tom": {"discriminator_steps": 5, "q_steps": 5, "average_steps": 50, "recent_size": 50}}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         buffer_size=200,
         policy_kwargs={"net_arch": [8]},
         model_train_freq=30,
+        update_to_data_ratio=1,
         seed=3,
         **TINY,
     )

@@ -12,7 +12,12 @@ from sb3_tom import MBPO
 from sb3_tom.checkpoint import ResumeCallback
 from sb3_tom.weighters.pmac import PMACWeighter
 
-SMALL: dict[str, Any] = {"rollout_batch_size": 20, "learning_starts": 30, "policy_kwargs": {"net_arch": [8]}}
+SMALL: dict[str, Any] = {
+    "rollout_batch_size": 20,
+    "learning_starts": 30,
+    "update_to_data_ratio": 1,
+    "policy_kwargs": {"net_arch": [8]},
+}
 
 
 def test_distances_that_are_known() -> None:

@@ -18,7 +18,7 @@ from tests.mbpo.small import SMALL_WEIGHTERS
 
 ROOT = Path(__file__).parents[2]
 NEAR = (("a", "0.9"), ("b", "0.3"))
-TINY: dict[str, Any] = {"dynamics": "linear", "rollout_batch_size": 20, "learning_starts": 30}
+TINY: dict[str, Any] = {"dynamics": "linear", "rollout_batch_size": 20, "learning_starts": 30, "update_to_data_ratio": 1}
 
 
 @pytest.fixture

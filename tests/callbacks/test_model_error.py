@@ -13,7 +13,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_tom import MBPO
+from sb3_tom import MBPO, Transitions
 from sb3_tom.callbacks.model_error import (
     Episode,
     ModelErrorCallback,
@@ -90,7 +90,7 @@ def test_a_prediction_is_the_mean_of_samples_of_its_own_row() -> None:
 
 
 def test_a_dimension_that_has_not_varied_counts_as_no_error() -> None:
-    scale = error_scale(th.tensor([[1.0, 0.0], [5.0, 0.0]]))
+    scale = error_scale(Transitions(th.tensor([[1.0, 0.0], [5.0, 0.0]]), *(th.zeros(2, 1) for _ in range(5))))
     assert scale.tolist() == [2.0, float("inf")]
     found = scaled_error(th.tensor([[4.0, 0.01]]), th.tensor([[0.0, 0.0]]), scale)
     assert found.tolist() == pytest.approx([2.0**0.5])
@@ -185,7 +185,9 @@ def test_the_policy_of_a_normalised_env_sees_normalised_observations() -> None:
 def test_no_row_before_the_first_model_phase_of_an_agent_with_old_rows(tmp_path: Path) -> None:
     """Its policy version counts on from the rows, but its model is new."""
     source = small_agent().learn(100)
-    agent = MBPO.from_sac(source, "Pendulum-v1", learning_starts=70, dynamics="linear", rollout_batch_size=20)
+    agent = MBPO.from_sac(
+        source, "Pendulum-v1", learning_starts=70, dynamics="linear", rollout_batch_size=20, update_to_data_ratio=1
+    )
     assert agent.policy_version > 0
     agent.learn(100, callback=ModelErrorCallback("Pendulum-v1", tmp_path / "errors.csv", 30, n_episodes=1, horizon=2))
     assert {int(row["env_step"]) for row in read_table(tmp_path / "errors.csv")} == {90}

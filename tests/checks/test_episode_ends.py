@@ -1,5 +1,6 @@
 """The last observation of an episode, by every route that it can get lost on."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +18,8 @@ from sb3_tom.envs import CopiedObservations
 from sb3_tom.envs.copied import with_copied_observations
 from tests.mbpo.small import small_agent
 
-TINY: dict[str, Any] = {"dynamics": "linear", "policy_kwargs": {"net_arch": [8]}, "rollout_batch_size": 20}
+TINY: dict[str, Any] = {"dynamics": "linear", "policy_kwargs": {"net_arch": [8]}, "learning_starts": 1000}
+"""What is stored is the matter: nothing is trained."""
 
 
 class Drift(gym.Env):
@@ -72,7 +74,7 @@ def test_an_env_that_writes_into_one_array_ends_where_it_ends(wrapped: bool) -> 
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
+@pytest.mark.parametrize("kind", [DummyVecEnv, partial(SubprocVecEnv, start_method="fork")], ids=["Dummy", "Subproc"])
 def test_in_somebody_elses_vectorised_env_it_is_one_error_at_the_third_end(kind: Any, normalize: bool) -> None:
     env = kind([Drift])
     env = VecNormalize(env) if normalize else env

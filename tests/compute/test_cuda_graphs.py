@@ -43,7 +43,14 @@ def fitted_model(model: DynamicsModel, objective: LikelihoodObjective, weighting
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 """A recorded step reads its learning rate in float32."""
-QUICK = {"learning_rate": 2.0**-10, "net_arch": (16, 16), "steps_per_epoch": 7, "max_epochs": 3, "batch_size": 16}
+QUICK = {
+    "learning_rate": 2.0**-10,
+    "net_arch": (16, 16),
+    "steps_per_epoch": 7,
+    "max_epochs": 3,
+    "first_max_epochs": 3,
+    "batch_size": 16,
+}
 
 
 @pytest.mark.parametrize("weighting", ["sample", "loss"])

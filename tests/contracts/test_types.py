@@ -31,7 +31,7 @@ def test_it_goes_with_its_rows() -> None:
 
 def test_the_buffer_says_where_a_time_limit_cut() -> None:
     """Episodes of the corridor are cut after seven steps; a termination is no cut."""
-    cut = small_agent(Corridor(limit=7), dynamics="linear").learn(45).replay_buffer.transitions()
+    cut = small_agent(Corridor(limit=7), learning_starts=1000).learn(45).replay_buffer.transitions()
     assert th.where(cut.truncated.flatten() > 0)[0].tolist() == [6, 13, 20, 27, 34, 41]
-    ended = small_agent(Corridor(limit=1000, ends=True), dynamics="linear").learn(60).replay_buffer.transitions()
+    ended = small_agent(Corridor(limit=1000, ends=True), learning_starts=1000).learn(60).replay_buffer.transitions()
     assert bool(ended.terminated.any()) and not bool(ended.truncated.any())

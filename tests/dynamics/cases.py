@@ -48,6 +48,9 @@ def make_context(seed: int = 0) -> Context:
 
 
 def built(kind: str, seed: int = 0, observation_dim: int = OBS, **kwargs: Any) -> DynamicsModel:
+    """As quick in the first fit as in later ones, unless a test gives a number of epochs."""
+    if "max_epochs" not in kwargs:
+        kwargs.setdefault("first_max_epochs", FIT["max_epochs"])
     th.manual_seed(seed)
     model = FACTORIES[kind](**kwargs)
     model.build(observation_dim, ACT)

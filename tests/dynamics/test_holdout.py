@@ -102,7 +102,7 @@ class Sees(LikelihoodObjective):
 def test_the_phases_of_an_agent_hold_out_the_same_rows(dynamics: str, buffer_size: int) -> None:
     """Also the offline verbs, which fit the same data again."""
     sees = Sees()
-    agent = small_agent("Pendulum-v1", dynamics=dynamics, objective=sees, buffer_size=buffer_size)
+    agent = small_agent("Pendulum-v1", dynamics=dynamics, objective=sees, buffer_size=buffer_size, update_to_data_ratio=0.1)
     agent.learn(300)
     for _ in range(3):
         agent.fit_model()

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -72,8 +72,8 @@ def test_other_releases(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_wrong(env)
 
 
-@pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
-def test_it_warns_once_of_envs_in_this_process_and_in_others(kind: type[VecEnv]) -> None:
+@pytest.mark.parametrize("kind", [DummyVecEnv, partial(SubprocVecEnv, start_method="fork")], ids=["Dummy", "Subproc"])
+def test_it_warns_once_of_envs_in_this_process_and_in_others(kind: Callable[..., VecEnv]) -> None:
     envs = [kind([partial(make_env, n_links)] * 2) for n_links in (3, LARGE, LARGE)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -17,7 +17,14 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "mdn": {"n_components": 3, **SMALL_NETWORK},
     "linear": {},
 }
-SMALL_TOM = {"recent_size": 40, "discriminator_steps": 10, "q_steps": 10, "q_batch_size": 32, "discriminator_batch_size": 32}
+SMALL_TOM = {
+    "recent_size": 40,
+    "discriminator_steps": 10,
+    "q_steps": 10,
+    "average_steps": 50,
+    "q_batch_size": 32,
+    "discriminator_batch_size": 32,
+}
 SMALL_WEIGHTERS: dict[str, dict[str, Any]] = {
     "uniform": {},
     "pmac": {},

@@ -37,7 +37,9 @@ def test_what_is_imagined_is_kept_as_long_as_it_says(kwargs: dict[str, Any]) -> 
     """A fifth of an epoch is 200 env steps: also where a collection has a hundred of them and the pace would be 25."""
     n_envs = kwargs.pop("n_envs", 1)
     env = make_vec_env(lambda: Corridor(limit=20), n_envs)
-    agent = small_agent(env, model_train_freq=25, model_retain_epochs=0.2, **kwargs, **TINY).learn(1000)
+    agent = small_agent(env, model_train_freq=25, model_retain_epochs=0.2, update_to_data_ratio=0.02, **kwargs, **TINY).learn(
+        1000
+    )
     assert len(agent.imagined.made_at) == 2 and agent.imagined.capacity == 2 * 50
     assert agent._env_steps - min(agent.imagined.made_at) < 200
 

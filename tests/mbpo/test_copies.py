@@ -19,7 +19,14 @@ FIELD = 4 * N_ROWS * WIDTH
 """Bytes of the observations."""
 SHARE = 0.35
 """Of them, that anything which is made may take: pieces of 4,096 rows of both observations are a quarter."""
-TOM = {"discriminator_steps": 26, "q_steps": 3, "pool_size": 300, "recent_size": 200, "discriminator_batch_size": 32}
+TOM = {
+    "discriminator_steps": 26,
+    "q_steps": 3,
+    "average_steps": 50,
+    "pool_size": 300,
+    "recent_size": 200,
+    "discriminator_batch_size": 32,
+}
 NETWORK = {"net_arch": (16,), "batch_size": 32, "steps_per_epoch": 5, "max_epochs": 1, "first_max_epochs": 1}
 
 
@@ -62,7 +69,6 @@ def phase(**settings: Any) -> Largest:
     termination = {"termination_fn": "learned", "termination_kwargs": {"first_gradient_steps": 2}}
     agent: MBPO = small_agent(Unmoved(), buffer_size=N_ROWS + 10, rollout_batch_size=20, **termination, **settings)
     fill(agent.replay_buffer)
-    agent._new_transitions = 200
     with Largest() as largest:
         agent.fit_weights()
         agent.fit_model()

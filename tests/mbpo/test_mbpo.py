@@ -97,7 +97,7 @@ def test_a_time_out_is_a_termination_nowhere() -> None:
 
 
 def test_real_terminations_are_stored() -> None:
-    agent = small_agent(Corridor(limit=200, ends=True)).learn(150)
+    agent = small_agent(Corridor(limit=200, ends=True), learning_starts=1000).learn(150)
     data = agent.replay_buffer.transitions()
     assert th.equal(data.terminated.flatten() > 0, data.next_observations.flatten() > 0.5)
     assert float(data.terminated.sum()) > 0

@@ -16,7 +16,7 @@ from tests.mbpo.small import SMALL_WEIGHTERS, small_agent
 from tests.mbpo.test_mbpo import Corridor
 
 NETS = {"net_arch": [8]}
-SMALL: dict[str, Any] = {"rollout_batch_size": 20, "dynamics": "linear"}
+SMALL: dict[str, Any] = {"rollout_batch_size": 20, "dynamics": "linear", "update_to_data_ratio": 1}
 
 
 def trained_sac(env: Any = "Pendulum-v1", **kwargs: Any) -> SAC:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*trials do not have")  # what m
 
 
 def test_train_with_checkpoints_then_continue(tmp_path: Path) -> None:
-    arguments = {"divergence": "chi2", "recent_size": 30, "q_steps": 3, "discriminator_steps": 3}
+    arguments = {"divergence": "chi2", "recent_size": 30, "q_steps": 3, "discriminator_steps": 3, "average_steps": 50}
     hyperparams = {**SMALL, "weighter_kwargs": arguments}
     manager, agent = train(tmp_path, hyperparams=hyperparams, save_freq=25, save_replay_buffer=True)
     assert type(agent) is MBPOTOM and agent.policy_version > 0 and agent._n_updates > 0
