@@ -5,7 +5,7 @@ EXTRAS ?= plots,extra,zoo,tests,docs
 # Index that torch comes from, for example https://download.pytorch.org/whl/cpu; empty: what pip is configured to use.
 TORCH_INDEX ?=
 TORCH = torch==2.13.0
-PYTEST_ARGS ?= -n 2 --durations=15
+PYTEST_ARGS ?= -n 2 --dist worksteal --durations=15
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed

@@ -60,25 +60,34 @@ def collected(env: Any, steps: int = 300, **settings: Any) -> MBPO:
     return small_agent(env, **{"learning_starts": 1000, **TINY, **settings}).learn(steps, log_interval=None)
 
 
-@pytest.mark.parametrize("termination_fn", ["auto", "learned", "never", lambda *rows: rows[2] > 1e9])
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_a_time_limit_that_comes_back_as_terminated_is_called_one(termination_fn: Any, n_envs: int) -> None:
-    env = make_vec_env(lambda: OldLimit(Corridor(limit=12)), n_envs)
-    agent = collected(env, termination_fn=termination_fn)
-    (message,) = messages(agent.fit_model, "termination_mismatch")
-    assert "episode of exactly 12 steps, and none is longer" in message and "truncated, not as terminated" in message
-    assert "use termination_fn" not in message
-
-
 def unread() -> LearnedTermination:
     """A head that has no time to learn 300 rows by heart."""
     return LearnedTermination(first_gradient_steps=5)
 
 
+def unread_auto() -> AutoTermination:
+    return AutoTermination(head=unread())
+
+
+@pytest.mark.parametrize(
+    ("termination_fn", "n_envs"),
+    [
+        *((lambda: "auto", 1), (unread_auto, 2), (unread, 1), (unread, 2), (lambda: "never", 1), (lambda: "never", 2)),
+        *((lambda: lambda *rows: rows[2] > 1e9, n_envs) for n_envs in (1, 2)),
+    ],
+)
+def test_a_time_limit_that_comes_back_as_terminated_is_called_one(termination_fn: Any, n_envs: int) -> None:
+    env = make_vec_env(lambda: OldLimit(Corridor(limit=12)), n_envs)
+    agent = collected(env, termination_fn=termination_fn())
+    (message,) = messages(agent.fit_model, "termination_mismatch")
+    assert "episode of exactly 12 steps, and none is longer" in message and "truncated, not as terminated" in message
+    assert "use termination_fn" not in message
+
+
 @pytest.mark.parametrize(
     ("termination_fn", "advice"),
     [
-        (lambda: AutoTermination(head=unread()), "it was learned, .* add that to the observations"),
+        (unread_auto, "it was learned, .* add that to the observations"),
         (unread, "it was learned, .* add that to the observations"),
         (lambda: "never", "it is stale or of another env; correct it"),
         (lambda: lambda *rows: rows[2] > 1e9, "it is stale or of another env; correct it"),

@@ -18,17 +18,20 @@ from tests.mbpo.small import SMALL_WEIGHTERS, small_agent
 from tests.mbpo.test_mbpo import Corridor
 
 TINY: dict[str, Any] = {"rollout_batch_size": 20, "dynamics": "linear", "policy_kwargs": {"net_arch": [8]}}
+QUICK = {"first_gradient_steps": 10, "gradient_steps": 5}
 INSTANCES = {
     "weighter": lambda: TOMWeighter(**SMALL_WEIGHTERS["tom"]),
     "dynamics": LinearDynamics,
     "objective": LikelihoodObjective,
-    "termination_fn": LearnedTermination,
+    "termination_fn": lambda: LearnedTermination(**QUICK),
 }
 
 
 def agent_with(name: str, value: Any, **kwargs: Any) -> MBPO:
     without = {"weighter_kwargs": None, "dynamics_kwargs": None}
-    return small_agent(Corridor(ends=True), **{**TINY, **without, name: value, **kwargs})
+    chosen = {name: value, **kwargs}
+    termination = {} if "termination_fn" in chosen else {"termination_fn": "learned", "termination_kwargs": QUICK}
+    return small_agent(Corridor(ends=True), **{**TINY, **without, **termination, **chosen})
 
 
 @pytest.mark.parametrize("name", INSTANCES)
