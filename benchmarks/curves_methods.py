@@ -70,6 +70,18 @@ SOFT: dict[str, Any] = {"buffer_label": 0.1, "gradient_penalty": 10.0}
 """With both, as it was before it was cross-fitted."""
 ONE_NETWORK: dict[str, Any] = {"folds": 1, "discriminator_weight_decay": 1e-3}
 """The discriminator before it was cross-fitted."""
+RELEASE_010: dict[str, Any] = {
+    **ONE_NETWORK,
+    **SOFT,
+    "occupancy_gamma": 0.99,
+    "restart_truncated": False,
+    "average_next": False,
+    "n_actions": 4,
+    "q_steps": 1000,
+    "q_batch_size": 256,
+    "q_learning_rate": 3e-4,
+}
+"""TOM's defaults of release 0.1.0, as far as they have changed."""
 CHI2_SHARP: dict[str, Any] = {"divergence": "chi2", **SHARP}
 """With the paper's divergence: the paper's TOM, and the defaults until these runs were compared."""
 
@@ -213,7 +225,7 @@ PMAC_ALPHA = {
 
 ABLATIONS = {
     "mbpo_survive": Method(survive=True),
-    "mbpo_tom_chi2": tom(divergence="chi2"),
+    "mbpo_tom_chi2": tom(**ONE_NETWORK, **SOFT, divergence="chi2"),
     "mbpo_tom_sharp": tom(**ONE_NETWORK, **SHARP),
     "mbpo_tom_no_penalty": tom(**ONE_NETWORK, buffer_label=0.1, gradient_penalty=0.0),
     **{f"mbpo_tom_{name}": method for name, method in TOM_PARTS.items()},

@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from curves_methods import DOUBLE_HORIZON, METHODS
+from curves_methods import DOUBLE_HORIZON, METHODS, TOM_PLACES
 from curves_page import Rows, curves_of
 from curves_signs import SIGNS
 from marked_page import write_between
@@ -15,6 +15,8 @@ from sb3_tom.plots.statistics import Curve
 
 BEGIN, END = "<!-- stability: begin -->", "<!-- stability: end -->"
 TASKS_WITH_POSITIVE_RETURNS = ("InvertedDoublePendulum-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+SHOWN = (*METHODS, *DOUBLE_HORIZON, *TOM_PLACES)
+"""Methods whose runs count."""
 MEMORY = 5
 """Number of earlier evaluations that one is compared with."""
 
@@ -34,24 +36,26 @@ def collapses(curve: Curve) -> list[int]:
 
 
 def page_text(rows: Rows, out: Path) -> str:
-    """The two tables: shares of collapses, and the medians of signs."""
+    """A table of the shares of collapses, and for each task one of the medians of signs."""
     lines = ["\n| task | method | runs | evaluations | of them collapses | interrupted runs |", "|---|---|---|---|---|---|"]
     for task in TASKS_WITH_POSITIVE_RETURNS:
         found = grouped([row for row in rows if row["task"] == task], lambda row: row["method"])
-        for method in (name for name in (*METHODS, *DOUBLE_HORIZON) if name in found):
+        for method in (name for name in SHOWN if name in found):
             curves = curves_of(found[method])
             later, fallen = sum(len(curve) - 1 for curve in curves), sum(len(collapses(curve)) for curve in curves)
             cut = len({row["seed"] for row in found[method] if row["finished"] == "False"})
             lines.append(f"| {task} | `{method}` | {len(curves)} | {later} | {fallen} ({fallen / later:.0%}) | {cut} |")
-    return "\n".join([*lines, *signs_lines(rows, out), "\n"])
+    signs = (line for task in TASKS_WITH_POSITIVE_RETURNS for line in signs_lines(rows, task, out))
+    return "\n".join([*lines, *signs, "\n"])
 
 
-def signs_lines(rows: Rows, out: Path) -> list[str]:
-    """Medians of the signs at the evaluation before a collapse, and before all others, for runs with such files."""
+def signs_lines(rows: Rows, task: str, out: Path) -> list[str]:
+    """Medians of the signs at the evaluation before a collapse, and before all others, for a task's runs with such files."""
     before: dict[bool, list[dict[str, str]]] = {True: [], False: []}
-    for (task, method, seed), run in grouped(rows, lambda row: (row["task"], row["method"], row["seed"])).items():
+    rows = [row for row in rows if row["task"] == task and row["method"] in SHOWN]
+    for (method, seed), run in grouped(rows, lambda row: (row["method"], row["seed"])).items():
         path = out / task / f"{method}_seed{seed}_signs.csv"
-        if task not in TASKS_WITH_POSITIVE_RETURNS or not path.exists():
+        if not path.exists():
             continue
         fallen, signs = collapses(curves_of(run)[0]), {int(row["env_step"]): row for row in read_table(path)}
         steps = [int(row["env_step"]) for row in run]
@@ -61,7 +65,7 @@ def signs_lines(rows: Rows, out: Path) -> list[str]:
     if not before[True]:
         return []
     counts = f"median before a collapse ({len(before[True])})", f"before any other evaluation ({len(before[False])})"
-    lines = [f"\n| sign | {counts[0]} | {counts[1]} |", "|---|---|---|"]
+    lines = [f"\n| {task} | {counts[0]} | {counts[1]} |", "|---|---|---|"]
     for sign in SIGNS:
         values = [[float(row[sign]) for row in before[kind] if row[sign]] for kind in (True, False)]
         if all(values):

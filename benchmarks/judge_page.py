@@ -1,6 +1,6 @@
 """The page of the verdict, ``docs/results/judging.md``: claims first, then every seed of every study."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
     solved = [] if goal is None else [f"first of at least {goal:,g}"]
     lines = [f"| method | seeds | {' | '.join([*heads, *solved])} | s / 1,000 steps | core-s / 1,000 steps | commit |"]
     lines.append("|---" * (5 + len(heads) + len(solved)) + "|")
+    first: Mapping[str, float] = {}
     for method, curves in shown(study, runs).items():
         cells = [f"`{method}`", ", ".join(map(str, curves))]
         for window in study.windows:
@@ -124,7 +125,9 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
         if goal is not None:
             cells.append(", ".join(solved_text(first_at_least(curve, goal), max(curve)) for curve in curves.values()))
         own = rows_of(study.task, method, curves, rows)
-        cells += [_text(pace(own, "seconds")), _text(pace(own, "core_seconds"))]
+        spent = paces(own)
+        first = first or spent
+        cells += [pace_text(paces(own, "seconds"), {}), pace_text(spent, first)]
         lines.append(f"| {' | '.join([*cells, ', '.join(dict.fromkeys(row['commit'] for row in own))])} |")
     return lines + published_line(study, len(solved))
 
@@ -171,17 +174,43 @@ def rows_of(task: str, method: str, seeds: Collection[int], rows: Rows) -> Rows:
     return [row for row in rows if (row["task"], row["method"]) == (task, method) and int(row["seed"]) in seeds]
 
 
-def pace(rows: Rows, column: str) -> float:
+def paces(rows: Rows, column: str = "core_seconds") -> dict[str, float]:
     """
-    Median over runs of the seconds that 1,000 env steps take.
+    Seconds that 1,000 env steps take, by seed.
 
     :param rows: evaluations of a method
     :param column: "seconds" or "core_seconds", which runs have not that were interrupted
-    :return: NaN if no run has any
     """
-    last = [run[-1] for run in grouped(rows, lambda row: row["seed"]).values()]
-    paces = [1000 * float(row[column]) / int(row["env_step"]) for row in last if float(row[column] or 0) > 0]
-    return float(np.median(paces)) if paces else float("nan")
+    last = {seed: run[-1] for seed, run in grouped(rows, lambda row: row["seed"]).items()}
+    known = {seed: row for seed, row in last.items() if float(row[column] or 0) > 0}
+    return {seed: 1000 * float(row[column]) / int(row["env_step"]) for seed, row in known.items()}
+
+
+def relative_pace(own: Mapping[str, float], first: Mapping[str, float]) -> float:
+    """
+    How many times as long a method takes as another: machines differ, so the median over seeds of the ratio, which leaves out
+    what one seed had to do on two machines.
+
+    :param own: of the method, see :func:`paces`
+    :param first: of the other
+    :return: NaN if no seed has both
+    """
+    ratios = [own[seed] / first[seed] for seed in own if seed in first]
+    return float(np.median(ratios)) if ratios else float("nan")
+
+
+def pace_text(own: Mapping[str, float], first: Mapping[str, float]) -> str:
+    """
+    The range over runs, and the :func:`relative_pace`.
+
+    :param own: of the method, see :func:`paces`
+    :param first: of the first method in the table
+    """
+    if not own:
+        return "-"
+    low, high = (f"{end(own.values()):.0f}" for end in (min, max))
+    ratio = relative_pace(own, first)
+    return (low if low == high else f"{low} to {high}") + ("" if own is first or np.isnan(ratio) else f", x {ratio:.2f}")
 
 
 def _text(number: float, form: str = "{:.0f}") -> str:
@@ -213,10 +242,13 @@ def draw(name: str, study: Study, runs: Runs, rows: Rows, folder: Path) -> None:
     if not any(method in runs for method in study.methods):
         return
     figure, (left, right) = panels(2)
+    first: Mapping[str, float] = {}
     for index, (method, curves) in enumerate(shown(study, runs).items()):
         summary = summarize(list(curves.values()))
         draw_method(left, method, list(curves.values()), summary, f"C{index}")
-        spent = pace(rows_of(study.task, method, curves, rows), "core_seconds")
+        own = paces(rows_of(study.task, method, curves, rows))
+        first = first or own
+        spent = float(np.median([*first.values()])) * relative_pace(own, first) if first else float("nan")
         seconds = np.array(summary.steps) * spent / 1000
         right.plot(seconds, summary.center, color=f"C{index}", label=method)
     finish(left, title=study.task, xlabel="env steps", ylabel="mean return of ten episodes")

@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from checkout import ROOT
-from curves_methods import CHI2_SHARP, OFFICIAL_PARTS, SHARP
+from curves_methods import OFFICIAL_PARTS, RELEASE_010, SHARP
 from torch import nn
 
 from sb3_tom import MBPO, Transitions
@@ -32,14 +32,17 @@ from sb3_tom.envs.road_and_rocks import STEP, arrived, on_road, step_reward
 RATIO = "ratio"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("uniform", {}),
-    "ratio": (RATIO, {}),
-    "ratio_sharp": (RATIO, SHARP),
-    "tom": ("tom", {}),
-    "tom_sharp": ("tom", SHARP),
-    "tom_chi2": ("tom", {"divergence": "chi2"}),
-    "tom_chi2_sharp": ("tom", CHI2_SHARP),
-    "tom_chi2_official_ratio": ("tom", {"divergence": "chi2", **OFFICIAL_PARTS["official_ratio"]}),
+    "ratio": (RATIO, RELEASE_010),
+    "ratio_sharp": (RATIO, RELEASE_010 | SHARP),
+    "ratio_cross_fitted": (RATIO, {}),
+    "tom": ("tom", RELEASE_010),
+    "tom_sharp": ("tom", RELEASE_010 | SHARP),
+    "tom_chi2": ("tom", RELEASE_010 | {"divergence": "chi2"}),
+    "tom_chi2_sharp": ("tom", RELEASE_010 | SHARP | {"divergence": "chi2"}),
+    "tom_chi2_official_ratio": ("tom", RELEASE_010 | OFFICIAL_PARTS["official_ratio"] | {"divergence": "chi2"}),
+    "tom_cross_fitted": ("tom", {}),
 }
+"""Those without "cross-fitted" have the defaults of release 0.1.0, with the changes that their names say."""
 N_RANDOM, EPISODE, N_CELLS = 4000, 5, 20
 UPDATES, EVAL_FREQ, PHASE = 800, 100, 50
 CURVE = ("env_step", "return_mean", "success_rate", "seconds")

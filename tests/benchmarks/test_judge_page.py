@@ -54,8 +54,16 @@ def test_a_spoilt_seed_is_shown_and_does_not_count() -> None:
 
 def test_paces_are_of_runs_that_were_not_interrupted() -> None:
     rows = [*rows_of("dhmbpo", 10, 1.0), *({**row, "core_seconds": ""} for row in rows_of("dhmbpo", 11, 1.0))]
-    assert judge_page.pace(rows, "core_seconds") == 10.0
-    assert judge_page._text(judge_page.pace(rows[25:], "core_seconds")) == "-"
+    assert judge_page.paces(rows) == {"10": 10.0}
+    assert judge_page.pace_text(judge_page.paces(rows[25:]), {}) == "-"
+
+
+def test_paces_are_compared_on_the_seeds_that_both_have() -> None:
+    """The second is on another machine for the other method."""
+    first, other = {"10": 50.0, "11": 100.0, "12": 52.0}, {"11": 130.0, "12": 80.0, "13": 200.0}
+    assert judge_page.relative_pace(other, first) == pytest.approx((1.3 + 80 / 52) / 2)
+    assert judge_page.pace_text(other, first) == "80 to 200, x 1.42"
+    assert judge_page.pace_text(first, first) == "50 to 100" and judge_page.pace_text({"3": 7.0}, first) == "7"
 
 
 def test_a_picture_of_all_seeds(tmp_path: Path) -> None:
