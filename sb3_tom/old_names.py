@@ -5,7 +5,7 @@ Old names still resolve: import paths in old zips, pickles and YAML files (:clas
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -123,11 +123,6 @@ def upgrade_attributes(attributes: dict[str, Any]) -> None:
     attributes["_env_steps"] = max(attributes["_env_steps"], attributes["num_timesteps"])
     if "termination_fn" in attributes:
         attributes["_plug_specs"] = {"termination_fn": (attributes.pop("termination_fn"), None), **attributes["_plug_specs"]}
-    update, kwargs = attributes["_plug_specs"].get("policy_update", (None, None))
-    if isinstance(kwargs, Mapping) and "max_grad_norm" in kwargs:  # once an argument of the double horizon
-        others = {name: value for name, value in kwargs.items() if name != "max_grad_norm"}
-        attributes["max_grad_norm"] = kwargs["max_grad_norm"]
-        attributes["_plug_specs"] = {**attributes["_plug_specs"], "policy_update": (update, others)}
 
 
 def upgrade_state(state: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The state of an agent between two collections of transitions, apart from its env, its random streams and its clock."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +17,7 @@ from sb3_tom.checkpoint.agent_fits import check_alignments, check_attributes, ch
 from sb3_tom.checkpoint.alignment import align, alignments
 from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.codec import State, is_plain
-from sb3_tom.checkpoint.fits import check_form, check_names
+from sb3_tom.checkpoint.fits import check_form, check_names, data_of
 from sb3_tom.checkpoint.replay_state import check_replay, replay_state, restore_replay
 from sb3_tom.old_names import upgrade_state
 
@@ -98,7 +99,7 @@ def check_agent(agent: Any, state: State) -> None:
 
     :param agent: constructed with the run's arguments
     :param state: from :func:`agent_state`, or its outline; an old one is updated
-    :raises ValueError: naming what does not fit
+    :raises ValueError: naming what does not fit; an attribute that a new agent does not have is left out, with a warning
     """
     check_form(state, _FORM, "the agent's state")
     if hasattr(agent, "_env_steps"):  # an agent of this package
@@ -115,6 +116,14 @@ def check_agent(agent: Any, state: State) -> None:
     for name, value in state["objects"].items():
         check_form(value, {}, name)
     data = {name for name, value in own.items() if name not in objects and is_plain(value)}
+    for name in [name for name in state["attributes"] if name not in vars(agent)]:
+        data_of(agent, name)
+        del state["attributes"][name]
+        warnings.warn(
+            f"The run's agent had the attribute {name}, which a new one has not: it is not restored. Set it in the "
+            "constructor, or keep it in a callback.",
+            stacklevel=2,
+        )
     check_attributes(agent, state["attributes"], data)
 
 

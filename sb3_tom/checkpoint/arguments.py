@@ -42,7 +42,7 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
     """
     plain: dict[str, Any] = {}
     others: list[str] = []
-    for name in inspect.signature(type(agent).__init__).parameters:
+    for name in constructor_parameters(type(agent)):
         if name in NOT_KEPT or not _has(agent, name):
             continue
         value = _argument(agent, name)
@@ -103,7 +103,7 @@ def arguments_of_file(
         names = ", ".join(map(str, missing))
         raise ValueError(f"resume needs {names}: a checkpoint holds no code; allowed: what the run was constructed with")
     for name, value in saved.items():
-        if name not in _parameters(cls) or name in NOT_KEPT:
+        if name in NOT_KEPT or name not in constructor_parameters(cls):
             raise ValueError(f"the argument {shown(name)}={shown(value)} is none that a checkpoint of {cls.__name__} holds")
         if name not in given and name != LOGS and not _is_json(value):
             raise ValueError(
@@ -121,10 +121,20 @@ def arguments_of_file(
     return {name: value for name, value in saved.items() if name not in given and name != LOGS}
 
 
-def _parameters(cls: Any) -> set[str]:
-    parameters = inspect.signature(cls.__init__).parameters
+def constructor_parameters(cls: type) -> list[str]:
+    """
+    Names of the constructor's parameters, also of those that it passes on to a base class as ``**kwargs``.
+
+    :param cls: any class
+    """
+    names: dict[str, None] = {}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name for name, parameter in parameters.items() if parameter.kind in named} - {"self"}
+    for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
+        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+        names |= dict.fromkeys(name for name, parameter in parameters.items() if parameter.kind in named)
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return [name for name in names if name != "self"]
 
 
 def _check_sizes(name: str, value: Any, elements: int, is_size: bool = False) -> None:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from sb3_tom.checkpoint.codec import is_plain, shown
-from sb3_tom.checkpoint.fits import check_form, data_of, fits, outline_of
+from sb3_tom.checkpoint.fits import NUMBERS, check_form, data_of, fits, outline_of
 from sb3_tom.checks.validation import check_integer
 
 _RUNNING_STATISTICS = ("RunningMeanStd",)
@@ -99,8 +99,9 @@ def _is_stateless(value: Any) -> bool:
 
 def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] = ()) -> None:
     """
-    The inverse of :func:`attributes_state`. Arrays of equal shape are written in place, since other objects may refer to them.
-    Only data is replaced, by data: other attributes, such as methods, are kept, and so are paths of files and folders.
+    The inverse of :func:`attributes_state`. Arrays of equal shape are written in place, since other objects may refer to them,
+    unless two attributes are the same array, which in the saved run need not have been so. Only data is replaced, by data:
+    other attributes, such as methods, are kept, and so are paths of files and folders.
 
     :param owner: an object of the same class
     :param state: from :func:`attributes_state`
@@ -126,7 +127,7 @@ def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
         restore_attributes(current, value)
     elif name in _CLOCKS and isinstance(value, float):
         setattr(owner, name, time.time() - value)
-    elif isinstance(value, np.ndarray) and _fits(current, value):
+    elif isinstance(value, np.ndarray) and _fits(current, value) and _is_alone(owner, current):
         current[...] = value
     elif isinstance(current, Counter | defaultdict) and isinstance(value, dict):
         kept = copy.copy(current)  # of its own class, and with its own default
@@ -145,7 +146,10 @@ def _is_of_kind(value: Any, current: Any) -> bool:
         return current is None or isinstance(current, np.random.Generator)
     if isinstance(current, np.random.Generator):
         return False
-    return isinstance(value, dict) if type(current).__name__ in _RUNNING_STATISTICS else fits(value, current)
+    if type(current).__name__ in _RUNNING_STATISTICS:
+        return isinstance(value, dict)
+    # A flag of a user's env or callback may have become a number: not yet, then since when
+    return fits(value, current) or (isinstance(current, NUMBERS) and isinstance(value, NUMBERS))
 
 
 def _is_place(owner: Any, name: str, value: Any, current: Any) -> bool:
@@ -163,6 +167,11 @@ def _is_path(value: Any) -> bool:
 def _fits(current: Any, value: np.ndarray) -> bool:
     same = isinstance(current, np.ndarray) and current.shape == value.shape and current.dtype == value.dtype
     return same and bool(current.flags.writeable)
+
+
+def _is_alone(owner: Any, array: np.ndarray) -> bool:
+    """Whether an array is one attribute of the object: not of its class, and not two."""
+    return sum(value is array for value in vars(owner).values()) == 1
 
 
 def argument_names(cls: type) -> set[str]:

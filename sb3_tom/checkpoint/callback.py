@@ -3,12 +3,13 @@
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TextIO
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_tom.checkpoint.archive import make_durable
 from sb3_tom.checkpoint.checkpointer import Checkpointer
-from sb3_tom.checkpoint.files import checkpoint_path, list_checkpoints, prune
+from sb3_tom.checkpoint.files import checkpoint_path, hold, list_checkpoints, prune
 from sb3_tom.checks.validation import check_integer
 
 
@@ -22,7 +23,8 @@ class ResumeCallback(BaseCallback):
     collections of transitions, at most ``train_freq`` later than asked for.
 
     A run that is resumed from an older file of its folder removes the newer ones as soon as it is restored. A folder with
-    checkpoints of another run is refused when training starts, except for one that has only those of step 0.
+    checkpoints of another run is refused when training starts, except for one that has only those of step 0. So is a folder
+    that another process trains with.
 
     :param folder: for this run only
     :param save_freq: env steps (all training envs together) between two checkpoints
@@ -39,10 +41,14 @@ class ResumeCallback(BaseCallback):
         self._next_save = 0
         self._ahead: set[Path] = set()  # files to remove; checkpoints do not save sets
         self._settling: Future[None] | None = None
+        self._lock: TextIO | None = None  # not saved either
 
     def _on_training_start(self) -> None:
+        self._wait()  # for the last file of a `learn` that was interrupted
         if not hasattr(self.model, "save_checkpoint"):
             raise ValueError(f"ResumeCallback needs an agent of sb3_tom; {type(self.model).__name__} has no save_checkpoint")
+        self._release()
+        self._lock = hold(self.folder)
         there = list_checkpoints(self.folder)
         ahead = [path for step, path in there.items() if step > self.model.num_timesteps]
         newest = next((path for path in reversed(there.values()) if path not in ahead), None)
@@ -81,6 +87,12 @@ class ResumeCallback(BaseCallback):
         if self._checkpointer.is_between_rollouts:
             self._save()
         self._wait()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
 
     def _save(self) -> None:
         path = checkpoint_path(self.folder, self.model.num_timesteps)

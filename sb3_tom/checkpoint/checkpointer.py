@@ -183,7 +183,7 @@ class Checkpointer:
 
     def after_collection(self, callback: BaseCallback, is_whole: bool) -> None:
         """
-        Called after each collection: the state is consistent until ``train`` begins.
+        Called after each collection, from which on the state is consistent until ``train`` begins; in ``train`` nobody asks.
 
         :param callback: made by ``learn`` from the user's callbacks
         :param is_whole: False if a callback has cancelled the collection

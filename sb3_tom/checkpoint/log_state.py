@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch as th
 from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import configure_logger
 
-from sb3_tom.checkpoint.codec import State, is_plain, shown
+from sb3_tom.checkpoint.codec import State, shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names
 
 COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
@@ -20,7 +22,10 @@ COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
 FOLDER, FIRST_FILE = PLACE = ("folder", "first_file")
 """Keys of the TensorBoard folder: its name without the path, and a digest that tells it from other folders of that name."""
 
-_FOLDER_NAME = re.compile(r"[\w ][\w .-]*_\d+")
+_LOGGED = (*NUMBERS, str, tuple, np.ndarray, th.Tensor)
+"""Types of the values that SB3's logger can write and a checkpoint hold; others are dropped."""
+
+_FOLDER_NAME = re.compile(r"[^/\\:\0]+_\d+")
 
 
 def log_state(agent: Any) -> State:
@@ -32,7 +37,8 @@ def log_state(agent: Any) -> State:
     if not hasattr(agent, "_logger"):
         return {}
     state: State = {
-        name: {key: value for key, value in getattr(agent.logger, name).items() if is_plain(value)} for name in COLLECTED
+        name: {key: value for key, value in getattr(agent.logger, name).items() if isinstance(value, _LOGGED)}
+        for name in COLLECTED
     }
     folder = agent.logger.get_dir()
     is_own = folder is not None and not agent._custom_logger and agent.tensorboard_log is not None
@@ -53,12 +59,12 @@ def restore_log(agent: Any, state: State) -> None:
     check_names("the log's", collected, COLLECTED)
     for name, values in collected.items():
         check_form(values, {}, name)
-        if not all(isinstance(key, str) and isinstance(value, (*NUMBERS, str, tuple)) for key, value in values.items()):
-            raise ValueError(f"{name} holds {shown(values)}; allowed: numbers and texts")
+        if not all(isinstance(key, str) for key in values):
+            raise ValueError(f"{name} holds {shown(values)}; allowed: values by name")
     for name, values in collected.items():
         current = getattr(agent.logger, name)
         current.clear()
-        current.update(values)
+        current.update({key: value for key, value in values.items() if isinstance(value, _LOGGED)})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.env_state import env_state, restore_env
 from sb3_tom.checkpoint.fits import check_form
+from sb3_tom.checkpoint.reading import MALFORMED
 from sb3_tom.envs.workers import ask
 
 _SKIPPED = (
@@ -30,18 +31,26 @@ _SKIPPED = (
 )
 
 
+_UNREACHED = "an env without a wrapper in another process cannot be restored; allowed: the same wrappers as in the run"
+
+
 def _errand(state: State | None, wrapper: Any) -> bool:
     """
     Save or restore an environment in its process.
 
-    :param state: state to restore; None: save, to the wrapper's attribute ``sb3_tom_state``
+    :param state: state to restore, after which the wrapper's attribute ``sb3_tom_state`` says what does not fit, if anything;
+        None: save, to the same attribute
     :param wrapper: the outermost
     :return: True
     """
     if state is None:
         wrapper.sb3_tom_state = env_state(wrapper)
-    else:
+        return True
+    wrapper.sb3_tom_state = None
+    try:
         restore_env(wrapper, state)
+    except MALFORMED as error:  # here it would end the process, which could not say why
+        wrapper.sb3_tom_state = str(error) if isinstance(error, ValueError) else repr(error)
     return True
 
 
@@ -127,4 +136,6 @@ def _restore_one(env: VecEnv, index: int, state: State) -> None:
     if isinstance(env, DummyVecEnv):
         restore_env(env.envs[index], state)
     elif isinstance(env, SubprocVecEnv):
-        _send(env, state, index)
+        wrong = env.get_attr("sb3_tom_state", [index])[0] if _send(env, state, index) else _UNREACHED
+        if wrong is not None and not (wrong is _UNREACHED and "boundary" in state):
+            raise ValueError(wrong)

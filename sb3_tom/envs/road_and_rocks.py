@@ -93,12 +93,13 @@ class RoadAndRocksEnv(gym.Env[np.ndarray, np.ndarray]):
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r} is not allowed; allowed: None or 'rgb_array'")
-        low, high = (check_number(f"deflection[{index}]", angle) for index, angle in enumerate(deflection))
+        low = check_number("deflection[0]", deflection[0])
+        high = check_number("deflection[1]", deflection[1], low)
         self.noise = check_number("noise", noise, 0.0)
         self.render_mode = render_mode
         shape = (check_integer("n_cells", n_cells, 1),) * 2
         rocks = np.random.default_rng(check_integer("map_seed", map_seed, 0))
-        self.angles = rocks.uniform(low, max(low, high), shape)
+        self.angles = rocks.uniform(low, high, shape)
         self.factors = rocks.uniform(0.5, 1.5, shape)
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)

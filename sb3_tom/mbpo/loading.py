@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sb3_tom.checkpoint.archive import is_archive
+from sb3_tom.checkpoint.reading import is_archive
 from sb3_tom.mbpo.warm_start import refuse_sac_zip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.checkpoint.archive import is_archive
+from sb3_tom.checkpoint.reading import is_archive
 from sb3_tom.contracts.resolve import resolve_plug
 from sb3_tom.mbpo.axes import AXES, default_of
 from sb3_tom.mbpo.mbpo import MBPO

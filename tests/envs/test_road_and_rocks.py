@@ -115,7 +115,15 @@ def test_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"noise": -1.0}, {"n_cells": 0}, {"map_seed": 0.5}, {"deflection": (0.0, "a")}, {"render_mode": "human"}]
+    "arguments",
+    [
+        {"noise": -1.0},
+        {"n_cells": 0},
+        {"map_seed": 0.5},
+        {"deflection": (0.0, "a")},
+        {"deflection": (3.0, 1.0)},
+        {"render_mode": "human"},
+    ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object]) -> None:
     from sb3_tom.envs.road_and_rocks import RoadAndRocksEnv
