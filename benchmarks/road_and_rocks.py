@@ -41,8 +41,9 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "tom_chi2_sharp": ("tom", RELEASE_010 | SHARP | {"divergence": "chi2"}),
     "tom_chi2_official_ratio": ("tom", RELEASE_010 | OFFICIAL_PARTS["official_ratio"] | {"divergence": "chi2"}),
     "tom_cross_fitted": ("tom", {}),
+    "tom_one_fold": ("tom", {"folds": 1}),
 }
-"""Those without "cross-fitted" have the defaults of release 0.1.0, with the changes that their names say."""
+"""The last two and "ratio_cross_fitted" have today's defaults, all others those of release 0.1.0; names say what is changed."""
 N_RANDOM, EPISODE, N_CELLS = 4000, 5, 20
 UPDATES, EVAL_FREQ, PHASE = 800, 100, 50
 CURVE = ("env_step", "return_mean", "success_rate", "seconds")
