@@ -43,7 +43,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "tom_cross_fitted": ("tom", {}),
     "tom_one_fold": ("tom", {"folds": 1}),
 }
-"""The last two and "ratio_cross_fitted" have today's defaults, all others those of release 0.1.0; names say what is changed."""
+"""The last two and "ratio_cross_fitted" have today's defaults, the others those of 0.1.0; names say what is changed."""
 N_RANDOM, EPISODE, N_CELLS = 4000, 5, 20
 UPDATES, EVAL_FREQ, PHASE = 800, 100, 50
 CURVE = ("env_step", "return_mean", "success_rate", "seconds")
