@@ -116,7 +116,7 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
     solved = [] if goal is None else [f"first of at least {goal:,g}"]
     lines = [f"| method | seeds | {' | '.join([*heads, *solved])} | s / 1,000 steps | core-s / 1,000 steps | commit |"]
     lines.append("|---" * (5 + len(heads) + len(solved)) + "|")
-    first: Mapping[str, float] = {}
+    first: Mapping[str, float] | None = None
     for method, curves in shown(study, runs).items():
         cells = [f"`{method}`", ", ".join(map(str, curves))]
         for window in study.windows:
@@ -126,7 +126,7 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
             cells.append(", ".join(solved_text(first_at_least(curve, goal), max(curve)) for curve in curves.values()))
         own = rows_of(study.task, method, curves, rows)
         spent = paces(own)
-        first = first or spent
+        first = spent if first is None else first
         cells += [pace_text(paces(own, "seconds"), {}), pace_text(spent, first)]
         lines.append(f"| {' | '.join([*cells, ', '.join(dict.fromkeys(row['commit'] for row in own))])} |")
     return lines + published_line(study, len(solved))
@@ -242,13 +242,15 @@ def draw(name: str, study: Study, runs: Runs, rows: Rows, folder: Path) -> None:
     if not any(method in runs for method in study.methods):
         return
     figure, (left, right) = panels(2)
-    first: Mapping[str, float] = {}
+    first: Mapping[str, float] | None = None
     for index, (method, curves) in enumerate(shown(study, runs).items()):
         summary = summarize(list(curves.values()))
         draw_method(left, method, list(curves.values()), summary, f"C{index}")
         own = paces(rows_of(study.task, method, curves, rows))
-        first = first or own
-        spent = float(np.median([*first.values()])) * relative_pace(own, first) if first else float("nan")
+        first = own if first is None else first
+        ratio = relative_pace(own, first)
+        known = [*own.values()] if np.isnan(ratio) else [ratio * pace for pace in first.values()]
+        spent = float(np.median(known)) if known else float("nan")
         seconds = np.array(summary.steps) * spent / 1000
         right.plot(seconds, summary.center, color=f"C{index}", label=method)
     finish(left, title=study.task, xlabel="env steps", ylabel="mean return of ten episodes")

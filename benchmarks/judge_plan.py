@@ -12,8 +12,8 @@ PUBLISHED: Window = (5_000, 25_000)
 """The curves of the paper begin at 5,000."""
 RIVAL = "dhmbpo_pmac"
 """
-The cheap weights that stand for all of them: in three runs whose data were weighed again (``same_data.py``, as many as had been
-made when this was written) their model was the better one where the policy goes.
+The cheap weights that stand for all of them: in three runs whose data were weighed again (``same_data.py``, as many as there
+were when this was written) their model was the better one where the policy goes.
 """
 
 STUDIES = {

@@ -99,7 +99,7 @@ def check_agent(agent: Any, state: State) -> None:
 
     :param agent: constructed with the run's arguments
     :param state: from :func:`agent_state`, or its outline; an old one is updated
-    :raises ValueError: naming what does not fit; an attribute that a new agent does not have is left out, with a warning
+    :raises ValueError: naming what does not fit
     """
     check_form(state, _FORM, "the agent's state")
     if hasattr(agent, "_env_steps"):  # an agent of this package
@@ -116,15 +116,15 @@ def check_agent(agent: Any, state: State) -> None:
     for name, value in state["objects"].items():
         check_form(value, {}, name)
     data = {name for name, value in own.items() if name not in objects and is_plain(value)}
-    for name in [name for name in state["attributes"] if name not in vars(agent)]:
+    strangers = _strangers(agent, state)
+    for name in strangers:
         data_of(agent, name)
-        del state["attributes"][name]
-        warnings.warn(
-            f"The run's agent had the attribute {name}, which a new one has not: it is not restored. Set it in the "
-            "constructor, or keep it in a callback.",
-            stacklevel=2,
-        )
-    check_attributes(agent, state["attributes"], data)
+    check_attributes(agent, {name: value for name, value in state["attributes"].items() if name not in strangers}, data)
+
+
+def _strangers(agent: Any, state: State) -> list[str]:
+    """Names of attributes that the run's agent got after its construction."""
+    return [name for name in state["attributes"] if name not in vars(agent)]
 
 
 def restore_agent(agent: Any, state: State) -> None:
@@ -136,6 +136,13 @@ def restore_agent(agent: Any, state: State) -> None:
     :raises ValueError: if the state does not fit the agent
     """
     check_agent(agent, state)
+    for name in _strangers(agent, state):
+        del state["attributes"][name]
+        warnings.warn(
+            f"The attribute {name} of the run's agent is none that the constructor makes: it is not restored. Make it "
+            "there, or keep it in a callback.",
+            stacklevel=2,
+        )
     try:
         agent.set_parameters(state["parameters"], exact_match=True, device=agent.device)
     except (RuntimeError, ValueError, KeyError) as error:

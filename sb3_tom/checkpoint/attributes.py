@@ -100,8 +100,8 @@ def _is_stateless(value: Any) -> bool:
 def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] = ()) -> None:
     """
     The inverse of :func:`attributes_state`. Arrays of equal shape are written in place, since other objects may refer to them,
-    unless two attributes are the same array, which in the saved run need not have been so. Only data is replaced, by data:
-    other attributes, such as methods, are kept, and so are paths of files and folders.
+    unless another attribute is the same array and was not in the saved run. Only data is replaced, by data: other attributes,
+    such as methods, are kept, and so are paths of files and folders.
 
     :param owner: an object of the same class
     :param state: from :func:`attributes_state`
@@ -114,8 +114,11 @@ def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] 
     for name, value in kept.items():
         if not _is_of_kind(value, currents[name]):
             raise ValueError(f"the attribute {name} of {type(owner).__qualname__} is {outline_of(value)}, which does not fit")
+    in_place = {name for name, value in kept.items() if _fits(currents[name], value) and _is_shared(owner, name, kept)}
     for name, value in kept.items():
-        if not _is_place(owner, name, value, currents[name]):
+        if name in in_place:
+            currents[name][...] = value
+        elif not _is_place(owner, name, value, currents[name]):
             _restore(owner, name, value, currents[name])
 
 
@@ -127,8 +130,6 @@ def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
         restore_attributes(current, value)
     elif name in _CLOCKS and isinstance(value, float):
         setattr(owner, name, time.time() - value)
-    elif isinstance(value, np.ndarray) and _fits(current, value) and _is_alone(owner, current):
-        current[...] = value
     elif isinstance(current, Counter | defaultdict) and isinstance(value, dict):
         kept = copy.copy(current)  # of its own class, and with its own default
         kept.clear()
@@ -164,14 +165,17 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
-def _fits(current: Any, value: np.ndarray) -> bool:
-    same = isinstance(current, np.ndarray) and current.shape == value.shape and current.dtype == value.dtype
+def _fits(current: Any, value: Any) -> bool:
+    both = isinstance(current, np.ndarray) and isinstance(value, np.ndarray)
+    same = both and current.shape == value.shape and current.dtype == value.dtype
     return same and bool(current.flags.writeable)
 
 
-def _is_alone(owner: Any, array: np.ndarray) -> bool:
-    """Whether an array is one attribute of the object: not of its class, and not two."""
-    return sum(value is array for value in vars(owner).values()) == 1
+def _is_shared(owner: Any, name: str, saved: dict[str, Any]) -> bool:
+    """Whether all attributes that are an object's array were equal in the saved run too; False for an array of its class."""
+    array = vars(owner).get(name)
+    same = [other for other, value in vars(owner).items() if value is array]
+    return array is not None and all(np.array_equal(saved[other], saved[name]) for other in same if other in saved)
 
 
 def argument_names(cls: type) -> set[str]:

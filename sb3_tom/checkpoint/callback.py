@@ -3,13 +3,12 @@
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TextIO
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_tom.checkpoint.archive import make_durable
 from sb3_tom.checkpoint.checkpointer import Checkpointer
-from sb3_tom.checkpoint.files import checkpoint_path, hold, list_checkpoints, prune
+from sb3_tom.checkpoint.files import checkpoint_path, list_checkpoints, prune
 from sb3_tom.checks.validation import check_integer
 
 
@@ -41,14 +40,12 @@ class ResumeCallback(BaseCallback):
         self._next_save = 0
         self._ahead: set[Path] = set()  # files to remove; checkpoints do not save sets
         self._settling: Future[None] | None = None
-        self._lock: TextIO | None = None  # not saved either
 
     def _on_training_start(self) -> None:
         self._wait()  # for the last file of a `learn` that was interrupted
         if not hasattr(self.model, "save_checkpoint"):
             raise ValueError(f"ResumeCallback needs an agent of sb3_tom; {type(self.model).__name__} has no save_checkpoint")
-        self._release()
-        self._lock = hold(self.folder)
+        self._checkpointer.hold(self.folder)
         there = list_checkpoints(self.folder)
         ahead = [path for step, path in there.items() if step > self.model.num_timesteps]
         newest = next((path for path in reversed(there.values()) if path not in ahead), None)
@@ -87,12 +84,6 @@ class ResumeCallback(BaseCallback):
         if self._checkpointer.is_between_rollouts:
             self._save()
         self._wait()
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-        self._lock = None
 
     def _save(self) -> None:
         path = checkpoint_path(self.folder, self.model.num_timesteps)

@@ -4,9 +4,10 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -16,7 +17,7 @@ from sb3_tom.checkpoint.agent_state import check_agent, restore_agent
 from sb3_tom.checkpoint.archive import write_archive
 from sb3_tom.checkpoint.arguments import SEED, arguments_of_file, checked_seed, different_arguments
 from sb3_tom.checkpoint.callback_state import walk
-from sb3_tom.checkpoint.files import open_checkpoint
+from sb3_tom.checkpoint.files import held, open_checkpoint
 from sb3_tom.checkpoint.fits import explained
 from sb3_tom.checkpoint.log_state import continued_log
 from sb3_tom.checkpoint.reading import Archive
@@ -29,6 +30,11 @@ RUN = "run"
 """Key of a run's name in its checkpoints; older ones have none."""
 
 _RUN_NAME = re.compile(r"[0-9a-f]{32}")
+_TWICE = re.compile(r"(?:.*got multiple values for (?:keyword )?argument )?'(\w+)'")
+"""What Python says of an argument that is given twice; of a call of ``super().__init__`` only its name, as a KeyError."""
+
+_HELD: "WeakKeyDictionary[Checkpointer, ExitStack]" = WeakKeyDictionary()
+"""Folders that a run holds within ``learn``; not attributes, since an agent may be copied there."""
 
 
 class Checkpointer:
@@ -70,6 +76,15 @@ class Checkpointer:
                 return bool(archive.outline().get(RUN) == self._run)
         except ValueError:
             return False
+
+    def hold(self, folder: Path) -> None:
+        """
+        Keep other processes from training with a folder until ``learn`` ends.
+
+        :param folder: of the run
+        :raises ValueError: if another process holds it
+        """
+        _HELD[self].enter_context(held(folder))
 
     def save(self, agent: OffPolicyAlgorithm, path: str | os.PathLike[str], durable: bool) -> None:
         """
@@ -151,6 +166,7 @@ class Checkpointer:
             with explained(self.last):
                 restore_moment(agent, state, None)
             self._resumption = None
+        _HELD[self] = ExitStack()
         self._in_learn, at_entry = True, (agent._num_timesteps_at_start, agent._total_timesteps)
         try:
             with continued_log(agent, state["log"] if state is not None and state["in_learn"] else {}):
@@ -161,6 +177,7 @@ class Checkpointer:
                 self._resumption = None
         finally:
             self._in_learn, self._callback = False, None
+            _HELD.pop(self).close()
             if self._resumption is not None:  # it failed before the run was restored, and can be called again
                 agent._num_timesteps_at_start, agent._total_timesteps = at_entry
 
@@ -203,6 +220,17 @@ def _remaining_steps(agent: OffPolicyAlgorithm, total_timesteps: int) -> int:
     return max(total_timesteps - done, 0)
 
 
+def _made(cls: type[A], saved: dict[str, Any], given: dict[str, Any]) -> A:
+    """Make an agent. An argument that its class sets for itself is that: it is compared with the run's later."""
+    try:
+        return cls(**{**saved, **given})
+    except (TypeError, KeyError) as error:
+        twice = _TWICE.fullmatch(str(error))
+        if twice is None or twice[1] not in saved:
+            raise
+        return _made(cls, {name: value for name, value in saved.items() if name != twice[1]}, given)
+
+
 def resume_agent(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, arguments: dict[str, Any]) -> A:
     """
     Make an agent of a checkpoint and restore its run.
@@ -217,6 +245,6 @@ def resume_agent(cls: type[A], path: str | os.PathLike[str], env: GymEnv | str, 
         state = outline_of_run(archive)
         with explained(archive.path):
             own = arguments_of_file(cls, state["arguments"], arguments, state["other_arguments"], archive.elements)
-            agent: Any = cls(**{**own, **arguments, "env": env})
+            agent: Any = _made(cls, own, {**arguments, "env": env})
         agent.checkpointer.take_over(agent, archive)
     return agent

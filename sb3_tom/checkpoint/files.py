@@ -1,14 +1,12 @@
 """The folder with the checkpoints of a run."""
 
 import errno
-import fcntl
 import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from sb3_tom.checkpoint.reading import Archive, open_archive
 from sb3_tom.checkpoint.replacing import PARTIAL
@@ -60,27 +58,31 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def hold(folder: Path) -> TextIO:
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
     """
-    Keep other processes from training with a folder, until the file is closed or this process ends, however it ends.
+    Keep other processes from training with a folder in the block, or until this process ends, however it ends. Where the
+    system has no such locks, nothing is kept from anybody.
 
     :param folder: of the run, created if it is not there
-    :return: the lock's file; where the file system has no locks, it locks nothing
     :raises ValueError: if another process holds the folder
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("a")
-    try:
-        # Not flock: processes of envs, which are forked, would hold the folder too, and outlive a killed parent
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            file.close()
-            raise ValueError(
-                f"folder={str(folder)!r} is not allowed: another process trains with it; allowed: to wait for its end, or "
-                "another folder"
-            ) from error
-    return file
+    with (folder / ".lock").open("a") as file:
+        try:
+            import fcntl
+
+            # Not flock: processes of envs, which are forked, would hold the folder too, and outlive a killed parent
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(
+                    f"folder={str(folder)!r} is not allowed: another process trains with it; allowed: to wait for its end, or "
+                    "another folder"
+                ) from error
+        yield
 
 
 @contextmanager

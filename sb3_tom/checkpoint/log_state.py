@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import configure_logger
 
-from sb3_tom.checkpoint.codec import State, shown
+from sb3_tom.checkpoint.codec import State, is_plain, shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names
 
 COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
@@ -36,9 +36,9 @@ def log_state(agent: Any) -> State:
     """
     if not hasattr(agent, "_logger"):
         return {}
+    kept = _kept(agent.logger.name_to_value)
     state: State = {
-        name: {key: value for key, value in getattr(agent.logger, name).items() if isinstance(value, _LOGGED)}
-        for name in COLLECTED
+        name: {key: value for key, value in getattr(agent.logger, name).items() if key in kept} for name in COLLECTED
     }
     folder = agent.logger.get_dir()
     is_own = folder is not None and not agent._custom_logger and agent.tensorboard_log is not None
@@ -61,10 +61,16 @@ def restore_log(agent: Any, state: State) -> None:
         check_form(values, {}, name)
         if not all(isinstance(key, str) for key in values):
             raise ValueError(f"{name} holds {shown(values)}; allowed: values by name")
+    kept = _kept(collected[COLLECTED[0]])
     for name, values in collected.items():
         current = getattr(agent.logger, name)
         current.clear()
-        current.update({key: value for key, value in values.items() if isinstance(value, _LOGGED)})
+        current.update({key: value for key, value in values.items() if key in kept})
+
+
+def _kept(values: State) -> set[str]:
+    """Names of what is kept: SB3's formats need each name in all dictionaries of the logger, or in none."""
+    return {name for name, value in values.items() if isinstance(value, _LOGGED) and is_plain(value)}
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def adopt(loaded: ReplayBuffer, own: WeightedReplayBuffer, kwargs: Mapping[str, 
     ):
         _check_same(name, found, expected)
     if isinstance(loaded, WeightedReplayBuffer):
-        _check_same("class", type(loaded).__name__, type(own).__name__)
+        _check_same("replay_buffer_class", type(loaded).__name__, type(own).__name__)
         _check_same("n_start_observations", loaded.n_start_observations, own.n_start_observations)
     else:
         loaded = type(own).from_replay_buffer(loaded, **kwargs)

@@ -288,7 +288,8 @@ class SACHooks(SAC):
         """
         buffer = adopt(loaded, self.replay_buffer, self.replay_buffer_kwargs)
         newest = int(buffer.policy_versions.max(initial=0))
-        self.policy_version = buffer.policy_version = max(self.policy_version, newest, buffer.policy_version)
+        own = newest + (newest > self.policy_version)  # another run's newest rows are a block of their own
+        self.policy_version = buffer.policy_version = max(self.policy_version, own, buffer.policy_version)
         self.replay_buffer, self.buffer_size = buffer, buffer.capacity
 
     def _excluded_save_params(self) -> list[str]:

@@ -86,6 +86,8 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     buffer = source.replay_buffer if source.replay_buffer is not None and source.replay_buffer.size() > 0 else None
     if buffer is not None:
         kept["learning_starts"] = 0
+    if isinstance(buffer, WeightedReplayBuffer):
+        kept |= {name: getattr(source, name) for name in ("replay_buffer_class", "replay_buffer_kwargs")}
     policy = arguments.pop("policy", source.policy_class)
     agent = cls(policy, env, **{**kept, **arguments})
     for name in ("observation_space", "action_space"):

@@ -190,17 +190,21 @@ class LearnedTermination(Termination):
     @th.no_grad()
     def _set_threshold(self, rows: "_RowsByClass") -> tuple[th.Tensor, th.Tensor]:
         """
-        Set the threshold so that as many rows exceed it as are terminal, in the middle between the last of these and the next
-        one; return recall and precision.
+        Set the threshold so that about as many rows exceed it as are terminal, or as near as equal logits allow, in the middle
+        between the last of these and the next one; return recall and precision.
         """
         counts = th.stack((rows.n_terminal, rows.data.size - rows.n_terminal)).double() / SAMPLE_SIZE
         indices = th.stack((rows.draw_terminal((SAMPLE_SIZE,)), rows.draw_other((SAMPLE_SIZE,))))
         logits = self._logits_of(rows, indices.flatten()).view_as(indices)
         ranked, order = logits.reshape(-1).sort(descending=True)
         exceeding = counts.repeat_interleave(SAMPLE_SIZE)[order].cumsum(0)
-        below = th.searchsorted(exceeding, rows.n_terminal.double(), right=True).clamp(1, 2 * SAMPLE_SIZE - 1)
-        middle = 0.5 * (ranked[below - 1] + ranked[below])
-        self.threshold.copy_(th.where(middle < ranked[below - 1], middle, ranked[below]))
+        # A threshold may lie above all logits, or below any that is greater than the next
+        upper, lower = nn.functional.pad(ranked, (1, 0), value=th.inf), nn.functional.pad(ranked, (0, 1), value=-th.inf)
+        missed = (nn.functional.pad(exceeding, (1, 0)) - rows.n_terminal.double()).abs()
+        best = th.where(upper > lower, missed, th.inf).argmin()
+        upper, lower = upper[best].clamp(max=ranked[0] + 1.0), lower[best].clamp(min=ranked[-1] - 1.0)
+        middle = 0.5 * (upper + lower)
+        self.threshold.copy_(th.where(middle < upper, middle, lower))
         hits, false_alarms = ((logits > self.threshold).double().sum(1) * counts).unbind()
         return hits / rows.n_terminal, hits / (hits + false_alarms).clamp(min=1.0)
 

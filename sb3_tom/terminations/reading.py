@@ -68,7 +68,7 @@ def _known_class(unwrapped: gym.Env[Any, Any]) -> str | None:
 def read_rule(env: VecEnv) -> Rule | None:
     """
     Read the termination rule of the environments, with the thresholds of these instances. A wrapper that changes terminations
-    but not observations is not detected here but by :meth:`AutoTermination.observe`.
+    but not observations is not detected here but by :class:`~sb3_tom.terminations.auto.AutoTermination`.
 
     :param env: any vectorised environment
     :return: the rule; None if an environment is not known, a wrapper changes observations, or the environments differ

@@ -46,7 +46,7 @@ def prediction_errors(model: ReadableModel, data: Transitions) -> th.Tensor:
     """
     Errors of the means of a model's members.
 
-    :param model: of E members; implements ``targets``
+    :param model: of E members; implements ``targets`` and ``target_scales``
     :param data: N rows
     :return: ``[N]`` float64, root mean square over the dimensions of normalised targets, averaged over members
     """

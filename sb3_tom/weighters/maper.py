@@ -56,7 +56,7 @@ def squared_errors(model: ReadableModel, data: Transitions) -> tuple[th.Tensor, 
     """
     Squared errors of the means of a model's members, in normalised units, averaged over members.
 
-    :param model: of E members; implements ``targets``
+    :param model: of E members; implements ``targets`` and ``target_scales``
     :param data: N rows
     :return: errors of the reward, and of the next state averaged over its dimensions, ``[N]`` float64 each
     """

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_tom import MBPO
@@ -40,6 +43,22 @@ def test_a_subclass_that_passes_its_arguments_on_keeps_them(tmp_path: Path) -> N
         other.load_checkpoint(tmp_path / "run.zip")
 
 
+class Fixes(MBPO):
+    """Sets an argument for itself, and takes the others."""
+
+    def __init__(self, policy: Any, env: Any, width: int = 8, **kwargs: Any) -> None:
+        super().__init__(policy, env, gamma=0.9, policy_kwargs={"net_arch": [width]}, **kwargs)
+        self.width = width
+
+
+def test_a_subclass_that_fixes_arguments_is_resumed(tmp_path: Path) -> None:
+    Fixes("MlpPolicy", "Pendulum-v1", width=4, tau=0.1, buffer_size=100).save_checkpoint(tmp_path / "run.zip")
+    resumed = Fixes.resume(tmp_path / "run.zip", "Pendulum-v1")
+    assert (resumed.gamma, resumed.tau, resumed.width) == (0.9, 0.1, 4)
+    with pytest.raises(ValueError, match=r"policy_kwargs=.*\[8\].* \(the run has .*\[4\]"):
+        Fixes("MlpPolicy", "Pendulum-v1", tau=0.1, buffer_size=100).load_checkpoint(tmp_path / "run.zip")
+
+
 class Range:
     """Two attributes that begin as one array."""
 
@@ -60,14 +79,25 @@ def test_attributes_that_begin_as_one_array_are_restored_as_two() -> None:
     assert restored.reached == 5000, "a flag that has become the step at which it was set"
 
 
+def test_attributes_that_were_one_array_stay_one() -> None:
+    """An env that steps in place writes into both."""
+    saved, restored = Range(), Range()
+    saved.low += 3.0
+    restore_attributes(restored, attributes_state(saved)[0])
+    assert restored.low is restored.high and restored.low.tolist() == [3.0] * 3
+
+
 class Logs(BaseCallback):
-    """Logs what SB3's formats can write, and what none can."""
+    """Logs once what SB3's formats can write, and what none can."""
 
     def _on_step(self) -> bool:
+        if self.num_timesteps > 5:
+            return True
         self.logger.record("own/histogram", th.arange(3.0))
         self.logger.record("own/array", np.arange(2))
         self.logger.record("own/nothing", None)
         self.logger.record("own/list", [1, 2])
+        self.logger.record("own/objects", np.array(["a", None], dtype=object))
         self.logger.record("own/number", 3.0)
         return True
 
@@ -75,6 +105,7 @@ class Logs(BaseCallback):
 def test_whatever_was_logged_does_not_keep_a_run_from_being_resumed(tmp_path: Path) -> None:
     make_agent(**WAITS).learn(20, callback=[Logs(), ResumeCallback(tmp_path, 10)])
     agent = MBPO.resume(checkpoints(tmp_path)[0], "Pendulum-v1")
+    agent.set_logger(configure(str(tmp_path), ["log", "csv"]))
     seen: dict[str, Any] = {}
 
     class Looks(BaseCallback):
@@ -84,6 +115,7 @@ def test_whatever_was_logged_does_not_keep_a_run_from_being_resumed(tmp_path: Pa
 
     agent.learn(20, callback=Looks())
     assert set(seen) == {"own/histogram", "own/array", "own/number"} and seen["own/histogram"].tolist() == [0.0, 1.0, 2.0]
+    agent.logger.dump()  # needs each name in all of the logger's dictionaries
 
 
 class Stops(BaseCallback):
@@ -104,20 +136,45 @@ def test_a_callback_goes_on_after_an_interrupt_in_the_same_process(tmp_path: Pat
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint_20_steps.zip", "checkpoint_30_steps.zip"]
 
 
+HOLD = """
+import sys
+from pathlib import Path
+from sb3_tom.checkpoint.files import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    input()
+"""
+
+
+@contextmanager
+def another_process(folder: Path) -> Iterator[Any]:
+    """A process that holds a folder, or tries to."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], **pipes) as process:  # type: ignore[call-overload]
+        yield process
+        process.kill()
+
+
 def test_a_folder_that_another_process_trains_with_is_refused(tmp_path: Path) -> None:
     """Each would remove the other's files. The lock goes with the process."""
-    code = f"from pathlib import Path; from sb3_tom.checkpoint.files import hold; f = hold(Path({str(tmp_path)!r})); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{code.replace('; input()', '')}; print(1, flush=True); input()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"1\n"
+    with another_process(tmp_path) as other:
+        assert other.stdout.readline() == b"held\n"
         with pytest.raises(ValueError, match=r"folder=.* is not allowed: another process trains with it"):
             make_agent(**WAITS).learn(10, callback=ResumeCallback(tmp_path))
-        other.kill()
-    make_agent(**WAITS).learn(10, callback=ResumeCallback(tmp_path))
-    assert len(checkpoints(tmp_path)) == 2
+    make_agent(**WAITS).learn(10, callback=[ResumeCallback(tmp_path / "one"), ResumeCallback(tmp_path / "two")])
+    assert [len(checkpoints(tmp_path / name)) for name in ("one", "two")] == [2, 2]
+
+
+@pytest.mark.parametrize("end", ["ends", "is interrupted", "is refused"])
+def test_a_folder_is_free_as_soon_as_learn_ends(end: str, tmp_path: Path) -> None:
+    """Also in a process that lives on."""
+    if end == "is refused":
+        make_agent(**WAITS).save_checkpoint(tmp_path / "checkpoint_5_steps.zip")
+    callbacks = [ResumeCallback(tmp_path, 10), *([Stops()] if end == "is interrupted" else [])]
+    with pytest.raises((KeyboardInterrupt, ValueError)) if end != "ends" else nullcontext():
+        make_agent(**WAITS).learn(20, callback=callbacks)
+    with another_process(tmp_path) as other:
+        assert other.stdout.readline() == b"held\n", other.stderr.read()
 
 
 def wrapped(env: gym.Env) -> gym.Env:

@@ -48,9 +48,7 @@ def test_both_kinds_of_vectorised_envs_give_the_same_run() -> None:
     assert th.equal(*runs)
 
 
-@pytest.mark.parametrize(
-    "weighter", ["uniform", "pmac", "tom", "ratio", "recency", "error"]
-)  # others: test_values_and_errors.py
+@pytest.mark.parametrize("weighter", sorted({*SMALL_WEIGHTERS} - {"per", "recall", "maper", "value", "pdml"}))
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_vec_normalize(weighter: str, n_envs: int) -> None:
     env = VecNormalize(make_vec_env("Pendulum-v1", n_envs))

@@ -82,6 +82,20 @@ def test_each_of_a_few_terminal_rows_is_recalled(n_terminal: int, context: Conte
     assert th.equal(predict(termination, rows), rows.terminated > 0.5)
 
 
+@pytest.mark.parametrize("n_terminal", [3, 40])
+def test_a_tie_is_on_the_side_that_is_nearer(n_terminal: int, context: Context) -> None:
+    """Terminal rows that cannot be told from one, or from fifty others."""
+    for n_other in (1, 50):
+        rows = synthetic(500, seed=0, limit=100.0)
+        rows.observations[: n_terminal + n_other] = rows.observations[0]
+        rows.actions[: n_terminal + n_other] = rows.actions[0]
+        rows.next_observations[: n_terminal + n_other] = 20.0
+        rows.terminated[:n_terminal] = 1.0
+        termination = built(first_gradient_steps=300)
+        figures = termination.fit(rows, context)
+        assert figures["recall"] == float(n_other < n_terminal)
+
+
 def test_never_terminates_before_a_terminal_row_was_seen_and_says_so(context: Context) -> None:
     termination = built()
     rows = synthetic(500, seed=0, limit=100.0)

@@ -1,5 +1,6 @@
 """PDML against loops over blocks and states with whole matrices, and on agents."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,18 @@ def test_rows_of_another_run_are_as_little_known_as_the_warm_up() -> None:
         expected = phase(known, rows_of([0] * 16 + [*range(6, version + 1)] * 4), version)
         assert th.equal(weights, expected)
     assert foreign.blocks.tolist() == [6, 7, 8] and weights[0] < 0.1 * weights[16:].min()
+
+
+def test_the_newest_rows_of_another_run_are_not_those_of_the_first_own_policy() -> None:
+    """Own rows begin a block of their own, whose policy is the first that is kept."""
+    source = small_agent(weighter="pdml").learn(130)
+    newest = int(source.replay_buffer.policy_versions.max())
+    agent = small_agent(weighter="pdml", learning_starts=0)
+    agent.adopt_replay_buffer(copy.deepcopy(source.replay_buffer))
+    agent.learn(80)
+    foreign, kinds = agent.replay_buffer.transitions().policy_version[:130], agent.weighter._kinds
+    assert int(agent.weighter.first) > newest == int(foreign.max())
+    assert (kinds(foreign) == len(agent.weighter.blocks) + 1).all()
 
 
 def test_several_envs_and_small_rings() -> None:
