@@ -109,7 +109,9 @@ class Remembering(MBPO):
 
 def test_an_attribute_that_a_new_agent_does_not_have_is_left_out_and_named(tmp_path: Path) -> None:
     Remembering("MlpPolicy", "Pendulum-v1", buffer_size=100).learn(3, callback=ResumeCallback(tmp_path))
-    with pytest.warns(UserWarning, match="The attribute stepped of the run.s agent is none that the constructor makes: it is not restored"):
+    with pytest.warns(
+        UserWarning, match="The attribute stepped of the run.s agent is none that the constructor makes: it is not restored"
+    ):
         agent = Remembering.resume(tmp_path, "Pendulum-v1")
     assert not hasattr(agent, "stepped") and agent.num_timesteps == 3
 

@@ -87,7 +87,7 @@ def test_train(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert len((out / "learning_curve.csv").read_text().splitlines()) == 1 + 2
     assert isinstance(only_agent().weighter, sb3_tom.PMACWeighter) and only_agent().policy_version > 0
     assert str(out) in capsys.readouterr().out
-    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == [
+    assert sorted(path.name for path in (out / "checkpoints").glob("*.zip")) == [
         "checkpoint_0_steps.zip",
         "checkpoint_130_steps.zip",
     ]

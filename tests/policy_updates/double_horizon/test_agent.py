@@ -11,7 +11,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tom import DHMBPO, MBPO
-from sb3_tom.old_names import upgrade_attributes
 from sb3_tom.policy_updates.double_horizon.path import roll
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.sac.simba import SimbaPolicy
@@ -206,15 +205,3 @@ def test_a_file_with_another_kind_of_noise_says_so(tmp_path: Path) -> None:
         ValueError, match=r"the file's model has another kind of noise; allowed: DHMBPO.load\(path, dynamics_kw"
     ):
         DHMBPO.load(tmp_path / "it", dynamics_kwargs={"n_members": 2})
-
-
-def test_the_norm_that_was_a_setting_of_the_double_horizon_is_the_agents(tmp_path: Path) -> None:
-    attributes: dict[str, Any] = {
-        "_env_steps": 0,
-        "num_timesteps": 0,
-        "max_grad_norm": None,
-        "_plug_specs": {"policy_update": ("double_horizon", {"horizon": 3, "max_grad_norm": 1.5}), "weighter": ("tom", None)},
-    }
-    upgrade_attributes(attributes)
-    assert attributes["max_grad_norm"] == 1.5
-    assert attributes["_plug_specs"] == {"policy_update": ("double_horizon", {"horizon": 3}), "weighter": ("tom", None)}
