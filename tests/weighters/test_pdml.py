@@ -1,8 +1,6 @@
-"""PDML against loops over blocks and states with whole matrices, and on agents."""
+"""PDML against loops over blocks and states with whole matrices."""
 
-import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +8,11 @@ import pytest
 import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
-from stable_baselines3 import SAC
-from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_tom import DHMBPO, MBPO
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.weights import usable_weights
 from sb3_tom.weighters.pdml import PDMLWeighter, distance_bound, superfluous
-from tests.mbpo.small import SMALL_MODELS, small_agent
-from tests.policy_updates.sac.test_policy_update import OwnPolicy
 from tests.weighters.small import context, transitions
 
 OBS, ACT = 3, 2
@@ -225,60 +218,6 @@ def test_a_policy_that_did_not_learn_is_no_division_by_zero() -> None:
     assert weights.tolist() == pytest.approx([0.05, 1.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize("use_sde", [False, True])
-def test_an_agents_weights_fall_with_the_distance_of_the_policies(use_sde: bool) -> None:
-    agent = small_agent(weighter="pdml", weighter_kwargs={"warmup_share": 0.5}, use_sde=use_sde).learn(160)
-    agent.train_policy(20)
-    weights, versions = agent.fit_weights(), agent.replay_buffer.transitions().policy_version
-    blocks, distances = agent.weighter.blocks, agent.weighter.distances
-    assert blocks.tolist() == [1, 2, 3, 4]
-    per_block = th.stack([weights[versions == block].unique() for block in blocks]).flatten()
-    np.testing.assert_allclose(per_block / per_block[0], distances[0] / distances, rtol=1e-5)
-    assert float(weights[versions == 0][0]) == pytest.approx(0.5 * float(per_block[0]), rel=1e-5)
-    assert float(weights[versions == 5][0]) == pytest.approx(float(weights.max()))
-
-
-def test_the_double_horizons_policies_have_distances() -> None:
-    kwargs = {"learning_starts": 50, "model_train_freq": 25, "dynamics_kwargs": SMALL_MODELS["smooth"], "seed": 0}
-    agent = DHMBPO("MlpPolicy", "Pendulum-v1", weighter="pdml", policy_kwargs={"net_arch": [8]}, device="cpu", **kwargs)
-    agent.learn(130)
-    agent.fit_weights()
-    assert agent.weighter.blocks.tolist() == [1, 2, 3]
-    assert bool((agent.weighter.distances > 0).all())
-
-
-def test_policies_are_in_the_file(tmp_path: Path) -> None:
-    agent = small_agent(weighter="pdml").learn(140)
-    agent.save(tmp_path / "agent")
-    loaded = MBPO.load(tmp_path / "agent", env=agent.env)
-    assert len(loaded.weighter.blocks) == 3
-    for name, tensor in agent.weighter.state_dict().items():
-        assert th.equal(loaded.weighter.state_dict()[name], tensor), name
-
-
-def test_an_actor_that_may_be_anything_is_refused_in_the_first_phase() -> None:
-    kwargs = {"weighter": "pdml", "learning_starts": 20, "dynamics_kwargs": SMALL_MODELS["ensemble"], "device": "cpu"}
-    agent = MBPO(OwnPolicy, "Pendulum-v1", **kwargs)
-    with pytest.raises(ValueError, match="the Gaussian of OwnActor is not known; allowed: SB3's Actor"):
-        agent.learn(30)
-
-
-def test_a_policy_of_which_only_samples_are_known_is_refused() -> None:
-    agent = small_agent(weighter="pdml").learn(60)
-    with pytest.raises(ValueError, match="without that part of an agent; allowed: "):
-        agent.fit_weights(policy=lambda observations: (th.zeros(len(observations), 1), th.zeros(len(observations), 1)))
-
-
-def test_a_buffer_of_another_run(tmp_path: Path) -> None:
-    """Its rows have versions that the weighter has kept no policy of."""
-    SAC("MlpPolicy", "Pendulum-v1", buffer_size=200, device="cpu").learn(60).save_replay_buffer(tmp_path / "sac.pkl")
-    agent = small_agent(weighter="pdml", buffer_size=200, learning_starts=0)
-    agent.load_replay_buffer(tmp_path / "sac.pkl")
-    assert th.equal(agent.fit_weights(), th.ones(60))
-    agent.learn(80)
-    assert len(agent.fit_weights().unique()) > 1
-
-
 def test_rows_of_another_run_are_as_little_known_as_the_warm_up() -> None:
     """Their versions are older than that of the first policy which was kept: it is not theirs."""
     foreign, known = built(warmup_share=0.05), built(warmup_share=0.05)
@@ -287,24 +226,6 @@ def test_rows_of_another_run_are_as_little_known_as_the_warm_up() -> None:
         expected = phase(known, rows_of([0] * 16 + [*range(6, version + 1)] * 4), version)
         assert th.equal(weights, expected)
     assert foreign.blocks.tolist() == [6, 7, 8] and weights[0] < 0.1 * weights[16:].min()
-
-
-def test_the_newest_rows_of_another_run_are_not_those_of_the_first_own_policy() -> None:
-    """Own rows begin a block of their own, whose policy is the first that is kept."""
-    source = small_agent(weighter="pdml").learn(130)
-    newest = int(source.replay_buffer.policy_versions.max())
-    agent = small_agent(weighter="pdml", learning_starts=0)
-    agent.adopt_replay_buffer(copy.deepcopy(source.replay_buffer))
-    agent.learn(80)
-    foreign, kinds = agent.replay_buffer.transitions().policy_version[:130], agent.weighter._kinds
-    assert int(agent.weighter.first) > newest == int(foreign.max())
-    assert (kinds(foreign) == len(agent.weighter.blocks) + 1).all()
-
-
-def test_several_envs_and_small_rings() -> None:
-    agent = small_agent(make_vec_env("Pendulum-v1", 2), "pdml", buffer_size=50).learn(160)
-    assert int(agent.weighter.blocks[0]) >= int(agent.replay_buffer.transitions().policy_version.min())
-    assert len(agent.fit_weights().unique()) > 1
 
 
 @pytest.mark.parametrize(
