@@ -1,7 +1,7 @@
 """
 Lengths of the current policy's episodes in the model and in the env from the same first states: why a run of Hopper collapses.
 
-    python benchmarks/curves.py run --task Hopper-v5 --method dhmbpo --seed 1 --steps 25000
+    python benchmarks/curves.py run --task Hopper-v5 --method dhmbpo_gamma_0995 --seed 1 --steps 25000
     python benchmarks/imagined_lives.py runs/curves/Hopper-v5/dhmbpo_gamma_0995_seed1 --env Hopper-v5
 
 The run's checkpoint is loaded (with the class of the log's method) and nothing is trained. A line per kind of episode: in the

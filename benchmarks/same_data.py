@@ -110,14 +110,15 @@ def near_newest(driver: MBPO, episodes: list[Episode]) -> float:
     :param episodes: of its policy
     """
     data, generator = driver.replay_buffer.transitions(), th.Generator().manual_seed(0)
-    scaled = data.observations / error_scale(data)
+    scale = error_scale(data)
+    scaled = data.observations / scale
     newest = driver.replay_buffer.newest_rows(NEWEST)
     others = th.ones(data.size, dtype=th.bool).index_fill(0, newest, False).nonzero().squeeze(1)
     if len(others) == 0:
         return float("nan")
     others = others[th.randperm(len(others), generator=generator)[: len(newest)]]
     newest = newest[-len(others) :]
-    fresh = th.cat([episode.observations[:-1] for episode in episodes]) / error_scale(data)
+    fresh = th.cat([episode.observations[:-1] for episode in episodes]) / scale
     fresh = fresh[th.randperm(len(fresh), generator=generator)[:NEWEST]]
     to_newest, to_others = (th.cdist(fresh, scaled[rows]).min(1).values for rows in (newest, others))
     return float((to_newest < to_others).float().mean())

@@ -10,6 +10,7 @@ from typing import Any
 from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.utils import ConstantSchedule
 
+from sb3_tom.checkpoint.attributes import constructors
 from sb3_tom.checkpoint.codec import shown
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
@@ -102,8 +103,9 @@ def arguments_of_file(
     if missing:
         names = ", ".join(map(str, missing))
         raise ValueError(f"resume needs {names}: a checkpoint holds no code; allowed: what the run was constructed with")
+    known = [name for name in constructor_parameters(cls) if name not in NOT_KEPT]
     for name, value in saved.items():
-        if name in NOT_KEPT or name not in constructor_parameters(cls):
+        if name not in known:
             raise ValueError(f"the argument {shown(name)}={shown(value)} is none that a checkpoint of {cls.__name__} holds")
         if name not in given and name != LOGS and not _is_json(value):
             raise ValueError(
@@ -129,12 +131,11 @@ def constructor_parameters(cls: type) -> list[str]:
     """
     names: dict[str, None] = {}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
-        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-        names |= dict.fromkeys(name for name, parameter in parameters.items() if parameter.kind in named)
-        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+    for parameters in constructors(cls):
+        names |= dict.fromkeys(parameter.name for parameter in parameters if parameter.kind in named)
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return [name for name in names if name != "self"]
+    return [*names]
 
 
 def _check_sizes(name: str, value: Any, elements: int, is_size: bool = False) -> None:

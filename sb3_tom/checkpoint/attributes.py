@@ -4,7 +4,7 @@ import copy
 import inspect
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -184,8 +184,16 @@ def argument_names(cls: type) -> set[str]:
 
     :param cls: any class
     """
-    names: set[str] = set()
+    return {parameter.name for one in constructors(cls) for parameter in one} - {"args", "kwargs"}
+
+
+def constructors(cls: type) -> Iterator[list[inspect.Parameter]]:
+    """
+    Parameters of the constructors of a class and of its bases, from the class on.
+
+    :param cls: any class
+    """
     for base in cls.__mro__:
         if "__init__" in vars(base) and base is not object:
-            names |= set(inspect.signature(vars(base)["__init__"]).parameters)
-    return names - {"self", "args", "kwargs"}
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            yield [parameter for parameter in parameters if parameter.name != "self"]

@@ -166,7 +166,7 @@ class Checkpointer:
             with explained(self.last):
                 restore_moment(agent, state, None)
             self._resumption = None
-        _HELD[self] = ExitStack()
+        _HELD[self] = folders = ExitStack()
         self._in_learn, at_entry = True, (agent._num_timesteps_at_start, agent._total_timesteps)
         try:
             with continued_log(agent, state["log"] if state is not None and state["in_learn"] else {}):
@@ -177,7 +177,7 @@ class Checkpointer:
                 self._resumption = None
         finally:
             self._in_learn, self._callback = False, None
-            _HELD.pop(self).close()
+            folders.close()
             if self._resumption is not None:  # it failed before the run was restored, and can be called again
                 agent._num_timesteps_at_start, agent._total_timesteps = at_entry
 
@@ -200,7 +200,7 @@ class Checkpointer:
 
     def after_collection(self, callback: BaseCallback, is_whole: bool) -> None:
         """
-        Called after each collection, from which on the state is consistent until ``train`` begins; in ``train`` nobody asks.
+        Called after each collection, from which on the state is consistent until ``train`` begins, which is not noted.
 
         :param callback: made by ``learn`` from the user's callbacks
         :param is_whole: False if a callback has cancelled the collection

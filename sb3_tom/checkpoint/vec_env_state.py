@@ -31,9 +31,6 @@ _SKIPPED = (
 )
 
 
-_UNREACHED = "an env without a wrapper in another process cannot be restored; allowed: the same wrappers as in the run"
-
-
 def _errand(state: State | None, wrapper: Any) -> bool:
     """
     Save or restore an environment in its process.
@@ -136,6 +133,10 @@ def _restore_one(env: VecEnv, index: int, state: State) -> None:
     if isinstance(env, DummyVecEnv):
         restore_env(env.envs[index], state)
     elif isinstance(env, SubprocVecEnv):
-        wrong = env.get_attr("sb3_tom_state", [index])[0] if _send(env, state, index) else _UNREACHED
-        if wrong is not None and not (wrong is _UNREACHED and "boundary" in state):
+        if _send(env, state, index):
+            wrong = env.get_attr("sb3_tom_state", [index])[0]
+        else:  # what is at an episode's boundary has nothing to restore but a generator
+            unread = "an env without a wrapper in another process cannot be restored; allowed: the same wrappers as in the run"
+            wrong = None if "boundary" in state else unread
+        if wrong is not None:
             raise ValueError(wrong)

@@ -267,9 +267,15 @@ class WeightedReplayBuffer(ReplayBuffer):
         :param kwargs: of this class
         :raises ValueError: if they are not
         """
-        theirs = {name: getattr(buffer, name) for name in ("optimize_memory_usage", "handle_timeout_termination")}
-        size, spaces_ = buffer.buffer_size * buffer.n_envs, (buffer.observation_space, buffer.action_space)
-        copy = cls(size, *spaces_, device=buffer.device, n_envs=buffer.n_envs, **{**kwargs, **theirs})
+        options = ("optimize_memory_usage", "handle_timeout_termination")
+        copy = cls(
+            buffer.buffer_size * buffer.n_envs,
+            buffer.observation_space,
+            buffer.action_space,
+            device=buffer.device,
+            n_envs=buffer.n_envs,
+            **{**kwargs, **{name: getattr(buffer, name) for name in options}},
+        )
         for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
             getattr(copy, name)[: buffer.size()] = getattr(buffer, name)[: buffer.size()]
         copy.terminated[:] = copy.dones * (1.0 - copy.timeouts)

@@ -1,6 +1,8 @@
 """The view of the agent that plugs get, in the env's own units, also where the policy's inputs are normalised."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +13,7 @@ from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.sac.policies import Actor
 from stable_baselines3.sac.sac import SAC
+from torch import nn
 
 from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.dynamics import DynamicsModel
@@ -164,13 +167,8 @@ def make_context(
     readable: ReadableModel | None = None if model is None else _ModelView(model)
 
     def values_by(critics: ContinuousCritic, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        training = [part for part in critics.modules() if part.training]  # in the middle of a policy update
-        for part in training:
-            part.training = False
-        values = th.cat(critics(units.observations(observations), actions), dim=1)
-        for part in training:
-            part.training = True
-        return units.values(values.t())
+        with _evaluating(critics):
+            return units.values(th.cat(critics(units.observations(observations), actions), dim=1).t())
 
     buffer = agent.replay_buffer
     return Context(
@@ -187,6 +185,19 @@ def make_context(
         arrival=buffer.arrival if isinstance(buffer, WeightedReplayBuffer) else None,
         **(known if policy is None else {}),
     )
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """In the block all parts are in evaluation mode, also within a policy update, which trains them."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _ent_coef(agent: SAC) -> th.Tensor:
