@@ -196,11 +196,10 @@ class ProbabilisticEnsemble(NormalizedDynamics):
 
     def adapt(self, change: UnitChange) -> None:
         """Compensate the first and the last layer and the noise; see :meth:`NormalizedDynamics.adapt`."""
-        outputs = change.target_scale, change.target_shift
+        scale, shift = change.target_scale, change.target_shift
         if not self.homoscedastic:
-            ones = th.ones_like(change.target_scale)
-            outputs = th.cat([outputs[0], ones]), th.cat([outputs[1], change.log_variance_shift])
-        preserve_outputs(self.layers, self.bounds, change, outputs, self.optimizer)
+            scale, shift = th.cat([scale, change.log_variance_scale]), th.cat([shift, change.log_variance_shift])
+        preserve_outputs(self.layers, self.bounds, change, (scale, shift), self.optimizer)
 
     def fit(
         self,

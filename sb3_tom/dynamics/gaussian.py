@@ -44,11 +44,14 @@ class SoftBounds(nn.Module):
     :param n_members: E, for bounds of each member of an ensemble; None for one model
     """
 
+    HIGH, LOW = 0.5, -10.0
+    """Initial bounds."""
+
     def __init__(self, n_targets: int, n_members: int | None = None) -> None:
         super().__init__()
         shape = (n_targets,) if n_members is None else (n_members, 1, n_targets)
-        self.high = nn.Parameter(th.full(shape, 0.5))
-        self.low = nn.Parameter(th.full(shape, -10.0))
+        self.high = nn.Parameter(th.full(shape, self.HIGH))
+        self.low = nn.Parameter(th.full(shape, self.LOW))
 
     def forward(self, log_var: th.Tensor, members: th.Tensor | None = None) -> th.Tensor:
         """
@@ -70,6 +73,15 @@ class SoftBounds(nn.Module):
         """
         self.high.add_(amount)
         self.low.add_(amount)
+
+    def reset(self, which: th.Tensor) -> None:
+        """
+        Set bounds to their initial values.
+
+        :param which: ``[D]``, bool
+        """
+        self.high[..., which] = self.HIGH
+        self.low[..., which] = self.LOW
 
     def penalty(self) -> th.Tensor:
         """Penalty on the distance of the bounds, averaged over members; the factor 0.01 is that of the MBPO authors' code."""
@@ -112,6 +124,14 @@ class ConstantNoise(nn.Module):
         """
         above = (F.softplus(self.log_var - self.LEAST) + amount).clamp(min=0.1)
         self.log_var.copy_(self.LEAST + above + th.log(-th.expm1(-above)))  # the inverse of softplus
+
+    def reset(self, which: th.Tensor) -> None:
+        """
+        Set log-variances to their initial values.
+
+        :param which: ``[D]``, bool
+        """
+        self.log_var[..., which] = 0.0
 
     def penalty(self) -> th.Tensor:
         """Zero: there are no bounds."""

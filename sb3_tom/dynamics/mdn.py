@@ -137,9 +137,10 @@ class MixtureDensityNetwork(NormalizedDynamics):
 
     def adapt(self, change: UnitChange) -> None:
         """Compensate the first layer, each component of the last, and the bounds; see :meth:`NormalizedDynamics.adapt`."""
-        ones, n = th.ones_like(change.target_scale), self.n_components
-        scale = th.cat([ones.new_ones(n), change.target_scale.repeat(n), ones.repeat(n)])
-        shift = th.cat([ones.new_zeros(n), change.target_shift.repeat(n), change.log_variance_shift.repeat(n)])
+        n = self.n_components
+        scales, shifts = (change.target_scale, change.log_variance_scale), (change.target_shift, change.log_variance_shift)
+        scale = th.cat([change.target_scale.new_ones(n), *(part.repeat(n) for part in scales)])
+        shift = th.cat([change.target_shift.new_zeros(n), *(part.repeat(n) for part in shifts)])
         preserve_outputs(self.layers, self.bounds, change, (scale, shift), self.optimizer)
 
     def fit(

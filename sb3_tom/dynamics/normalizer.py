@@ -39,16 +39,19 @@ compensation would make its weights or variances unusable.
 
 def _change(old: list[th.Tensor], new: list[th.Tensor], was_constant: th.Tensor) -> UnitChange:
     """The change from old to new means and standard deviations of inputs and targets."""
-    (input_mean, input_std, target_mean, target_std), unit = old, one_for_zero(new[3])
+    old_input_mean, old_input_std, old_target_mean, old_target_std = old
+    input_mean, input_std, target_mean, target_std = new
     # Weights of an input that was constant are still at initialisation, which is meant for unit scale
-    reads = th.where(was_constant, new[1], input_std)
-    varies_now = new[3] > 0  # others are predicted exactly, whatever the network outputs
-    narrower = th.where(target_std > 0, (target_std / unit).clamp(1.0 / LARGEST_CHANGE, LARGEST_CHANGE), 0.0)
+    known_std = th.where(was_constant, input_std, old_input_std)
+    varies_now = target_std > 0  # others are predicted exactly, whatever the network outputs
+    unit = one_for_zero(target_std)
+    scale = th.where(old_target_std > 0, (old_target_std / unit).clamp(1.0 / LARGEST_CHANGE, LARGEST_CHANGE), 0.0)
+    shift = ((old_target_mean - target_mean) / unit).clamp(-LARGEST_CHANGE, LARGEST_CHANGE)
     return UnitChange(
-        (new[1] / reads).clamp(max=LARGEST_CHANGE),
-        ((new[0] - input_mean) / reads).clamp(-LARGEST_CHANGE, LARGEST_CHANGE),
-        th.where(varies_now, narrower, 1.0),
-        th.where(varies_now, ((target_mean - new[2]) / unit).clamp(-LARGEST_CHANGE, LARGEST_CHANGE), 0.0),
+        input_scale=(input_std / known_std).clamp(max=LARGEST_CHANGE),
+        input_shift=((input_mean - old_input_mean) / known_std).clamp(-LARGEST_CHANGE, LARGEST_CHANGE),
+        target_scale=th.where(varies_now, scale, 1.0),
+        target_shift=th.where(varies_now, shift, 0.0),
     )
 
 
@@ -105,9 +108,13 @@ class Normalizer(nn.Module):
         target_std = targets.varying(outcomes.magnitude)
         low, high = outcomes.low, outcomes.high
         beyond = th.where(high > low, self.margin * (high - low), 0.0)
+        # While an observation is constant, its unit stays what its weights were learned in
+        paused = (inputs.low == inputs.high) & ~was_constant if known else th.zeros_like(was_constant)
+        input_mean = th.where(paused, old[0], inputs.mean)
+        input_std = th.where(paused, old[1], inputs.scale)
         for buffer, value in zip(
             (self.input_mean, self.input_std, self.target_mean, self.target_std, self.low, self.high),
-            (inputs.mean, inputs.scale, targets.mean, target_std, low - beyond, high + beyond),
+            (input_mean, input_std, targets.mean, target_std, low - beyond, high + beyond),
             strict=True,
         ):
             buffer.copy_(value)

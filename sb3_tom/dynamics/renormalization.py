@@ -11,6 +11,10 @@ and new targets :math:`y' = c y + d` as a function of the old ones,
 
 Adam's moments are scaled as gradients are (:math:`\partial / \partial W' = a^{-1} \partial / \partial W`, up to the shift).
 They are not cleared: a new Adam takes its first steps at full length, away from where the last fit has ended.
+
+A target that begins to vary is the exception. The noise of a constant was fitted to errors of 0; with it, the first values,
+tens of their standard deviation away, would have losses of 10^7 that Adam's second moments remember for thousands of steps, in
+every layer. So its log-variance is again what it was at initialisation, and the moments of its outputs are cleared.
 """
 
 from typing import NamedTuple, cast
@@ -39,6 +43,16 @@ class UnitChange(NamedTuple):
     target_shift: th.Tensor
 
     @property
+    def is_new(self) -> th.Tensor:
+        """Which targets ``[D]`` have begun to vary."""
+        return self.target_scale == 0.0
+
+    @property
+    def log_variance_scale(self) -> th.Tensor:
+        """Scale of the network's log-variances ``[D]``: 0 for new targets, so that they depend on the bounds alone; else 1."""
+        return 1.0 - self.is_new.double()
+
+    @property
     def log_variance_shift(self) -> th.Tensor:
         """Shift of the log-variances ``[D]``; 0 where the old target never varied, so that its noise is unknown."""
         return 2.0 * one_for_zero(self.target_scale).log()
@@ -56,7 +70,7 @@ def preserve_outputs(
     Change a network so that it is the same function in the new units of its inputs and targets.
 
     :param layers: :class:`EnsembleLinear`; the first and the last are changed
-    :param noise: bounds of the log-variances, or these themselves; shifted
+    :param noise: bounds of the log-variances, or these themselves; shifted, or initial again for new targets
     :param change: change of the units
     :param outputs: scale and shift ``[n_outputs]`` of the last layer's outputs
     :param optimizer: its moments are scaled
@@ -69,13 +83,21 @@ def preserve_outputs(
     _scale(last.bias, scale, optimizer)
     last.bias.add_(shift)
     noise.shift(change.log_variance_shift.float())
+    noise.reset(change.is_new)
+    for parameter in noise.parameters():
+        for moment in _moments(parameter, optimizer):
+            moment[..., change.is_new] = 0.0
 
 
 def _scale(parameter: th.Tensor, factor: th.Tensor, optimizer: th.optim.Optimizer) -> None:
-    """Scale a parameter and its moments; where the factor is 0 the moments stay, since they cannot be rescaled."""
+    """Scale a parameter and its moments; where the factor is 0 all become 0."""
     parameter.copy_(parameter.double() * factor)
-    inverse = 1.0 / one_for_zero(factor)
+    inverse = th.where(factor == 0.0, 0.0, 1.0 / one_for_zero(factor))
+    for power, moment in enumerate(_moments(parameter, optimizer), start=1):
+        moment.copy_(moment.double() * inverse**power)
+
+
+def _moments(parameter: th.Tensor, optimizer: th.optim.Optimizer) -> list[th.Tensor]:
+    """Adam's first and second moment of a parameter; empty before its first step."""
     state = optimizer.state.get(parameter, {})
-    for name, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
-        if name in state:
-            state[name].copy_(state[name].double() * inverse**power)
+    return [state[name] for name in ("exp_avg", "exp_avg_sq") if name in state]

@@ -194,6 +194,25 @@ def test_what_begins_to_vary(name: str) -> None:
     assert all(bool(th.isfinite(parameter).all()) for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("name", networks())
+def test_first_values_of_a_target_do_not_upset_the_others(name: str) -> None:
+    """A sparse reward: its first value is 32 standard deviations from a mean of which the model has become certain."""
+    data = make_data(1000)
+    silent = data._replace(rewards=th.zeros_like(data.rewards))
+    model = built(name.partition("_")[0], max_epochs=20, first_max_epochs=20, **KINDS[name])
+    fit(model, silent)
+    hidden = [model.optimizer.state[layer.weight]["exp_avg_sq"] for layer in model.layers[:-1]]
+    before = [float(moment.max()) for moment in hidden]
+    certain = model(data.observations, data.actions)[1][..., 0].max()
+    found = silent.rewards.clone()
+    found[500] = 1.0
+    move_units(model, data._replace(rewards=found))
+    unsure = model(data.observations, data.actions)[1][..., 0]
+    assert certain < -2.0 and unsure.min() > -1.0 and unsure.max() < 1.0
+    fit(model, data._replace(rewards=found))
+    assert all(float(moment.max()) < 30.0 * largest for moment, largest in zip(hidden, before, strict=True))
+
+
 def test_what_ceases_to_vary_is_predicted_exactly() -> None:
     data = make_data(400)
     model = fitted("ensemble", data)
