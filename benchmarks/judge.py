@@ -8,7 +8,7 @@ Runs that carry a claim: seeds 10 and up, which no default was chosen by, each r
 Studies and claims are those of ``judge_plan.py``, which was written before the first run. A run is entered in
 ``docs/results/judging.csv`` with the commit of the code when it starts; what is finished is not run again. An interrupted one
 goes on where it was, under the code that it began with: all runs of a study are best made in one clone, at one commit. What a
-defect has spoilt stays in the table, and ``run`` takes the next seed in its place, for all methods of the study. Curves and
+defect has spoilt stays in the table, and ``run`` takes the next seed in its place, in all studies of the task. Curves and
 settings go to ``docs/results/judging``, as those of ``curves.py`` do. ``page`` writes ``docs/results/judging.md`` from all
 that is finished.
 """
@@ -43,8 +43,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parsed = parser.parse_args(words)
     if parsed.command == "run":
         study = STUDIES[parsed.study]
-        rows = list(read_table(TABLE)) if TABLE.exists() else []
-        seeds = study.judged(spoilt_seeds(rows, study.task, study.methods))
+        rows = read_table(TABLE) if TABLE.exists() else []
+        seeds = study.judged(spoilt_seeds(rows, study.task))
         parsed.task, parsed.steps, parsed.eval_freq = [study.task], study.steps, study.eval_freq
         parsed.method, parsed.seed = parsed.method or list(study.methods), parsed.seed or list(seeds)
         for name, came, allowed in (("method", parsed.method, study.methods), ("seed", parsed.seed, seeds)):

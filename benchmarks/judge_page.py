@@ -75,7 +75,7 @@ def counting(runs: dict[str, Runs], entered: Rows) -> dict[str, Runs]:
     """
     counted: dict[str, dict[str, dict[int, Curve]]] = {}
     for study in STUDIES.values():
-        seeds = study.judged(spoilt_seeds(entered, study.task, study.methods))
+        seeds = study.judged(spoilt_seeds(entered, study.task))
         for method in study.methods:
             curves = runs.get(study.task, {}).get(method, {})
             if own := {seed: curves[seed] for seed in seeds if seed in curves}:
@@ -220,7 +220,8 @@ def _text(number: float, form: str = "{:.0f}") -> str:
 def without_say(study: Study, runs: Runs, entered: Rows, finished: Collection[tuple[str, str, str]]) -> list[str]:
     """Lines about runs of a study that do not count: not finished, or spoilt."""
     own = [row for row in entered if row["task"] == study.task and row["method"] in study.methods]
-    waiting = [f"{row['method']} {row['seed']}" for row in own if (row["task"], row["method"], row["seed"]) not in finished]
+    going_on = (row for row in own if (row["task"], row["method"], row["seed"]) not in finished and not row["spoilt"])
+    waiting = [f"{row['method']} {row['seed']}" for row in going_on]
     lines = [f"\nNot finished: {', '.join(waiting)}."] if waiting else []
     for row in (row for row in own if row["spoilt"]):
         curve = runs.get(row["method"], {}).get(int(row["seed"]), {})
@@ -265,10 +266,10 @@ def write_page(results: Path) -> None:
 
     :param results: folder of ``judging.csv``, ``judging.md`` and ``judging``
     """
-    entered = list(read_table(results / "judging.csv"))
+    entered = read_table(results / "judging.csv")
     rows = gather(results / "judging", entered)
     write_table(results / "judging_curves.csv", TABLE_COLUMNS, rows)
     counted = counting(runs_of(rows), entered)
     for name, study in STUDIES.items():
         draw(name, study, counted.get(study.task, {}), rows, results / "judging")
-    write_between(results / "judging.md", BEGIN, END, page_text(list(read_table(results / "judging_curves.csv")), entered))
+    write_between(results / "judging.md", BEGIN, END, page_text(read_table(results / "judging_curves.csv"), entered))
