@@ -67,7 +67,7 @@ def run(checkpoints: list[Path], names: list[str], table: Path, n_fresh: int = N
     :param n_fresh: fresh rows of the truth
     """
     table.parent.mkdir(parents=True, exist_ok=True)
-    rows: Rows = list(read_table(table)) if table.exists() else []
+    rows: Rows = read_table(table) if table.exists() else []
     known = {tuple(row[name] for name in KEY) for row in rows}
     for path in checkpoints:
         labels = dict(zip(KEY, describe(path), strict=False))

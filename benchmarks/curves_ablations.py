@@ -92,7 +92,7 @@ def write_ablations(out: Path) -> None:
 
     :param out: folder of ``curves.csv`` and ``README.md``
     """
-    runs = ablation_runs(list(read_table(out / "curves.csv")))
+    runs = ablation_runs(read_table(out / "curves.csv"))
     if runs:
         draw(runs, out / "ablations.png")
     write_between(out / "README.md", BEGIN, END, page_text(runs))

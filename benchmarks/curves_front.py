@@ -46,4 +46,4 @@ def write_front(out: Path) -> None:
 
     :param out: folder of ``curves.csv``
     """
-    draw_front(list(read_table(out / "curves.csv")), out / PICTURE)
+    draw_front(read_table(out / "curves.csv"), out / PICTURE)

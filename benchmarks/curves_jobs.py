@@ -213,10 +213,9 @@ def machine() -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically; classes are written by name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(content, indent=2, default=lambda kind: kind.__qualname__) + "\n")
-    temporary.replace(path)
+    from sb3_tom.sweep.files import replace_file
+
+    replace_file(path, json.dumps(content, indent=2, default=lambda kind: kind.__qualname__) + "\n")
 
 
 def is_finished(job: Job, out: Path) -> bool:

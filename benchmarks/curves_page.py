@@ -32,7 +32,7 @@ def runs_in(out: Path) -> Iterator[tuple[dict[str, Any], Rows]]:
     """
     for path in sorted(out.glob("*/*_seed*.json")):
         curve = path.with_suffix(".csv")
-        yield json.loads(path.read_text()), list(read_table(curve)) if curve.exists() else []
+        yield json.loads(path.read_text()), read_table(curve) if curve.exists() else []
 
 
 def write_curves(out: Path) -> Path:

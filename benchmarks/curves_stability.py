@@ -79,4 +79,4 @@ def write_stability(out: Path) -> None:
 
     :param out: folder of ``curves.csv`` and ``README.md``
     """
-    write_between(out / "README.md", BEGIN, END, page_text(list(read_table(out / "curves.csv")), out))
+    write_between(out / "README.md", BEGIN, END, page_text(read_table(out / "curves.csv"), out))

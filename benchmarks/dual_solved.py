@@ -150,7 +150,7 @@ def main() -> int:
         th.set_num_threads(1)
         run(arguments.tasks, arguments.seeds, table)
     else:
-        write_between(checkout.ROOT / "docs" / "weighters.md", BEGIN, END, page_text(list(read_table(table))))
+        write_between(checkout.ROOT / "docs" / "weighters.md", BEGIN, END, page_text(read_table(table)))
     return 0
 
 

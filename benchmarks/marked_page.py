@@ -43,7 +43,7 @@ def draw_and_write(
     :param end: the same
     :param text: of the rows
     """
-    rows = list(read_table(table)) if table.exists() else []
+    rows = read_table(table) if table.exists() else []
     if rows:
         draw(rows, table.with_suffix(".png"))
     write_between(page, begin, end, text(rows))

@@ -65,14 +65,26 @@ class Features(nn.Module):
 
     @th.no_grad()
     def forward(self, rows: Transitions, following: th.Tensor) -> th.Tensor:
-        """Residuals ``[B, D]``; the noise of the members' mixture is that of its moments."""
+        """Inputs ``[B, D]``: states and actions in unit scale, outcomes and, if asked for, residuals."""
         begun = (th.cat([rows.observations, rows.actions], dim=-1) - self.mean) / self.std
         outcomes = self.model.targets(rows._replace(next_observations=following))[:, 1:]
-        if not self.residuals:
-            return th.cat([begun, outcomes], dim=-1)
+        residuals = [th.asinh(self.noise(rows, outcomes))] if self.residuals else []
+        return th.cat([begun, outcomes, *residuals], dim=-1)
+
+    def noise(self, rows: Transitions, outcomes: th.Tensor) -> th.Tensor:
+        """Outcomes ``[B, O]`` in units of the noise of the members' mixture, which is that of its moments."""
         mean, log_var = (part[..., 1:] for part in self.model(rows.observations, rows.actions))
         variance = (log_var.exp() + (mean - mean.mean(0)).square()).mean(0)
-        return th.cat([begun, outcomes, th.asinh((outcomes - mean.mean(0)) / variance.sqrt())], dim=-1)
+        return (outcomes - mean.mean(0)) / variance.sqrt()
+
+
+class FirstMember(Features):
+    """With residuals of the first member."""
+
+    def noise(self, rows: Transitions, outcomes: th.Tensor) -> th.Tensor:
+        """Outcomes ``[B, O]`` in units of its noise."""
+        mean, log_var = (part[0, :, 1:] for part in self.model(rows.observations, rows.actions))
+        return (outcomes - mean) * log_var.mul(-0.5).exp()
 
 
 def fresh_accuracy(features: Features, outcomes: Outcomes, train: Transitions, test: Transitions, seed: int) -> float:
@@ -172,18 +184,6 @@ def shapes(model: DynamicsModel, test: Transitions, seed: int) -> dict[str, floa
 
         found[name] = fresh_accuracy(features, outcomes, train, held, seed)
     return found
-
-
-class FirstMember(Features):
-    """Residuals of the first member."""
-
-    @th.no_grad()
-    def forward(self, rows: Transitions, following: th.Tensor) -> th.Tensor:
-        """Noise ``[B, D]``."""
-        begun = (th.cat([rows.observations, rows.actions], dim=-1) - self.mean) / self.std
-        outcomes = self.model.targets(rows._replace(next_observations=following))[:, 1:]
-        mean, log_var = (part[0, :, 1:] for part in self.model(rows.observations, rows.actions))
-        return th.cat([begun, outcomes, th.asinh((outcomes - mean) * log_var.mul(-0.5).exp())], dim=-1)
 
 
 def fitted(

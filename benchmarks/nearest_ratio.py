@@ -152,7 +152,7 @@ def run(seeds: list[int], table: Path) -> None:
     :param seeds: of the data
     :param table: CSV file, rewritten after each measurement
     """
-    rows: Rows = list(read_table(table)) if table.exists() else []
+    rows: Rows = read_table(table) if table.exists() else []
     known = {(row["data"], row["seed"]) for row in rows}
     for name, seed in ((name, seed) for name in DATA for seed in seeds if (name, str(seed)) not in known):
         for estimator, figures in measure(*DATA[name], seed).items():
@@ -185,7 +185,7 @@ def main() -> int:
     if arguments.command == "run":
         run(arguments.seed, table)
     else:
-        write_between(arguments.out / "curated_buffer.md", BEGIN, END, page_text(list(read_table(table))))
+        write_between(arguments.out / "curated_buffer.md", BEGIN, END, page_text(read_table(table)))
     return 0
 
 

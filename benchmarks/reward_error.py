@@ -47,7 +47,7 @@ def run(checkpoints: list[Path], phases: int, table: Path) -> None:
     :raises ValueError: naming ``phases``
     """
     check_integer("phases", phases, 1)
-    rows: Rows = list(read_table(table)) if table.exists() else []
+    rows: Rows = read_table(table) if table.exists() else []
     for path in checkpoints:
         labels = dict(zip(("task", "run", "env_step"), describe(path), strict=True)) | {"phases": str(phases)}
         known = {row["method"] for row in rows if labels.items() <= row.items()}
@@ -113,7 +113,7 @@ def main() -> int:
     if arguments.command == "run":
         run(arguments.checkpoints, arguments.phases, table)
     else:
-        write_between(arguments.out / "README.md", BEGIN, END, page_text(list(read_table(table))))
+        write_between(arguments.out / "README.md", BEGIN, END, page_text(read_table(table)))
     return 0
 
 

@@ -67,7 +67,7 @@ def run(checkpoints: list[Path], methods: list[str], fits: int, table: Path, pha
     for number in phases:
         check_integer("phases", number, 1)
     table.parent.mkdir(parents=True, exist_ok=True)
-    rows: Rows = list(read_table(table)) if table.exists() else []
+    rows: Rows = read_table(table) if table.exists() else []
     known = {tuple(row[name] for name in KEY) for row in rows}
     for path in checkpoints:
         task, name, step = describe(path)

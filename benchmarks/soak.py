@@ -71,7 +71,7 @@ def main() -> int:
     th.set_num_threads(1)
     pairs = [(task, weighter) for task in TASKS for weighter in WEIGHTERS]
     share = math.ceil(arguments.updates / len(pairs))
-    rows: list[dict[str, Any]] = list(read_table(arguments.out)) if arguments.out.exists() else []
+    rows: list[dict[str, Any]] = read_table(arguments.out) if arguments.out.exists() else []
     done = {(row["task"], row["weighter"]) for row in rows if int(row["updates"]) >= share}
     for pair in pairs:
         if pair not in done:

@@ -124,7 +124,7 @@ def run(names: list[str], seeds: list[int], table: Path) -> None:
     :param seeds: of the data
     :param table: CSV file, rewritten after each data set
     """
-    rows: Rows = list(read_table(table)) if table.exists() else []
+    rows: Rows = read_table(table) if table.exists() else []
     for seed, size, kind in ((seed, size, kind) for seed in seeds for size in SIZES for kind in SHIFTS):
         labels = {"size": size, "data": kind, "seed": str(seed)}
         known = {row["weighter"] for row in rows if labels.items() <= row.items()}
@@ -170,7 +170,7 @@ def main() -> int:
         th.set_num_threads(1)
         run(arguments.weighters, arguments.seeds, table)
     else:
-        write_between(checkout.ROOT / "docs" / "weighters.md", BEGIN, END, page_text(list(read_table(table))))
+        write_between(checkout.ROOT / "docs" / "weighters.md", BEGIN, END, page_text(read_table(table)))
     return 0
 
 

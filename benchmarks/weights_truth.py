@@ -96,7 +96,7 @@ def run(variants: list[str], seeds: list[int], table: Path) -> None:
     :param seeds: of data and networks
     :param table: CSV file, rewritten after each fit
     """
-    rows: Rows = list(read_table(table)) if table.exists() else []
+    rows: Rows = read_table(table) if table.exists() else []
     known = {(row["data"], row["variant"], row["seed"]) for row in rows}
     for name, seed, make in ((name, seed, make) for name, make in DATA.items() for seed in seeds):
         missing = [variant for variant in variants if (name, variant, str(seed)) not in known]
@@ -164,7 +164,7 @@ def main() -> int:
     if arguments.command == "run":
         run(arguments.variant, arguments.seed, table)
     else:
-        write_between(arguments.out / "weights_truth.md", BEGIN, END, page_text(list(read_table(table))))
+        write_between(arguments.out / "weights_truth.md", BEGIN, END, page_text(read_table(table)))
     return 0
 
 

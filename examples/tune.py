@@ -11,10 +11,12 @@ from typing import Any
 
 import gymnasium as gym
 import optuna
+from optuna.trial import TrialState
 from rl_zoo3.callbacks import TrialEvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_tom import MBPO
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.zoo.samplers import BUDGET, SAMPLERS
 from sb3_tom.zoo.storages import open_storage
 
@@ -29,7 +31,7 @@ def objective(trial: optuna.Trial, task: str, steps: int, n_evaluations: int) ->
     evaluation = TrialEvalCallback(Monitor(gym.make(task)), trial, n_eval_episodes=5, eval_freq=steps // n_evaluations)
     try:
         agent.learn(steps, callback=evaluation)
-    except ValueError as error:
+    except DivergenceError as error:  # any other error would meet the next trial too, and ends the search
         raise optuna.TrialPruned(f"diverged: {error}") from error
     if evaluation.is_pruned:
         raise optuna.TrialPruned()
@@ -58,7 +60,9 @@ def main() -> None:
         n_trials=arguments.trials,
         gc_after_trial=True,
     )
-    print(f"{len(study.trials)} trials; best mean return {study.best_value:.1f} with {study.best_params}")
+    is_any_complete = bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    best = f"best mean return {study.best_value:.1f} with {study.best_params}" if is_any_complete else "none is complete"
+    print(f"{len(study.trials)} trials; {best}")
 
 
 if __name__ == "__main__":

@@ -14,21 +14,23 @@ from sb3_tom.zoo.command import register_algorithms
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sb3_tom.tune", description=__doc__)
-    parser.add_argument("--storage", required=True, help="FILE.log, grpc://HOST:PORT or a database's URL")
-    parser.add_argument("--serve", metavar="HOST:PORT", help="be a proxy for the storage, and search nothing")
-    parser.add_argument("--retries", type=int, default=2, help="times that a killed worker's trial is queued again")
-    parser.add_argument("--heartbeat", type=int, default=60, help="seconds between a worker's signs of life")
-    parser.add_argument("--study-name", help="ALGO_ENV where it is not given")
-    parser.add_argument("--n-trials", type=int, default=50, help="of the whole study")
-    parser.add_argument("--p-threshold", type=float, default=0.1, help="of the test that ends a trial early")
-    parser.add_argument("--algo", default="mbpo_tom", help="name in the zoo")
-    parser.add_argument("--env", default="InvertedPendulum-v5")
-    parser.add_argument("-n", "--n-timesteps", type=int, default=5_000, help="env steps of a run")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="of the runs of a trial")
-    parser.add_argument("--n-evaluations", type=int, default=5, help="of a run")
-    parser.add_argument("--eval-episodes", type=int, default=5, help="of an evaluation")
-    parser.add_argument("-conf", "--conf-file", help="YAML file in place of the algorithm's own")
-    parser.add_argument("--device", default="auto")
+    add = parser.add_argument
+    add("--storage", required=True, help="FILE.log, grpc://HOST:PORT or a database's URL")
+    add("--serve", metavar="HOST:PORT", help="be a proxy for the storage, and search nothing")
+    add("--retries", type=int, default=2, help="times that a killed worker's trial is queued again")
+    add("--heartbeat", type=int, default=60, help="seconds between a worker's signs of life")
+    add("--study-name", help="ALGO_ENV where it is not given")
+    add("--n-trials", type=int, default=50, help="of the whole study")
+    add("--p-threshold", type=float, default=0.1, help="of the test that ends a trial early")
+    add("--algo", default="mbpo_tom", help="name in the zoo")
+    add("--env", default="InvertedPendulum-v5")
+    add("-n", "--n-timesteps", type=int, default=5_000, help="env steps of a run")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="of the runs of a trial")
+    add("--n-evaluations", type=int, default=5, help="of a run")
+    add("--eval-episodes", type=int, default=5, help="of an evaluation")
+    add("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules to import, which register environments")
+    add("-conf", "--conf-file", help="YAML file in place of the algorithm's own")
+    add("--device", default="auto")
     return parser
 
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from optuna.exceptions import ExperimentalWarning
     from rl_zoo3.utils import StoreDict
 
-    from sb3_tom.zoo import search, storages
+    from sb3_tom.zoo import runs, search, storages
 
     parser = _parser()
     parser.add_argument("-params", "--hyperparams", nargs="+", action=StoreDict, default={}, help="fixed hyperparameters")
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.serve:
             storages.serve(given.storage, given.serve)
             return
+        runs.import_packages(given.gym_packages)
         storage = storages.open_storage(given.storage, given.retries, given.heartbeat)
         names = ("algo", "env", "n_timesteps", "seeds", "n_evaluations", "eval_episodes", "hyperparams", "device")
         objective = search.Search(**{name: getattr(given, name) for name in names}, config=given.conf_file)

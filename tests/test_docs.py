@@ -161,17 +161,21 @@ def test_code_of_the_first_pages_runs(page: str, monkeypatch: pytest.MonkeyPatch
     sizes |= {"rollout_batch_size": 20, "model_train_freq": 50, "update_to_data_ratio": 0.1}
     trained = []
 
-    class MBPO(sb3_tom.MBPO):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            if kwargs.get("weighter") == "tom":
-                kwargs["weighter_kwargs"] = {**SMALL_WEIGHTERS["tom"], **kwargs.get("weighter_kwargs", {})}
-            super().__init__(*args, **{**kwargs, **sizes, "dynamics_kwargs": SMALL_MODELS["ensemble"]})
+    def shrunk(cls: type[sb3_tom.MBPO], dynamics: str) -> type[sb3_tom.MBPO]:
+        class Small(cls):  # type: ignore[valid-type,misc]
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                if kwargs.get("weighter") == "tom":
+                    kwargs["weighter_kwargs"] = {**SMALL_WEIGHTERS["tom"], **kwargs.get("weighter_kwargs", {})}
+                super().__init__(*args, **{**kwargs, **sizes, "dynamics_kwargs": SMALL_MODELS[dynamics]})
 
-        def learn(self, total_timesteps: float, *args: Any, **kwargs: Any) -> Any:
-            trained.append(self)
-            return super().learn(max(total_timesteps / 1000, 60), *args, **kwargs)
+            def learn(self, total_timesteps: float, *args: Any, **kwargs: Any) -> Any:
+                trained.append(self)
+                return super().learn(max(total_timesteps / 1000, 60), *args, **kwargs)
 
-    monkeypatch.setattr(sb3_tom, "MBPO", MBPO)
+        return Small
+
+    monkeypatch.setattr(sb3_tom, "MBPO", shrunk(sb3_tom.MBPO, "ensemble"))
+    monkeypatch.setattr(sb3_tom, "DHMBPO", shrunk(sb3_tom.DHMBPO, "smooth"))
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     for code in blocks:

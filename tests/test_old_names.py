@@ -11,7 +11,8 @@ from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_f
 
 import sb3_tom
 from sb3_tom import MBPO, old_names
-from sb3_tom.checkpoint.archive import read_archive, write_archive
+from sb3_tom.checkpoint.archive import write_archive
+from sb3_tom.checkpoint.reading import read_archive
 from sb3_tom.old_names import MOVED
 from tests.mbpo.small import small_agent
 

@@ -31,7 +31,10 @@ CURVE_COLUMNS = (
 
 
 STATE: dict[str, Any] = {
-    **{"rows": int, "cumulative_max": NUMBER, "seconds": NUMBER, "evaluations_due": int},
+    "rows": int,
+    "cumulative_max": NUMBER,
+    "seconds": NUMBER,
+    "evaluations_due": int,
     "last_mean_return": (*NUMBER, type(None)),
 }
 """Types of the state for a checkpoint."""
@@ -96,6 +99,7 @@ class LearningCurveCallback(BaseCallback):
         self._cumulative_max = float(past["cumulative_max"]) if past else -np.inf
         self._start_time = time.monotonic() - (float(past["seconds"]) if past else 0.0)
         self._is_due = Every(self.eval_freq, self.num_timesteps)
+        self.solved_step = None
 
     def _make_envs(self) -> list[Any]:
         """Environments for evaluations, closed at the end of training."""

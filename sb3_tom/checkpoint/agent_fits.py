@@ -17,10 +17,9 @@ from sb3_tom.checkpoint.codec import shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_array, check_form, check_names, fits, is_same, outline_of
 from sb3_tom.checks.validation import check_integer, check_number
 
-COUNTS = (
-    *("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates", "_stats_window_size"),
-    *("policy_version", "_env_steps", "_since_phase", "_since_rollouts"),
-)
+_OF_SB3 = ("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates", "_stats_window_size")
+_OF_MBPO = ("policy_version", "_env_steps", "_since_phase", "_since_rollouts")
+COUNTS = (*_OF_SB3, *_OF_MBPO)
 """Attributes that are non-negative integers."""
 
 _FIXED = ("params", "amsgrad", "maximize", "nesterov", "differentiable", "capturable", "decoupled_weight_decay")

@@ -18,10 +18,8 @@ import numpy as np
 
 from sb3_tom.checkpoint import reading
 from sb3_tom.checkpoint.codec import Encoder
-from sb3_tom.checkpoint.reading import DIGEST_LENGTH, FORMAT, MAGIC, OPEN_DIGEST, TREE, is_archive, read_archive
+from sb3_tom.checkpoint.reading import DIGEST_LENGTH, FORMAT, MAGIC, OPEN_DIGEST, TREE
 from sb3_tom.checkpoint.replacing import replaced
-
-__all__ = ["is_archive", "make_durable", "read_archive", "write_archive"]
 
 _SAMPLE = 1 << 15
 _HEADER_AT_MOST = 1 << 10

@@ -3,8 +3,9 @@
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -17,6 +18,7 @@ from sb3_tom.checkpoint.agent_state import check_agent, restore_agent
 from sb3_tom.checkpoint.archive import write_archive
 from sb3_tom.checkpoint.arguments import SEED, arguments_of_file, checked_seed, different_arguments
 from sb3_tom.checkpoint.callback_state import walk
+from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.files import held, open_checkpoint
 from sb3_tom.checkpoint.fits import explained
 from sb3_tom.checkpoint.log_state import continued_log
@@ -25,6 +27,7 @@ from sb3_tom.checkpoint.replay_state import check_room
 from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, restore_moment, run_state
 
 A = TypeVar("A", bound=OffPolicyAlgorithm)
+F = TypeVar("F", bound=Callable[..., Any])
 
 RUN = "run"
 """Key of a run's name in its checkpoints; older ones have none."""
@@ -50,7 +53,8 @@ class Checkpointer:
         self._run = uuid.uuid4().hex  # all checkpoints of a run have it, and no other run's
         self._files: set[Path] = set()  # that the run was saved to or loaded from
         self._resumption: dict[str, Any] | None = None  # state of moment_of that is yet to be restored
-        self._callback: BaseCallback | None = None  # learn's callback, while the state is consistent
+        self._learns_with: BaseCallback | None = None  # learn's callback
+        self._callback: BaseCallback | None = None  # the same, while the state is consistent
         self._in_learn = False
 
     @property
@@ -159,27 +163,38 @@ class Checkpointer:
         :return: both as arguments of SB3's ``learn``
         :raises ValueError: if a resumed run has done more env steps than ``total_timesteps``
         """
-        state = self._resumption
-        if state is not None and state["in_learn"]:
+        goes_on = self._resumption is not None and self._resumption["in_learn"]
+        if goes_on:
             total_timesteps, reset_num_timesteps = _remaining_steps(agent, total_timesteps), False
-        elif state is not None:
-            with explained(self.last):
-                restore_moment(agent, state, None)
-            self._resumption = None
+        log: State = {} if self._resumption is None or reset_num_timesteps else self._resumption["log"]
+        if not goes_on:
+            self._restore_moment(agent, None)
         _HELD[self] = folders = ExitStack()
         self._in_learn, at_entry = True, (agent._num_timesteps_at_start, agent._total_timesteps)
         try:
-            with continued_log(agent, state["log"] if state is not None and state["in_learn"] else {}):
+            with continued_log(agent, log):
                 yield total_timesteps, reset_num_timesteps
-            if self._resumption is not None:  # no steps were left
-                with explained(self.last):
-                    restore_moment(agent, self._resumption, None)
-                self._resumption = None
+            self._restore_moment(agent, self._learns_with)  # if no steps were left
         finally:
-            self._in_learn, self._callback = False, None
+            self._in_learn, self._callback, self._learns_with = False, None, None
             folders.close()
             if self._resumption is not None:  # it failed before the run was restored, and can be called again
                 agent._num_timesteps_at_start, agent._total_timesteps = at_entry
+
+    def begin(self, callback: BaseCallback) -> None:
+        """
+        Called once in each ``learn``, before it collects.
+
+        :param callback: made by ``learn`` from the user's callbacks
+        """
+        self._learns_with = callback
+
+    def _restore_moment(self, agent: OffPolicyAlgorithm, callback: BaseCallback | None) -> None:
+        """Restore what :meth:`load` has left to be restored, if there is anything."""
+        if self._resumption is not None:
+            with explained(self.last):
+                restore_moment(agent, self._resumption, callback)
+            self._resumption = None
 
     def before_collection(self, agent: OffPolicyAlgorithm, callback: BaseCallback) -> None:
         """
@@ -188,10 +203,7 @@ class Checkpointer:
         :param agent: that is about to collect transitions
         :param callback: made by ``learn`` from the user's callbacks
         """
-        if self._resumption is not None:
-            with explained(self.last):
-                restore_moment(agent, self._resumption, callback)
-            self._resumption = None
+        self._restore_moment(agent, callback)
         self._callback = callback
         for one in walk(callback):
             if hasattr(one, "between_rollouts"):
@@ -200,12 +212,34 @@ class Checkpointer:
 
     def after_collection(self, callback: BaseCallback, is_whole: bool) -> None:
         """
-        Called after each collection, from which on the state is consistent until ``train`` begins, which is not noted.
+        Called after each collection, from which on the state is consistent until ``train`` begins (:func:`unsaved`).
 
         :param callback: made by ``learn`` from the user's callbacks
         :param is_whole: False if a callback has cancelled the collection
         """
         self._callback = callback if is_whole else None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """The state is not consistent within the block; after it, unless it fails, it is as before."""
+        callback, self._callback = self._callback, None
+        yield
+        self._callback = callback
+
+
+def unsaved(method: F) -> F:
+    """
+    Decorates a method of an agent within which it cannot be saved: a signal handler or another thread may try to.
+
+    :param method: of an agent with a ``checkpointer``
+    """
+
+    @wraps(method)
+    def call(agent: Any, *args: Any, **kwargs: Any) -> Any:
+        with agent.checkpointer.step():
+            return method(agent, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def _remaining_steps(agent: OffPolicyAlgorithm, total_timesteps: int) -> int:

@@ -19,7 +19,7 @@ from sb3_tom.checkpoint.fits import NUMBERS, check_form, check_names
 COLLECTED = ("name_to_value", "name_to_count", "name_to_excluded")
 """Attributes of SB3's logger with the values that it has collected since it last wrote."""
 
-FOLDER, FIRST_FILE = PLACE = ("folder", "first_file")
+FOLDER, FIRST_FILE = "folder", "first_file"
 """Keys of the TensorBoard folder: its name without the path, and a digest that tells it from other folders of that name."""
 
 _LOGGED = (*NUMBERS, str, tuple, np.ndarray, th.Tensor)
@@ -55,7 +55,7 @@ def restore_log(agent: Any, state: State) -> None:
     :param state: from :func:`log_state`
     :raises ValueError: if the state is malformed
     """
-    collected = {name: values for name, values in state.items() if name not in PLACE}
+    collected = {name: values for name, values in state.items() if name not in (FOLDER, FIRST_FILE)}
     check_names("the log's", collected, COLLECTED)
     for name, values in collected.items():
         check_form(values, {}, name)

@@ -60,8 +60,17 @@ def run_state(agent: Any, callback: BaseCallback | None) -> State:
 
 
 _FORM: dict[str, Any] = {
-    **{"class": str, "arguments": dict, "other_arguments": list, "agent": dict, "env": dict, "noise": list},
-    **{"seconds": (int, float), "log": dict, "in_learn": bool, "callbacks": dict, "random": dict},
+    "class": str,
+    "arguments": dict,
+    "other_arguments": list,
+    "agent": dict,
+    "env": dict,
+    "noise": list,
+    "seconds": (int, float),
+    "log": dict,
+    "in_learn": bool,
+    "callbacks": dict,
+    "random": dict,
 }
 
 
@@ -140,6 +149,8 @@ def _restore_noise(agent: Any, states: list[State]) -> None:
     # `learn` gives each env its own noise: a run saved after that has more parts than an agent before it
     if noise is not None and len(states) > len(_noises(noise)) and agent.env.num_envs > 1:
         noise = agent.action_noise = VectorizedActionNoise(noise, agent.env.num_envs)
+    if len(states) == 1 and isinstance(noise, VectorizedActionNoise):  # saved before the first `learn`
+        noise = agent.action_noise = noise.base_noise
     if len(states) != len(_noises(noise)):
         raise ValueError(f"action_noise={noise!r} is not allowed; allowed: the run's, which had {len(states)} parts")
     for one, state in zip(_noises(noise), states, strict=True):

@@ -14,21 +14,11 @@ from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.checkpoint.reading import MALFORMED
 from sb3_tom.envs.workers import ask
 
-_SKIPPED = (
-    *("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer"),
-    *(
-        "actions",
-        "buf_infos",
-        "buf_obs",
-        "buf_dones",
-        "buf_rews",
-        "reset_infos",
-        "_obs",
-        "_actions",
-    ),  # overwritten by the next step before they are read
-    *("waiting", "closed", "remotes", "work_remotes", "processes"),
-    "step_wait",  # set by envs.vec_normalize; has no state
-)
+_FIXED = ("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer")
+_OVERWRITTEN = ("actions", "buf_infos", "buf_obs", "buf_dones", "buf_rews", "reset_infos", "_obs", "_actions")
+_OF_PROCESSES = ("waiting", "closed", "remotes", "work_remotes", "processes")
+_SKIPPED = (*_FIXED, *_OVERWRITTEN, *_OF_PROCESSES, "step_wait")
+"""Attributes without a state, and those that the next step writes before it reads; ``step_wait`` is envs.vec_normalize's."""
 
 
 def _errand(state: State | None, wrapper: Any) -> bool:

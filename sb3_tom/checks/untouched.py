@@ -26,6 +26,9 @@ GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post
 PACKAGES = ("torch", "stable_baselines3", "sb3_tom")
 """Whose code the faster updates replace; what a user patches or writes comes from elsewhere."""
 
+MODULE_METHODS = ("__call__", "forward", "extract_features", "get_action_dist_params", "values")
+"""Methods of networks that the faster updates replace or record; not every module has all of them."""
+
 KNOWN = tuple(os.path.dirname(os.path.abspath(str(sys.modules[name].__file__))) + os.sep for name in PACKAGES)
 """Their folders."""
 
@@ -37,7 +40,7 @@ def module_is_untouched(module: nn.Module) -> bool:
     :param module: any, checked with its submodules
     """
     return not module_registry._has_any_global_hook() and all(
-        methods_are_known(part, ("__call__", "forward"))
+        methods_are_known(part, [name for name in MODULE_METHODS if hasattr(type(part), name)])
         and not (_hides_a_method(part) or any(getattr(part, name, None) for name in MODULE_HOOKS))
         for part in module.modules()
     )
@@ -104,7 +107,8 @@ def _hides_a_method(thing: Any) -> bool:
 
 def _is_known(method: Any) -> bool:
     code = getattr(method, "__code__", None)
-    return code is not None and _is_known_file(code.co_filename)
+    wrapped = getattr(method, "__wrapped__", None)  # a decorator of PyTorch's around a user's function is not known
+    return code is not None and _is_known_file(code.co_filename) and (wrapped is None or _is_known(wrapped))
 
 
 @cache

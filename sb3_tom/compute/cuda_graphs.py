@@ -159,7 +159,7 @@ def descent(
 
     def step(*inputs: th.Tensor) -> Results:
         value = loss(*inputs)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         value.backward()
         optimizer.step()
         return [value.detach()]

@@ -51,10 +51,20 @@ class PolicyParts(NamedTuple):
 
         :param agent: SB3's SAC or a subclass
         """
-        fixed = None if agent.ent_coef_optimizer else agent.ent_coef_tensor
-        numbers = (float(agent.target_entropy), agent.gamma, agent.tau, agent.target_update_interval, agent.batch_size)
-        clipped = getattr(agent, "max_grad_norm", None)  # SB3's SAC has none
-        return cls(agent.policy, agent.log_ent_coef, agent.ent_coef_optimizer, fixed, *numbers, clipped)
+        # SB3's condition: a user fixes the coefficient of a made agent by taking its optimiser away
+        learned = agent.ent_coef_optimizer is not None and agent.log_ent_coef is not None
+        return cls(
+            policy=agent.policy,
+            log_ent_coef=agent.log_ent_coef if learned else None,
+            ent_coef_optimizer=agent.ent_coef_optimizer if learned else None,
+            ent_coef=None if learned else agent.ent_coef_tensor,
+            target_entropy=float(agent.target_entropy),
+            gamma=agent.gamma,
+            tau=agent.tau,
+            target_update_interval=agent.target_update_interval,
+            batch_size=agent.batch_size,
+            max_grad_norm=getattr(agent, "max_grad_norm", None),  # SB3's SAC has none
+        )
 
     @property
     def optimizers(self) -> list[th.optim.Optimizer]:
@@ -195,7 +205,8 @@ class PolicyUpdate(Plug):
         batch_size: int,
     ) -> dict[str, float]:
         """
-        Make gradient steps.
+        Make gradient steps. After each step of the actor of an ``AveragedActorPolicy`` call ``parts.policy.average()``:
+        otherwise deterministic actions stay those of an old average.
 
         :param parts: of the agent; they change
         :param batches: source of minibatches

@@ -48,33 +48,15 @@ class MixedBatches:
         self._relabel = relabel
 
     def __call__(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
-        """
-        Draw minibatches.
-
-        :param n_batches: how many minibatches
-        :param batch_size: rows of each
-        :return: the minibatches, one after the other, in the units of the policy
-        """
+        """See :meth:`sb3_tom.contracts.policy_update.Batches.__call__`."""
         return self._one_by_one(n_batches, batch_size, self._in_policy_units, self._n_real(batch_size))
 
     def raw(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
-        """
-        Draw minibatches in the env's own units.
-
-        :param n_batches: how many minibatches
-        :param batch_size: rows of each
-        :return: the minibatches, one after the other
-        """
+        """See :meth:`sb3_tom.contracts.policy_update.Batches.raw`."""
         return self._one_by_one(n_batches, batch_size, lambda batch: batch, self._n_real(batch_size))
 
     def real(self, n_batches: int, batch_size: int) -> Iterator[Batch]:
-        """
-        Draw minibatches without imagined rows.
-
-        :param n_batches: how many minibatches
-        :param batch_size: rows of each
-        :return: the minibatches, one after the other, in the units of the policy
-        """
+        """See :meth:`sb3_tom.contracts.policy_update.Batches.real`."""
         return self._one_by_one(n_batches, batch_size, self._in_policy_units, batch_size)
 
     def _n_real(self, batch_size: int) -> int:

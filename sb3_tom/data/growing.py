@@ -25,10 +25,10 @@ class GrowingRows:
 
     def __init__(self, n_rows: int, width: int, device: th.device | str) -> None:
         self._device = th.device(device)
-        self._here = self._device.type == "cpu"
         self._shape = (n_rows, width)
-        self._map = self._new_map() if self._here else None
-        self._elsewhere = None if self._here else th.empty(self._shape, device=self._device)
+        is_here = self._device.type == "cpu"
+        self._map = self._new_map(n_rows) if is_here else None
+        self._elsewhere = None if is_here else th.empty(self._shape, device=self._device)
 
     @property
     def tensor(self) -> th.Tensor:
@@ -42,44 +42,42 @@ class GrowingRows:
 
     def resize(self, n_rows: int) -> None:
         """
-        Change the number of rows. The first ones are kept; new ones are uninitialised.
+        Change the number of rows. The first ones are kept; new ones are uninitialised. Without memory for them nothing
+        changes, so that the rows can be saved.
 
         :param n_rows: new number of rows
         """
-        before = self._shape
-        try:
-            self._resize(n_rows, before)
-        except BaseException:  # out of memory: the rows are still there and can be saved
-            self._shape = before
-            raise
-
-    def _resize(self, n_rows: int, before: tuple[int, int]) -> None:
         if self._map is None:
-            kept = self.tensor.cpu()
-            self._elsewhere = None  # free it before the new one is allocated
-            try:
-                resized = th.empty((n_rows, before[1]), device=self._device)
-            except RuntimeError:
-                self._elsewhere = kept.to(self._device)
-                raise
-            resized[: len(kept)] = kept[:n_rows]
-            self._shape, self._elsewhere = (n_rows, before[1]), resized
-            return
-        self._shape = (n_rows, before[1])
+            self._resize_elsewhere(n_rows)
+        else:
+            self._resize_map(self._map, n_rows)
+        self._shape = (n_rows, self._shape[1])
+
+    def _resize_elsewhere(self, n_rows: int) -> None:
+        kept = self.tensor.cpu()
+        self._elsewhere = None  # free it before the new one is allocated
         try:
-            self._map.resize(self._n_bytes)
+            resized = th.empty((n_rows, self._shape[1]), device=self._device)
+        except RuntimeError:
+            self._elsewhere = kept.to(self._device)
+            raise
+        resized[: len(kept)] = kept[:n_rows]
+        self._elsewhere = resized
+
+    def _resize_map(self, old: mmap.mmap, n_rows: int) -> None:
+        try:
+            old.resize(self._n_bytes(n_rows))
         except (BufferError, SystemError, OSError):  # a tensor still refers to it, or the system cannot resize
-            new = self._new_map()
-            n_kept = min(n_rows, before[0]) * before[1] * 4
-            memoryview(new)[:n_kept] = memoryview(self._map)[:n_kept]
+            new = self._new_map(n_rows)
+            n_kept = 4 * min(n_rows, self._shape[0]) * self._shape[1]
+            memoryview(new)[:n_kept] = memoryview(old)[:n_kept]
             self._map = new
 
-    @property
-    def _n_bytes(self) -> int:
-        return max(4 * self._shape[0] * self._shape[1], 1)  # a mapping cannot be empty
+    def _n_bytes(self, n_rows: int) -> int:
+        return max(4 * n_rows * self._shape[1], 1)  # a mapping cannot be empty
 
-    def _new_map(self) -> mmap.mmap:
-        return mmap.mmap(-1, self._n_bytes, **_PRIVATE)
+    def _new_map(self, n_rows: int) -> mmap.mmap:
+        return mmap.mmap(-1, self._n_bytes(n_rows), **_PRIVATE)
 
     def __getstate__(self) -> th.Tensor:
         return self.tensor.clone()  # a mapping can be neither copied nor pickled

@@ -163,9 +163,9 @@ class WeightedReplayBuffer(ReplayBuffer):
             if resident is None:
                 resident = _RESIDENT[self] = ResidentRows(arrays, self.device)
             fields = [field.flatten(0, 1) for field in resident.update(self._n_added, self.pos, self.size())]
-        observations, actions, next_observations, *flat, versions, truncated = fields
-        rewards, terminated, truncated = (field.unsqueeze(-1) for field in (*flat, truncated))
-        rows = StoredRows(observations, actions, next_observations, rewards, terminated, versions, truncated)
+        observations, actions, next_observations, rewards, terminated, versions, truncated = fields
+        columns = rewards.unsqueeze(-1), terminated.unsqueeze(-1), versions, truncated.unsqueeze(-1)
+        rows = StoredRows(observations, actions, next_observations, *columns)
         rows.known = self._known_blocks()
         return rows
 

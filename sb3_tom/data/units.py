@@ -81,4 +81,5 @@ def policy_units(env: VecNormalize | None, device: th.device | str) -> PolicyUni
         mean = th.as_tensor(env.obs_rms.mean, dtype=th.float64, device=device)
         std = th.as_tensor(np.sqrt(env.obs_rms.var + env.epsilon), dtype=th.float64, device=device)
     reward_std = float(np.sqrt(env.ret_rms.var + env.epsilon)) if env.norm_reward else None
-    return PolicyUnits(mean, std, env.clip_obs, reward_std, env.clip_reward)
+    clip = env.clip_obs if env.norm_obs else np.inf  # VecNormalize clips what it normalises
+    return PolicyUnits(mean, std, clip, reward_std, env.clip_reward)

@@ -5,6 +5,8 @@ import torch as th
 from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.contracts.weighter import Weighter
 
+_BISECTIONS = 30
+
 
 def effective_sample_size(weights: th.Tensor) -> th.Tensor:
     """
@@ -50,14 +52,14 @@ def usable_weights(raw: th.Tensor, weighter: Weighter, n_rows: int) -> th.Tensor
     return weights.float()
 
 
-def _hold_ess_floor(weights: th.Tensor, floor: float, bisections: int = 30) -> th.Tensor:
+def _hold_ess_floor(weights: th.Tensor, floor: float) -> th.Tensor:
     """Temper ``w ** beta`` with the largest beta in [0, 1] whose effective sample size is at least ``floor``."""
     if effective_sample_size(weights) >= floor:
         return weights
     # Zeros stay zero under any positive power, so a floor above the share of positive weights could not be reached.
     weights = weights.clamp(min=weights.max() * 1e-12)
     low, high = 0.0, 1.0
-    for _ in range(bisections):
+    for _ in range(_BISECTIONS):
         beta = (low + high) / 2
         low, high = (beta, high) if effective_sample_size(weights**beta) >= floor else (low, beta)
     tempered = weights**low

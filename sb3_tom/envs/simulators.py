@@ -47,9 +47,9 @@ def is_wrong(env: Any) -> bool:
     if getattr(sys.modules.get("mujoco"), "__version__", None) != WRONG_RELEASE:
         return False
     unwrapped = getattr(env, "unwrapped", env)
-    places = (unwrapped, *(getattr(one, "physics", None) for one in (unwrapped, getattr(unwrapped, "_env", None))))
-    models = [model for place in places if (model := getattr(place, "model", None)) is not None]
-    return any(_is_large(model) for model in models)
+    inner = getattr(unwrapped, "_env", None)  # dm_control's, in a wrapper
+    places = (unwrapped, getattr(unwrapped, "physics", None), getattr(inner, "physics", None))
+    return any(_is_large(getattr(place, "model", None)) for place in places)
 
 
 def _is_large(model: Any) -> bool:

@@ -1,8 +1,9 @@
 """Schedules over training: length of imagined rollouts, share of real rows, and how long imagined rows are kept."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from sb3_tom.checks.validation import check_integer, check_number
@@ -86,15 +87,7 @@ def rollout_schedule(value: Any) -> Ramp:
     :return: its numbers are rounded down to a length
     :raises ValueError: naming the argument, what came and what is allowed
     """
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        length = check_integer("rollout_schedule", value, 1)
-        return Ramp(0, 0, length, length)
-    start_step, end_step, *lengths = _four("rollout_schedule", value, "length", "a length of at least 1")
-    start, end = (
-        check_integer(f"rollout_schedule[{index}] ({name}_length)", length, 1)
-        for index, name, length in zip((2, 3), ("start", "end"), lengths, strict=True)
-    )
-    return Ramp(start_step, end_step, start, end)
+    return _ramp("rollout_schedule", value, "length", partial(check_integer, low=1), "a length of at least 1")
 
 
 def ratio_schedule(value: Any) -> Ramp:
@@ -104,23 +97,21 @@ def ratio_schedule(value: Any) -> Ramp:
     :param value: a number in [0, 1], or a list or tuple of four
     :raises ValueError: naming the argument, what came and what is allowed
     """
+    return _ramp("real_ratio", value, "ratio", partial(check_number, low=0.0, high=1.0), "a number in [0, 1]")
+
+
+def _ramp(argument: str, value: Any, what: str, check: Callable[[str, Any], float], one: str) -> Ramp:
+    """One number, or four entries; ``check`` is that of the numbers, and ``one`` says what it allows."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        ratio = check_number("real_ratio", value, 0.0, 1.0)
-        return Ramp(0, 0, ratio, ratio)
-    start_step, end_step, *ratios = _four("real_ratio", value, "ratio", "a number in [0, 1]")
-    start, end = (
-        check_number(f"real_ratio[{index}] ({name}_ratio)", ratio, 0.0, 1.0)
-        for index, name, ratio in zip((2, 3), ("start", "end"), ratios, strict=True)
-    )
-    return Ramp(start_step, end_step, start, end)
-
-
-def _four(argument: str, value: Sequence[Any], what: str, one: str) -> tuple[Any, ...]:
-    """Entries of a schedule, its env steps checked."""
+        number = check(argument, value)
+        return Ramp(0, 0, number, number)
     if len(value) != 4:
         raise ValueError(
             f"{argument}={value!r} is not allowed; allowed: {one}, or (start_step, end_step, start_{what}, end_{what}) in env "
             "steps"
         )
     start_step = check_integer(f"{argument}[0] (start_step)", value[0], 0)
-    return start_step, check_integer(f"{argument}[1] (end_step)", value[1], start_step), *value[2:]
+    end_step = check_integer(f"{argument}[1] (end_step)", value[1], start_step)
+    start = check(f"{argument}[2] (start_{what})", value[2])
+    end = check(f"{argument}[3] (end_{what})", value[3])
+    return Ramp(start_step, end_step, start, end)

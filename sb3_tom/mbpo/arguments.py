@@ -137,14 +137,9 @@ def check_arguments(agent: Any) -> None:
     check_sac_numbers(agent)
     for name in ("real_ratio", "rollout_schedule", "max_grad_norm", "update_to_data_ratio", "model_retain_epochs"):
         setattr(agent, name, plain(getattr(agent, name)))
-    for name, low in (
-        ("rollout_batch_size", 1),
-        ("model_train_freq", 1),
-        ("imagined_capacity", 1),
-        ("rollout_freq", 1),
-    ):
+    for name in ("rollout_batch_size", "model_train_freq", "imagined_capacity", "rollout_freq"):
         if getattr(agent, name) is not None or name not in OPTIONAL:
-            setattr(agent, name, check_integer(name, getattr(agent, name), low))
+            setattr(agent, name, check_integer(name, getattr(agent, name), 1))
     check_number("model_retain_epochs", agent.model_retain_epochs, 0.0, 1e6, low_open=True)
     ratio_schedule(agent.real_ratio)
     check_number("update_to_data_ratio", agent.update_to_data_ratio, 0.0, 1e4)
@@ -181,29 +176,20 @@ def _check_refused(agent: Any) -> None:
 
 def check_envs_of_learn(env: VecEnv | None, callback: BaseCallback) -> None:
     """
-    Check the environments that a call of ``learn`` uses.
+    Check the environments that a call of ``learn`` uses. No evaluation may use the agent's own: the next stored transition
+    would lead from the last training state to one after the evaluation. A callback may keep the agent's own to read from it.
 
     :param env: the agent's; a warning if its physics are known to be wrong
     :param callback: made by ``learn`` from the user's
     :raises ValueError: naming a callback that evaluates on the agent's environments
     """
     warn_of_wrong_physics(env)
-    check_eval_envs(env, callback)
-
-
-def check_eval_envs(env: VecEnv | None, callback: BaseCallback) -> None:
-    """
-    Refuse an evaluation on the agent's own environments: the next stored transition would lead from the last training state to
-    one after the evaluation.
-
-    :param env: the agent's
-    :param callback: made by ``learn`` from the user's
-    :raises ValueError: naming the callback
-    """
     own = set() if env is None else {id(one) for one in inner_envs(env)}
     for one in walk(callback):
         for name, value in vars(one).items():
-            if isinstance(value, VecEnv) and name != "training_env" and not own.isdisjoint(map(id, inner_envs(value))):
+            if value is env and "eval" not in name:
+                continue
+            if isinstance(value, VecEnv) and not own.isdisjoint(map(id, inner_envs(value))):
                 raise ValueError(
                     f"{type(one).__name__}({name}=the environment that the agent trains on) is not allowed: an evaluation "
                     "would move it between two steps of training; allowed: an environment of its own"

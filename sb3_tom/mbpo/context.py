@@ -15,12 +15,15 @@ from stable_baselines3.sac.policies import Actor
 from stable_baselines3.sac.sac import SAC
 from torch import nn
 
+from sb3_tom.checks.untouched import methods_are_known
 from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.contracts.types import PolicyFunction
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import PolicyUnits, policy_units
 from sb3_tom.policy_updates.sampling import gaussian_of, log_prob_of, sample_squashed, sample_state_dependent
+from sb3_tom.policy_updates.steps import SAMPLING, temperature
 
 
 class PolicyView:
@@ -38,8 +41,8 @@ class PolicyView:
 
     @property
     def is_known(self) -> bool:
-        """Whether the actor is SB3's own, so that more than samples can be computed."""
-        return type(self._actor) is Actor
+        """Whether the actor and its way of sampling are SB3's own, so that more than samples can be computed."""
+        return type(self._actor) is Actor and methods_are_known(self._actor, SAMPLING)
 
     def __call__(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """See :data:`sb3_tom.contracts.types.PolicyFunction`."""
@@ -74,7 +77,7 @@ class PolicyView:
 
     def _needs_known(self, what: str) -> None:
         if not self.is_known:
-            raise ValueError(f"{what} of {type(self._actor).__name__} is not known; allowed: SB3's Actor")
+            raise ValueError(f"{what} of {type(self._actor).__name__} is not known; allowed: SB3's Actor, not patched")
 
     def _noise(self, *rows: int) -> th.Tensor:
         return th.randn((*rows, self._n_actions), generator=self._generator, device=self._generator.device)
@@ -180,7 +183,7 @@ def make_context(
         action_sampler=view.sample_actions if policy is None and view.is_known else None,
         n_envs=1 if buffer is None else buffer.n_envs,
         target_values=partial(values_by, agent.critic_target),
-        ent_coef=units.values(_ent_coef(agent)),
+        ent_coef=units.values(temperature(PolicyParts.of(agent)).detach().reshape(())),
         model=readable,
         arrival=buffer.arrival if isinstance(buffer, WeightedReplayBuffer) else None,
         **(known if policy is None else {}),
@@ -198,9 +201,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def _ent_coef(agent: SAC) -> th.Tensor:
-    if agent.log_ent_coef is None:
-        return agent.ent_coef_tensor.detach().reshape(())
-    return agent.log_ent_coef.detach().exp().reshape(())

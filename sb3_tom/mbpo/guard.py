@@ -57,7 +57,8 @@ class Guarded(Protocol):
 
 def guarded(*parts: str) -> Callable[[F], F]:
     """
-    Decorates a verb of the agent: it needs real transitions, and ``parts`` are restored if it diverges.
+    Decorates a verb of the agent: it needs real transitions, and ``parts`` are restored if it diverges; plugs also if it fails
+    otherwise or is interrupted.
 
     :param parts: "policy", or attributes of the agent that hold plugs, whose weights are checked afterwards
     """
@@ -114,7 +115,8 @@ class Guard:
     @contextmanager
     def verb(self, agent: Guarded, parts: tuple[str, ...]) -> Iterator[None]:
         """
-        Check ``parts`` after the block; on a divergence restore them and raise.
+        Check ``parts`` after the block; on a divergence restore them and raise. After other errors and interrupts plugs are
+        restored too, since half a fit is none; the policy's gradient steps so far are kept.
 
         :param agent: whose verb the block is
         :param parts: see :func:`guarded`
@@ -128,9 +130,9 @@ class Guard:
         try:
             yield
             check_plugs(plugs)
-        except ValueError as error:
-            origin = _divergence_behind(agent, plugs, error)
-            if origin is None:
+        except BaseException as error:
+            origin = _divergence_behind(agent, plugs, error) if isinstance(error, ValueError) else None
+            if origin is None and POLICY in parts:
                 raise
             for backup in backups:
                 backup.restore()
@@ -141,6 +143,8 @@ class Guard:
             for name, value in counters.items():
                 setattr(agent, name, value)
             agent.replay_buffer.policy_version = agent.policy_version
+            if origin is None:
+                raise
             agent.imagined.clear()  # made by what has diverged; the next model phase refills it
             raise DivergenceError(f"{origin} ({_whereabouts(agent)})") from error
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -10,12 +10,11 @@ import torch as th
 from sb3_tom.checks.guards import CRITIC_LOSS, LARGEST_SQUARE, LIMIT, DivergenceError
 from sb3_tom.checks.validation import check_number
 from sb3_tom.compute.chunks import rows_at_once
-from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction, Transitions
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
-from sb3_tom.data.units import PolicyUnits
 from sb3_tom.imagination.world import known_rewards
 from sb3_tom.mbpo.causes import LARGE, largest_entry, time_limit
+from sb3_tom.mbpo.situation import Situation
 
 LEAST_EFFECTIVE_ROWS = 100.0
 """Fewer rows do not determine a model of a few dimensions."""
@@ -31,32 +30,6 @@ STEPS_LOOKED_AT = 100_000
 
 ENTROPY_PER_ACTION = 10.0
 """Generous bound of an action dimension's share of SAC's entropy bonus, in nats."""
-
-
-class Situation(NamedTuple):
-    """
-    State of the agent that figures are evaluated with.
-
-    :param buffer: real transitions
-    :param termination: of the imagined env
-    :param termination_fn: the user's argument for it
-    :param reward_fn: known reward, or None
-    :param own_rewards: whether the policy learns from the env's own rewards
-    :param gamma: discount factor
-    :param n_actions: size of an action
-    :param units: convert the env's rewards to the critics'
-    :param env_step: env steps so far
-    """
-
-    buffer: WeightedReplayBuffer
-    termination: Termination
-    termination_fn: Any
-    reward_fn: RewardFunction | None
-    own_rewards: bool
-    gamma: float
-    n_actions: int
-    units: PolicyUnits
-    env_step: int
 
 
 class Health:
@@ -268,9 +241,9 @@ def _largest_reward(now: Situation) -> float:
     data = now.buffer.transitions()
     largest = [data.rewards.abs().max()]
     if now.reward_fn is not None:
-        columns = (data.observations, data.actions, data.next_observations)
-        chunks = zip(*(column.split(rows_at_once(data.device)) for column in columns), strict=True)
-        largest += [known_rewards(now.reward_fn, *chunk).abs().max().float() for chunk in chunks]
+        for rows in data.split(rows_at_once(data.device)):
+            rewards = known_rewards(now.reward_fn, rows.observations, rows.actions, rows.next_observations)
+            largest.append(rewards.abs().max().float())
     return float(now.units.rewards(th.stack(largest).max()))
 
 

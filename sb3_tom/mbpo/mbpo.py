@@ -8,8 +8,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_tom.checkpoint.checkpointer import Checkpointer
-from sb3_tom.checks.guards import check_losses
+from sb3_tom.checkpoint.checkpointer import Checkpointer, unsaved
 from sb3_tom.compute.fast_matmul import fast_matmul
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
@@ -27,7 +26,6 @@ from sb3_tom.imagination.world import World
 from sb3_tom.mbpo.arguments import make_checked_env
 from sb3_tom.mbpo.context import make_context
 from sb3_tom.mbpo.guard import guarded
-from sb3_tom.mbpo.health import Situation
 from sb3_tom.mbpo.hooks import SACHooks
 from sb3_tom.mbpo.model_phase import Rollouts, fit_world, imagine_rollouts, weigh_rows
 from sb3_tom.mbpo.plugs import specs_of
@@ -171,6 +169,7 @@ class MBPO(SACHooks):
         if _init_setup_model:
             self._setup_model()
 
+    @unsaved
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """
         Algorithm 1 of the TOM paper (arXiv:2305.12663) inside MBPO's loop: weights, weighted model fit, branched rollouts,
@@ -182,15 +181,20 @@ class MBPO(SACHooks):
         needed = min(max(self.learning_starts, 1), self.replay_buffer.capacity)
         if self.replay_buffer.n_transitions < needed:
             # An agent that was loaded without its replay buffer must not fit its model to a few rows
-            return self.health.waits(self.replay_buffer.n_transitions, needed, self._n_updates, self.num_timesteps)
+            self.health.waits(self.replay_buffer.n_transitions, needed, self._n_updates, self.num_timesteps)
+            return
         if self.imagined.is_due or self._since_phase >= self.model_train_freq:
             # A collection may be longer than model_train_freq: the excess counts for the next phase
             self._since_phase = 0 if self.imagined.is_due else self._since_phase % self.model_train_freq
-            self.fit_weights()
-            self.fit_model()
-            self.imagine()
-            self._since_rollouts = 0
-            self.end_phase()
+            try:
+                self.fit_weights()
+                self.fit_model()
+                self.imagine()
+                self._since_rollouts = 0
+                self.end_phase()
+            except BaseException:
+                self.imagined.is_due = True  # a phase that was interrupted is repeated
+                raise
         elif self.rollout_freq is not None and self._since_rollouts >= self.rollout_freq:
             self._since_rollouts %= self.rollout_freq
             self.imagine()
@@ -257,9 +261,9 @@ class MBPO(SACHooks):
         parts, context = PolicyParts.of(self), self._context()
         self._update_learning_rate(parts.optimizers)
         batches, rows = self._batches(context), batch_size or self.batch_size
-        self._n_updates += gradient_steps  # restored with the policy
-        self._log("train", {"n_updates": self._n_updates}, "tensorboard")
         figures = self.policy_update.update(parts, batches, self._world, context, gradient_steps, rows)
+        self._n_updates += gradient_steps
+        self._log("train", {"n_updates": self._n_updates}, "tensorboard")
         self._record("train", figures)
 
     @guarded("weighter", "policy", "policy_update")
@@ -267,6 +271,7 @@ class MBPO(SACHooks):
     def end_phase(self) -> None:
         """End a model phase for weighter and policy update: the double horizon sets scales and adapts the critics."""
         parts, data, context = PolicyParts.of(self), self.replay_buffer.transitions(), self._context()
+        self._update_learning_rate(parts.optimizers)
         self.weighter.end_phase(data, context)
         self._log("train", self.policy_update.end_phase(parts, data, self._batches(context), self._world, context))
 
@@ -281,19 +286,7 @@ class MBPO(SACHooks):
 
     def _batches(self, context: Context) -> MixedBatches:
         """Minibatches of the policy update, in its units."""
-        ratio, units = ratio_schedule(self.real_ratio)(self._env_steps), policy_units(self._vec_normalize_env, self.device)
+        ratio = ratio_schedule(self.real_ratio)(self._env_steps)
+        units = policy_units(self._vec_normalize_env, self.device)
         relabel = relabelling(self.objective, context)
         return MixedBatches(self.replay_buffer.transitions(), self.imagined, ratio, self.generator, units, relabel)
-
-    def _record(self, group: str, figures: Mapping[str, float]) -> None:
-        """Check losses and errors, log them, and evaluate and log health."""
-        check_losses(figures, f"{group}/{{}}".format)
-        self._log(group, figures)
-        units, written = policy_units(self._vec_normalize_env, self.device), self._plug_specs["termination_fn"][0]
-        real, rewards = (self.replay_buffer, self.termination, written), (self.reward_fn, self.objective.keeps_rewards)
-        now = Situation(*real, *rewards, self.gamma, self._sizes[1], units, self.num_timesteps)
-        self._log("health", self.health.judge(group, figures, now))
-
-    def _log(self, group: str, figures: Mapping[str, float], exclude: str | tuple[str, ...] | None = None) -> None:
-        for name, value in figures.items():
-            self.logger.record(f"{group}/{name}", value, exclude)

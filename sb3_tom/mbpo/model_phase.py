@@ -92,7 +92,10 @@ def imagine_rollouts(
     :param imagined: the buffer to store them in
     :param rollouts: number, length and storage
     :param context: view of the agent
+    :raises ValueError: if the model was never fitted
     """
+    if not world.model.is_fitted:
+        raise ValueError("imagine() is not allowed with a model that was never fitted; allowed: after fit_model()")
     started, length = time.monotonic(), rollouts.length
     figures = _make_room(imagined, rollouts)
     draw = WeightedDraw(weights)

@@ -2,21 +2,16 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.checks.validation import plain
-from sb3_tom.contracts.dynamics import DynamicsModel
-from sb3_tom.contracts.imagination import Judge
-from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
 from sb3_tom.contracts.resolve import Axis, class_of, mark_used, resolve_plug
-from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction
-from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.mbpo.axes import AXES, default_of
 from sb3_tom.mbpo.weighing import check_room, check_weighter
@@ -98,12 +93,12 @@ class Plugs:
     """
 
     def __init__(self, specs: Specs) -> None:
-        self.by_part: dict[str, Plug | None] = {}
+        self.by_part: dict[str, Any] = {}  # each of its axis's contract, or None
         for argument, axis in AXES.items():
             value, kwargs = specs[argument]
             none = value is None and axis.default is None
             self.by_part[axis.part] = None if none else resolve_plug(argument, axis, value, kwargs)
-        check_weighter(cast(Weighter, self.by_part["weighter"]))
+        check_weighter(self.by_part["weighter"])
 
     @property
     def made(self) -> dict[str, Plug]:
@@ -120,17 +115,16 @@ class Plugs:
         :param parts: of its policy
         :raises ValueError: naming what does not fit
         """
-        weighter, dynamics = cast(Weighter, self.by_part["weighter"]), cast(DynamicsModel, self.by_part["dynamics"])
-        objective, update = cast(ModelObjective, self.by_part["objective"]), cast(PolicyUpdate, self.by_part["policy_update"])
-        dynamics.check_objective(objective)
-        objective.check_model(dynamics)
-        check_room(weighter, buffer)
-        weighter.check_gamma(gamma)
-        objective.check_reward_fn(reward_fn)
-        update.check(parts, self.by_part["confidence"] is not None)
+        plugs = self.by_part
+        plugs["dynamics"].check_objective(plugs["objective"])
+        plugs["objective"].check_model(plugs["dynamics"])
+        check_room(plugs["weighter"], buffer)
+        plugs["weighter"].check_gamma(gamma)
+        plugs["objective"].check_reward_fn(reward_fn)
+        plugs["policy_update"].check(parts, plugs["confidence"] is not None)
         for part in ("confidence", "rollout_stop"):
-            if part in self.made:
-                cast(Judge, self.made[part]).check_model(dynamics)
+            if plugs[part] is not None:
+                plugs[part].check_model(plugs["dynamics"])
 
     def build(
         self,
@@ -156,9 +150,9 @@ class Plugs:
         for plug in self.made.values():
             plug.build(observation_dim, action_dim)
             plug.to(device)
-        termination = cast(Termination, self.by_part["termination"])
-        rule = current_rule(env, saved_rule, verbose) if termination.wants_rule else None
+        termination, rule = self.by_part["termination"], None
         if termination.wants_rule:
+            rule = current_rule(env, saved_rule, verbose)
             termination.set_rule(rule)
         termination.check(*(th.zeros(2, size, device=device) for size in (observation_dim, action_dim)))
         for plug in self.made.values():
@@ -171,8 +165,8 @@ class Plugs:
 
         :param agent: its attributes that are None are set
         """
-        update, weighter = cast(PolicyUpdate, self.by_part["policy_update"]), cast(Weighter, self.by_part["weighter"])
-        defaults = {**PolicyUpdate.defaults, **update.defaults, "weight_rollout_starts": weighter.weighs_starts}
+        defaults = {**PolicyUpdate.defaults, **self.by_part["policy_update"].defaults}
+        defaults["weight_rollout_starts"] = self.by_part["weighter"].weighs_starts
         for name, value in defaults.items():
             if getattr(agent, name) is None:
                 setattr(agent, name, value)

@@ -70,18 +70,25 @@ def weigh(
         if weighter.needs_recent and data.size < weighter.recent_size:
             return th.ones(data.size, device=data.device), {}
         recent = data.rows(buffer.newest_rows(weighter.recent_size))
-    _check_recent(recent)
+    _check_recent(recent, data)
     with only_reads(weighter, data):
         figures = figures_of(weighter, weighter.fit(data, recent, buffer.start_observations(), context))
         raw = _as_tensor(weighter.weights(data, context), type(weighter).__name__)
     return usable_weights(raw.to(data.device), weighter, data.size), figures
 
 
-def _check_recent(recent: Any) -> None:
+def _check_recent(recent: Any, data: Transitions) -> None:
     if not isinstance(recent, Transitions):
         raise ValueError(f"recent=a {type(recent).__name__} is not allowed; allowed: Transitions of at least 1 row, or None")
     if recent.size == 0:
         raise ValueError("recent=Transitions of 0 rows is not allowed; allowed: at least 1 row, or None")
+    for name, value, own in zip(Transitions._fields, recent, data, strict=True):
+        allowed = (recent.size, *own.shape[1:])
+        if (tuple(value.shape), value.dtype, value.device) != (allowed, own.dtype, own.device):
+            came = f"{[*value.shape]} {value.dtype} on {value.device}"
+            raise ValueError(
+                f"recent.{name} of {came} is not allowed; allowed: {[*allowed]} {own.dtype} on {own.device}, as in the buffer"
+            )
 
 
 def _as_tensor(weights: Any, name: str) -> th.Tensor:

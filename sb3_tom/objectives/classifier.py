@@ -118,8 +118,8 @@ class TransitionClassifier(nn.Module):
         """
         outcomes = th.cat([drawn.real[..., 1:], drawn.made], dim=1).detach().requires_grad_(gradient_penalty > 0.0)
         both = Prediction(*(th.cat([part, part], dim=1).detach() for part in drawn.prediction))
-        begun = batch._replace(**{name: th.cat([getattr(batch, name)] * 2, dim=1) for name in ("observations", "actions")})
-        logits = self(begun, outcomes, both)
+        twice = batch._replace(observations=batch.observations.repeat(1, 2, 1), actions=batch.actions.repeat(1, 2, 1))
+        logits = self(twice, outcomes, both)
         of_real, of_made = logits.chunk(2, dim=1)
         losses = F.softplus(-of_real) + F.softplus(of_made)
         if gradient_penalty > 0.0:

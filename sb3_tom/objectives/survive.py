@@ -14,9 +14,8 @@ class SurviveBonusObjective(LikelihoodObjective):
     """
     Gymnasium's MuJoCo tasks of version 5 pay ``healthy_reward`` only while the body is healthy: the reward jumps where an
     episode ends, and a smooth reward head blurs the jump. Here the model learns the reward as if the bonus were paid at
-    terminations too, which has no jump, and the bonus is subtracted from imagined transitions that terminate.
-
-    Early stopping and elites use the error of the plain rewards, which differs at terminal rows only.
+    terminations too, which has no jump, and the bonus is subtracted from imagined transitions that terminate. Early stopping
+    and elites use the error of these rewards too: that of the plain ones has a part that no fit can reduce.
 
     :param bonus: the task's reward for each healthy step, for example 1 (Hopper, Walker2d, Ant), 5 (Humanoid) or 10
         (InvertedDoublePendulum)
@@ -36,7 +35,14 @@ class SurviveBonusObjective(LikelihoodObjective):
 
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """Loss of the likelihood with rewards without the jump; shapes as in :meth:`ModelObjective.loss`."""
-        return super().loss(model, batch._replace(rewards=batch.rewards + self.bonus * batch.terminated), weights, extras)
+        return super().loss(model, self._without_jump(batch), weights, extras)
+
+    def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor | None:
+        """Error of the rewards that are learned; see :meth:`ModelObjective.validation_error`."""
+        return super().validation_error(model, self._without_jump(batch), extras)
+
+    def _without_jump(self, batch: Transitions) -> Transitions:
+        return batch._replace(rewards=batch.rewards + self.bonus * batch.terminated)
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
         """Subtract the bonus where an imagined episode ends."""

@@ -64,8 +64,11 @@ def save(figure: Figure, out: str | os.PathLike[str], rows: Sequence[dict[str, A
     :param out: its path; folders are created
     :param rows: of the table, all with the same keys
     :return: the PNG's path
+    :raises ValueError: if the path has another ending: a picture must not replace a table
     """
     path = Path(out)
+    if path.suffix.lower() not in (".png", ""):
+        raise ValueError(f"out={str(path)!r} is not allowed; allowed: a name that ends in .png")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, format="png")
     write_table(path.with_name(f"{path.stem}_summary.csv"), list(rows[0]), rows)

@@ -62,8 +62,8 @@ class Content(NamedTuple):
     labels: tuple[str, str, str] | None = None
 
 
-class SeveralRunsError(ValueError):
-    """A file holds the rows of several runs."""
+class StrangeTableError(ValueError):
+    """A CSV file is not of one run: it has the rows of several, or is no text. A folder may contain it beside runs."""
 
 
 UNREAD = Content({}, [])
@@ -76,9 +76,13 @@ def read_callback_table(path: Path) -> Content | None:
     is another file, or has no row.
 
     :param path: the file
-    :raises ValueError: if it has the rows of several runs, naming the first row that is not of the first run
+    :raises StrangeTableError: if it is no text, or has the rows of several runs, naming the first row of another run
+    :raises ValueError: if its rows cannot be those of a run
     """
-    rows = read_table(path)
+    try:
+        rows = read_table(path)
+    except ValueError as error:
+        raise StrangeTableError(str(error)) from error
     if not rows or not {*LABELS, "env_step"} <= set(rows[0]):
         return None
     columns = set(rows[0])
@@ -105,7 +109,7 @@ def _labels_of(rows: Sequence[Mapping[str, str]], place: Sequence[str]) -> tuple
 
     :param rows: at least one
     :param place: columns that together tell the rows of a run apart
-    :raises SeveralRunsError: naming the first row with other labels
+    :raises StrangeTableError: naming the first row with other labels
     :raises ValueError: naming the first row that is there twice
     """
     check_fields(rows)
@@ -115,7 +119,7 @@ def _labels_of(rows: Sequence[Mapping[str, str]], place: Sequence[str]) -> tuple
         if labels != first or where in places:
             found = dict(zip((*LABELS, *place), (*labels, *where), strict=True))
             what = "is there twice" if labels == first else f"is not of the run {first} of row 1"
-            kind = ValueError if labels == first else SeveralRunsError
+            kind = ValueError if labels == first else StrangeTableError
             raise kind(f"row {number}, {found}, {what}; allowed: the rows of one run in a file")
         places.add(where)
     task, method, seed = first

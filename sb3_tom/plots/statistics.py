@@ -23,7 +23,7 @@ class Summary(NamedTuple):
 
     :param steps: ``[K]``
     :param center: ``[K]`` mean over seeds, whatever their number
-    :param low: ``[K]`` lower end of the interval; NaN with fewer than :data:`LEAST_SEEDS` seeds
+    :param low: ``[K]`` lower end of the interval; NaN with fewer than :data:`LEAST_SEEDS` seeds, and where a seed's value is
     :param high: ``[K]`` upper end
     """
 
@@ -34,8 +34,8 @@ class Summary(NamedTuple):
 
     @property
     def has_interval(self) -> bool:
-        """Whether there are points, and enough seeds for intervals."""
-        return not np.isnan(self.low).any() and len(self.steps) > 0
+        """Whether any point has an interval."""
+        return bool((~np.isnan(self.low)).any())
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:

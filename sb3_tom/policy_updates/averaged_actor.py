@@ -1,7 +1,8 @@
 """A policy whose deterministic actions use averaged actor parameters, for use where the last actor oscillates."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch as th
@@ -22,6 +23,9 @@ class AveragedActorPolicy(SACPolicy):
 
     Its weights grow like :math:`t^\eta`, so that it covers about the last 1 / eta of the steps, however many there are:
     early it follows the actor, later it smooths fluctuations.
+
+    Whoever trains the actor calls :meth:`average` after each of its steps, as the policy updates of this package do. SB3's SAC
+    does not: call ``policy.averaged_steps.zero_()`` before it fine-tunes a policy, or ``predict`` keeps the old average.
 
     :param args: as in SB3's ``SACPolicy``
     :param averaging: eta, at least 0; None, or gSDE: no average; the actor itself takes deterministic actions
@@ -46,13 +50,26 @@ class AveragedActorPolicy(SACPolicy):
 
     @th.no_grad()
     def average(self) -> None:
-        """Update the average after a step of the actor."""
+        """
+        Update the average after a step of the actor. Its buffers, for example those of batch normalisation, are copied.
+
+        :raises ValueError: naming ``averaging``, if the actor got parameters or buffers after it was made
+        """
         if self.averaged_actor is None or self.averaging is None:
             return
-        self.averaged_steps += 1
         names, now = zip(*self.actor.named_parameters(), strict=True)
+        averages, copied = dict(self.averaged_actor.named_buffers()), dict(self.actor.named_buffers())
+        new = [name for name in (*names, *copied) if name not in averages]
+        if new:
+            raise ValueError(
+                f"averaging={self.averaging} is not allowed with an actor that got {', '.join(new)} after it was made, as by "
+                "weight_norm; allowed: a policy that makes its actor so, or averaging=None"
+            )
+        self.averaged_steps += 1
         share = (self.averaging + 1) / (self.averaged_steps + self.averaging).to(now[0].dtype)
-        th._foreach_lerp_([self.averaged_actor.get_buffer(name) for name in names], now, [share] * len(now))
+        th._foreach_lerp_([averages[name] for name in names], now, [share] * len(now))
+        for name, value in copied.items():
+            averages[name].copy_(value)
 
     def set_training_mode(self, mode: bool) -> None:
         """As in SB3; the average stays in evaluation mode."""
@@ -76,6 +93,23 @@ class AveragedActorPolicy(SACPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {"averaging": self.averaging}
+
+
+@contextmanager
+def averaging_steps(policy: SACPolicy) -> Iterator[None]:
+    """
+    In the block every step of the actor is averaged, also SB3's.
+
+    :param policy: any; nothing happens without an average
+    """
+    if not isinstance(policy, AveragedActorPolicy):
+        yield
+        return
+    hook = policy.actor.optimizer.register_step_post_hook(lambda *_: policy.average())
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _untrained(actor: Actor) -> Actor:

@@ -23,7 +23,7 @@ class DirectAdam:
 
     def __init__(self, optimizer: th.optim.Optimizer, are_bound: bool) -> None:
         (group,) = optimizer.param_groups
-        self._group = group
+        self.optimizer = optimizer
         self._bound = self._gradients() if are_bound else None
         states = [optimizer.state[parameter] for parameter in group["params"]]
         self._arguments: dict[str, Any] = {
@@ -62,8 +62,17 @@ class DirectAdam:
             self._arguments["lr"] = self._group["lr"]
 
     def step(self) -> None:
-        """Make one step."""
-        adam(**self._arguments, grads=self._gradients() if self._bound is None else self._bound)
+        """Make one step; by the optimiser itself if a parameter has no gradient, which it leaves out."""
+        gradients = self._gradients() if self._bound is None else self._bound
+        if any(gradient is None for gradient in gradients):
+            self.optimizer.step()
+        else:
+            adam(**self._arguments, grads=gradients)
+
+    @property
+    def _group(self) -> dict[str, Any]:
+        """Read anew each time: loading a state into the optimiser replaces it."""
+        return self.optimizer.param_groups[0]
 
     def _gradients(self) -> list[th.Tensor]:
         return [parameter.grad for parameter in self._group["params"]]
@@ -121,7 +130,9 @@ class Steppers:
         """Equal for two that make the same steps on the same tensors, whatever the learning rates."""
         steps = [self._direct[optimizer] for optimizer in self._optimizers if optimizer in self._direct]
         constants = (constant for direct in steps for constant in direct.constants)
-        return *constants, *(tensor.data_ptr() for direct in steps for tensor in direct.tensors)
+        # Another optimiser, also one with the same tensors, has a learning rate of its own
+        owners = (id(direct.optimizer) for direct in steps)
+        return *owners, *constants, *(tensor.data_ptr() for direct in steps for tensor in direct.tensors)
 
     def refresh_learning_rates(self) -> None:
         """Copy the optimisers' learning rates."""

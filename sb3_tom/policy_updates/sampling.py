@@ -1,10 +1,16 @@
 """Reparameterised actions of SB3's SAC actors from given noise, and the log-probability of given actions."""
 
 import torch as th
+from stable_baselines3.sac import policies
 from stable_baselines3.sac.policies import Actor
 
 LOG_SQRT_TWO_PI = 0.9189385332046727
 SQUASH_EPSILON = 1e-6  # SB3's SquashedDiagGaussianDistribution
+
+
+def log_std_bounds() -> tuple[float, float]:
+    """SB3's bounds of the logarithm of the standard deviation. Read at each use, since a user may change them."""
+    return policies.LOG_STD_MIN, policies.LOG_STD_MAX
 
 
 def sample_squashed(actor: Actor, observations: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:

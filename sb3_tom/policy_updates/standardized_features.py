@@ -1,5 +1,6 @@
 """Standardised observations as a part of the policy, for any policy update."""
 
+from hashlib import sha256
 from typing import Any, Protocol, runtime_checkable
 
 import torch as th
@@ -18,6 +19,11 @@ class StandardizedFeatures(BaseFeaturesExtractor):
     """
     Standardises observations. Mean and scale are buffers of the policy: they are saved, loaded and exported with it, and
     ``predict`` takes raw observations.
+
+    The first scale turns new networks into others, and leaves the outputs of trained networks as they are. What counts as
+    trained: optimisers that have stepped, targets that differ from the critics, and parameters that differ from those that the
+    agent was made with. An agent's file does not hold these, so pretrain an actor that is saved before its first model phase
+    with ``agent.actor.optimizer``: without it nothing in the file tells that the actor was trained.
 
     :param observation_space: a flat Box
     """
@@ -73,46 +79,77 @@ def networks_of(policy: SACPolicy) -> list[BaseModel]:
     return [network for network in policy.children() if isinstance(network, BaseModel)]
 
 
-def standardize(policy: SACPolicy, data: Transitions, units: Units) -> None:
+def fingerprint(policy: SACPolicy) -> bytes:
+    """
+    Equal for equal parameters of actor and critics. Taken when an agent is made, it tells whether they were trained since, by
+    whatever optimiser or file; empty if the policy has no :class:`StandardizedFeatures`, for which alone that matters.
+
+    :param policy: any
+    """
+    if not _standardized(policy):
+        return b""
+    digest = sha256()
+    for parameter in (*policy.actor.parameters(), *policy.critic.parameters()):
+        digest.update(parameter.detach().cpu().flatten().view(th.uint8).numpy().tobytes())
+    return digest.digest()
+
+
+def standardize(policy: SACPolicy, data: Transitions, units: Units, made: bytes | None = None) -> None:
     """
     :func:`rescale` by the rows of a replay buffer. Costs nothing if no network has :class:`StandardizedFeatures`.
 
     :param policy: any
     :param data: the N rows
     :param units: of the policy's inputs
+    :param made: see :func:`rescale`
     """
-    if any(isinstance(network.features_extractor, StandardizedFeatures) for network in networks_of(policy)):
-        rescale(policy, _seen(data, units))
+    if _standardized(policy):
+        rescale(policy, _seen(data, units), made)
 
 
 @th.no_grad()
-def rescale(policy: SACPolicy, observations: Moments) -> None:
+def rescale(policy: SACPolicy, observations: Moments, made: bytes | None = None) -> None:
     """
     Give :class:`StandardizedFeatures` mean and standard deviation of all real observations. The first layers are changed so
     that the networks keep their outputs: otherwise actor and critics would jump with each model phase.
 
     :param policy: any; one without such features is not changed
     :param observations: statistics of the observations; a constant entry gets the scale 1
+    :param made: :func:`fingerprint` of the new networks; None if it is not known, as after a file was loaded
+    :raises ValueError: if the weights of a first layer are computed from others; nothing was changed then
     """
     mean, std = observations.mean, observations.scale
-    is_trained = any(network.optimizer.state for network in (policy.actor, policy.critic))
+    networks = _standardized(policy)
+    layers = [_first_layers(network) for network in networks]
+    is_trained = _is_trained(policy, made)
     changes: dict[StandardizedFeatures, tuple[th.Tensor, th.Tensor]] = {}  # actor and critics may share their features
-    for network in networks_of(policy):
-        features = network.features_extractor
-        if not isinstance(features, StandardizedFeatures):
-            continue
+    for network, first_layers in zip(networks, layers, strict=True):
+        features: Any = network.features_extractor
         if features not in changes:
             changes[features] = features.take(mean.to(features.mean), std.to(features.std), is_trained)
         factor, offset = changes[features]
-        for weight, bias in _first_layers(network):
+        for weight, bias in first_layers:
             rows = weight[..., : len(factor), :]
             bias.add_((offset @ rows).view_as(bias))
             rows.mul_(factor.unsqueeze(-1))
 
 
+def _standardized(policy: SACPolicy) -> list[BaseModel]:
+    return [network for network in networks_of(policy) if isinstance(network.features_extractor, StandardizedFeatures)]
+
+
+def _is_trained(policy: SACPolicy, made: bytes | None) -> bool:
+    """Whether actor or critics were trained, by their own optimisers or in another way."""
+    stepped = any(network.optimizer.state for network in (policy.actor, policy.critic))
+    pairs = zip(policy.critic.parameters(), policy.critic_target.parameters(), strict=True)
+    # Targets begin as copies of the critics, and follow them with a delay. An optimiser without a state leaves this trace
+    return stepped or not all(th.equal(*pair) for pair in pairs) or (made is not None and made != fingerprint(policy))
+
+
 def _seen(data: Transitions, units: Units) -> Moments:
     """Statistics of all observations in the units of the policy; cached by the buffer where these are the env's own."""
-    if units.observations(first := data.observations[:1]) is first:  # the identity
+    first = data.observations[:1]
+    if units.observations(first) is first:  # the units are the env's own
         return moments_of(data, "observations")
     return moments_of_columns(data.size, lambda rows: units.observations(data.observations[rows]))
 
@@ -126,4 +163,23 @@ def _first_layers(network: nn.Module) -> list[tuple[th.Tensor, th.Tensor]]:
         towers = [list(tower) for tower in parts.q_networks]
     else:
         towers = [list(parts.latent_pi)] if len(parts.latent_pi) else [[parts.mu], [parts.log_std]]
-    return [(tower[0].weight.T, tower[0].bias) for tower in towers]
+    return [(weight.T, bias) for weight, bias in (weight_and_bias(network, tower[0]) for tower in towers)]
+
+
+def weight_and_bias(network: nn.Module, layer: nn.Module) -> tuple[th.Tensor, th.Tensor]:
+    """
+    Weight and bias of a layer, to be changed in place.
+
+    :param network: that the layer belongs to, for the message
+    :param layer: one that has them as parameters or buffers
+    :raises ValueError: if they are computed from others: a change would be lost with the next forward pass
+    """
+    own = {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
+    if not {"weight", "bias"} <= own.keys():
+        name = next(name for name, module in network.named_modules() if module is layer)
+        raise ValueError(
+            f"features_extractor_class=StandardizedFeatures is not allowed with {type(network).__name__}.{name} as it is "
+            "(weight_norm, spectral_norm or no bias): the weight and bias of this layer follow the scale of the observations; "
+            "allowed: a layer that has both as parameters"
+        )
+    return own["weight"], own["bias"]

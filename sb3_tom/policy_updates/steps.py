@@ -45,18 +45,32 @@ def begin(parts: PolicyParts) -> None:
         fuse(optimizer)
 
 
-def fuse(optimizer: th.optim.Optimizer | None) -> None:
+def fuse(optimizer: th.optim.Optimizer) -> None:
     """
     Switch a plain Adam to its fused implementation; the numbers agree up to rounding.
 
     :param optimizer: changed in place if its class is Adam or AdamW and the user chose no implementation
     """
-    if optimizer is None or type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
+    if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
         return
     for group in optimizer.param_groups:
-        if group.get("fused") is None and not group.get("foreach") and not group.get("capturable"):
+        unchosen = group.get("fused") is None and group.get("foreach") is None
+        if unchosen and not group.get("capturable"):
             group["fused"] = True
             counters_to_device(optimizer)
+
+
+def backward(optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
+    """
+    Compute new gradients for an optimiser's parameters. There are none where the user froze all that the loss depends on, for
+    example the whole actor; the step then changes nothing, as in SB3.
+
+    :param optimizer: its old gradients are dropped; a user's ``zero_grad`` may take no arguments
+    :param loss: scalar
+    """
+    optimizer.zero_grad()
+    if loss.requires_grad:
+        loss.backward()
 
 
 def clip_gradients(parts: PolicyParts, optimizer: th.optim.Optimizer, norm: th.Tensor | None = None) -> None:
@@ -117,8 +131,7 @@ def temperature_step(parts: PolicyParts, log_prob: th.Tensor, steppers: Steppers
     if parts.log_ent_coef is None or parts.ent_coef_optimizer is None:
         return ent_coef, th.zeros_like(ent_coef)
     loss = -(parts.log_ent_coef * (log_prob + parts.target_entropy).detach()).mean()
-    parts.ent_coef_optimizer.zero_grad()
-    loss.backward()
+    backward(parts.ent_coef_optimizer, loss)
     (steppers or Steppers([parts.ent_coef_optimizer]))(parts.ent_coef_optimizer)
     return ent_coef, loss.detach()
 

@@ -54,8 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _literal(node: ast.expr) -> Any:
+    """A Python literal, or the Zoo's way to write a mapping on the command line: ``dict(name=value)``; no code is run."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
+        pairs = [(keyword.arg, _literal(keyword.value)) for keyword in node.keywords]
+        if all(key for key, _ in pairs):  # no dict(**other)
+            return dict(pairs)
+    return ast.literal_eval(node)
+
+
 def _pairs(name: str, words: Sequence[Any]) -> dict[str, Any]:
-    """Parse ``name:value``, as in the Zoo's ``-params``; the value is a Python literal, or YAML."""
+    """Parse ``name:value``, as in the Zoo's ``-params``; the value is a Python literal, ``dict(...)`` of some, or YAML."""
     import yaml
 
     pairs = {}
@@ -64,10 +73,11 @@ def _pairs(name: str, words: Sequence[Any]) -> dict[str, Any]:
         if not key or not colon:
             raise ValueError(f"{name}={word!r} is not allowed; allowed: NAME:VALUE, or in a file a mapping of names to values")
         try:
-            pairs[key] = ast.literal_eval(text)
+            pairs[key] = _literal(ast.parse(text.lstrip(" \t"), mode="eval").body)
         except (ValueError, TypeError, SyntaxError):
             try:
-                pairs[key] = yaml.safe_load(text)
+                # Of other Python, which the Zoo evaluates for some keys, YAML would take a colon for its own
+                pairs[key] = text if text.startswith("dict(") else yaml.safe_load(text)
             except (ValueError, yaml.YAMLError) as error:
                 raise ValueError(f"{name}={word!r} is not allowed: {error}; allowed: a value in Python or YAML") from None
     return pairs

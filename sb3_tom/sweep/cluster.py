@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sb3_tom.sweep.driver import Engine
+from sb3_tom.sweep.driver import Engine, say
 from sb3_tom.sweep.files import SPEC
 from sb3_tom.sweep.run import Outcome, run
 from sb3_tom.sweep.spec import RunSpec
@@ -51,7 +51,7 @@ class RayEngine:
         threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         # A process per run, so that no run inherits another's memory
         options: dict[str, Any] = {"max_calls": 1, "max_retries": 0, "runtime_env": {"env_vars": threads}}
-        self._needs = {"CPU": cpus, "GPU": gpus}
+        self._needs = _needs(cpus, gpus)
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(there)
 
     def room(self) -> int:
@@ -59,7 +59,7 @@ class RayEngine:
         import ray
 
         has = ray.cluster_resources()
-        return max(int(min(has.get(name, 0.0) / need for name, need in self._needs.items() if need)), 1)
+        return max(int(min(has.get(name, 0.0) / need for name, need in self._needs.items())), 1)
 
     def submit(self, run: Any, out: Path) -> Hashable:
         """See :class:`~sb3_tom.sweep.driver.Engine`."""
@@ -98,6 +98,28 @@ def _check_reachable(address: str) -> None:
         raise ValueError(f"address={address!r} is not allowed: {error}; allowed: 'auto', or host:port of a Ray") from None
 
 
+def _needs(cpus: int, gpus: float) -> dict[str, float]:
+    """What a run takes, by Ray's names."""
+    return {name: need for name, need in {"CPU": cpus, "GPU": gpus}.items() if need}
+
+
+def _check_room(is_local: bool, cpus: int, gpus: float) -> None:
+    """Check that a machine can hold a run, which Ray would let wait forever. A cluster may get such a machine later."""
+    import ray
+
+    needs = _needs(cpus, gpus)
+    if not is_local:
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(machine.get(name, 0.0) >= need for name, need in needs.items()) for machine in machines):
+            say(f"no machine of the cluster has cpus={cpus} and gpus={gpus:g}: runs wait until one joins that has")
+        return
+    has = ray.cluster_resources()
+    for name, need in needs.items():
+        if has.get(name, 0.0) < need:
+            what, found = f"{name.lower()}s", f"{has.get(name, 0.0):g}"
+            raise ValueError(f"{what}={need:g} is not allowed: Ray finds {found} on this machine; allowed: at most {found}")
+
+
 @contextmanager
 def connected(
     address: str | None,
@@ -116,7 +138,7 @@ def connected(
     :param gpus: GPUs of a run
     :param num_threads: of a run
     :param there: see :class:`RayEngine`
-    :raises ValueError: if there is no such cluster
+    :raises ValueError: if there is no such cluster, or if this machine has not the CPUs and GPUs of a run
     :raises ModuleNotFoundError: if Ray is not installed
     """
     if address is not None:
@@ -133,6 +155,7 @@ def connected(
     except (ConnectionError, ValueError) as error:
         raise ValueError(f"address={address!r} is not allowed: {error}; allowed: 'auto', or host:port of a Ray") from error
     try:
+        _check_room(address is None, cpus, gpus)
         yield RayEngine(cpus, gpus, num_threads, there)
     finally:
         ray.shutdown()

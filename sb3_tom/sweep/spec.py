@@ -1,5 +1,6 @@
 """Turns a user's arguments into one :class:`RunSpec` per run. Errors are found here, before any run."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +28,9 @@ DEFAULTS: dict[str, Any] = {
 
 EVALUATIONS = 20
 """Number of evaluations of a run without ``eval_freq``."""
+
+LONGEST = 150
+"""Maximum number of letters of a folder's name; file systems allow 255 bytes."""
 
 ALGORITHM_KEYS = ("algo", "config", "params")
 """Settings of one labelled algorithm."""
@@ -205,8 +209,12 @@ def _listed(name: str, value: Any, kind: type, least: int = 1) -> list[Any]:
 
 
 def _as_folder(name: str) -> str:
-    """A valid name for a single folder; values of a grid may contain any character."""
-    return "".join(letter if letter.isalnum() or letter in "._-=,+" else "_" for letter in name)[:150]
+    """A valid name for a single folder; values of a grid may contain any character, and may be long."""
+    folder = "".join(letter if letter.isalnum() or letter in "._-=,+" else "_" for letter in name)
+    if len(folder) <= LONGEST:
+        return folder
+    digits = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()[:8]  # tells apart names that begin alike
+    return f"{folder[: LONGEST - len(digits) - 1]}-{digits}"
 
 
 def _check_names(runs: list[RunSpec]) -> None:

@@ -69,6 +69,7 @@ class PDMLWeighter(Weighter):
         self.newest_share = check_number("newest_share", newest_share, 0.0, 1.0, high_open=True)
         self.warmup_share = check_number("warmup_share", warmup_share, 0.0, 1.0)
         self.min_distance = check_number("min_distance", min_distance, 0.0, low_open=True)
+        self._version = -1  # policy version of the last fit
 
     def build(self, observation_dim: int, action_dim: int) -> None:
         """Create empty buffers; see :meth:`Plug.build`."""
@@ -82,6 +83,7 @@ class PDMLWeighter(Weighter):
         self, data: Transitions, recent: Transitions, start_observations: th.Tensor, context: Context
     ) -> dict[str, float] | None:
         """Compute the distances of the kept policies from the current one; see :meth:`Weighter.fit`."""
+        self._version = context.policy_version
         drawn = th.randint(data.size, (self.n_states,), generator=context.generator, device=data.device)
         states, policy = data.observations[drawn], context.snapshot()
         now = policy.gaussian(states)
@@ -97,8 +99,8 @@ class PDMLWeighter(Weighter):
     def end_phase(self, data: Transitions, context: Context) -> None:
         """Keep the policy of the block that has ended; see :meth:`Weighter.end_phase`."""
         block = context.policy_version - 1
-        if block < 1 or (len(self.blocks) and block <= int(self.blocks[-1])):
-            return  # the warm-up has no policy; or there are no rows since the last one
+        if block < self._version or block < 1 or (len(self.blocks) and block <= int(self.blocks[-1])):
+            return  # no block has ended since the fit, the newest one may be another run's; or it is the warm-up
         if not bool(self.first):
             self.first.fill_(block)
         new = context.snapshot().state().reshape(1, -1)

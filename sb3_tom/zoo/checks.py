@@ -8,6 +8,7 @@ from typing import Any
 
 from sb3_tom.checks.validation import check_integer
 from sb3_tom.contracts.plug import Plug
+from sb3_tom.mbpo.axes import AXES
 
 ZOO_KEYS = (
     "n_timesteps",
@@ -38,8 +39,15 @@ EVALUATED = ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "mo
 IMPORTED = ("env_wrapper", "vec_env_wrapper", "callback")
 """Keys whose strings the zoo imports: a class or a list; each class may be a mapping to its arguments."""
 
-MAPPINGS: dict[str, Any] = {"env_kwargs": Mapping, "monitor_kwargs": Mapping | str}
-"""Keys that the zoo unpacks as arguments."""
+PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
+"""Constructor arguments with the keyword arguments of plugs."""
+
+MAPPINGS: dict[str, Any] = {
+    "env_kwargs": Mapping,
+    "monitor_kwargs": Mapping | str,
+    **dict.fromkeys(PLUG_KWARGS, Mapping | None),
+}
+"""Keys that are unpacked as arguments; the zoo evaluates strings of those in :data:`EVALUATED` only."""
 
 NOISE = ("normal", "ornstein-uhlenbeck")
 

@@ -17,11 +17,8 @@ from sb3_tom.checkpoint.reading import is_archive
 from sb3_tom.contracts.resolve import resolve_plug
 from sb3_tom.mbpo.axes import AXES, default_of
 from sb3_tom.mbpo.mbpo import MBPO
-from sb3_tom.zoo.checks import HyperparameterError, check_hyperparams
-from sb3_tom.zoo.samplers import BUDGET, SAMPLERS
-
-PLUG_KWARGS = frozenset(axis.kwargs_argument for axis in AXES.values())
-"""Constructor arguments with the keyword arguments of plugs."""
+from sb3_tom.zoo.checks import PLUG_KWARGS, HyperparameterError, check_hyperparams
+from sb3_tom.zoo.samplers import BUDGET, FIXED, SAMPLERS
 
 BEST = "best_model.zip"
 """File that SB3's ``EvalCallback`` writes."""
@@ -79,10 +76,14 @@ def setup_experiment(original: Callable[..., Any], manager: Any, algorithm: type
 
 
 def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO], trial: Any) -> Any:
-    """Run a trial: store its env steps for the sampler, name file and env in errors, prune it if the return is not finite."""
+    """
+    Run a trial: store for the sampler its env steps and what ``-params`` fixes, name file and env in errors, prune it if the
+    return is not finite.
+    """
     import optuna
 
     trial.set_user_attr(BUDGET, manager.n_timesteps)
+    trial.set_user_attr(FIXED, sorted(manager.custom_hyperparams or {}))
     _warn_of_replaced(manager, algorithm)
     try:
         value = original(manager, trial)

@@ -5,7 +5,7 @@ The zoo does not pass the number of env steps of a trial to a sampler. ``experim
 attribute :data:`BUDGET`; scripts that call a sampler do the same (``examples/tune.py``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sb3_tom.zoo.converters import MODEL, POLICY_ARCHITECTURES, POLICY_UPDATE, WEIGHTER, convert_params
@@ -18,6 +18,9 @@ BUDGET = "n_timesteps"
 
 DEFAULT_BUDGET = 30_000
 """Env steps of a trial without that attribute."""
+
+FIXED = "fixed"
+"""User attribute of a trial: names of the hyperparameters that are fixed for all trials."""
 
 Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
 
@@ -82,23 +85,36 @@ def _suggest_tom(trial: "optuna.Trial") -> None:
     trial.suggest_float(f"{WEIGHTER}q_learning_rate", 3e-4, 3e-3, log=True)
 
 
+def without_fixed(sampled: Mapping[str, Any], fixed: Collection[str]) -> dict[str, Any]:
+    """
+    The arguments that a trial replaces. A fixed one keeps its value; Optuna still records what it sampled for it, which then
+    has no effect. Sampled mappings stay, whole, as in the zoo.
+
+    :param sampled: arguments of the agent
+    :param fixed: names of the fixed hyperparameters
+    :return: arguments of the agent
+    """
+    return {name: value for name, value in sampled.items() if name not in fixed or isinstance(value, Mapping)}
+
+
 def _sampler(*suggestions: Callable[["optuna.Trial"], None]) -> Sampler:
     def sample(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
         """
         Sample hyperparameters; has the zoo's signature.
 
-        :param trial: Optuna's trial; the result depends on its parameters only
+        :param trial: Optuna's trial; the result depends on its parameters and on that attribute only
         :param n_actions: size of the action space
         :param n_envs: unused: the update ratio is per transition
         :param additional_args: unused: for hindsight replay
-        :return: arguments of the agent
+        :return: arguments of the agent, without those of the trial's attribute :data:`FIXED`
         """
         _suggest_networks(trial, n_actions)
         for suggest in suggestions:
             suggest(trial)
-        hyperparams = convert_params(trial.params)
+        hyperparams = without_fixed(convert_params(trial.params), trial.user_attrs.get(FIXED, ()))
         for name in ("gamma", "batch_size", "rollout_schedule"):
-            trial.set_user_attr(name, hyperparams[name])
+            if name in hyperparams:
+                trial.set_user_attr(name, hyperparams[name])
         return hyperparams
 
     return sample

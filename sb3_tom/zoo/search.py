@@ -1,5 +1,6 @@
 """Hyperparameter search with several seeds per trial, since a single run may be luck; pruned by Wilcoxon's test."""
 
+import inspect
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage, fail_stale_trials
-from optuna.study import MaxTrialsCallback
+from optuna.study import MaxTrialsCallback, StudyDirection
 from optuna.trial import TrialState
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS, get_callback_list
@@ -22,7 +23,7 @@ from sb3_tom.checks.validation import check_choice, check_integer, check_integer
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.experiments import warn_of_replaced
 from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
-from sb3_tom.zoo.samplers import BUDGET
+from sb3_tom.zoo.samplers import BUDGET, FIXED, without_fixed
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """States of trials that count for ``n_trials``; the trial of a killed worker is queued again as another."""
@@ -61,7 +62,8 @@ class Search:
     :param seeds: of the runs of a trial, in an order of its own
     :param n_evaluations: number of evaluations of a run, at equal distances
     :param eval_episodes: episodes of an evaluation, on a separate env, with deterministic actions if the zoo uses them
-    :param hyperparams: fixed ones, which override those of the YAML file
+    :param hyperparams: fixed ones, which override those of the YAML file and sampled ones; of mappings
+        (``dynamics_kwargs``), those of the YAML file only
     :param config: YAML file; None: the algorithm's own
     :param device: for PyTorch
     :raises ValueError: naming the argument, what came and what is allowed
@@ -95,8 +97,12 @@ class Search:
         :raises optuna.TrialPruned: if a run diverges
         """
         trial.set_user_attr(BUDGET, self.n_timesteps)
+        trial.set_user_attr(FIXED, sorted(self.hyperparams))
         sampled = HYPERPARAMS_SAMPLER[self.algo](trial, self._manager.n_actions, self._manager.n_envs, self._additional)
         warn_of_replaced(self._manager, sampled)
+        # The zoo has made an object of a fixed noise
+        noise = {"action_noise"} if "noise_type" in self.hyperparams else set()
+        sampled = without_fixed(sampled, {*self.hyperparams, *noise})
         returns = dict(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         for seed in np.random.default_rng(trial.number).permutation(self.seeds).tolist():
             if seed in returns:
@@ -111,9 +117,15 @@ class Search:
         """
         Read the YAML file and make an env now, rather than in the first trial.
 
-        :raises ValueError: naming file, env and hyperparameter
+        :raises ValueError: naming file, env and hyperparameter, or ``n_timesteps``, if no run would get to train
         """
-        _ = self._manager
+        parameter = inspect.signature(ALGOS[self.algo]).parameters.get("learning_starts")
+        starts = self._manager._hyperparams.get("learning_starts", parameter.default if parameter else 0)
+        if self.n_timesteps <= starts:
+            raise ValueError(
+                f"n_timesteps={self.n_timesteps} is not allowed: with learning_starts={starts} no run would train; "
+                f"allowed: more than {starts}, or a smaller one by -params learning_starts:N"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -121,6 +133,8 @@ class Search:
         names = ("algo", "env", "n_timesteps", "n_evaluations", "eval_episodes")
         settings = {name: getattr(self, name) for name in names}
         settings |= {"seeds": sorted(self.seeds), "hyperparams": self._hyperparams}
+        if self.hyperparams:  # of two equal values, trials may replace that of the file
+            settings[FIXED] = sorted(self.hyperparams)
         plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
         return plain
 
@@ -200,7 +214,7 @@ def search(objective: Search, storage: BaseStorage, study_name: str, n_trials: i
     :param p_threshold: see ``optuna.pruners.WilcoxonPruner``: a trial ends early if it is worse than the best one with a
         p-value below this. With 0.1 that needs four seeds
     :return: the study
-    :raises ValueError: naming what differs, if the study has other settings than the objective
+    :raises ValueError: naming what differs, if the study has other settings than the objective, or is not of such a search
     """
     study = optuna.create_study(
         storage=storage,
@@ -218,15 +232,24 @@ def search(objective: Search, storage: BaseStorage, study_name: str, n_trials: i
 
 
 def _check_same(study: optuna.Study, settings: dict[str, Any]) -> None:
-    """Refuse a study with other settings, whose values are not comparable."""
-    if SETTINGS not in study.user_attrs:
+    """Refuse a study with other settings, or of something else, whose values are not comparable."""
+    # Before the attribute, which another worker sets before its first trial; trials that a user has queued wait
+    is_begun = any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+    is_ours = SETTINGS in study.user_attrs
+    if study.directions != [StudyDirection.MAXIMIZE] or (is_begun and not is_ours):
+        what = "its trials are not of this search" if is_begun else "it does not maximize one value"
+        raise ValueError(
+            f"study_name={study.study_name!r} is not allowed: the storage has such a study, but {what}; "
+            "allowed: a study of this search, or another name"
+        )
+    if not is_ours:
         study.set_user_attr(SETTINGS, settings)
     had = study.user_attrs[SETTINGS]
-    for name, value in settings.items():
-        if had.get(name) != value:
+    for name in {**settings, **had}:
+        if had.get(name) != settings.get(name):
             raise ValueError(
-                f"{name}={value!r} is not allowed: the study {study.study_name!r} has {had.get(name)!r}; allowed: what it was "
-                "begun with, or another study name"
+                f"{name}={settings.get(name)!r} is not allowed: the study {study.study_name!r} has {had.get(name)!r}; "
+                "allowed: what it was begun with, or another study name"
             )
 
 
@@ -247,4 +270,6 @@ def report(study: optuna.Study, n_seeds: int) -> str:
         best = max(whole, key=lambda trial: trial.values[0])
         lines += [f"best trial {best.number}: {best.values[0]:.1f}, of which seeds {best.intermediate_values}"]
         lines += [f"    {name}: {value}" for name, value in best.params.items()]
+        settings = study.user_attrs.get(SETTINGS, {})
+        lines += [f"    {name}: {settings['hyperparams'][name]} (fixed)" for name in settings.get(FIXED, ())]
     return "\n".join(lines)

@@ -46,7 +46,7 @@ def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> Bas
     try:
         return _open(name, retries, heartbeat)
     except (OSError, ImportError, RuntimeError, OptunaError, SQLAlchemyError) as error:
-        shown = re.sub(r"(?<=:)[^:/@]*(?=@)", "***", name)  # a password is nobody's business
+        shown = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", name)  # a password is nobody's business
         reason = (str(error) or repr(error)).splitlines()[0]
         raise ValueError(f"storage={shown!r} cannot be opened: {reason}; {ALLOWED}, of what is there") from error
 

@@ -128,4 +128,4 @@ def test_the_page_is_that_of_the_table() -> None:
     page = (RESULTS / "curated_buffer.md").read_text()
     between = page.partition(curated_buffer.BEGIN + "\n")[2].partition(curated_buffer.END)[0]
     table = RESULTS / "curated_buffer.csv"
-    assert between == curated_buffer.page_text(list(read_table(table)) if table.exists() else [])
+    assert between == curated_buffer.page_text(read_table(table) if table.exists() else [])

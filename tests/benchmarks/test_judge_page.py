@@ -119,7 +119,7 @@ def test_an_evaluation_that_is_missing_is_an_error_or_a_divergence(left: Any) ->
 
 def test_the_page_is_that_of_its_tables() -> None:
     between = (RESULTS / "judging.md").read_text().partition(judge_page.BEGIN)[2].partition(judge_page.END)[0]
-    rows, entered = (list(read_table(RESULTS / name)) for name in ("judging_curves.csv", "judging.csv"))
+    rows, entered = (read_table(RESULTS / name) for name in ("judging_curves.csv", "judging.csv"))
     assert between == "\n" + judge_page.page_text(rows, entered)
     gathered = judge_page.gather(RESULTS / "judging", entered)
     assert rows == [{name: str(value) for name, value in row.items()} for row in gathered]

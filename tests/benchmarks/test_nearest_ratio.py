@@ -117,4 +117,4 @@ def test_a_ratio_by_formula_in_17_dimensions() -> None:
 def test_the_page_is_that_of_the_table() -> None:
     page = (RESULTS / "curated_buffer.md").read_text()
     between = page.partition(nearest_ratio.BEGIN + "\n")[2].partition(nearest_ratio.END)[0]
-    assert between == nearest_ratio.page_text(list(read_table(RESULTS / "nearest_ratio.csv")))
+    assert between == nearest_ratio.page_text(read_table(RESULTS / "nearest_ratio.csv"))

@@ -23,7 +23,7 @@ NULLS = ("Humanoid-v5, one policy", "Hopper-v5, one policy", "HalfCheetah-v5, on
 def test_the_page_is_that_of_the_table() -> None:
     page = (RESULTS / "weights_truth.md").read_text()
     between = page.partition(weights_truth.BEGIN + "\n")[2].partition(weights_truth.END)[0]
-    assert between == weights_truth.page_text(list(read_table(RESULTS / "weights_truth.csv")))
+    assert between == weights_truth.page_text(read_table(RESULTS / "weights_truth.csv"))
 
 
 def test_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

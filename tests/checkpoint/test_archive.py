@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_tom.checkpoint import archive, reading
-from sb3_tom.checkpoint.archive import is_archive, read_archive, write_archive
-from sb3_tom.checkpoint.reading import open_archive
+from sb3_tom.checkpoint.archive import write_archive
+from sb3_tom.checkpoint.reading import is_archive, open_archive, read_archive
 from tests.checkpoint.equal import assert_equal
 
 VALUES: dict[str, Any] = {

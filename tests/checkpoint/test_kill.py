@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sb3_tom.callbacks.tables import read_table
-from sb3_tom.checkpoint.archive import read_archive
+from sb3_tom.checkpoint.reading import read_archive
 from tests.checkpoint.equal import assert_equal
 
 ROOT = Path(__file__).parents[2]

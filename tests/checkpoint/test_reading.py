@@ -14,8 +14,8 @@ import pytest
 import torch as th
 
 from sb3_tom.checkpoint import archive, reading
-from sb3_tom.checkpoint.archive import read_archive, write_archive
-from sb3_tom.checkpoint.reading import FORMAT, MAGIC, OPEN_DIGEST, TREE, open_archive
+from sb3_tom.checkpoint.archive import write_archive
+from sb3_tom.checkpoint.reading import FORMAT, MAGIC, OPEN_DIGEST, TREE, open_archive, read_archive
 
 
 def header(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """A run that goes on from any of its checkpoints equals the run that was never interrupted, bit for bit."""
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_between_two_calls_of_learn(reset: bool, tmp_path: Path) -> None:
     assert_equal(final_state_after(second, reset), state)
     fresh = make_agent().learn(80)
     assert_equal(final_state_after(fresh, reset), state)
+
+
+def test_noise_of_several_envs_before_the_first_call_of_learn(tmp_path: Path) -> None:
+    agent = make_agent(n_envs=2, action_noise=OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.1)))
+    agent.save_checkpoint(tmp_path / "new.zip")
+    reference = copy.deepcopy(final_state(agent.learn(60)))
+    agent.load_checkpoint(tmp_path / "new.zip")
+    assert_equal(final_state(agent.learn(60)), reference)
 
 
 def test_noise_of_several_envs_between_two_calls_of_learn(tmp_path: Path) -> None:

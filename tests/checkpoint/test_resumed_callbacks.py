@@ -124,3 +124,28 @@ def test_a_resumed_run_may_save_more_often(tmp_path: Path) -> None:
     make_agent().learn(100, callback=ResumeCallback(tmp_path, 50, keep=9))
     MBPO.resume(checkpoints(tmp_path)[1], "Pendulum-v1").learn(100, callback=ResumeCallback(tmp_path, 15, keep=9))
     assert [int(path.name.split("_")[1]) for path in checkpoints(tmp_path)] == [0, 50, 60, 75, 90, 100]
+
+
+def test_callbacks_of_a_run_that_has_ended_come_back_too(tmp_path: Path) -> None:
+    """The script is started again, has nothing left to do, and then trains longer."""
+
+    def callbacks() -> list[BaseCallback]:
+        return [Counting(), ResumeCallback(tmp_path, 30, keep=9)]
+
+    first = callbacks()
+    make_agent().learn(450, callback=first)
+    again, resumed = callbacks(), MBPO.resume(tmp_path, "Pendulum-v1")
+    resumed.learn(450, callback=again)
+    assert (again[0].episodes, again[0].n_calls) == (first[0].episodes, first[0].n_calls) == (2, 450)
+    resumed.learn(150, callback=again, reset_num_timesteps=False)
+    assert again[0].episodes == 3
+
+
+def test_a_run_that_was_saved_between_two_calls_logs_to_its_own_folder(tmp_path: Path) -> None:
+    place = str(tmp_path / "tb")
+    agent = make_agent(tensorboard_log=place).learn(20)
+    agent.save_checkpoint(tmp_path / "by_hand.zip")
+    make_agent(tensorboard_log=place, seed=1).learn(20)
+    resumed = MBPO.resume(tmp_path / "by_hand.zip", "Pendulum-v1", tensorboard_log=place)
+    resumed.learn(20, reset_num_timesteps=False)
+    assert Path(resumed.logger.get_dir() or "").name == "MBPO_1"

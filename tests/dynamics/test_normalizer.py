@@ -102,3 +102,16 @@ def test_it_knows_whether_it_was_fitted(clamp: str | None) -> None:
     fit(linear, make_data(50))
     assert normalizer.is_fitted and linear.is_fitted
     assert normalizer.fit(make_data(60)) is not None
+
+
+def test_an_observation_that_pauses_keeps_its_unit() -> None:
+    """A goal that stays put for a while: weights were learned in its unit, and are right when it moves again."""
+    data, normalizer = make_data(200), Normalizer(3, 2, "delta")
+    normalizer.fit(data)
+    unit = normalizer.input_std.clone()
+    still = data.observations.clone()
+    still[:, 1] = 5.0
+    paused = normalizer.fit(data._replace(observations=still))
+    assert paused is not None and float(paused.input_scale[1]) == 1.0 and float(normalizer.input_std[1]) == float(unit[1])
+    again = normalizer.fit(data)
+    assert again is not None and float(again.input_scale[1]) == 1.0 and th.equal(normalizer.input_std, unit)

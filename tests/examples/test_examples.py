@@ -13,6 +13,7 @@ import pytest
 import torch as th
 
 import sb3_tom
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from tests.dynamics.cases import built, fit, make_context, make_data
@@ -239,6 +240,23 @@ def test_tune(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for trials, total in (1, 1), (1, 2):  # the second call goes on with the first one's study
         run("tune", *f"--steps 120 --evaluations 1 --trials {trials} --storage search.log".split())
         assert f"\n{total} trials; best mean return -" in "\n" + capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("rl_zoo3") is None, reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
+def test_tune_prunes_what_diverges_and_nothing_else(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(agent: sb3_tom.MBPO, steps: int, callback: Any) -> None:
+        raise error("the critic is not finite")
+
+    monkeypatch.setattr(sb3_tom.MBPO, "learn", fail)
+    words = "--steps 120 --evaluations 1 --trials 2 --storage search.log".split()
+    error: type[ValueError] = DivergenceError
+    run("tune", *words)
+    assert capsys.readouterr().out == "2 trials; none is complete\n"
+    error = ValueError
+    with pytest.raises(ValueError, match="the critic"):
+        run("tune", *words)
 
 
 def test_every_example_is_tested() -> None:

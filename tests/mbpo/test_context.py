@@ -135,6 +135,30 @@ def test_the_actor_of_a_user_is_not_asked_for_what_it_may_not_know() -> None:
         context_of(agent).snapshot().gaussian(th.zeros(1, 3))
 
 
+def test_a_sampling_that_a_user_has_patched_is_the_one_of_rollouts() -> None:
+    """As it is that of the policy's update."""
+    agent = small_agent(dynamics="linear").learn(60)
+    agent.actor.action_log_prob = lambda seen: (th.full((len(seen), 1), 0.25), th.zeros(len(seen)))
+    context = agent._context()
+    assert context.policy(th.randn(4, 3))[0].flatten().tolist() == [0.25] * 4
+    assert context.sample_actions(th.randn(4, 3), 2).flatten().tolist() == [0.25] * 8
+    agent.imagined.clear()
+    agent.imagine()
+    assert bool((agent.imagined.gather(th.arange(agent.imagined.size))[1] == 0.25).all())
+    with pytest.raises(
+        ValueError, match="log-probability of an action of Actor is not known; allowed: SB3's Actor, not patched"
+    ):
+        context.log_prob(th.zeros(1, 3), th.zeros(1, 1))
+
+
+def test_the_entropy_coefficient_is_the_one_that_is_used() -> None:
+    agent = plain_sac()
+    assert float(context_of(agent).ent_coef) == pytest.approx(float(agent.log_ent_coef.exp()))
+    agent.ent_coef_optimizer, agent.ent_coef_tensor = None, th.tensor(0.0123)
+    assert float(context_of(agent).ent_coef) == pytest.approx(0.0123)
+    assert float(context_of(plain_sac(ent_coef=0.3)).ent_coef) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("use_sde", [False, True])
 def test_the_gaussian_is_what_tanh_makes_actions_of(use_sde: bool) -> None:
     """Oracle: SB3's own distribution."""
@@ -147,6 +171,18 @@ def test_the_gaussian_is_what_tanh_makes_actions_of(use_sde: bool) -> None:
         th.testing.assert_close(mean, own.mean, rtol=1e-5, atol=1e-5)
         th.testing.assert_close(log_std.exp(), own.stddev, rtol=1e-5, atol=1e-5)
         th.testing.assert_close(mean.tanh(), context_of(agent).mean_action(observations), rtol=1e-4, atol=1e-4)
+
+
+def test_observations_that_are_not_normalised_are_not_clipped_either() -> None:
+    """``VecNormalize`` of rewards alone has a bound that it does not use."""
+    env = VecNormalize(make_vec_env("Pendulum-v1"), norm_obs=False)
+    agent, observations = SAC("MlpPolicy", env, buffer_size=10, device="cpu"), 100.0 * th.randn(20, 3)
+    with th.no_grad():
+        then = context_of(agent).snapshot()
+        expected = then.gaussian(observations)
+        then.restore(then.state())
+        for found, one in zip(then.gaussian(observations), expected, strict=True):
+            th.testing.assert_close(found, one, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("use_sde", [False, True])

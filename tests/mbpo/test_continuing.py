@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch as th
-from stable_baselines3.common.callbacks import CallbackList, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
@@ -109,6 +109,23 @@ def test_an_evaluation_on_the_training_env_is_refused(vectorised: bool, nested: 
         agent.learn(60, callback=CallbackList([callback]) if nested else callback)
     assert agent.replay_buffer.n_transitions == 0
     agent.learn(60, callback=EvalCallback(Corridor(limit=20), eval_freq=30, verbose=0))
+
+
+class Reading(BaseCallback):
+    """Keeps the training env, as callbacks do that read from it or set its difficulty."""
+
+    def _init_callback(self) -> None:
+        self.env = self.training_env
+
+    def _on_step(self) -> bool:
+        return self.env.get_attr("limit") == [20]
+
+
+def test_a_callback_may_read_from_the_training_env() -> None:
+    agent, callback = small_agent(Corridor(limit=20), **TINY), Reading()
+    agent.learn(60, callback=callback)
+    agent.learn(60, callback=callback, reset_num_timesteps=False)
+    assert agent.num_timesteps == 120
 
 
 def test_processes_and_normalisation_hide_nothing() -> None:

@@ -154,6 +154,7 @@ def test_the_rollout_schedule_can_be_changed_between_phases(tmp_path: Path) -> N
 
 def test_no_more_rollouts_are_made_than_the_ring_holds_whole() -> None:
     agent = small_agent(Corridor(), rollout_batch_size=100, rollout_schedule=5, imagined_capacity=60).learn(50)
+    agent.fit_model()
     agent.imagine()
     observations, _, following, *_ = agent.imagined.gather(th.arange(60))
     # Step by step: the starts are real, and each later step goes on where the one before it ended

@@ -239,3 +239,26 @@ def test_a_file_that_holds_no_buffer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"path='.*buffer' is not allowed: it holds a dict; allowed: a file of save_replay"):
         agent.load_replay_buffer(tmp_path / "buffer")
     assert agent.replay_buffer is kept
+
+
+def test_arguments_of_a_loaded_weighter_that_change_its_networks_are_named(tmp_path: Path) -> None:
+    small_agent(weighter="tom").learn(60).save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"train_encoders.* is not allowed: the networks of the file are others"):
+        MBPO.load(tmp_path / "agent", weighter_kwargs={**SMALL_WEIGHTERS["tom"], "train_encoders": False})
+
+
+def test_a_loaded_weighter_that_scales_no_more_has_raw_inputs(tmp_path: Path) -> None:
+    agent = small_agent(weighter="tom").learn(60)
+    agent.save(tmp_path / "agent")
+    loaded = MBPO.load(tmp_path / "agent", env=agent.env, weighter_kwargs={**SMALL_WEIGHTERS["tom"], "standardize": False})
+    loaded.adopt_replay_buffer(agent.replay_buffer)
+    loaded.fit_weights()
+    for network in (loaded.weighter.dual, loaded.weighter.discriminator):
+        assert bool((network.standardizer.std == 1.0).all() and (network.standardizer.mean == 0.0).all())
+
+
+def test_a_buffer_size_that_the_number_of_envs_does_not_divide_stays(tmp_path: Path) -> None:
+    agent = small_agent(make_vec_env("Pendulum-v1", 3)).learn(60)
+    agent.save_replay_buffer(tmp_path / "buffer.pkl")
+    agent.load_replay_buffer(tmp_path / "buffer.pkl")
+    assert agent.buffer_size == 1000 and agent.replay_buffer.capacity == 999

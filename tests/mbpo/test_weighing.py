@@ -128,3 +128,18 @@ def test_a_plug_that_writes_into_the_data_is_named() -> None:
         agent_with(Centers).learn(40).fit_weights()
     with pytest.raises(ValueError, match=r"^Careless has written into the observations"):
         agent_with(Simple, dynamics=Careless).learn(40).fit_model()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("observations", lambda field: field.double()),
+        ("actions", lambda field: th.cat([field, field], -1)),
+        ("rewards", lambda field: field[:-1]),
+    ],
+)
+def test_recent_rows_that_are_not_like_the_buffers_are_named(name: str, wrong: Any) -> None:
+    agent = small_agent(weighter="tom").learn(60)
+    rows = agent.replay_buffer.transitions().rows(th.arange(40))
+    with pytest.raises(ValueError, match=rf"recent\.{name} of .* is not allowed; allowed: .* as in the buffer"):
+        agent.fit_weights(recent=rows._replace(**{name: wrong(getattr(rows, name))}))

@@ -63,3 +63,15 @@ def test_by_its_name_and_wrong_arguments() -> None:
     assert agent.objective.bonus == 5.0
     with pytest.raises(ValueError, match="bonus='a'"):
         SurviveBonusObjective("a")
+
+
+def test_a_fit_stops_by_the_error_of_what_it_learns() -> None:
+    data = transitions(50)
+    without_jump = data._replace(rewards=data.rewards + 3.0 * data.terminated)
+
+    class Model:
+        def validation_error(self, batch: Transitions) -> th.Tensor:
+            return batch.rewards.squeeze(-1).square()
+
+    found = SurviveBonusObjective(3.0).validation_error(Model(), members(data), {})
+    assert th.equal(found, members(without_jump).rewards.squeeze(-1).square())

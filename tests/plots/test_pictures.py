@@ -140,6 +140,19 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert message in capsys.readouterr().err
 
 
+def test_a_picture_does_not_replace_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    curve, ages = curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 1.0}), age_file(tmp_path / "w.csv", 1)
+    before = curve.read_bytes(), ages.read_bytes(), sorted(tmp_path.iterdir())
+    for command, file in ("curves", curve), ("weights", ages):
+        with pytest.raises(SystemExit, match="2"):
+            main([command, str(file), "--out", str(file)])
+        assert f"out='{file}' is not allowed; allowed: a name that ends in .png" in capsys.readouterr().err
+    assert (curve.read_bytes(), ages.read_bytes(), sorted(tmp_path.iterdir())) == before
+    for name in ("b.PNG", "b"):
+        main(["curves", str(curve), "--out", str(tmp_path / name)])
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
 def test_everything_of_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From TensorBoard files alone; and what the log holds of the weights is what the callback computes by itself."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install tensorboard")

@@ -1,8 +1,10 @@
 """Which files belong to which run, and what they hold."""
 
 import io
+import json
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -57,6 +59,64 @@ def test_folder_of_the_zoo(tmp_path: Path) -> None:
     run = only(read_runs(tmp_path / "logs"))
     assert labels(run) == ("Hopper-v5", "mbpo_tom", "2")
     assert run.series == {"return_mean": {10: 2.0, 20: 5.5}, "episode_length_mean": {10: 1.0, 20: 1.0}}
+
+
+def test_folder_of_the_zoo_with_an_env_without_a_version(tmp_path: Path) -> None:
+    for algo in ("mbpo", "sac"):
+        zoo_run(tmp_path / algo / "MyCart_1", [10], env="MyCart")
+    assert {labels(run) for run in read_runs(tmp_path)} == {("MyCart", "mbpo", "1"), ("MyCart", "sac", "1")}
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_a_sweep_whose_runs_have_no_evaluation_yet(tmp_path: Path, is_started: bool) -> None:
+    """Two attempts are one run; two sweeps are not, and another folder of that name is none."""
+    rows = {step: {"rollout/ep_rew_mean": float(step)} for step in (100, 200)}
+    for place in ("t/tom,a=_1_/seed_0", "t/tom,a=_1_/seed_3", "t/sac/seed_0"):
+        for number in (1, 2):
+            logged = rows if number == 1 else {300: rows[100]}
+            folder = log_files(tmp_path / "a" / place / f"attempt_{number}", ["csv"], logged)
+            spec = {"env": "my/t", "method": place.split("/")[1].replace("_", '"'), "seed": int(place[-1])}
+            if is_started:
+                (folder / "started.json").write_text(json.dumps({"spec": spec}))
+    runs = read_runs(tmp_path / "a")
+    task, method = ("my/t", 'tom,a="1"') if is_started else ("t", "tom,a=_1_")
+    assert {labels(run) for run in runs} == {(task, method, "0"), (task, method, "3"), (task, "sac", "0")}
+    assert all(run.series["training_return"] == {100: 100.0, 200: 200.0, 300: 100.0} for run in runs)
+    curve_file(tmp_path / "a" / "t" / "sac" / "seed_0" / "learning_curve.csv", "sac", 0, {50: 9.0}, task=task)
+    assert len(read_runs(tmp_path / "a")) == 3
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(ValueError, match="of the same run"):
+        read_runs(tmp_path)
+
+
+def test_links_to_folders_are_followed_and_double_nothing(tmp_path: Path) -> None:
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    zoo_run(runs / "mbpo" / "Hopper-v5_1", [10])
+    zoo_run(elsewhere / "mbpo" / "Hopper-v5_2", [10, 20])
+    log_files(runs / "tom" / "SAC_1", ["csv"], ROWS)
+    curve_file(runs / "tom" / "learning_curve.csv", "tom", 7, {50: 9.0})
+    (runs / "far").symlink_to(elsewhere)
+    (runs / "a_link").symlink_to(runs / "tom" / "SAC_1")  # comes first by its name, but has no labelled file beside it
+    (runs / "latest").symlink_to(runs / "mbpo" / "Hopper-v5_1")
+    (runs / "latest.csv").symlink_to(runs / "tom" / "learning_curve.csv")
+    (elsewhere / "loop").symlink_to(runs)
+    (runs / "gone").symlink_to(tmp_path / "gone")
+    expected = {("Hopper-v5", "mbpo", "1"), ("Hopper-v5", "mbpo", "2"), ("t", "tom", "7")}
+    for paths in ([runs], [runs, runs / "latest"], sorted(runs.iterdir()), [runs / "latest.csv", runs]):
+        found = read_runs([path for path in paths if path.exists()])
+        assert len(found) == 3 and {labels(run) for run in found} == expected
+    sources = {run.seed: run.sources["return_mean"][1].relative_to(runs) for run in read_runs(runs)}
+    assert sources["1"] == Path("mbpo/Hopper-v5_1/evaluations.npz")
+    assert sources["2"] == Path("far/mbpo/Hopper-v5_2/evaluations.npz")
+
+
+def test_a_csv_file_that_is_no_text_does_not_keep_the_others_from_being_drawn(tmp_path: Path) -> None:
+    curve_file(tmp_path / "a.csv", "tom", 0, {50: 9.0})
+    (tmp_path / "sheet.csv").write_bytes("größe;1\n".encode("utf-16"))
+    with pytest.warns(UserWarning, match=r"sheet\.csv cannot be read .*no CSV file.*; the file is left out"):
+        assert labels(only(read_runs(tmp_path))) == ("t", "tom", "0")
+    with pytest.raises(ValueError, match=r"sheet\.csv cannot be read"):
+        read_runs(tmp_path / "sheet.csv")
 
 
 def test_files_of_one_run_come_together_and_its_own_tables_count_first(tmp_path: Path) -> None:
@@ -183,14 +243,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str | Non
     assert name in str(caught.value)
 
 
-def zoo_run(folder: Path, steps: list[int], went_on_from: str = "") -> None:
+def zoo_run(folder: Path, steps: list[int], went_on_from: str = "", env: str = "Hopper-v5") -> None:
     """What ``rl_zoo3.train`` leaves."""
-    (folder / "Hopper-v5").mkdir(parents=True)
+    (folder / env).mkdir(parents=True)
     ones = np.ones((len(steps), 2))
     np.savez(folder / "evaluations.npz", timesteps=np.array(steps), results=ones, ep_lengths=ones)
     agent = went_on_from or "''"
     text = f"!!python/object/apply:collections.OrderedDict\n- - - trained_agent\n    - {agent}\n  - - trial_id\n    - null\n"
-    (folder / "Hopper-v5" / "args.yml").write_text(text)
+    (folder / env / "args.yml").write_text(text)
 
 
 def test_a_run_that_went_on_in_another_folder_is_one_run(tmp_path: Path) -> None:

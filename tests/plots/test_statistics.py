@@ -97,6 +97,13 @@ def test_equal_seeds_have_an_interval_without_width() -> None:
     assert summary.low.tolist() == summary.center.tolist() == summary.high.tolist() == [2.0, 3.0]
 
 
+def test_an_evaluation_that_is_not_a_number_costs_the_interval_of_its_step_only() -> None:
+    curves = [{10: float(seed), 20: float(seed), 30: float(seed)} for seed in range(LEAST_SEEDS)]
+    curves[0][20] = float("nan")
+    summary = summarize(curves)
+    assert summary.has_interval and np.isnan(summary.low).tolist() == np.isnan(summary.high).tolist() == [False, True, False]
+
+
 def test_only_common_steps_are_summarised() -> None:
     summary = summarize([{10: 1.0, 20: 5.0, 30: 3.0}, {10: 3.0, 20: 7.0, 25: 0.0}])
     assert (summary.steps.tolist(), summary.center.tolist()) == ([10, 20], [2.0, 6.0])

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import SAC
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import set_random_seed
+from torch.nn.utils.parametrizations import weight_norm
 
-from sb3_tom import DHMBPO
+from sb3_tom import DHMBPO, MBPO
 from sb3_tom.data.moments import Moments
 from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
@@ -85,6 +87,47 @@ def test_sacs_update_feeds_it_too(observations: np.ndarray) -> None:
     averages, present = (actions(policy, actor, observations) for actor in (policy.averaged_actor, policy.actor))
     assert np.array_equal(trained.predict(observations, deterministic=True)[0], averages)
     assert not np.array_equal(averages, present)
+
+
+class Normed(FlattenExtractor):
+    """With batch normalisation, whose policies SB3's own steps train."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.norm = th.nn.BatchNorm1d(3)
+
+    def forward(self, rows: th.Tensor) -> th.Tensor:
+        return self.norm(super().forward(rows))
+
+
+def test_sb3s_steps_feed_it_too(observations: np.ndarray) -> None:
+    """Its running statistics are the actor's: means of the batches that the averaged weights do not see."""
+    kwargs = {"net_arch": [8], "averaging": 19.0, "features_extractor_class": Normed}
+    trained: Any = MBPO(DoubleHorizonPolicy, "Pendulum-v1", policy_kwargs=kwargs, **TINY).learn(60)
+    policy = trained.policy
+    assert float(policy.averaged_steps) == trained._n_updates > 0
+    assert not policy.actor.optimizer._optimizer_step_post_hooks, "nothing is left behind"
+    now, before = policy.actor.features_extractor.norm, policy.averaged_actor.features_extractor.norm
+    assert th.equal(now.running_mean, before.running_mean) and bool(now.running_mean.any())
+    averages, present = (actions(policy, actor, observations) for actor in (policy.averaged_actor, policy.actor))
+    assert np.array_equal(trained.predict(observations, deterministic=True)[0], averages)
+    assert not np.array_equal(averages, present)
+
+
+def test_an_average_that_is_begun_anew_is_not_used(observations: np.ndarray) -> None:
+    """What the documentation says of fine-tuning with SB3's SAC."""
+    policy: Any = agent().learn(60).policy
+    policy.averaged_steps.zero_()
+    expected = actions(policy, policy.actor, observations)
+    assert np.array_equal(policy.predict(observations, deterministic=True)[0], expected)
+
+
+def test_other_parameters_than_the_actor_was_made_with_are_named() -> None:
+    trained = agent()
+    weight_norm(trained.actor.latent_pi[0])
+    with pytest.raises(ValueError, match=r"^averaging=19.0 is not allowed with an actor that got latent_pi.0.parametriz"):
+        trained.policy.average()
+    assert int(trained.policy.averaged_steps) == 0
 
 
 def test_an_average_that_nobody_feeds_is_not_used(observations: np.ndarray) -> None:

@@ -1,15 +1,20 @@
 """Observations in unit scale: another scale does not change what networks have learned."""
 
+import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch as th
+from torch.nn.utils import parametrizations
 
+from sb3_tom import DHMBPO
 from sb3_tom.data.moments import Moments, moments_of_columns
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.sac.simba import SimbaPolicy
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures, rescale
-from tests.policy_updates.double_horizon.cases import make_sac, starts
+from tests.policy_updates.double_horizon.cases import TINY, make_sac, starts
 
 
 def like(observations: th.Tensor) -> Moments:
@@ -44,6 +49,97 @@ def test_another_scale_changes_nothing_that_trained_networks_say(policy: Any, kw
     assert float((agent.actor.features_extractor.mean - mean).abs().min()) > 1e-3
     for one, other in zip(said(), before, strict=True):
         th.testing.assert_close(one, other)
+
+
+def change_by(optimizer_class: type[th.optim.Optimizer] | None) -> Callable[[DHMBPO], None]:
+    """Pretraining of the actor by an optimiser of one's own; None: by its own."""
+
+    def pretrain(agent: DHMBPO) -> None:
+        own = optimizer_class(agent.actor.parameters(), 1e-2) if optimizer_class else agent.actor.optimizer
+        for _ in range(3):
+            own.zero_grad()
+            agent.actor(th.randn(20, 3), deterministic=True).square().mean().backward()
+            own.step()
+
+    return pretrain
+
+
+def load_a_trained_policy(agent: DHMBPO) -> None:
+    other = tiny(seed=1)
+    change_by(th.optim.SGD)(other)
+    agent.policy.load_state_dict(other.policy.state_dict())
+
+
+def step_the_critics(agent: DHMBPO) -> None:
+    """By an optimiser that keeps no state, and a file in between: the targets have not come along."""
+    with th.no_grad():
+        agent.critic.layers[-1].weight.add_(0.1)
+    agent.set_parameters(agent.get_parameters())
+
+
+def tiny(**changes: Any) -> DHMBPO:
+    return DHMBPO("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_update_kwargs": {"critic_warmup": 0}, **changes})
+
+
+TRAINED: dict[str, Callable[[DHMBPO], None]] = {
+    "the actor's optimiser": change_by(None),
+    "another Adam": change_by(th.optim.Adam),
+    "SGD": change_by(th.optim.SGD),
+    "a state_dict": load_a_trained_policy,
+    "the critics' targets": step_the_critics,
+}
+
+
+def phase(agent: DHMBPO) -> tuple[th.Tensor, th.Tensor]:
+    """What the actor says before and after its first model phase."""
+    rows = agent.replay_buffer.transitions().observations
+    with th.no_grad():
+        before = agent.actor(rows, deterministic=True)
+        agent.end_phase()
+        return before, agent.actor(rows, deterministic=True)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("change", TRAINED.values(), ids=TRAINED)
+def test_the_first_scale_leaves_what_was_trained_in_any_way(change: Callable[[DHMBPO], None], copied: bool) -> None:
+    agent = tiny().learn(40)
+    change(agent)
+    assert float(agent.actor.features_extractor.std[2]) == 1.0
+    if copied:
+        agent.predict(agent.observation_space.sample())  # SB3's distribution keeps its last graph, which cannot be copied
+        agent = copy.deepcopy(agent)
+    th.testing.assert_close(*phase(agent), rtol=1e-4, atol=1e-5)
+    assert float(agent.actor.features_extractor.std[2]) > 1.5
+
+
+def test_new_networks_start_over_with_the_first_scale_also_from_a_file(tmp_path: Path) -> None:
+    agent = tiny().learn(40)
+    agent.save(tmp_path / "agent")
+    agent.save_replay_buffer(tmp_path / "rows")
+    loaded = DHMBPO.load(tmp_path / "agent", "Pendulum-v1")
+    loaded.load_replay_buffer(tmp_path / "rows")
+    for one in (agent, copy.deepcopy(agent), loaded):
+        before, after = phase(one)
+        assert float((after - before).abs().max()) > 1e-2
+    assert th.equal(agent.actor.latent_pi[0].weight, loaded.actor.latent_pi[0].weight)
+
+
+PARAMETRISED: dict[str, tuple[Callable[[DHMBPO], Any], str]] = {
+    "weight_norm": (lambda agent: parametrizations.weight_norm(agent.actor.latent_pi[0]), "Actor.latent_pi.0"),
+    "old spectral_norm": (lambda agent: th.nn.utils.spectral_norm(agent.actor.latent_pi[0]), "Actor.latent_pi.0"),
+    "critics": (lambda agent: parametrizations.weight_norm(agent.critic.layers[0]), "LayerNormCritics.layers.0"),
+    "no bias": (lambda agent: agent.actor.latent_pi[0].register_parameter("bias", None), "Actor.latent_pi.0"),
+}
+
+
+@pytest.mark.parametrize(("change", "name"), PARAMETRISED.values(), ids=PARAMETRISED)
+def test_a_first_layer_whose_weights_are_computed_is_refused(change: Callable[[DHMBPO], Any], name: str) -> None:
+    agent = tiny()
+    change(agent)
+    before = copy.deepcopy(agent.policy.state_dict())
+    with pytest.raises(ValueError, match=f"StandardizedFeatures is not allowed with {name} as it is"):
+        rescale(agent.policy, like(th.randn(50, 3)))
+    th.testing.assert_close(agent.policy.state_dict(), before, rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize("unit", [1e-3, 100.0])

@@ -1,9 +1,11 @@
 """``python -m sb3_tom.sweep`` from its words to its pictures, with an engine that trains in this process."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,6 +69,22 @@ def test_the_words_of_the_command_line_come_before_the_files(tmp_path: Path) -> 
     assert resources == {"cpus": 1, "gpus": 0, "retries": 3, "n_jobs": 4, "address": None}
 
 
+def test_mappings_are_written_as_in_the_zoo() -> None:
+    """``dict(...)`` of literals, without running code; other Python stays a string, which the zoo evaluates or refuses."""
+    said = ["weighter_kwargs:dict(divergence='chi2', q_net=dict(a=[1]))", "policy_kwargs:dict(activation_fn=nn.SiLU)"]
+    said += ["a:dict(b={'c': nn.SiLU})", "b:dict(**{'c': 1})", "c:dict()", "d: {a: 1}", "e:'dict(a=1)'"]
+    words, _ = command.read_words(None, {"params": said})
+    assert words["params"] == {
+        "weighter_kwargs": {"divergence": "chi2", "q_net": {"a": [1]}},
+        "policy_kwargs": "dict(activation_fn=nn.SiLU)",
+        "a": "dict(b={'c': nn.SiLU})",
+        "b": "dict(**{'c': 1})",
+        "c": {},
+        "d": {"a": 1},
+        "e": "dict(a=1)",
+    }
+
+
 def test_the_command_line_says_what_a_file_says() -> None:
     said = ["--out", "x", "--env", ENV, "--algo", "mbpo", "--seed", "0", "1", "--n-timesteps", "90", "--eval-freq", "30"]
     said += [
@@ -91,6 +109,7 @@ def test_the_command_line_says_what_a_file_says() -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (["--algo", "mbpo", "--params", "weighter_kwargs:dict(a=f)"], "weighter_kwargs='dict(a=f)' is not allowed"),
         (["--params", "tau"], "params='tau' is not allowed; allowed: NAME:VALUE"),
         (["--params", "tau:{"], "params='tau:{' is not allowed"),
         (["--params", "tau:{[]: 1}"], "params='tau:{[]: 1}' is not allowed"),
@@ -118,6 +137,45 @@ def test_a_cluster_that_is_not_there_is_named_at_once(address: str) -> None:
     settings = {"cpus": 1, "gpus": 0, "num_threads": 1, "n_jobs": None}
     with pytest.raises(ValueError, match=re.escape(f"address={address!r} is not allowed")), connected(address, **settings):
         pass
+
+
+class Ray(SimpleNamespace):
+    """A Ray of some machines that runs nothing."""
+
+    def __init__(self, *machines: dict[str, float]) -> None:
+        nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+        nodes.append({"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}})
+        total = {name: sum(machine.get(name, 0.0) for machine in machines) for name in ("CPU", "GPU")}
+        nothing: Any = lambda *_, **__: None  # noqa: E731
+        super().__init__(init=nothing, nodes=lambda: nodes, cluster_resources=lambda: {k: v for k, v in total.items() if v})
+        self.remote, self.is_down = (lambda **_: nothing), False
+
+    def shutdown(self) -> None:
+        self.is_down = True
+
+
+def test_gpus_that_this_machine_lacks_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would wait for them forever."""
+    for gpus, has, said in (1, {"CPU": 2.0}, "gpus=1 .*finds 0"), (1.5, {"CPU": 2.0, "GPU": 1.0}, r"gpus=1\.5 .*at most 1"):
+        ray = Ray(has)
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        with pytest.raises(ValueError, match=f"{said}"), connected(None, None, gpus=gpus):
+            pass
+        assert ray.is_down
+    with connected(None, None, gpus=0.5):
+        pass
+
+
+def test_a_cluster_without_a_machine_for_a_run_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may get one; the machines together do not count, nor do those that are lost."""
+    monkeypatch.setitem(sys.modules, "ray", Ray({"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}))
+    for cpus, gpus, said in (1, 1, ""), (3, 0, "cpus=3 and gpus=0"), (2, 0.5, "cpus=2 and gpus=0.5"):
+        with connected("auto", None, cpus, gpus):
+            pass
+        line = f"no machine of the cluster has {said}: runs wait until one joins that has\n"
+        assert capsys.readouterr().out == (line if said else "")
 
 
 def test_a_machine_that_lacks_the_sweeps_folder_says_so(tmp_path: Path) -> None:

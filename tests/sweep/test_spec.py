@@ -66,6 +66,16 @@ def test_values_of_a_grid_are_one_folder() -> None:
     assert len({run.name for run in runs}) == 2 and all(run.name.count("/") == 2 and '"' not in run.name for run in runs)
 
 
+def test_long_values_of_a_grid_that_begin_alike_have_folders_of_their_own() -> None:
+    long = {"divergence": "kl", "recent_size": 1000, "max_weight": 10.0, "discriminator_net_arch": [64] * 30}
+    grid = {"weighter_kwargs": [{**long, "ratio_bound": bound} for bound in (5.0, 6.0)]}
+    first, second = (run.name.split("/")[1] for run in make_runs({"env": ENV, "algo": "mbpo_tom", "grid": grid}))
+    assert first != second and len(first) == len(second) == 150 and first[:142] == second[:142]
+    assert all(letter in "0123456789abcdef" for letter in first[142:] + second[142:])
+    short = make_runs({"env": ENV, "algo": {"a" * 150: {"algo": "sac"}}})[0]
+    assert short.name == f"{ENV}/{'a' * 150}/seed_0"
+
+
 @pytest.mark.parametrize("algo", sorted(set(zoo_algorithms()) & {path.stem for path in ZOO_FILES.glob("*.yml")}))
 def test_no_entry_of_the_zoos_own_files_is_refused(algo: str) -> None:
     """But for wrappers: of packages that are not installed here, or moved since."""
@@ -91,6 +101,7 @@ def test_no_entry_of_the_zoos_own_files_is_refused(algo: str) -> None:
         ({"seed": True}, "seed=True is not allowed"),
         ({"params": ["tau"]}, "params=.* is not allowed; allowed: a mapping"),
         ({"params": {"taux": 0.1}}, "the key taux=0.1 is unknown; did you mean tau"),
+        ({"algo": "mbpo", "params": {"weighter_kwargs": "dict(a=f(1))"}}, "weighter_kwargs='dict.*allowed: a mapping"),
         ({"params": {"tau": "1e3"}}, "tau='1e3' is a string, since YAML"),
         ({"params": {"policy_kwargs": {"net_arch": {1, 2}}}}, "params of algo='sac': .* allowed: plain values"),
         ({"grid": {"tau": 0.1}}, "grid.tau=0.1 is not allowed; allowed: a list"),

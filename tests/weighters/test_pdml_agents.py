@@ -84,3 +84,16 @@ def test_several_envs_and_small_rings() -> None:
     agent = small_agent(make_vec_env("Pendulum-v1", 2), "pdml", buffer_size=50).learn(160)
     assert int(agent.weighter.blocks[0]) >= int(agent.replay_buffer.transitions().policy_version.min())
     assert len(agent.fit_weights().unique()) > 1
+
+
+def test_another_runs_newest_rows_are_not_of_the_own_policy(tmp_path: Path) -> None:
+    """Offline: no row of the agent's own has come since the buffer was loaded."""
+    small_agent(weighter="pdml").learn(160).save_replay_buffer(tmp_path / "buffer.pkl")
+    agent = small_agent(weighter="pdml", seed=1)
+    agent.load_replay_buffer(tmp_path / "buffer.pkl")
+    for _ in range(2):
+        agent.fit_weights()
+        agent.fit_model()
+        agent.end_phase()
+    assert agent.weighter.blocks.tolist() == []
+    assert bool((agent.fit_weights() == 1.0).all())

@@ -108,7 +108,7 @@ BAD = {
     "seed: 1": r"the key seed=1 is not allowed: the zoo takes it from the command line$",
     "real_ratio: 1.5": r"real_ratio=1\.5 is not allowed; allowed: a number in \[0, 1\]$",
     "policy_kwargs: 'dict('": r"policy_kwargs='dict\(' is not Python: '\(' was never closed; allowed: a mapping",
-    "weighter_kwargs: 'dict(divergence=1)'": r"weighter_kwargs='dict\(divergence=1\)' is not allowed; allowed: a dict",
+    "weighter_kwargs: 'dict(divergence=1)'": r"weighter_kwargs='dict\(divergence=1\)' is not allowed; allowed: a mapping",
     "weighter_kwargs: {divergense: 'kl'}": r"divergense='kl' is not an argument of TOMWeighter; allowed:",
     "policy_kwargs: 'dict(activation_fn=nn.Relu)'": r"policy_kwargs='.*' cannot be evaluated: Attr.*no attribute 'Relu'",
     "policy_kwargs: '[64, 64]'": r"policy_kwargs='\[64, 64\]' is not allowed; allowed: a mapping",
@@ -224,6 +224,23 @@ def test_a_search_space_of_the_backbone_leaves_the_plugs_of_a_name_alone(tmp_pat
         optuna.create_study().optimize(manager.objective, n_trials=1)
     said = str(caught[0].message).partition("trials do not have")[2]
     assert "policy_update_kwargs" in said and "weighter_kwargs" not in said
+
+
+def test_a_search_leaves_alone_what_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By ``-params``; what the file has is sampled."""
+    agents: list[MBPO] = []
+
+    def learn(agent: MBPO, steps: int, callback: list[Any]) -> None:
+        agents.append(agent)
+        callback[0].last_mean_reward = 0.0
+
+    monkeypatch.setattr(MBPO, "learn", learn)
+    study = optuna.create_study()
+    manager = optimizing(tmp_path, hyperparams={"buffer_size": 4000, "gamma": 0.9, "update_to_data_ratio": 7})
+    study.optimize(manager.objective, n_trials=2)
+    assert [(agent.gamma, agent.update_to_data_ratio) for agent in agents] == [(0.9, 7)] * 2
+    assert agents[0].tau == study.trials[0].params["tau"] != agents[1].tau
+    assert "gamma" not in study.trials[0].user_attrs and "batch_size" in study.trials[0].user_attrs
 
 
 def test_bad_values_stop_a_search_with_one_error(tmp_path: Path) -> None:

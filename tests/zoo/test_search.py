@@ -208,6 +208,9 @@ def test_storages_by_their_names(tmp_path: Path) -> None:
         ("sqlite:///{folder}/text.db", "file is not a database"),
         ("nosuch://somewhere", "Can't load plugin"),
         ("postgresql+nosuch://me:secret@localhost/x", "storage='postgresql\\+nosuch://me:\\*\\*\\*@localhost/x'"),
+        ("postgresql+nosuch://me:sec/secret@localhost/x", "storage='postgresql\\+nosuch://me:\\*\\*\\*@localhost/x'"),
+        ("postgresql+nosuch://me:secret:s@localhost/x", "storage='postgresql\\+nosuch://me:\\*\\*\\*@localhost/x'"),
+        ("nosuch://me@host/x", "storage='nosuch://me@host/x'"),
         ("://", "Could not parse"),
         ("{folder}/text.db/search.log", "File exists|Not a directory"),
         ("{folder}/folder.log", "Is a directory"),
@@ -240,9 +243,23 @@ def test_a_proxys_port_that_is_taken_is_named(tmp_path: Path) -> None:
         ("--storage here", "storage='here' is not allowed"),
         ("-params real_rato:0.5", "real_rato"),
         ("-conf missing.yml", "config='missing.yml' cannot be read"),
+        ("--gym-packages no_such_module", "gym_packages='no_such_module' cannot be imported"),
     ],
 )
 def test_the_command_names_what_is_wrong(given: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         tune.main(["--storage", f"{tmp_path}/search.log", "--algo", "mbpo", *given.split()])
     assert caught.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_the_command_imports_packages_that_register_envs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = "gymnasium.register('Registered-v0', 'gymnasium.envs.classic_control:PendulumEnv')"
+    (tmp_path / "package_of_envs.py").write_text(f"import gymnasium\n{registered}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["--storage", f"{tmp_path}/search.log", "--algo", "mbpo", "--env", "Registered-v0", "-params", "real_rato:0.5"]
+    for package, said in ([], "env='Registered-v0' is not allowed"), (["--gym-packages", "package_of_envs"], "real_rato"):
+        with pytest.raises(SystemExit):
+            tune.main([*command, *package])
+        assert said in capsys.readouterr().err

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch as th
 from torch import nn
 
+from sb3_tom.checks.untouched import methods_are_known
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.policy_update import ImaginedWorld, PolicyParts, Units
 from sb3_tom.contracts.types import Batch
@@ -17,7 +18,7 @@ from sb3_tom.policy_updates.double_horizon.path import Path, path_figures, path_
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
 from sb3_tom.policy_updates.sampling import sample_squashed
-from sb3_tom.policy_updates.steps import clip_gradients, constant, temperature, temperature_step
+from sb3_tom.policy_updates.steps import backward, clip_gradients, constant, temperature, temperature_step
 
 Scalars = dict[str, th.Tensor]
 """Scalar tensors on the device, by name."""
@@ -76,8 +77,7 @@ class GradientStep:
         loss = _squared_errors(parts, values, target, path.weights)
         if real is not None:
             loss = loss + self.settings.real_critic_coef * self._real_loss(real)
-        policy.critic.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        backward(policy.critic.optimizer, loss)
         clip_gradients(parts, policy.critic.optimizer)
         self.steppers(policy.critic.optimizer)
         figures = {"critic_loss": loss.detach(), "target_mean": target.mean(), "alive_at_end": path.alive[-1].mean()}
@@ -104,7 +104,7 @@ class GradientStep:
         order = th.randperm(critics.n_critics, generator=self.context.generator, device=seen.device)
         drawn = order[: self.settings.n_target_critics]
         # Other critics, and a forward patched by a user, may not take indices: they compute all values
-        few = type(critics) is LayerNormCritics and "forward" not in vars(critics)
+        few = type(critics) is LayerNormCritics and methods_are_known(critics, ("forward",))
         values = th.stack(critics(seen, actions, drawn)) if few else th.stack(critics(seen, actions))[drawn]
         return _reduced(values, self.settings.target_reduction)
 
@@ -118,9 +118,9 @@ class GradientStep:
             if self.settings.weight_actor and path.weights is not None:
                 value = path.weights * value
             loss = -value.mean()
-            policy.actor.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            backward(policy.actor.optimizer, loss)
         norm = nn.utils.get_total_norm([p.grad for p in policy.actor.parameters() if p.grad is not None])
+        norm = norm.to(loss.device)  # without gradients it is a 0 on the CPU
         clip_gradients(parts, policy.actor.optimizer, norm)
         self.steppers(policy.actor.optimizer)
         if isinstance(policy, AveragedActorPolicy):

@@ -6,10 +6,18 @@ from typing import Any
 
 import torch as th
 
-from sb3_tom.checks.untouched import classes_are_known, module_is_untouched, no_mode_is_on, tensors_are_untouched
+from sb3_tom.checks.untouched import (
+    classes_are_known,
+    methods_are_known,
+    module_is_untouched,
+    no_mode_is_on,
+    tensors_are_untouched,
+)
 from sb3_tom.compute.cuda_graphs import RecordedStep, Recorder, Results
 from sb3_tom.contracts.types import Batch
+from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
 from sb3_tom.policy_updates.double_horizon.gradient_step import GradientStep, Scalars
+from sb3_tom.policy_updates.sampling import log_std_bounds
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -88,12 +96,14 @@ def is_recordable(step: GradientStep) -> bool:
     parts, world = step.parts, step.world
     parameters = [*parts.policy.parameters(), *([] if parts.log_ent_coef is None else [parts.log_ent_coef])]
     modules = [parts.policy.actor, parts.policy.critic, parts.policy.critic_target, *world.plugs]
+    averages = ("average",) if isinstance(parts.policy, AveragedActorPolicy) else ()
     return (
         step.steppers.all_direct
         and step.units.are_raw
         and world.reward_fn is None
         and all(plug.rollout_recordable for plug in world.plugs)
         and no_mode_is_on()
+        and methods_are_known(parts.policy, averages)
         and tensors_are_untouched(parameters)
         and all(classes_are_known(module) and module_is_untouched(module) for module in modules)
     )
@@ -106,7 +116,7 @@ def signature(step: GradientStep) -> tuple[object, ...]:
     :param step: one that is recordable
     """
     parts = step.parts
-    numbers = (parts.gamma, parts.tau, parts.target_entropy, parts.max_grad_norm, _Same(step.context.generator))
+    numbers = (parts.gamma, parts.tau, parts.target_entropy, parts.max_grad_norm, *log_std_bounds())
     facts = (
         (name, value if isinstance(value, PLAIN) else _Same(value))
         for module in (parts.policy, *step.world.plugs)
@@ -114,7 +124,7 @@ def signature(step: GradientStep) -> tuple[object, ...]:
         for name, value in vars(part).items()
     )
     addresses = (tensor.data_ptr() for tensor in tensors_of(step))
-    return *astuple(step.settings), *numbers, *facts, *addresses, *step.steppers.signature()
+    return *astuple(step.settings), *numbers, _Same(step.context.generator), *facts, *addresses, *step.steppers.signature()
 
 
 def tensors_of(step: GradientStep) -> list[th.Tensor]:

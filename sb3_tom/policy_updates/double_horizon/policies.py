@@ -12,7 +12,7 @@ from torch import nn
 
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
 from sb3_tom.policy_updates.averaged_actor import AveragedActorPolicy
-from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
+from sb3_tom.policy_updates.standardized_features import StandardizedFeatures, weight_and_bias
 
 
 class LayerNormCritics(ContinuousCritic):
@@ -39,8 +39,7 @@ class LayerNormCritics(ContinuousCritic):
 
     def first_layers(self) -> list[tuple[th.Tensor, th.Tensor]]:
         """Weights ``[K, inputs, outputs]`` and biases of the layers that take the features."""
-        layer: Any = self.layers[0]
-        return [(layer.weight, layer.bias)]
+        return [weight_and_bias(self, self.layers[0])]
 
     @th.no_grad()
     def set_scale(self, scale: float) -> None:
@@ -68,19 +67,27 @@ class LayerNormCritics(ContinuousCritic):
         :param members: indices of K critics; None: all
         :return: ``[K, B, 1]``
         """
+        return self._values_of(self._features(observations), actions, members)
+
+    def q1_forward(self, obs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """Values of the first critic ``[B, 1]``; as in SB3 without a gradient through the features."""
+        with th.no_grad():
+            features = self._features(obs)
+        return self._values_of(features, actions, None)[0]
+
+    def _features(self, observations: th.Tensor) -> th.Tensor:
+        """As in SB3, features that the critics share with the actor are trained by the actor alone."""
+        with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
+            return self.extract_features(observations, self.features_extractor)
+
+    def _values_of(self, features: th.Tensor, actions: th.Tensor, members: th.Tensor | None) -> th.Tensor:
         n_critics = self.n_critics if members is None else members.numel()
-        features = self.extract_features(observations, self.features_extractor)
         hidden = th.cat([features, actions], dim=1).expand(n_critics, -1, -1)
         for number, layer in enumerate(self.layers):
             if number:
                 hidden = F.layer_norm(F.silu(hidden), hidden.shape[-1:])
             hidden = layer(hidden, members)
         return self.scale * hidden
-
-    def q1_forward(self, obs: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """Values of the first critic ``[B, 1]``."""
-        with th.no_grad():
-            return self.values(obs, actions)[0]
 
 
 class DoubleHorizonPolicy(AveragedActorPolicy):

@@ -11,6 +11,8 @@ from itertools import repeat
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.checks.policies import network_norms
 from sb3_tom.compute.cuda_graphs import uses_cuda_graphs
@@ -22,7 +24,7 @@ from sb3_tom.policy_updates.double_horizon.gradient_step import GradientStep, Sc
 from sb3_tom.policy_updates.double_horizon.graphed_step import GraphedStep, recorded_step
 from sb3_tom.policy_updates.double_horizon.policies import LayerNormCritics
 from sb3_tom.policy_updates.double_horizon.settings import DoubleHorizonSettings
-from sb3_tom.policy_updates.standardized_features import standardize
+from sb3_tom.policy_updates.standardized_features import fingerprint, standardize
 from sb3_tom.policy_updates.steps import begin, is_supported
 
 
@@ -56,6 +58,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         super().__init__()
         self.settings = DoubleHorizonSettings(**settings)
         self._graphed: GraphedStep | None = None  # kept between calls on CUDA
+        self._made: bytes | None = None  # fingerprint of the networks that the agent was made with
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """See :meth:`PolicyUpdate.check`."""
@@ -68,26 +71,23 @@ class DoubleHorizonUpdate(PolicyUpdate):
             raise ValueError(
                 "use_sde=True is not allowed with policy_update='double_horizon': a path has no one noise; allowed: False"
             )
-        if not is_supported(parts.policy):
-            raise ValueError(
-                "policy_kwargs (batch normalisation, shared features or an actor of another class) are not allowed with "
-                "policy_update='double_horizon'; allowed: SB3's Actor with features of its own"
-            )
+        _check_policy(parts.policy)
+        _check_critics(self.settings, parts.policy.critic)
+        self._made = fingerprint(parts.policy)
 
     def forget(self) -> None:
-        """Drop the recorded step, which would use the old tensors."""
-        self._graphed = None
+        """Drop the recorded step, which would use the old tensors, and what is known of the networks before a file's."""
+        self._graphed = self._made = None
 
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
         """Set the scales of inputs and values, then train the critics alone; see :meth:`PolicyUpdate.end_phase`."""
-        standardize(parts.policy, data, batches.units)
+        standardize(parts.policy, data, batches.units, self._made)
         self._set_critic_scale(parts, data, batches)
         if self.settings.critic_warmup:
-            begin(parts)
             steps = self.settings.critic_warmup, parts.batch_size
-            step = GradientStep(self.settings, parts, world, batches.units, context)
+            step = self._begun(parts, batches, world, context)
             for batch, real in zip(batches.raw(*steps), self._real(batches, *steps), strict=False):
                 with th.no_grad():
                     path = step.roll(batch.observations)
@@ -118,8 +118,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
     ) -> dict[str, float]:
         """See :meth:`PolicyUpdate.update`."""
         before = network_norms(parts.policy, parts.log_ent_coef)
-        begin(parts)
-        step: GradientStep | GraphedStep = GradientStep(self.settings, parts, world, batches.units, context)
+        step: GradientStep | GraphedStep = self._begun(parts, batches, world, context)
         sums: Scalars = {}
         rows = zip(batches.raw(gradient_steps, batch_size), self._real(batches, gradient_steps, batch_size), strict=False)
         for number, (batch, real) in enumerate(rows):
@@ -129,6 +128,12 @@ class DoubleHorizonUpdate(PolicyUpdate):
             sums = {name: sums[name] + value if sums else value for name, value in figures.items()}
         means = {name: (value / gradient_steps).reshape(()) for name, value in sums.items()}
         return checked_figures(means, before, parts)
+
+    def _begun(self, parts: PolicyParts, batches: Batches, world: ImaginedWorld, context: Context) -> GradientStep:
+        """What makes the steps of a call; the policy is checked again, since it may have been changed."""
+        _check_policy(parts.policy)
+        begin(parts)
+        return GradientStep(self.settings, parts, world, batches.units, context)
 
     def _recorded(self, step: GradientStep) -> GraphedStep | None:
         """The recorded form of a step, if it is on CUDA and has one."""
@@ -141,3 +146,26 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def _real(self, batches: Batches, n_batches: int, batch_size: int) -> Iterator[Batch | None]:
         """As many real minibatches if the critics learn from real transitions too, else None repeatedly."""
         return batches.real(n_batches, batch_size) if self.settings.real_critic_coef else repeat(None)
+
+
+def _check_policy(policy: SACPolicy) -> None:
+    if not is_supported(policy):
+        raise ValueError(
+            "policy_kwargs (batch normalisation, shared features or an actor of another class) and an actor whose sampling is "
+            "patched are not allowed with policy_update='double_horizon'; allowed: SB3's Actor with features of its own"
+        )
+
+
+def _check_critics(settings: DoubleHorizonSettings, critics: ContinuousCritic) -> None:
+    """Refuse settings that have no effect on these critics; the defaults are for any."""
+    number, scale = settings.n_target_critics, settings.critic_scale
+    if number > max(critics.n_critics, DoubleHorizonSettings.n_target_critics):
+        raise ValueError(
+            f"policy_update_kwargs: n_target_critics={number} is not allowed with {critics.n_critics} critics; allowed: at "
+            "most as many, or more critics by policy_kwargs={'n_critics': ...}"
+        )
+    if scale != "auto" and not isinstance(critics, LayerNormCritics):
+        raise ValueError(
+            f"policy_update_kwargs: critic_scale={scale!r} is not allowed with {type(critics).__name__}, which has no scale; "
+            "allowed: 'auto', or DoubleHorizonPolicy"
+        )

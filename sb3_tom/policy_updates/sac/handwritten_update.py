@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, SACPolicy
+from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from sb3_tom.checks.untouched import module_is_untouched, no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
@@ -25,7 +25,7 @@ from sb3_tom.policy_updates.direct_adam import Steppers
 from sb3_tom.policy_updates.sac.activations import ACTIVATIONS, Activation
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
 from sb3_tom.policy_updates.sac.stacked_mlp import Pass, StackedMLP
-from sb3_tom.policy_updates.sampling import LOG_SQRT_TWO_PI, SQUASH_EPSILON
+from sb3_tom.policy_updates.sampling import LOG_SQRT_TWO_PI, SQUASH_EPSILON, log_std_bounds
 from sb3_tom.policy_updates.steps import clip_gradients
 
 
@@ -114,6 +114,7 @@ class HandwrittenSACUpdate(SACUpdate):
         if self.parts.log_ent_coef is not None:
             self.parts.log_ent_coef.grad = self._temperature_gradient = th.zeros_like(self.parts.log_ent_coef)
         self._steppers = Steppers(self.parts.optimizers, are_bound=True)
+        self._log_std_bounds = log_std_bounds()
 
     @property
     def is_recordable(self) -> bool:
@@ -126,6 +127,7 @@ class HandwrittenSACUpdate(SACUpdate):
         stacked = (tensor.data_ptr() for network in networks for tensor in network.stacked)
         facts = (
             *(network.activation for network in networks),
+            *self._log_std_bounds,
             self.parts.gamma,
             self.parts.tau,
             self.parts.target_entropy,
@@ -147,7 +149,7 @@ class HandwrittenSACUpdate(SACUpdate):
         """See :meth:`SACUpdate.__call__`."""
         n_rows = noise.shape[1]
         passed = self._actor.forward(th.cat([batch.observations, batch.next_observations]))
-        sample = _sample(passed.outputs[0], noise.flatten(0, 1))
+        sample = _sample(passed.outputs[0], noise.flatten(0, 1), self._log_std_bounds)
         ent_coef, ent_coef_loss = self._update_temperature(sample.log_prob[:n_rows])
         next_inputs = th.cat([batch.next_observations, sample.actions[n_rows:]], dim=1)
         next_values = self._target.forward(next_inputs).outputs.amin(0) - ent_coef * sample.log_prob[n_rows:]
@@ -200,10 +202,10 @@ class HandwrittenSACUpdate(SACUpdate):
         return (ent_coef * sample.log_prob - values[0]).mean()
 
 
-def _sample(outputs: th.Tensor, noise: th.Tensor) -> _Sample:
+def _sample(outputs: th.Tensor, noise: th.Tensor, bounds: tuple[float, float]) -> _Sample:
     """:func:`~sb3_tom.policy_updates.sampling.sample_squashed` from the actor's outputs ``[B, 2 A]``."""
     mean, free_log_std = outputs.chunk(2, dim=1)
-    log_std = free_log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+    log_std = free_log_std.clamp(*bounds)
     shift = noise * log_std.exp()
     actions = th.tanh(mean + shift)
     slope = 1.0 - actions.square()

@@ -16,7 +16,7 @@ from sb3_tom.checks.untouched import no_mode_is_on, optimizer_is_untouched, tens
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sampling import sample_squashed
-from sb3_tom.policy_updates.steps import clip_gradients, constant, temperature_step
+from sb3_tom.policy_updates.steps import backward, clip_gradients, constant, temperature_step
 
 
 class Losses(NamedTuple):
@@ -84,8 +84,7 @@ class SACUpdate:
         values = policy.critic(batch.observations, batch.actions)
         errors = (squared_error(value, targets, batch.confidence) for value in values)
         loss = 0.5 * sum(errors, start=th.zeros_like(ent_coef).squeeze())
-        policy.critic.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        backward(policy.critic.optimizer, loss)
         clip_gradients(self.parts, policy.critic.optimizer)
         policy.critic.optimizer.step()
         return loss.detach()
@@ -98,8 +97,7 @@ class SACUpdate:
         with constant(policy.critic):
             values = th.cat(policy.critic(observations, actions), dim=1).amin(dim=1, keepdim=True)
         loss = (ent_coef * log_prob - values).mean()
-        policy.actor.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        backward(policy.actor.optimizer, loss)
         clip_gradients(self.parts, policy.actor.optimizer)
         policy.actor.optimizer.step()
         return loss.detach()

@@ -10,6 +10,7 @@ from stable_baselines3.common.utils import get_parameters_by_name
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.contracts.policy_update import Batches, PolicyParts
+from sb3_tom.policy_updates.averaged_actor import averaging_steps
 from sb3_tom.policy_updates.steps import clipping
 
 FIGURES = ("ent_coef", "ent_coef_loss", "critic_loss", "actor_loss")
@@ -59,7 +60,7 @@ def sb3_update(parts: PolicyParts, batches: Batches, gradient_steps: int, batch_
         _logger=Logger(None, []),
         _n_updates=0,
     )
-    with clipping(parts):
+    with clipping(parts), averaging_steps(policy):
         SAC.train(stand_in, gradient_steps, batch_size)
     logged = stand_in.logger.name_to_value
     return {name: th.as_tensor(logged.get(f"train/{name}", 0.0), device=policy.device) for name in FIGURES}

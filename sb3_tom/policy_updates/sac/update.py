@@ -13,7 +13,7 @@ from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, recorded_up
 from sb3_tom.policy_updates.sac.handwritten_update import HandwrittenSACUpdate, supports_handwritten_gradients
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate, has_plain_temperature
 from sb3_tom.policy_updates.sac.sb3_update import sb3_update
-from sb3_tom.policy_updates.standardized_features import standardize
+from sb3_tom.policy_updates.standardized_features import fingerprint, standardize
 from sb3_tom.policy_updates.steps import begin, is_supported
 
 LOSSES_KEPT = 1_000
@@ -26,6 +26,7 @@ class SACPolicyUpdate(PolicyUpdate):
     def __init__(self) -> None:
         super().__init__()
         self._graphed: GraphedUpdate | None = None  # kept between calls on CUDA
+        self._made: bytes | None = None  # fingerprint of the networks that the agent was made with
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """Refuse a confidence where SB3's own step is used, which has none; see :meth:`PolicyUpdate.check`."""
@@ -34,16 +35,17 @@ class SACPolicyUpdate(PolicyUpdate):
                 "confidence is not allowed with this policy (gSDE, batch normalisation, shared features or an actor of "
                 "another class), which SB3's own update trains; allowed: confidence=None, or another policy"
             )
+        self._made = fingerprint(parts.policy)
 
     def forget(self) -> None:
-        """Drop the recorded step, which would use the old tensors."""
-        self._graphed = None
+        """Drop the recorded step, which would use the old tensors, and what is known of the networks before a file's."""
+        self._graphed = self._made = None
 
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context
     ) -> dict[str, float]:
         """Update the standardisation of inputs, if the policy has one; see :meth:`PolicyUpdate.end_phase`."""
-        standardize(parts.policy, data, batches.units)
+        standardize(parts.policy, data, batches.units, self._made)
         return {}
 
     def update(

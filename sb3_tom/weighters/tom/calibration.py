@@ -60,7 +60,8 @@ def calibrate(ours: Logits, theirs: Logits, label: float = 0.0) -> Calibration:
     r"""
     Logistic regression of the class on the logit, by Newton's method. With few independent rows a slope may be due to chance:
     it is shrunk as by the nonnegative garrote (Breiman 1995), by :math:`1 - (2 \sigma / \mathrm{slope})^2` or to 0, with its
-    standard error :math:`\sigma` over blocks of neighbours (sandwich estimator). With slope 0 the log-ratio is constant.
+    standard error :math:`\sigma` over blocks of neighbours (sandwich estimator), which is too small with less than about ten
+    blocks of ``recent``. With slope 0 the log-ratio is constant.
 
     :param ours: logits of ``recent``
     :param theirs: logits of the buffer

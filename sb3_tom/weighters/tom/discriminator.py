@@ -163,9 +163,8 @@ class TransitionDiscriminator(nn.Module):
         reinitialize(self, generator)
         optimizer.state.clear()
         set_options(optimizer, settings.discriminator_learning_rate, (settings.discriminator_weight_decay,))
-        if settings.standardize:
-            outcome = CHANGES if settings.delta_input else "next_observations"
-            self.standardizer.fit(moments_of(data, "observations", "actions", outcome))
+        columns = ("observations", "actions", CHANGES if settings.delta_input else "next_observations")
+        self.standardizer.fit(moments_of(data, *columns) if settings.standardize else None)
         if settings.folds > 1:
             return self._fit_folds(data, recent, optimizer, generator, n_envs)
         loss, _ = self._descend(optimizer, self._batches(data, recent, generator))
@@ -177,17 +176,16 @@ class TransitionDiscriminator(nn.Module):
         """Fit each network to the rows of the other folds, with early stopping on those of its own."""
         n_folds = self.settings.folds
         self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds, n_envs), n_envs]))
-        near, found = ((self.blocks[0] / _PER_BLOCK).clamp(min=1.0), self.blocks[1]), places(recent, data)
+        found = places(recent, data)
         numbers = th.where(found >= 0, found, th.arange(recent.size, device=data.device))
-        folds = self._folds(numbers)
+        looked_at = th.randperm(data.size, generator=generator, device=data.device)[:LOOKED_AT]
         with th.no_grad():
             features = self.features(recent)
-            looked_at = th.randperm(data.size, generator=generator, device=data.device)[:LOOKED_AT]
-            theirs = Part.of(self.features(data.rows(looked_at)), blocks_of(looked_at, *near), self._folds(looked_at), n_folds)
-        held_out = HeldOut(
-            self, Part.of(features, blocks_of(numbers, *near), folds, n_folds), theirs, self.settings.buffer_label
-        )
-        loss, n_steps = self._descend(optimizer, self._fold_batches(data, features, folds, generator), held_out)
+            ours = self._part(features, numbers)
+            theirs = self._part(self.features(data.rows(looked_at)), looked_at)
+        held_out = HeldOut(self, ours, theirs, self.settings.buffer_label)
+        batches = self._fold_batches(data, features, self._folds(numbers), generator)
+        loss, n_steps = self._descend(optimizer, batches, held_out)
         held_out_loss, found_calibration = held_out.restore(), held_out.calibration()
         self.calibration.copy_(th.stack(found_calibration[:2]))
         return {
@@ -199,6 +197,11 @@ class TransitionDiscriminator(nn.Module):
             "discriminator_steps": th.full_like(loss, n_steps),
             "log_ratio_recent": found_calibration.recent.float(),
         }
+
+    def _part(self, features: th.Tensor, numbers: th.Tensor) -> Part:
+        """Held-out rows, given by their features and numbers, for the networks that are not trained on them."""
+        blocks = blocks_of(numbers, (self.blocks[0] / _PER_BLOCK).clamp(min=1.0), self.blocks[1])
+        return Part.of(features, blocks, self._folds(numbers), self.settings.folds)
 
     def _descend(
         self, optimizer: th.optim.Optimizer, batches: Iterator[tuple[th.Tensor, ...]], held_out: HeldOut | None = None

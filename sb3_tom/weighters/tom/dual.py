@@ -129,8 +129,7 @@ class FlowDual(nn.Module):
         set_options(optimizer, settings.q_learning_rate, (settings.q_weight_decay, 0.0))
         if not settings.q_persistent:
             self.reset(optimizer, context.generator)
-        if settings.standardize:
-            self.standardizer.fit(moments_of(data, "observations", "actions"))
+        self.standardizer.fit(moments_of(data, "observations", "actions") if settings.standardize else None)
         starts = self._start_inputs(start_observations, context)
         fitted, held = hold_out(data.size, settings.q_holdout_ratio, context.generator, context.n_envs)
         loss, best, figures = th.zeros((), device=data.device), None, {}

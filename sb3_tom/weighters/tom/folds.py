@@ -119,9 +119,9 @@ def places(recent: Transitions, data: Transitions) -> th.Tensor:
 
 
 def _keys(data: Transitions) -> th.Tensor:
-    """Keys of the rows, from a few of their columns."""
+    """Keys of the rows, from a few of their columns and all actions, which differ where observations are equal."""
     columns = columns_of(data)
-    return row_keys(columns[:: -(-len(columns) // _KEY_COLUMNS)])
+    return row_keys([*columns[:: -(-len(columns) // _KEY_COLUMNS)], *data.actions.unbind(-1)])
 
 
 def _copies_after(keys: th.Tensor) -> th.Tensor:

@@ -38,6 +38,8 @@ import torch as th
 TERMINAL = ("restart", "mask")
 """What follows the end of an episode."""
 
+_BISECTIONS = 60
+
 
 class Divergence(NamedTuple):
     """
@@ -60,11 +62,6 @@ def chi2_conjugate(y: th.Tensor) -> th.Tensor:
 def chi2_derivative(y: th.Tensor) -> th.Tensor:
     """``max(0, y + 1)``, the derivative of :func:`chi2_conjugate`."""
     return (y + 1.0).clamp(min=0.0)
-
-
-def chi2_released_conjugate(y: th.Tensor) -> th.Tensor:
-    """``y^2 / 2 + y`` everywhere, as the released code has it: the conjugate of f on all of R, also where w is 0."""
-    return 0.5 * y.square() + y
 
 
 def kl_conjugate(y: th.Tensor) -> th.Tensor:
@@ -93,8 +90,8 @@ DIVERGENCES = {"chi2": Divergence(chi2_conjugate, chi2_derivative), "kl": Diverg
 
 
 def chi2_released_mean(y: th.Tensor) -> th.Tensor:
-    """``E (y^2 / 2 + y)``, see :func:`chi2_released_conjugate`."""
-    return chi2_released_conjugate(y).mean()
+    """``E (y^2 / 2 + y)``, as the released code has it: with the conjugate of f on all of R, also where w is 0."""
+    return (0.5 * y.square() + y).mean()
 
 
 RELEASED_TERMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {"chi2": chi2_released_mean, "kl": log_mean_exp}
@@ -161,7 +158,7 @@ def dual_loss(
     return (1.0 - gamma) * v_start + shift + conjugate_mean(y)
 
 
-def best_shift(y: th.Tensor, mass: th.Tensor, derivative: Callable[[th.Tensor], th.Tensor], bisections: int = 60) -> th.Tensor:
+def best_shift(y: th.Tensor, mass: th.Tensor, derivative: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
     """
     The constant that minimises :func:`dual_loss`: ``E_D[w mass] = 1`` with ``w = derivative(y - shift * mass)``. The weights
     then fulfil the mass identity; for KL with restarts they are N softmax(y).
@@ -169,13 +166,12 @@ def best_shift(y: th.Tensor, mass: th.Tensor, derivative: Callable[[th.Tensor], 
     :param y: ``[N]``, without a shift
     :param mass: ``[N]``, at least 1
     :param derivative: f_*'
-    :param bisections: halvings of the bracket
     :return: scalar, float64
     """
     y, mass = y.double(), mass.double()
     # At the lower end every weight is at least 1, at the upper end every weight times its mass is at most 1.
     low, high = (y / mass).amin(), ((y + 1.0 + mass.log()) / mass).amax()
-    for _ in range(bisections):
+    for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         too_heavy = (derivative(y - middle * mass) * mass).mean() > 1.0
         low, high = th.where(too_heavy, middle, low), th.where(too_heavy, high, middle)

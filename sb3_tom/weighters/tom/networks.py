@@ -76,12 +76,17 @@ class Standardizer(nn.Module):
     limit: th.Tensor
 
     @th.no_grad()
-    def fit(self, moments: Moments) -> None:
+    def fit(self, moments: Moments | None) -> None:
         """
         Set mean and standard deviation.
 
-        :param moments: statistics of the columns; a constant column gets the scale 1
+        :param moments: statistics of the columns; a constant column gets the scale 1. None: become the identity
         """
+        if moments is None:
+            self.mean.zero_()
+            self.std.fill_(1.0)
+            self.limit.fill_(th.inf)
+            return
         self.mean.copy_(moments.mean)
         self.std.copy_(moments.scale)
         self.limit.fill_(self.bound)

@@ -1,7 +1,7 @@
 """
 The settings of TOM, and two presets: "official" has the choices of the released code, as read there; "default" follows the
-paper, and where the paper leaves a choice, takes what did best (``docs/results``). Each difference is one argument of
-:class:`~sb3_tom.weighters.tom.weighter.TOMWeighter`.
+paper, and where the paper leaves a choice, takes what did best in earlier experiments (``docs/results``). Each difference is
+one argument of :class:`~sb3_tom.weighters.tom.weighter.TOMWeighter`.
 
 ============================  ==========  ==========  ==================================================================
 argument                      default     official    meaning

@@ -9,7 +9,10 @@ import pytest
 import torch as th
 from gymnasium.wrappers import TransformReward
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.sac import policies
+from stable_baselines3.sac.policies import Actor
 from torch.utils._pytree import tree_leaves
 
 from sb3_tom import DHMBPO
@@ -105,6 +108,11 @@ def freeze_a_parameter(agent: DHMBPO) -> None:
     agent.critic.layers[0].weight.requires_grad_(False)
 
 
+class OwnAverage(DoubleHorizonPolicy):
+    def average(self) -> None:
+        """Nothing is averaged."""
+
+
 class OwnEnsemble(SmoothEnsemble):
     """May do anything in ``sample``."""
 
@@ -134,6 +142,7 @@ REFUSED: dict[str, tuple[dict[str, Any], Callable[[DHMBPO], None]]] = {
     "a frozen parameter": ({}, freeze_a_parameter),
     "a model of one's own": ({"dynamics": OwnEnsemble}, leave_it),
     "critics of one's own": ({"policy": OwnPolicy}, leave_it),
+    "an average of one's own": ({"policy": OwnAverage}, leave_it),
     "an augmented reward": ({"env": PAID, "objective": "mnm", "objective_kwargs": {"augmented_reward": True}}, leave_it),
     "a reward function": ({"reward_fn": lambda _, actions, after: after[:, :1] - actions[:, :1]}, leave_it),
     "a termination function": ({"termination_fn": lambda before, _, after: after[:, :1] > 2.0}, leave_it),
@@ -149,6 +158,15 @@ def test_what_has_a_say_of_its_own_is_not_recorded(case: str) -> None:
     change(agent)
     assert recorded_step(step_of(agent), None, Tape()) is None
     assert recorded_step(step_of(small().learn(55)), None, Tape()) is not None
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"), [(Actor, "get_action_dist_params"), (BaseModel, "extract_features"), (LayerNormCritics, "values")]
+)
+def test_a_method_patched_into_a_class_is_not_recorded(cls: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, method = small().learn(55), getattr(cls, name)
+    monkeypatch.setattr(cls, name, lambda *args: method(*args))
+    assert recorded_step(step_of(agent), None, Tape()) is None
 
 
 def test_moving_units_are_not_recorded() -> None:
@@ -213,6 +231,14 @@ def test_recorded_anew_when_something_changed(change: Callable[[DHMBPO], None], 
         assert agent.policy_update._graphed is not known
         agent.policy_update.forget()
         assert agent.policy_update._graphed is None
+
+
+def test_recorded_anew_for_other_bounds_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = small().learn(55)
+    known = recorded_step(step_of(agent), None, Tape())
+    assert known is not None and recorded_step(step_of(agent), known, Tape()) is known
+    monkeypatch.setattr(policies, "LOG_STD_MAX", -3.0)
+    assert recorded_step(step_of(agent), known, Tape()) is not known
 
 
 def test_a_gradient_that_a_user_has_dropped_costs_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:

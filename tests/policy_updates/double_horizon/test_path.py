@@ -8,7 +8,8 @@ import pytest
 import torch as th
 
 from sb3_tom import Confidence, Context, DynamicsModel, Transitions
-from sb3_tom.policy_updates.double_horizon.path import Path, path_value, roll
+from sb3_tom.imagination.differentiable import Rollout
+from sb3_tom.policy_updates.double_horizon.path import Path, path_confidence, path_value, roll
 from sb3_tom.policy_updates.sampling import sample_squashed
 from tests.mbpo.toys import Trust
 from tests.policy_updates.double_horizon.cases import GAMMA, PLUGS, UNITS, Low, context, make_sac, make_world, starts
@@ -212,3 +213,10 @@ def test_nothing_is_judged_with_a_gradient() -> None:
     """Stop and confidence say which paths count; the policy is not to be pulled to where the model agrees with itself."""
     path = roll(make_sac().actor, make_world()._replace(**PLUGS["both"]), starts(), 3, UNITS, context())
     assert path.observations[-1].requires_grad and not path.confidence.requires_grad and not path.length.requires_grad
+
+
+def test_a_long_path_of_little_confidence_keeps_its_mean() -> None:
+    """The product of its steps is 0 in float32."""
+    trust = [th.full((4, 1), 0.004)] * 20
+    rollout = Rollout([], [th.ones(4, 1)] * 20, th.zeros(4, 3), th.ones(4, 1), None, trust)
+    th.testing.assert_close(path_confidence(rollout), trust[0])

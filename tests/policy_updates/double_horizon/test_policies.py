@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_tom import DHMBPO
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, LayerNormCritics
@@ -77,6 +79,38 @@ def test_each_critic_is_the_network_that_it_says() -> None:
             hidden = hidden @ layer.weight[number] + layer.bias[number]
         th.testing.assert_close(value, hidden)
         th.testing.assert_close(agent.critic.values(observations, actions, th.tensor([number]))[0], hidden)
+
+
+class Learned(FlattenExtractor):
+    """Features with parameters."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.layer = th.nn.Linear(3, 3)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.layer(super().forward(observations))
+
+
+@pytest.mark.parametrize("policy", ["MlpPolicy", DoubleHorizonPolicy])
+@pytest.mark.parametrize("shared", [False, True])
+def test_shared_features_are_trained_by_the_actor_alone(policy: Any, shared: bool) -> None:
+    """As by SB3's critics; in the first critic alone no features are trained, but actions get a gradient."""
+    kwargs = {"net_arch": [8], "features_extractor_class": Learned, "share_features_extractor": shared}
+    agent = SAC(policy, "Pendulum-v1", policy_kwargs=kwargs, buffer_size=10, device="cpu")
+    for parameter in agent.critic.parameters():
+        parameter.data += 0.1
+    weight = agent.critic.features_extractor.layer.weight
+    th.cat(agent.critic(th.randn(5, 3), th.randn(5, 1))).sum().backward()
+    assert (weight.grad is None) == shared
+    weight.grad, actions = None, th.randn(5, 1, requires_grad=True)
+    observations = th.randn(5, 3)
+    first = agent.critic.q1_forward(observations, actions)
+    first.sum().backward()
+    assert weight.grad is None and bool(actions.grad.any())
+    th.testing.assert_close(first, agent.critic(observations, actions)[0])
+    with th.no_grad():
+        assert not agent.critic(observations, actions)[0].requires_grad
 
 
 def test_inputs_are_scaled_by_the_policy_itself(tmp_path: Path) -> None:

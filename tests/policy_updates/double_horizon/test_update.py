@@ -1,16 +1,19 @@
 """The double horizon's update: what it changes, what it must not touch, and that it finds what is best in a known world."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import SAC
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_tom import DHMBPO
 from sb3_tom.policy_updates.double_horizon.path import path_value, roll
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy
 from sb3_tom.policy_updates.double_horizon.update import DoubleHorizonUpdate
+from tests.mbpo.small import small_agent
 from tests.policy_updates.double_horizon.cases import (
     GAMMA,
     PLUGS,
@@ -232,6 +235,52 @@ def test_a_path_has_no_one_noise_of_gsde() -> None:
         DHMBPO("MlpPolicy", "Pendulum-v1", use_sde=True, **TINY)
     with pytest.raises(ValueError, match=r"policy_kwargs .*shared features"):
         DHMBPO("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_kwargs": {"share_features_extractor": True}})
+
+
+def test_a_sampling_that_a_user_patches_in_later_is_refused_too() -> None:
+    agent = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY).learn(55)
+    sample = agent.actor.action_log_prob
+    agent.actor.action_log_prob = lambda observations: sample(observations)
+    for verb in (lambda: agent.train_policy(1), agent.end_phase):
+        with pytest.raises(ValueError, match="sampling is patched are not allowed with policy_update='double_horizon'"):
+            verb()
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_critics", "message"),
+    [
+        ({"n_target_critics": 9}, 3, r"n_target_critics=9 is not allowed with 3 critics; allowed: at most as many"),
+        ({"critic_scale": 50.0}, 3, r"critic_scale=50.0 is not allowed with ContinuousCritic.*allowed: 'auto'"),
+        ({"n_target_critics": 3}, 3, None),
+        ({}, 1, None),
+    ],
+)
+def test_settings_without_an_effect_on_the_critics_are_refused(
+    settings: dict[str, Any], n_critics: int, message: str | None
+) -> None:
+    kwargs: dict[str, Any] = {"policy_update": "double_horizon", "policy_update_kwargs": settings, "dynamics": "linear"}
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        small_agent(policy_kwargs={"net_arch": [8], "n_critics": n_critics}, **kwargs)
+    DHMBPO("MlpPolicy", "Pendulum-v1", **TINY, policy_update_kwargs={"critic_scale": 50.0, "n_target_critics": 5})
+
+
+def test_a_part_of_a_network_may_be_left_out_of_some_steps() -> None:
+    """Its parameters have no gradient there."""
+
+    class Sometimes(FlattenExtractor):
+        calls = 0
+
+        def __init__(self, space: Any) -> None:
+            super().__init__(space)
+            self.branch = th.nn.Linear(3, 3)
+
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            self.calls += self.training
+            seen = super().forward(observations)
+            return seen + self.branch(seen) if self.calls // 40 % 2 == 0 else seen
+
+    kwargs = {"net_arch": [8], "features_extractor_class": Sometimes}
+    assert DHMBPO("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_kwargs": kwargs}).learn(80)._n_updates > 0
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch as th
 from stable_baselines3 import SAC
+from stable_baselines3.sac import policies
 from torch import nn
 
 from sb3_tom.compute.cuda_graphs import WARM_UP, Results
 from sb3_tom.policy_updates.sac.graphed_update import GraphedUpdate, recorded_update
 from sb3_tom.policy_updates.sac.handwritten_update import HandwrittenSACUpdate
-from sb3_tom.policy_updates.sac.sac_update import Losses
+from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
 from tests.compute.tape import Tape, taped
 from tests.mbpo.small import small_agent
 from tests.policy_updates.sac.oracle import largest_relative_error, make_batches, make_sac, make_update, run_fast, state
@@ -130,6 +131,31 @@ def test_recorded_anew_when_something_moved() -> None:
     for number in (1, 3):
         agent.actor.latent_pi[number] = nn.SiLU()
     assert run_graphed(agent, 1, changed, recorder) is not changed
+
+
+def test_recorded_anew_for_other_bounds_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SB3's, which a user changes in its module; and both ways of the step use them."""
+    agent, recorder = started(), Tape()
+    known = run_graphed(agent, WARM_UP + 1, None, recorder)
+    monkeypatch.setattr(policies, "LOG_STD_MAX", -3.0)
+    assert run_graphed(agent, 1, known, recorder) is not known
+    batches, noise = make_batches(20, th.float64)
+    by_hand, by_autograd = started(), started()
+    run_fast(by_hand, batches, noise, HandwrittenSACUpdate)
+    run_fast(by_autograd, batches, noise, SACUpdate)
+    assert largest_relative_error(state(by_hand), state(by_autograd)) <= 1e-12
+
+
+def test_the_rate_of_a_schedule_holds_after_an_optimisers_own_state_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with taped(monkeypatch) as tape:
+        agent = small_agent(dynamics="linear").learn(60)
+        agent.train_policy(WARM_UP + 1)
+        agent.actor.optimizer.load_state_dict(agent.actor.optimizer.state_dict())
+        agent.lr_schedule = lambda _: 0.0
+        before, recordings = [parameter.detach().clone() for parameter in agent.actor.parameters()], tape.recordings
+        agent.train_policy(4)
+    assert tape.recordings == recordings > 0, "the same recording goes on"
+    assert all(map(th.equal, agent.actor.parameters(), before))
 
 
 def test_recorded_anew_for_another_batch_size() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch as th
 from stable_baselines3 import SAC
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.sac.policies import Actor
 from torch import nn
 from torch.nn.modules import module as module_registry
 from torch.optim import optimizer as optimizer_registry
@@ -55,11 +57,11 @@ def on_instance(find: Callable[[SAC], Any], name: str) -> Intervention:
     return install
 
 
-def on_class(cls: type, name: str) -> Intervention:
-    """A method put into a class of PyTorch or SB3."""
+def on_class(cls: type, name: str, decorator: Callable[[Any], Any] = lambda method: method) -> Intervention:
+    """A method put into a class of PyTorch or SB3, maybe within a decorator of PyTorch's."""
 
     def install(_agent: SAC, count: Count, _stack: ExitStack, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(cls, name, counting(getattr(cls, name), count))
+        patch.setattr(cls, name, decorator(counting(getattr(cls, name), count)))
 
     return install
 
@@ -133,6 +135,9 @@ INTERVENTIONS: dict[str, Intervention] = {
     "extract_features of a critic": on_instance(lambda agent: agent.critic, "extract_features"),
     "log_prob of the distribution": on_instance(lambda agent: agent.actor.action_dist, "log_prob"),
     "forward of a class": on_class(nn.Linear, "forward"),
+    "get_action_dist_params of a class": on_class(Actor, "get_action_dist_params"),
+    "extract_features of a class": on_class(BaseModel, "extract_features"),
+    "extract_features of a class, decorated": on_class(BaseModel, "extract_features", th.enable_grad()),
     "call of all modules": on_class(nn.Module, "__call__"),
     "a subclass of a layer": subclass_of_a_layer,
     "hook of a parameter": lambda agent, count, *_: layer(agent).weight.register_hook(lambda _: count()),

@@ -203,3 +203,15 @@ def test_the_fit_stops_where_held_out_rows_get_no_better() -> None:
     moved = data._replace(observations=data.observations + (th.arange(2000) >= 1800).float().unsqueeze(1))
     other = built(discriminator_steps=400).fit(moved, newest(moved, 200), moved.observations[:5], context())
     assert other["discriminator_calibrated_loss"] < 1.2 < 1.37 < figures["discriminator_calibrated_loss"]
+
+
+@pytest.mark.parametrize(("observation_dim", "action_dim"), [(40, 1), (100, 2)])
+def test_newest_rows_find_themselves_in_a_ring_although_observations_are_equal(observation_dim: int, action_dim: int) -> None:
+    """One-hot states, of which the key has few columns; the newest rows are not the last of the ring."""
+    generator = th.Generator().manual_seed(0)
+    states = th.eye(observation_dim)[th.randint(observation_dim, (2000,), generator=generator)]
+    actions = 2.0 * th.rand(2000, action_dim, generator=generator) - 1.0
+    zeros = th.zeros(2000, 1)
+    data = Transitions(states, actions, states.roll(1, 0), zeros, zeros, zeros.squeeze(1).long())
+    numbers = th.arange(600, 800)
+    assert th.equal(places(data.rows(numbers), data), numbers)

@@ -1,0 +1,106 @@
+"""What a search may go on with, what is fixed for all of its trials, and which runs are long enough for one."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
+
+import optuna
+from optuna.storages import InMemoryStorage
+
+from sb3_tom.zoo.search import Search, report, search
+from tests.zoo.test_search import known
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_study_that_something_else_has_made_is_refused(direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of ``rl_zoo3.train -optimize``, or of ``optuna create-study`` without ``--direction``."""
+    storage = InMemoryStorage()
+    other = optuna.create_study(storage=storage, study_name="s", direction=direction)
+    if direction == "maximize":
+        other.optimize(lambda trial: 1000.0, n_trials=1)
+    what = {"maximize": "its trials are not of this search", "minimize": "it does not maximize one value"}[direction]
+    with pytest.raises(ValueError, match=f"study_name='s' is not allowed: .*{what}; allowed: .* another name"):
+        search(known(monkeypatch), storage, "s", 2)
+    assert other.user_attrs == {}
+
+
+def test_a_worker_that_another_overtakes_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one begins between two reads of this one: it marks the study, then runs a trial."""
+    objective, storage = known(monkeypatch), InMemoryStorage()
+    read = storage.get_all_trials
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        trials = read(*args, **kwargs)
+        monkeypatch.setattr(storage, "get_all_trials", read)
+        search(objective, storage, "s", 1)
+        return trials
+
+    monkeypatch.setattr(storage, "get_all_trials", overtaken)
+    assert len(search(objective, storage, "s", 2).trials) == 2
+
+
+class Stopped(Search):
+    """Makes the agents of its runs, and does not train them."""
+
+    made: list[Any]
+
+    def run_all(self, monkeypatch: pytest.MonkeyPatch, n_trials: int) -> optuna.Study:
+        def learn(agent: Any, n_timesteps: int, callbacks: list[Any], which: str) -> None:
+            type(self).made.append(agent)
+            callbacks[-1].callback.values.append(1.0)
+
+        monkeypatch.setattr(Stopped, "made", [], raising=False)
+        monkeypatch.setattr("sb3_tom.zoo.search._learn", learn)
+        return search(self, InMemoryStorage(), "s", n_trials)
+
+
+@pytest.mark.parametrize(
+    ("algo", "fixed"),
+    [
+        ("dhmbpo", {"gamma": 0.9, "batch_size": 32, "rollout_schedule": 3, "model_train_freq": 333, "learning_rate": 0.005}),
+        ("sac", {"gamma": 0.9, "batch_size": 32, "learning_rate": 0.005}),
+    ],
+)
+def test_what_is_fixed_is_not_sampled(algo: str, fixed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Stopped(algo, "Pendulum-v1", 60, (0,), 1, 1, hyperparams={"buffer_size": 500, **fixed})
+    study = objective.run_all(monkeypatch, 3)
+    for agent in objective.made:
+        values = {**{name: getattr(agent, name) for name in fixed}, "learning_rate": agent.lr_schedule(1)}
+        assert values == fixed
+    taus = [agent.tau for agent in objective.made]
+    assert taus == [trial.params["tau"] for trial in study.trials] and len(set(taus)) == 3, "others are"
+    assert "\n    gamma: 0.9 (fixed)\n" in report(study, 1)
+
+
+def test_a_noise_that_is_fixed_is_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is not that of the argument that the zoo makes of it."""
+    noise = {"noise_type": "normal", "noise_std": 0.7, "buffer_size": 500}
+    objective = Stopped("td3", "Pendulum-v1", 60, (0,), 1, 1, hyperparams=noise)
+    objective.run_all(monkeypatch, 8)  # a third of them would draw none
+    assert [agent.action_noise._sigma.tolist() for agent in objective.made] == [[0.7]] * 8
+
+
+def test_a_value_of_the_file_that_is_fixed_makes_another_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, objective = InMemoryStorage(), known(monkeypatch)
+    search(objective, storage, "s", 1)
+    same = replace(objective, hyperparams={"update_to_data_ratio": objective._hyperparams["update_to_data_ratio"]})
+    with pytest.raises(ValueError, match=r"fixed=\['update_to_data_ratio'\] is not allowed: the study 's' has None"):
+        search(same, storage, "s", 2)
+
+
+def test_runs_that_would_not_train_are_refused() -> None:
+    """From the YAML file, from ``-params``, and from the class."""
+    for objective, starts in (
+        (Search("mbpo_tom", "Hopper-v5", 5000), 5000),
+        (Search("mbpo", "Pendulum-v1", 60, hyperparams={"learning_starts": 70}), 70),
+        (Search("sac", "Pendulum-v1", 100), 100),
+    ):
+        with pytest.raises(ValueError, match=f"n_timesteps=.* with learning_starts={starts} .*; allowed: more than {starts}"):
+            objective.prepare()
+    Search("mbpo_tom", "Hopper-v5", 5000, hyperparams={"learning_starts": 4999}).prepare()
+    Search("ppo", "Pendulum-v1", 60).prepare()
