@@ -223,10 +223,12 @@ def without_say(study: Study, runs: Runs, entered: Rows, finished: Collection[tu
     going_on = (row for row in own if (row["task"], row["method"], row["seed"]) not in finished and not row["spoilt"])
     waiting = [f"{row['method']} {row['seed']}" for row in going_on]
     lines = [f"\nNot finished: {', '.join(waiting)}."] if waiting else []
+    spoilt: dict[str, list[str]] = {}
     for row in (row for row in own if row["spoilt"]):
         curve = runs.get(row["method"], {}).get(int(row["seed"]), {})
-        means = ", ".join(f"{window_mean(curve, window):,.0f}" for window in study.windows)
-        lines.append(f"\nDoes not count: {row['method']} {row['seed']} ({means}): {row['spoilt']}.")
+        means = ", ".join(_text(window_mean(curve, window), "{:,.0f}") for window in study.windows)
+        spoilt.setdefault(row["spoilt"], []).append(f"{row['method']} {row['seed']} ({means})")
+    lines += [f"\nDo not count: {', '.join(found)}: {reason}." for reason, found in spoilt.items()]
     return lines
 
 

@@ -48,7 +48,9 @@ def test_a_page_of_known_runs() -> None:
 def test_a_spoilt_seed_is_shown_and_does_not_count() -> None:
     text = text_of({12: "the disk was full"}, {"dhmbpo": 2_990.0, "dhmbpo_tom": 2_000.0})
     assert "| `dhmbpo` | 10, 11, 13, 14, 15, 16, 17 |" in text
-    assert "Does not count: dhmbpo 12 (3,002, 3,002, 3,002, 3,002): the disk was full." in text
+    line = next(line for line in text.splitlines() if line.startswith("Do not count: "))
+    assert line.startswith("Do not count: dhmbpo 12 (3,002, 3,002, 3,002, 3,002), dhmbpo_tom 12 (")
+    assert line.endswith("): the disk was full.")
     assert "of -990, -990, -990, -990, -990, -990, -990 |" in text
 
 
