@@ -42,10 +42,9 @@ MOST_VALUES = 1 << 24
 LARGEST_REST = 1 << 30
 """Maximum size of compressed arrays outside the replay buffer in bytes: of envs, callbacks and plugs."""
 
-MALFORMED = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError),
-    *(SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
-)
+_OF_PYTHON = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError)
+_OF_CONTENT = (SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+MALFORMED = (*_OF_PYTHON, *_OF_CONTENT)
 """Errors that Python, numpy and zipfile raise for malformed content."""
 
 _HEADER = 1 << 14

@@ -1,7 +1,6 @@
 """Weights by the model's error, with models whose errors are known."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,17 +90,6 @@ def test_no_errors_and_no_fit_are_uniform_weights() -> None:
 def test_a_context_without_a_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"context\.model=None is not allowed for a plug that reads it; allowed: the"):
         ErrorWeighter().weights(transitions(3), context())
-
-
-def test_a_model_that_does_not_say_its_targets_is_refused() -> None:
-    data, model = known(3)
-
-    def cannot(*_: Any) -> None:
-        raise ValueError("Silent has no targets; allowed: a dynamics model that implements it")
-
-    silent = SimpleNamespace(is_fitted=True, forward=model.forward, targets=cannot)
-    with pytest.raises(ValueError, match="Silent has no targets"):
-        ErrorWeighter().weights(data, with_model(silent))
 
 
 @pytest.mark.parametrize("dynamics", SMALL_MODELS)

@@ -1,8 +1,6 @@
 """Weights by what critics and model say of the rows: against loops, on known critics; and on agents."""
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -149,15 +147,6 @@ def test_without_a_fitted_model_the_critics_are_alone() -> None:
     assert th.equal(found, MaPERWeighter(model_coef=0.0).weights(data, modelled()))
     with pytest.raises(ValueError, match=r"context\.model=None is not allowed for a plug that reads it; allowed: the agent"):
         MaPERWeighter().weights(data, known())
-
-
-def test_a_model_that_does_not_say_its_targets_is_refused() -> None:
-    def cannot(*_: Any) -> None:
-        raise ValueError("Silent has no targets; allowed: a dynamics model that implements it")
-
-    silent = SimpleNamespace(is_fitted=True, forward=Model().forward, targets=cannot)
-    with pytest.raises(ValueError, match="Silent has no targets"):
-        MaPERWeighter().weights(transitions(3), replace(known(), model=silent))
 
 
 @pytest.mark.parametrize("name", CLASSES)

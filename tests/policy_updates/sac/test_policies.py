@@ -17,7 +17,6 @@ from sb3_tom.policy_updates.sac.handwritten_update import supports_handwritten_g
 from sb3_tom.policy_updates.sac.policies import LayerNormPolicy
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.policy_updates.steps import is_supported
-from sb3_tom.zoo.checks import check_hyperparams
 from tests.mbpo.small import small_agent
 from tests.policy_updates.sac.oracle import (
     in_both_precisions,
@@ -138,11 +137,6 @@ def test_a_checkpoint_names_the_policy(tmp_path: Path) -> None:
     agent.learn(60, ResumeCallback(tmp_path, 30))
     resumed = MBPO.resume(tmp_path, "Pendulum-v1")
     assert type(resumed.policy) is LayerNormPolicy and resumed.policy.dropout_rate == 0.2
-
-
-def test_a_yaml_file_of_the_zoo_may_say_it() -> None:
-    text = "dict(dropout_rate=0.01, activation_fn=nn.SiLU)"
-    check_hyperparams({"n_timesteps": 10, "policy": "LayerNormPolicy", "policy_kwargs": text}, MBPO, str, {"nn": nn})
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, "0.1", None, th.nan])

@@ -16,7 +16,6 @@ from sb3_tom.policy_updates.sac.sac_update import SACUpdate
 from sb3_tom.policy_updates.sac.simba import SimbaPolicy
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
 from sb3_tom.policy_updates.steps import is_supported
-from sb3_tom.zoo.checks import check_hyperparams
 from tests.mbpo.small import small_agent
 from tests.policy_updates.sac.oracle import (
     in_both_precisions,
@@ -132,11 +131,6 @@ def test_a_resumed_run_is_the_same(tmp_path: Path) -> None:
     resumed.learn(120, reset_num_timesteps=False)
     assert resumed.num_timesteps == whole.num_timesteps
     assert largest_relative_error(resumed.policy.state_dict(), whole.policy.state_dict()) == 0.0
-
-
-def test_a_yaml_file_of_the_zoo_may_say_it() -> None:
-    text = "dict(net_arch=dict(pi=[64], qf=[128, 128]))"
-    check_hyperparams({"n_timesteps": 10, "policy": "SimbaPolicy", "policy_kwargs": text}, MBPO, str, {"nn": nn})
 
 
 @pytest.mark.parametrize("net_arch", [[], [8, 16], {"pi": [], "qf": [8]}, {"pi": [8], "qf": [8, 9]}], ids=str)
