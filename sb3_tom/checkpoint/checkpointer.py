@@ -57,6 +57,10 @@ class Checkpointer:
         self._callback: BaseCallback | None = None  # the same, while the state is consistent
         self._in_learn = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy that is made within ``learn`` has no part in it; and callbacks cannot be copied."""
+        return {**vars(self), "_learns_with": None, "_callback": None}
+
     @property
     def is_between_rollouts(self) -> bool:
         """Whether the agent is in ``learn``, between two collections, with a consistent state."""

@@ -177,17 +177,18 @@ def _check_refused(agent: Any) -> None:
 def check_envs_of_learn(env: VecEnv | None, callback: BaseCallback) -> None:
     """
     Check the environments that a call of ``learn`` uses. No evaluation may use the agent's own: the next stored transition
-    would lead from the last training state to one after the evaluation. A callback may keep the agent's own to read from it.
+    would lead from the last training state to one after the evaluation. A callback that keeps the agent's own under a name
+    without "eval" is taken to read from it only.
 
     :param env: the agent's; a warning if its physics are known to be wrong
     :param callback: made by ``learn`` from the user's
-    :raises ValueError: naming a callback that evaluates on the agent's environments
+    :raises ValueError: naming a callback that keeps the agent's environments to evaluate on
     """
     warn_of_wrong_physics(env)
     own = set() if env is None else {id(one) for one in inner_envs(env)}
     for one in walk(callback):
         for name, value in vars(one).items():
-            if value is env and "eval" not in name:
+            if value is env and "eval" not in f"{type(one).__name__} {name}".lower():
                 continue
             if isinstance(value, VecEnv) and not own.isdisjoint(map(id, inner_envs(value))):
                 raise ValueError(

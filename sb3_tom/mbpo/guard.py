@@ -57,8 +57,8 @@ class Guarded(Protocol):
 
 def guarded(*parts: str) -> Callable[[F], F]:
     """
-    Decorates a verb of the agent: it needs real transitions, and ``parts`` are restored if it diverges; plugs also if it fails
-    otherwise or is interrupted.
+    Decorates a verb of the agent: it needs real transitions, and ``parts`` are restored if it diverges. If it fails otherwise
+    or is interrupted, so are all but the policy and its update.
 
     :param parts: "policy", or attributes of the agent that hold plugs, whose weights are checked afterwards
     """
@@ -115,8 +115,8 @@ class Guard:
     @contextmanager
     def verb(self, agent: Guarded, parts: tuple[str, ...]) -> Iterator[None]:
         """
-        Check ``parts`` after the block; on a divergence restore them and raise. After other errors and interrupts plugs are
-        restored too, since half a fit is none; the policy's gradient steps so far are kept.
+        Check ``parts`` after the block; on a divergence restore them and raise. After other errors and interrupts they are
+        restored too, since half a fit is none, but for the policy and its update, whose gradient steps so far are kept.
 
         :param agent: whose verb the block is
         :param parts: see :func:`guarded`
@@ -132,11 +132,11 @@ class Guard:
             check_plugs(plugs)
         except BaseException as error:
             origin = _divergence_behind(agent, plugs, error) if isinstance(error, ValueError) else None
-            if origin is None and POLICY in parts:
-                raise
-            for backup in backups:
-                backup.restore()
-            if POLICY in parts and self._policy_backup is not None:
+            kept = () if origin is not None else (POLICY, "policy_update")
+            for part, backup in zip((*plugs, POLICY), backups, strict=False):
+                if part not in kept:
+                    backup.restore()
+            if origin is not None and POLICY in parts and self._policy_backup is not None:
                 agent._n_updates = self._policy_backup[0]
             if weights is not None:
                 agent.replay_buffer.weights[:] = weights

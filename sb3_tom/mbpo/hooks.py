@@ -140,7 +140,7 @@ class SACHooks(SavedSAC):
                 is_whole = result.continue_training
             finally:
                 if not is_whole:
-                    # SB3 has made a step that it does not store: the next transition would begin before that step
+                    # SB3 may have made a step that it does not store: the next transition would begin before that step
                     self._last_obs = None
             self.checkpointer.after_collection(callback, is_whole)
         self.update_counter.collected = result.episode_timesteps

@@ -196,8 +196,8 @@ class MBPO(SACHooks):
                 self.imagined.is_due = True  # a phase that was interrupted is repeated
                 raise
         elif self.rollout_freq is not None and self._since_rollouts >= self.rollout_freq:
-            self._since_rollouts %= self.rollout_freq
             self.imagine()
+            self._since_rollouts %= self.rollout_freq
         fixed, made = self.gradient_steps >= 0, self._updates_made()
         self.train_policy(self.update_counter.take_due(gradient_steps, fixed, self.update_to_data_ratio, made), batch_size)
 

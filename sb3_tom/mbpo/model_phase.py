@@ -97,23 +97,23 @@ def imagine_rollouts(
     if not world.model.is_fitted:
         raise ValueError("imagine() is not allowed with a model that was never fitted; allowed: after fit_model()")
     started, length = time.monotonic(), rollouts.length
-    figures = _make_room(imagined, rollouts)
+    made_at, figures = _make_room(imagined, rollouts)
     draw = WeightedDraw(weights)
     # No more rollouts than fit at full length: else the first steps of all would be overwritten
     number = max(1, min(rollouts.number, imagined.capacity // length))
     starts = buffer.transitions().observations[draw((number,), context.generator)]
     figures |= branched_rollouts(world, starts, length, context, imagined)
-    imagined.is_due = False
+    imagined.is_due, imagined.made_at = False, made_at
     return figures | {"scheduled_length": float(length), "seconds": time.monotonic() - started}
 
 
-def _make_room(imagined: ImaginedBuffer, rollouts: Rollouts) -> Figures:
+def _make_room(imagined: ImaginedBuffer, rollouts: Rollouts) -> tuple[list[int], Figures]:
     """
-    Resize the buffer for this round and the earlier ones within the window. Returns how many rounds at full length it has room
-    for, and how many there are.
+    Resize the buffer for this round and the earlier ones within the window. Returns the env steps of these rounds, how many
+    rounds at full length there is room for, and how many there are.
     """
-    imagined.made_at = rollouts.window.within(imagined.made_at, rollouts.env_step)
-    asked, rows = len(imagined.made_at), rollouts.number * rollouts.length
+    made_at = rollouts.window.within(imagined.made_at, rollouts.env_step)
+    asked, rows = len(made_at), rollouts.number * rollouts.length
     needed = asked * rows
     imagined.resize(needed if rollouts.capacity is None else min(needed, rollouts.capacity))
-    return {"phases_asked": float(asked), "phases_kept": imagined.capacity / rows}
+    return made_at, {"phases_asked": float(asked), "phases_kept": imagined.capacity / rows}

@@ -107,17 +107,15 @@ def _check_room(is_local: bool, cpus: int, gpus: float) -> None:
     """Check that a machine can hold a run, which Ray would let wait forever. A cluster may get such a machine later."""
     import ray
 
-    needs = _needs(cpus, gpus)
-    if not is_local:
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(machine.get(name, 0.0) >= need for name, need in needs.items()) for machine in machines):
-            say(f"no machine of the cluster has cpus={cpus} and gpus={gpus:g}: runs wait until one joins that has")
+    if is_local:  # started with the CPUs of the runs
+        found = ray.cluster_resources().get("GPU", 0.0)
+        if found < gpus:
+            raise ValueError(f"gpus={gpus:g} is not allowed: Ray finds {found:g} on this machine; allowed: at most {found:g}")
         return
-    has = ray.cluster_resources()
-    for name, need in needs.items():
-        if has.get(name, 0.0) < need:
-            what, found = f"{name.lower()}s", f"{has.get(name, 0.0):g}"
-            raise ValueError(f"{what}={need:g} is not allowed: Ray finds {found} on this machine; allowed: at most {found}")
+    needs = _needs(cpus, gpus)
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(machine.get(name, 0.0) >= need for name, need in needs.items()) for machine in machines):
+        say(f"no machine of the cluster has cpus={cpus} and gpus={gpus:g}: runs wait until one joins that has")
 
 
 @contextmanager
@@ -138,7 +136,7 @@ def connected(
     :param gpus: GPUs of a run
     :param num_threads: of a run
     :param there: see :class:`RayEngine`
-    :raises ValueError: if there is no such cluster, or if this machine has not the CPUs and GPUs of a run
+    :raises ValueError: if there is no such cluster, or if this machine has not the GPUs of a run
     :raises ModuleNotFoundError: if Ray is not installed
     """
     if address is not None:

@@ -1,5 +1,6 @@
 """What is left after a callback, an error or the user has ended `learn` in the middle, and goes on with another call."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_what_is_stored_has_occurred(ended_by: str) -> None:
 def test_a_phase_that_was_interrupted_is_repeated(verb: str, error: type[BaseException]) -> None:
     agent = small_agent("Pendulum-v1").learn(60)
     before = {name: value.clone() for name, value in agent.dynamics.state_dict().items()}
-    fits, restore = agent.policy_version, interrupted(agent.dynamics if verb == "fit" else agent.weighter, verb, error)
+    restore = interrupted(agent.dynamics if verb == "fit" else agent.weighter, verb, error)
     with pytest.raises(error):
         agent.learn(60, reset_num_timesteps=False)
     restore()
@@ -87,7 +88,7 @@ def test_a_phase_that_was_interrupted_is_repeated(verb: str, error: type[BaseExc
     assert agent.imagined.is_due
     done = agent.policy_version
     agent.learn(2, reset_num_timesteps=False)
-    assert not agent.imagined.is_due and agent.policy_version >= max(done, fits + 1)
+    assert not agent.imagined.is_due and agent.policy_version > done
 
 
 def test_a_first_fit_that_was_interrupted_is_still_the_first() -> None:
@@ -145,3 +146,33 @@ def test_the_rate_of_the_critics_warm_up_is_the_one_of_this_call() -> None:
     agent.policy_update.end_phase = recorded  # type: ignore[method-assign]
     agent.end_phase()
     assert rates == [1e-6]
+
+
+class Copying(BaseCallback):
+    """Copies the agent, as callbacks do that keep the best one."""
+
+    copied: MBPO
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == 60:
+            self.copied = copy.deepcopy(self.model)
+        return True
+
+
+def test_an_agent_may_be_copied_within_learn() -> None:
+    callback = Copying()
+    small_agent("Pendulum-v1").learn(70, callback=callback)
+    assert callback.copied.num_timesteps == 60
+    callback.copied.learn(10, reset_num_timesteps=False)
+    assert callback.copied.num_timesteps == 70
+
+
+def test_a_round_of_rollouts_that_was_interrupted_is_repeated() -> None:
+    agent = small_agent("Pendulum-v1", rollout_freq=10).learn(60)
+    rounds, restore = list(agent.imagined.made_at), interrupted(agent.termination, "forward", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(20, reset_num_timesteps=False)
+    restore()
+    assert agent.imagined.made_at == rounds and agent._since_rollouts >= 10
+    agent.learn(1, reset_num_timesteps=False)
+    assert len(agent.imagined.made_at) == len(rounds) + 1

@@ -90,7 +90,7 @@ def test_rule_at_and_around_each_threshold_and_beyond_the_finite(env_id: str, fr
     ],
 )
 def test_lower_bounds_count_too(frozen: FrozenEnvs, env_id: str, index: int, value: float) -> None:
-    """A widespread port of the Hopper rule takes abs of a comparison, so -1e9 is healthy; one of Humanoid's lets a NaN live."""
+    """A widespread port of the Hopper rule takes abs of a comparison: -1e9 is healthy; one of Humanoid's lets a NaN live."""
     env, rule = frozen(env_id)
     positions = env.init_qpos.copy()
     positions[index] = value
