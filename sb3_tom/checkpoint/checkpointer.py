@@ -53,18 +53,17 @@ class Checkpointer:
         self._run = uuid.uuid4().hex  # all checkpoints of a run have it, and no other run's
         self._files: set[Path] = set()  # that the run was saved to or loaded from
         self._resumption: dict[str, Any] | None = None  # state of moment_of that is yet to be restored
-        self._learns_with: BaseCallback | None = None  # learn's callback
-        self._callback: BaseCallback | None = None  # the same, while the state is consistent
-        self._in_learn = False
+        self._callback: BaseCallback | None = None  # learn's
+        self._in_learn = self._is_consistent = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy that is made within ``learn`` has no part in it; and callbacks cannot be copied."""
-        return {**vars(self), "_learns_with": None, "_callback": None}
+        return {**vars(self), "_callback": None, "_is_consistent": False}
 
     @property
     def is_between_rollouts(self) -> bool:
         """Whether the agent is in ``learn``, between two collections, with a consistent state."""
-        return self._callback is not None
+        return self._is_consistent
 
     @property
     def is_resuming(self) -> bool:
@@ -107,7 +106,7 @@ class Checkpointer:
             raise ValueError("save_checkpoint is not allowed in the middle of a step; allowed: ResumeCallback in learn")
         if agent.env is None:
             raise ValueError("save_checkpoint needs an env: its state is a part of the run's; allowed: after set_env")
-        state = {RUN: self._run, **run_state(agent, self._callback)}
+        state = {RUN: self._run, **run_state(agent, self._callback if self._is_consistent else None)}
         if self._resumption is not None:  # loaded, but not continued yet
             state["agent"]["attributes"] |= self._resumption["attributes"]
             state |= {name: value for name, value in self._resumption.items() if name != "attributes"}
@@ -178,9 +177,9 @@ class Checkpointer:
         try:
             with continued_log(agent, log):
                 yield total_timesteps, reset_num_timesteps
-            self._restore_moment(agent, self._learns_with)  # if no steps were left
+            self._restore_moment(agent, self._callback)  # if no steps were left
         finally:
-            self._in_learn, self._callback, self._learns_with = False, None, None
+            self._in_learn, self._is_consistent, self._callback = False, False, None
             folders.close()
             if self._resumption is not None:  # it failed before the run was restored, and can be called again
                 agent._num_timesteps_at_start, agent._total_timesteps = at_entry
@@ -191,7 +190,7 @@ class Checkpointer:
 
         :param callback: made by ``learn`` from the user's callbacks
         """
-        self._learns_with = callback
+        self._callback = callback
 
     def _restore_moment(self, agent: OffPolicyAlgorithm, callback: BaseCallback | None) -> None:
         """Restore what :meth:`load` has left to be restored, if there is anything."""
@@ -207,28 +206,28 @@ class Checkpointer:
         :param agent: that is about to collect transitions
         :param callback: made by ``learn`` from the user's callbacks
         """
-        self._restore_moment(agent, callback)
         self._callback = callback
+        self._restore_moment(agent, callback)
+        self._is_consistent = True
         for one in walk(callback):
             if hasattr(one, "between_rollouts"):
                 one.between_rollouts()
-        self._callback = None
+        self._is_consistent = False
 
-    def after_collection(self, callback: BaseCallback, is_whole: bool) -> None:
+    def after_collection(self, is_whole: bool) -> None:
         """
         Called after each collection, from which on the state is consistent until ``train`` begins (:func:`unsaved`).
 
-        :param callback: made by ``learn`` from the user's callbacks
         :param is_whole: False if a callback has cancelled the collection
         """
-        self._callback = callback if is_whole else None
+        self._is_consistent = is_whole
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """The state is not consistent within the block; after it, unless it fails, it is as before."""
-        callback, self._callback = self._callback, None
+        was_consistent, self._is_consistent = self._is_consistent, False
         yield
-        self._callback = callback
+        self._is_consistent = was_consistent
 
 
 def unsaved(method: F) -> F:

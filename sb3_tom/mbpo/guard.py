@@ -123,8 +123,8 @@ class Guard:
         :raises DivergenceError: naming the first bad network, env and env step
         """
         plugs = {part: plug for part in parts if part != POLICY and (plug := getattr(agent, part)) is not None}
-        backups = [Backup([plug], plug.optimizers().values()) for plug in plugs.values()]
-        backups += [self._back_up_policy(agent)] if POLICY in parts else []
+        backups = {part: Backup([plug], plug.optimizers().values()) for part, plug in plugs.items()}
+        backups |= {POLICY: self._back_up_policy(agent)} if POLICY in parts else {}
         weights = agent.replay_buffer.weights.copy() if "weighter" in parts else None
         counters = {name: getattr(agent, name) for name in PUT_BACK}
         try:
@@ -133,7 +133,7 @@ class Guard:
         except BaseException as error:
             origin = _divergence_behind(agent, plugs, error) if isinstance(error, ValueError) else None
             kept = () if origin is not None else (POLICY, "policy_update")
-            for part, backup in zip((*plugs, POLICY), backups, strict=False):
+            for part, backup in backups.items():
                 if part not in kept:
                     backup.restore()
             if origin is not None and POLICY in parts and self._policy_backup is not None:

@@ -142,7 +142,7 @@ class SACHooks(SavedSAC):
                 if not is_whole:
                     # SB3 may have made a step that it does not store: the next transition would begin before that step
                     self._last_obs = None
-            self.checkpointer.after_collection(callback, is_whole)
+            self.checkpointer.after_collection(is_whole)
         self.update_counter.collected = result.episode_timesteps
         return result
 

@@ -38,16 +38,14 @@ def explained_load_errors(requested: Mapping[str, Any], cls: type) -> Iterator[N
         yield
     except (RuntimeError, KeyError) as error:
         given = {name: value for name, value in requested.items() if name.endswith("_kwargs")}
-        # SB3 takes optimisers with other parameters for those of an old DQN
-        if isinstance(error, KeyError) and not (given and error.args == ("policy.optimizer",)):
-            raise
         if "bounds.log_var" in str(error):
             raise ValueError(
                 f"the file's model has another kind of noise; allowed: {cls.__name__}.load(path, dynamics_kwargs=...) with "
                 "'homoscedastic' as it was (first smooth ensembles: True, with 'beta_nll' 0.0 and 'weight_decay' 1e-3)"
             ) from error
-        fits_not = isinstance(error, KeyError) or "state_dict" in str(error)
-        if not fits_not or not (given or "termination_fn" in requested):
+        of_optimizers = error.args == ("policy.optimizer",)  # SB3 takes those with other parameters for an old DQN's
+        of_networks = "state_dict" in str(error)
+        if not (of_optimizers and given) and not (of_networks and (given or "termination_fn" in requested)):
             raise
         if given:
             raise ValueError(

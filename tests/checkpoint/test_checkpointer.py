@@ -27,7 +27,7 @@ class Checkpointed(SAC):
     def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
         self.checkpointer.before_collection(self, callback)
         result = super().collect_rollouts(env, callback, *args, **kwargs)
-        self.checkpointer.after_collection(callback, result.continue_training)
+        self.checkpointer.after_collection(result.continue_training)
         return result
 
 
