@@ -176,6 +176,7 @@ DOUBLE_HORIZON = {
         "horizon_3": {"policy_update_kwargs": {"horizon": 3}},
         "homoscedastic": {"dynamics_kwargs": {"homoscedastic": True, "beta_nll": 0.0}},
         "beta_0": {"dynamics_kwargs": {"beta_nll": 0.0}},
+        "bound_penalty_1e4": {"dynamics_kwargs": {"bound_penalty": 1e-4}},
         "decay_1e3": {"dynamics_kwargs": {"weight_decay": 1e-3}},
         "critic_scale_1": {"policy_update_kwargs": {"critic_scale": 1.0}},
         "2_critics": {"policy_kwargs": {"n_critics": 2}},

@@ -150,15 +150,15 @@ def published_line(study: Study, n_solved: int) -> list[str]:
 
 def shown(study: Study, runs: Runs) -> dict[str, dict[int, Curve]]:
     """
-    The curves that a study shows by method and seed: of a method that belongs to another study those of its own seeds.
+    The curves that a study shows by method and seed: of a method that belongs to another study as many as of its own.
 
     :param study: its methods in their order, then those beside
     :param runs: of its task, those that count
     """
     found = {method: dict(runs[method]) for method in study.methods if method in runs}
     for method in study.beside:
-        if curves := {seed: curve for seed, curve in runs.get(method, {}).items() if seed in study.seeds}:
-            found[method] = curves
+        if curves := sorted(runs.get(method, {}).items())[: len(study.seeds)]:
+            found[method] = dict(curves)
     return found
 
 
@@ -220,14 +220,15 @@ def _text(number: float, form: str = "{:.0f}") -> str:
 def without_say(study: Study, runs: Runs, entered: Rows, finished: Collection[tuple[str, str, str]]) -> list[str]:
     """Lines about runs of a study that do not count: not finished, or spoilt."""
     own = [row for row in entered if row["task"] == study.task and row["method"] in study.methods]
-    going_on = (row for row in own if (row["task"], row["method"], row["seed"]) not in finished and not row["spoilt"])
+    reasons = {row["seed"]: row["spoilt"] for row in entered if row["task"] == study.task and row["spoilt"]}
+    going_on = (row for row in own if (row["task"], row["method"], row["seed"]) not in finished and row["seed"] not in reasons)
     waiting = [f"{row['method']} {row['seed']}" for row in going_on]
     lines = [f"\nNot finished: {', '.join(waiting)}."] if waiting else []
     spoilt: dict[str, list[str]] = {}
-    for row in (row for row in own if row["spoilt"]):
+    for row in (row for row in own if row["seed"] in reasons):  # spoilt for one method, for all
         curve = runs.get(row["method"], {}).get(int(row["seed"]), {})
         means = ", ".join(_text(window_mean(curve, window), "{:,.0f}") for window in study.windows)
-        spoilt.setdefault(row["spoilt"], []).append(f"{row['method']} {row['seed']} ({means})")
+        spoilt.setdefault(reasons[row["seed"]], []).append(f"{row['method']} {row['seed']} ({means})")
     lines += [f"\nDo not count: {', '.join(found)}: {reason}." for reason, found in spoilt.items()]
     return lines
 

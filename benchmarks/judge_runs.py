@@ -111,7 +111,7 @@ def spoil(rows: Rows, task: str, methods: tuple[str, ...], seed: int, reason: st
     :param rows: of the table; changed
     :param task: of the study
     :param methods: of the study
-    :param seed: which no run of the study counts by from now on
+    :param seed: by which no run on the task counts from now on
     :param reason: the defect, in words
     :return: how many rows say so now
     """

@@ -16,6 +16,7 @@ from sb3_tom.checkpoint.alignment import LINE
 from sb3_tom.checkpoint.codec import shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_array, check_form, check_names, fits, is_same, outline_of
 from sb3_tom.checks.validation import check_integer, check_number
+from sb3_tom.contracts.plug import rows_fit
 
 _OF_SB3 = ("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates", "_stats_window_size")
 _OF_MBPO = ("policy_version", "_env_steps", "_since_phase", "_since_rollouts")
@@ -67,9 +68,9 @@ def _growing(module: nn.Module) -> Iterable[str]:
 
 
 def _check_tensor(place: str, saved: Any, own: th.Tensor, any_number: bool = False) -> None:
-    """Check type and shape; with ``any_number`` the number of rows may differ."""
+    """Check type and shape; with ``any_number`` the number of rows may differ, and their size where it is not known yet."""
     same = isinstance(saved, th.Tensor) and saved.dtype == own.dtype
-    if not same or (saved.shape[1:] != own.shape[1:] if any_number else saved.shape != own.shape):
+    if not same or not (rows_fit(saved, own) if any_number else saved.shape == own.shape):
         raise ValueError(f"{place} is {outline_of(saved)}; allowed: {outline_of(own)}")
 
 

@@ -1,6 +1,6 @@
 """The state of callbacks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
@@ -31,6 +31,24 @@ def walk(callback: BaseCallback) -> Iterator[BaseCallback]:
         for name, value in vars(one).items():
             children = value if isinstance(value, list | tuple) else [value]
             waiting += [child for child in children if isinstance(child, BaseCallback) and name != "parent"]
+
+
+class RestoresAtEnd(CallbackList):
+    """
+    Callbacks, before whose end a run is restored that had no steps left: what they write then belongs to the whole run.
+
+    :param callback: made by ``learn``, which has initialised it
+    :param restore: restores the run if that is left to be done
+    """
+
+    def __init__(self, callback: BaseCallback, restore: Callable[[], None]) -> None:
+        super().__init__([callback])
+        self.model, self.parent = callback.model, None
+        self._restore = restore
+
+    def _on_training_end(self) -> None:
+        self._restore()
+        super()._on_training_end()
 
 
 def _named(callback: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:

@@ -5,7 +5,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -17,11 +17,11 @@ from stable_baselines3.common.type_aliases import GymEnv
 from sb3_tom.checkpoint.agent_state import check_agent, restore_agent
 from sb3_tom.checkpoint.archive import write_archive
 from sb3_tom.checkpoint.arguments import SEED, arguments_of_file, checked_seed, different_arguments
-from sb3_tom.checkpoint.callback_state import walk
+from sb3_tom.checkpoint.callback_state import RestoresAtEnd, walk
 from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.files import held, open_checkpoint
 from sb3_tom.checkpoint.fits import explained
-from sb3_tom.checkpoint.log_state import continued_log
+from sb3_tom.checkpoint.log_state import continued_log, log_name_of
 from sb3_tom.checkpoint.reading import Archive
 from sb3_tom.checkpoint.replay_state import check_room
 from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, restore_moment, run_state
@@ -43,7 +43,8 @@ _HELD: "WeakKeyDictionary[Checkpointer, ExitStack]" = WeakKeyDictionary()
 class Checkpointer:
     """
     Belongs to one agent (its attribute ``checkpointer``), which is passed to each call and not stored. The agent wraps its
-    ``learn`` in :meth:`learning`, and each collection in :meth:`before_collection` and :meth:`after_collection`.
+    ``learn`` in :meth:`learning`, which :meth:`begin` joins once the callbacks are made, each collection in
+    :meth:`before_collection` and :meth:`after_collection`, and ``train`` in :func:`unsaved`.
 
     :ivar last: file that the run can be resumed from, or None; for messages only
     """
@@ -58,12 +59,17 @@ class Checkpointer:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy that is made within ``learn`` has no part in it; and callbacks cannot be copied."""
-        return {**vars(self), "_callback": None, "_is_consistent": False}
+        return {**vars(self), "_callback": None, "_in_learn": False, "_is_consistent": False}
 
     @property
     def is_between_rollouts(self) -> bool:
         """Whether the agent is in ``learn``, between two collections, with a consistent state."""
         return self._is_consistent
+
+    @property
+    def is_within_step(self) -> bool:
+        """Whether the agent is in ``learn``, within a collection or ``train``."""
+        return self._in_learn and not self._is_consistent
 
     @property
     def is_resuming(self) -> bool:
@@ -102,7 +108,7 @@ class Checkpointer:
         :param durable: wait until it is on the disk
         :raises ValueError: within a step, or if the agent has no env or an attribute that cannot be saved
         """
-        if self._in_learn and not self.is_between_rollouts:
+        if self.is_within_step:
             raise ValueError("save_checkpoint is not allowed in the middle of a step; allowed: ResumeCallback in learn")
         if agent.env is None:
             raise ValueError("save_checkpoint needs an env: its state is a part of the run's; allowed: after set_env")
@@ -155,7 +161,7 @@ class Checkpointer:
 
     @contextmanager
     def learning(
-        self, agent: OffPolicyAlgorithm, total_timesteps: int, reset_num_timesteps: bool
+        self, agent: OffPolicyAlgorithm, total_timesteps: int, reset_num_timesteps: bool, log_name: str
     ) -> Iterator[tuple[int, bool]]:
         """
         Wraps SB3's ``learn``; the first call after :meth:`load` continues the one that was interrupted.
@@ -163,13 +169,17 @@ class Checkpointer:
         :param agent: the agent that learns
         :param total_timesteps: argument of the user
         :param reset_num_timesteps: argument of the user
-        :return: both as arguments of SB3's ``learn``
+        :param log_name: argument of the user, the name of a TensorBoard folder without its number; a run that was saved
+            within ``learn`` keeps its own
+        :return: the first two as arguments of SB3's ``learn``
         :raises ValueError: if a resumed run has done more env steps than ``total_timesteps``
         """
         goes_on = self._resumption is not None and self._resumption["in_learn"]
         if goes_on:
             total_timesteps, reset_num_timesteps = _remaining_steps(agent, total_timesteps), False
         log: State = {} if self._resumption is None or reset_num_timesteps else self._resumption["log"]
+        if not goes_on and log_name_of(log) != log_name:
+            log = {}
         if not goes_on:
             self._restore_moment(agent, None)
         _HELD[self] = folders = ExitStack()
@@ -177,20 +187,22 @@ class Checkpointer:
         try:
             with continued_log(agent, log):
                 yield total_timesteps, reset_num_timesteps
-            self._restore_moment(agent, self._callback)  # if no steps were left
         finally:
             self._in_learn, self._is_consistent, self._callback = False, False, None
             folders.close()
             if self._resumption is not None:  # it failed before the run was restored, and can be called again
                 agent._num_timesteps_at_start, agent._total_timesteps = at_entry
 
-    def begin(self, callback: BaseCallback) -> None:
+    def begin(self, agent: OffPolicyAlgorithm, callback: BaseCallback) -> BaseCallback:
         """
         Called once in each ``learn``, before it collects.
 
+        :param agent: the agent that learns
         :param callback: made by ``learn`` from the user's callbacks
+        :return: to be used in its place: if the run has no steps left, it is restored before its callbacks end
         """
         self._callback = callback
+        return RestoresAtEnd(callback, partial(self._restore_moment, agent, callback))
 
     def _restore_moment(self, agent: OffPolicyAlgorithm, callback: BaseCallback | None) -> None:
         """Restore what :meth:`load` has left to be restored, if there is anything."""
@@ -206,8 +218,7 @@ class Checkpointer:
         :param agent: that is about to collect transitions
         :param callback: made by ``learn`` from the user's callbacks
         """
-        self._callback = callback
-        self._restore_moment(agent, callback)
+        self._restore_moment(agent, self._callback)
         self._is_consistent = True
         for one in walk(callback):
             if hasattr(one, "between_rollouts"):
@@ -232,7 +243,8 @@ class Checkpointer:
 
 def unsaved(method: F) -> F:
     """
-    Decorates a method of an agent within which it cannot be saved: a signal handler or another thread may try to.
+    Decorates a method of an agent within which it cannot be saved while it learns: a signal handler or another thread may try
+    to.
 
     :param method: of an agent with a ``checkpointer``
     """

@@ -68,6 +68,17 @@ def restore_log(agent: Any, state: State) -> None:
         current.update({key: value for key, value in values.items() if key in kept})
 
 
+def log_name_of(state: State) -> str | None:
+    """
+    The ``tb_log_name`` of a run.
+
+    :param state: from :func:`log_state`
+    :return: None if the run has no TensorBoard folder
+    """
+    name = state.get(FOLDER)
+    return name.rpartition("_")[0] if isinstance(name, str) and _FOLDER_NAME.fullmatch(name) else None
+
+
 def _kept(values: State) -> set[str]:
     """Names of what is kept: SB3's formats need each name in all dictionaries of the logger, or in none."""
     return {name for name, value in values.items() if isinstance(value, _LOGGED) and is_plain(value)}
@@ -82,15 +93,15 @@ def continued_log(agent: OffPolicyAlgorithm, state: State) -> Iterator[None]:
     :param agent: the agent, about to learn
     :param state: from :func:`log_state`; a name that SB3 gives no folder is ignored
     """
-    name, place = state.get(FOLDER), agent.tensorboard_log
-    if agent._custom_logger or place is None or not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name):
+    name, place = log_name_of(state), agent.tensorboard_log
+    if agent._custom_logger or place is None or name is None:
         yield
         return
-    folder = Path(place) / name
+    folder = Path(place) / state[FOLDER]
     if folder.is_dir() and state.get(FIRST_FILE) == _first_file(folder):
         agent.set_logger(configure(str(folder), [*(["stdout"] if agent.verbose else []), "tensorboard"]))
     else:
-        agent.set_logger(configure_logger(agent.verbose, place, name.rpartition("_")[0]))
+        agent.set_logger(configure_logger(agent.verbose, place, name))
     try:
         yield
     finally:

@@ -40,7 +40,7 @@ class DynamicsModel(Plug):
     """E. Set it in ``__init__`` if it is above 1; plugs that compare members need at least 2."""
 
     is_reparameterised: bool = True
-    """Whether samples are differentiable in all parameters; False for mixtures, whose component is drawn."""
+    """Whether samples are differentiable in inputs and parameters; False for mixtures, whose component is drawn."""
 
     @property
     def is_fitted(self) -> bool:
@@ -48,7 +48,8 @@ class DynamicsModel(Plug):
         Whether it has been fitted at least once; by default whether its optimisers have state. A model without optimisers or
         whose optimisers keep no state overrides this.
         """
-        return all(optimizer.state for optimizer in self.optimizers().values())
+        optimizers = self.optimizers().values()
+        return bool(optimizers) and all(optimizer.state for optimizer in optimizers)
 
     def check_objective(self, objective: "ModelObjective") -> None:
         """
@@ -102,8 +103,8 @@ class DynamicsModel(Plug):
         generator: th.Generator,
     ) -> tuple[th.Tensor, th.Tensor]:
         """
-        Sample next observation and reward in raw units; this package's models keep them near the real data. Reparameterised:
-        gradients flow to parameters and inputs unless under ``torch.no_grad``.
+        Sample next observation and reward in raw units; this package's models keep them near the real data. Reparameterised
+        where :attr:`is_reparameterised` says so: gradients flow to parameters and inputs unless under ``torch.no_grad``.
 
         :param observations: ``[B, O]``
         :param actions: ``[B, A]``

@@ -89,7 +89,9 @@ class ModelObjective(Plug):
     ) -> None:
         """One optimiser step on one batch; adversarial objectives update their own networks here too."""
         loss = self.loss(model, batch, weights, extras)
-        optimizer.zero_grad(set_to_none=True)
+        if loss.shape != ():
+            raise ValueError(f"{type(self).__name__}.loss returned a tensor of shape {tuple(loss.shape)}; allowed: a scalar")
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 

@@ -3,19 +3,22 @@
 from abc import ABC
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch as th
 from torch import nn
-
-from sb3_tom.contracts.types import Transitions
 
 
 class GrowingBuffers(nn.Module):
     """A module with buffers whose number of rows changes: loading a state adopts the saved shapes."""
 
     growing: tuple[str, ...] = ()
-    """Names of such buffers. Assign a new tensor (``self.name = tensor``); do not write into the old one."""
+    """
+    Names of such buffers. Make them with no rows of the final size and type, or of size 0 if that is not known yet, and assign
+    new tensors (``self.name = tensor``); do not write into the old ones.
+    """
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in self.growing:
@@ -24,12 +27,25 @@ class GrowingBuffers(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def rows_fit(new: th.Tensor, made: th.Tensor) -> bool:
+    """
+    Whether a growing buffer may become another tensor.
+
+    :param new: what it becomes
+    :param made: as :meth:`Plug.build` has made it; a row of size 0 stands for any
+    """
+    return new.dtype == made.dtype and new.dim() == made.dim() and (new.shape[1:] == made.shape[1:] or 0 in made.shape[1:])
+
+
 class Plug(GrowingBuffers, ABC):
     """
     A part of the agent that a user can replace. ``__init__`` takes hyperparameters only (and checks them); sizes come with
     :meth:`build`. Whatever a plug learns is a parameter or buffer, so that ``state_dict`` is complete and loads with
-    ``weights_only`` (buffers whose size changes are named in :attr:`growing`); an attribute that holds an optimiser has
-    "optim" in its name.
+    ``weights_only``: made in :meth:`build`, with its final type and row size (buffers whose number of rows changes are named
+    in :attr:`growing`). Other plain values are saved through PyTorch's ``get_extra_state`` and ``set_extra_state``. Optimisers
+    are saved if each is an attribute of its own; those in a list or dict, and learning-rate schedulers, are not. Other
+    attributes are neither saved nor restored. Modules stay in training mode: a plug with dropout or batch normalisation
+    switches itself.
     """
 
     recordable = False
@@ -67,21 +83,21 @@ class Plug(GrowingBuffers, ABC):
 
 
 @contextmanager
-def only_reads(plug: Plug, data: Transitions) -> Iterator[None]:
+def only_reads(plug: Plug, rows: Mapping[str, th.Tensor]) -> Iterator[None]:
     """
-    Check that a plug does not write into rows within the block: they may be the replay buffer's own memory.
+    Check that a plug does not write into tensors within the block: they may be the replay buffer's own memory, or are stored.
 
     :param plug: for the message
-    :param data: rows that the plug gets
-    :raises ValueError: naming the plug and the field that it has written into
+    :param rows: tensors that the plug gets, by name
+    :raises ValueError: naming the plug and the tensor that it has written into
     """
-    versions = {name: tensor._version for name, tensor in data._asdict().items()}
+    versions = {name: tensor._version for name, tensor in rows.items()}
     yield
     for name, version in versions.items():
-        if getattr(data, name)._version != version:
+        if rows[name]._version != version:
             raise ValueError(
-                f"{type(plug).__name__} has written into the {name} that it was given, which the agent learns from; "
-                f"allowed: to read them (copy first: {name}.clone())"
+                f"{type(plug).__name__} has written into the {name} that it was given, which the agent learns from and which "
+                f"are changed now; allowed: to read them (copy first: {name}.clone())"
             )
 
 
@@ -92,12 +108,16 @@ def figures_of(plug: Plug, returned: Any, verb: str = "fit") -> dict[str, float]
     :param plug: for the message
     :param returned: what its method returned; None means no figures
     :param verb: name of the method, for the message
-    :raises ValueError: if it is not a mapping from names
+    :raises ValueError: if it is not a mapping from names to numbers
     """
     if returned is None:
         return {}
-    if isinstance(returned, Mapping) and all(isinstance(name, str) for name in returned):
+    if isinstance(returned, Mapping) and all(isinstance(name, str) and _is_number(it) for name, it in returned.items()):
         return dict(returned)
     raise ValueError(
         f"{type(plug).__name__}.{verb} returned {returned!r}; allowed: a dict of numbers by name, or None for none"
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) or (isinstance(value, th.Tensor | np.ndarray) and value.shape in ((), (1,)))

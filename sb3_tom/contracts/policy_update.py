@@ -149,7 +149,10 @@ class PolicyUpdate(Plug):
     """``update_to_data_ratio`` above which the agent warns; None: it never does."""
 
     climbs_rewards: ClassVar[bool] = False
-    """Whether gradients flow through rewards: a ``reward_fn`` then has to be differentiable."""
+    """
+    Whether the policy follows gradients through model and rewards: the model then has to be reparameterised, and a
+    ``reward_fn`` differentiable.
+    """
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "ent_coef": "auto",

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import isabstract, isfunction, signature
 from typing import Any
 
 from sb3_tom.contracts.plug import Plug
@@ -59,9 +60,12 @@ def resolve_plug(argument: str, axis: Axis, value: Any, kwargs: Mapping[str, Any
         raise ValueError(f"{axis.kwargs_argument}={kwargs!r} is not allowed; allowed: a dict or None")
     found = _named(argument, axis, value)
     if isinstance(found, type):
-        return _made(argument, axis, value, found, dict(kwargs or {}))
+        plug = _made(argument, axis, value, found, dict(kwargs or {}))
+        _check_class(argument, axis, plug)
+        return plug
     if isinstance(found, axis.contract):
         _refuse_kwargs(axis, kwargs, f"an instance of {type(found).__name__}")
+        _check_class(argument, axis, found)
         plug = copy.deepcopy(found) if isinstance(value, str) else found
         check_unused(argument, plug)
         return plug
@@ -102,13 +106,40 @@ def _refuse_kwargs(axis: Axis, kwargs: Mapping[str, Any] | None, given: str) -> 
 
 
 def _made(argument: str, axis: Axis, value: Any, cls: type[Plug], kwargs: dict[str, Any]) -> Plug:
+    if isabstract(cls):
+        raise ValueError(
+            f"{argument}={value!r} is not allowed: {cls.__name__} has no {', '.join(sorted(cls.__abstractmethods__))}; "
+            f"allowed: a class that implements what {axis.contract.__name__} requires"
+        )
     try:
         return cls(**kwargs)
     except TypeError as error:
+        if "argument" not in str(error):  # of the class itself
+            raise
         if kwargs:
             raise ValueError(f"{axis.kwargs_argument}={kwargs!r} do not fit {cls.__name__}: {error}") from error
         allowed = f"{axis.kwargs_argument} with them, or an instance"
         raise ValueError(f"{argument}={value!r} needs arguments ({error}); allowed: {allowed}") from error
+
+
+def _check_class(argument: str, axis: Axis, plug: Plug) -> None:
+    """Refuse a plug of a user's class that could not be called: found here, and not after thousands of env steps."""
+    cls = type(plug)
+    if "_modules" not in vars(plug):
+        raise ValueError(f"{argument}: {cls.__name__}.__init__ does not call super().__init__(); allowed: first of all")
+    for name, method in vars(axis.contract).items():
+        own = getattr(cls, name, None)
+        if name.startswith("_") or not isfunction(method) or own is method or not isfunction(own):
+            continue
+        expected = [it for it in signature(method).parameters.values() if it.kind is it.POSITIONAL_OR_KEYWORD]
+        try:
+            signature(own).bind(*expected)
+        except TypeError as error:
+            names = ", ".join(it.name for it in expected)
+            raise ValueError(
+                f"{argument}: {cls.__name__}.{name}{signature(own)} cannot be called as the agent does: {error}; "
+                f"allowed: ({names})"
+            ) from error
 
 
 def _imported(argument: str, path: str, axis: Axis) -> Any:

@@ -40,7 +40,7 @@ class ImaginedBuffer:
         self._position = 0
         self.size = 0
         self.is_due = True
-        """True until the first rollouts after creation or :meth:`clear`, even if they store no row."""
+        """True until the first rollouts after creation, :meth:`clear` or a failed model phase, even if they store no row."""
         self.made_at: list[int] = []
         """Env steps of the rounds of rollouts that there is room for, the newest last. Rows of older rounds may remain if
         rollouts ended early: the ring drops rows by their number, as MBPO's code does."""

@@ -15,7 +15,7 @@ from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.fitting import FitSettings, fit_by_gradient
-from sb3_tom.dynamics.gaussian import ConstantNoise, SoftBounds, draw, log_density
+from sb3_tom.dynamics.gaussian import BOUND_PENALTY, ConstantNoise, SoftBounds, draw, log_density
 from sb3_tom.dynamics.normalized import NormalizedDynamics
 from sb3_tom.dynamics.renormalization import UnitChange, preserve_outputs
 
@@ -46,6 +46,9 @@ class ProbabilisticEnsemble(NormalizedDynamics):
     :param beta_nll: each dimension's log-density is weighted by its own predicted variance to this power, a constant to the
         gradient (Seitzer et al. 2022, arXiv:2203.09168, Eq. 6). 0 is the likelihood, in which hard rows can be explained away
         as noise; 1 trains the means by squared error; 0.5 is in between
+    :param bound_penalty: coefficient of the penalty on the distance of the bounds of the log-variance. The default is that of
+        MBPO's code. With ``beta_nll`` the likelihood's pull on the bounds is smaller and the penalty's is not: after thousands
+        of gradient steps variances have a floor of about ``(bound_penalty * D / E) ** (1 / beta_nll)``
     :param reward_noise: whether sampled rewards have noise; False: they are means
     :param dropout_rate: share of the units of each hidden layer that are dropped in the fit; predictions use all
     :param fit_kwargs: settings of :class:`sb3_tom.dynamics.fitting.FitSettings`
@@ -69,6 +72,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         beta_nll: float = 0.0,
         reward_noise: bool = True,
         dropout_rate: float = 0.0,
+        bound_penalty: float = BOUND_PENALTY,
         **fit_kwargs: float,
     ) -> None:
         super().__init__(predict, clamp)
@@ -84,6 +88,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         self.beta_nll = check_number("beta_nll", beta_nll, 0.0, 1.0)
         self.reward_noise = check_bool("reward_noise", reward_noise)
         self.dropout_rate = check_number("dropout_rate", dropout_rate, 0.0, 1.0, high_open=True)
+        self.bound_penalty = check_number("bound_penalty", bound_penalty, 0.0)
         self._masks: th.Generator | None = None  # source of the dropout masks, during a fit
         self.settings = FitSettings(**fit_kwargs)  # type: ignore[arg-type]
 
@@ -102,7 +107,7 @@ class ProbabilisticEnsemble(NormalizedDynamics):
             EnsembleLinear(self.n_members, width, next_width) for width, next_width in pairwise(widths)
         )
         noise = ConstantNoise if self.homoscedastic else SoftBounds
-        self.bounds = noise(n_targets, self.n_members)
+        self.bounds = noise(n_targets, self.n_members, self.bound_penalty)
         self.register_buffer("elites", th.arange(self.n_elites, dtype=th.float32))
         modules = [*self.layers, self.bounds]
         groups = [

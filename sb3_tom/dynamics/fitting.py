@@ -17,6 +17,7 @@ from sb3_tom.contracts.plug import figures_of
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.weights import WeightedDraw
 from sb3_tom.dynamics.holdout import hash_to_unit_interval, split_rows
+from sb3_tom.dynamics.returned import check_members, held_errors, prepared
 
 WEIGHTING = ("sample", "loss")
 """Draw rows in proportion to their weights, or uniformly with the weight as a factor of the loss."""
@@ -42,6 +43,9 @@ class FitSettings:
     :param improvement: relative decrease of a member's held-out error that counts as an improvement (MBPO: 1 %)
     :param holdout_ratio: probability that a row is held out; a row's choice is the same in all fits
     :param max_holdout: maximum number of held-out rows, on average
+    :param keep_start: a warm-started fit may keep the parameters that it began with, and keeps those of the lowest held-out
+        error; ``improvement`` is for ``patience`` alone. False, as in MBPO's code: those of the last epoch that improved, at
+        least of the first one, so that repeated fits to the same few rows get worse and worse
     :param bootstrap: each member has a weight of its own for each row, drawn from an exponential distribution of mean 1 and
         the same in all fits (the Bayesian bootstrap, Rubin 1981; the code of DHMBPO, Kubo et al. 2025)
     :raises ValueError: naming the setting, what came and what is allowed
@@ -56,6 +60,7 @@ class FitSettings:
     holdout_ratio: float = 0.2
     max_holdout: int = 5000
     bootstrap: bool = False
+    keep_start: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps_per_epoch", "max_epochs", "patience"):
@@ -64,6 +69,7 @@ class FitSettings:
             object.__setattr__(self, "first_max_epochs", check_integer("first_max_epochs", self.first_max_epochs, 1))
         check_integer("max_holdout", self.max_holdout, 0)
         check_bool("bootstrap", self.bootstrap)
+        check_bool("keep_start", self.keep_start)
         check_number("improvement", self.improvement, 0.0, 1.0, high_open=True)
         check_number("holdout_ratio", self.holdout_ratio, 0.0, 1.0, high_open=True)
 
@@ -81,32 +87,36 @@ class FitSettings:
 class _BestMembers:
     """Keeps the best parameters of each member; for E > 1 members E is the first axis of each parameter."""
 
-    def __init__(self, model: DynamicsModel, improvement: float) -> None:
+    def __init__(self, model: DynamicsModel, settings: FitSettings) -> None:
         self._parameters = list(model.parameters())
-        self._improvement = improvement
-        self.errors: th.Tensor | None = None  # [E]; None before the first errors
+        self._settings = settings
+        self.errors: th.Tensor | None = None  # [E], of the kept parameters; None before the first errors
+        self._improved: th.Tensor | None = None  # [E], when they last improved
         self._kept = [parameter.detach().clone() for parameter in self._parameters]
 
     @th.no_grad()
     def update(self, errors: th.Tensor | None) -> bool:
         """
-        Keep the parameters of the members that are the best so far.
+        Keep the parameters of the members that are the best so far (see :attr:`FitSettings.keep_start`).
 
         :param errors: ``[E]`` held-out errors; None if the objective has none
         :return: whether any member improved; True without errors
         """
         if errors is None:
             return True
-        if self.errors is None:
-            self.errors = th.full_like(errors, th.inf)
-        better = errors < self.errors - self._improvement * self.errors.abs().nan_to_num(posinf=0.0)
+        if self.errors is None or self._improved is None:
+            self.errors = self._improved = th.full_like(errors, th.inf)
+        least = self._settings.improvement * self._improved.abs().nan_to_num(posinf=0.0)
+        improves = errors < self._improved - least
+        better = errors < self.errors if self._settings.keep_start else improves
         for kept, parameter in zip(self._kept, self._parameters, strict=True):
             if better.numel() > 1:
                 kept[better] = parameter[better]
             elif bool(better):
                 kept.copy_(parameter)
         self.errors = th.where(better, errors, self.errors)
-        return bool(better.any())
+        self._improved = th.where(improves, errors, self._improved)
+        return bool(improves.any())
 
     @th.no_grad()
     def restore(self) -> None:
@@ -147,6 +157,7 @@ class _HeldRows:
         self._data, self._extras, self._rows = data, extras, rows
         self._pieces = [self._piece(some) for some in rows.split(size)]
         self._n_at_once = size
+        check_members(model, self.n_members)
 
     def _piece(self, rows: th.Tensor) -> tuple[Transitions, Extras]:
         return self._data.rows(rows), {name: values[rows] for name, values in self._extras.items()}
@@ -154,7 +165,7 @@ class _HeldRows:
     @th.no_grad()
     def errors(self) -> th.Tensor | None:
         """The objective's errors ``[E]``; None if it has none."""
-        errors = [self._objective.validation_error(self._model, *piece) for piece in self._pieces]
+        errors = [held_errors(self._objective, self._model, *piece, self.n_members) for piece in self._pieces]
         known = [error for error in errors if error is not None]
         return self._mean(known) if len(known) == len(errors) else None
 
@@ -186,7 +197,7 @@ def fit_by_gradient(
 ) -> tuple[th.Tensor, dict[str, float]]:
     """
     Minimise ``objective`` on weighted rows; each member draws its own minibatches. Stops when no member improves any more
-    and restores the best parameters of each member, unless the objective has no held-out error.
+    and restores the best parameters of each member (:class:`FitSettings`), unless the objective has no held-out error.
 
     :param model: the model to fit; its normaliser is up to date
     :param optimizer: over the model's parameters
@@ -205,10 +216,13 @@ def fit_by_gradient(
     if not bool(train_weights.sum() > 0):  # all weight is on held-out rows
         train_rows, train_weights = held_rows, weights[held_rows]
     draw = WeightedDraw(train_weights if weighting == "sample" else th.ones_like(train_weights))
-    extras = objective.prepare(model, data, context)
-    best = _BestMembers(model, settings.improvement)
+    extras = prepared(objective, model, data, context)
+    best = _BestMembers(model, settings)
     held = _HeldRows(model, objective, data, extras, held_rows, weights[held_rows])
-    cap = settings.cap(is_first=not optimizer.state)  # without state: it has never stepped
+    is_first = not optimizer.state  # it has never stepped
+    if settings.keep_start and not is_first:
+        best.update(held.errors())
+    cap = settings.cap(is_first)
     epoch, stale = 0, 0
     with _steps(model, optimizer, objective, tuple(extras), context, data.device) as step:
         while epoch < cap and stale < settings.patience:

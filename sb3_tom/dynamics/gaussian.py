@@ -6,6 +6,9 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
+BOUND_PENALTY = 0.01
+"""Coefficient of MBPO's code, for the likelihood's own gradients."""
+
 
 def log_density(targets: th.Tensor, mean: th.Tensor, log_var: th.Tensor) -> th.Tensor:
     """
@@ -42,13 +45,15 @@ class SoftBounds(nn.Module):
 
     :param n_targets: number D of dimensions, each with its own bounds
     :param n_members: E, for bounds of each member of an ensemble; None for one model
+    :param coefficient: of :meth:`penalty`
     """
 
     HIGH, LOW = 0.5, -10.0
     """Initial bounds."""
 
-    def __init__(self, n_targets: int, n_members: int | None = None) -> None:
+    def __init__(self, n_targets: int, n_members: int | None = None, coefficient: float = BOUND_PENALTY) -> None:
         super().__init__()
+        self._coefficient = coefficient
         shape = (n_targets,) if n_members is None else (n_members, 1, n_targets)
         self.high = nn.Parameter(th.full(shape, self.HIGH))
         self.low = nn.Parameter(th.full(shape, self.LOW))
@@ -59,7 +64,8 @@ class SoftBounds(nn.Module):
 
         :param log_var: ``[..., D]``, outputs of the network; ``[E, B, D]`` for an ensemble
         :param members: indices of the members of the first axis, all by default
-        :return: ``[..., D]``, within the bounds (to about 3e-5 above the upper one at their initial distance)
+        :return: ``[..., D]``, within the bounds (to about 3e-5 above the upper one at their initial distance); where the
+            penalty has moved the upper one below the other, nearly constant and above both
         """
         high, low = (self.high, self.low) if members is None else (self.high[members], self.low[members])
         log_var = high - F.softplus(high - log_var)
@@ -84,9 +90,9 @@ class SoftBounds(nn.Module):
         self.low[..., which] = self.LOW
 
     def penalty(self) -> th.Tensor:
-        """Penalty on the distance of the bounds, averaged over members; the factor 0.01 is that of the MBPO authors' code."""
+        """Penalty on the distance of the bounds, averaged over members."""
         n_members = self.high.shape[0] if self.high.dim() > 1 else 1
-        return 0.01 * (self.high - self.low).sum() / n_members
+        return self._coefficient * (self.high - self.low).sum() / n_members
 
 
 class ConstantNoise(nn.Module):
@@ -95,12 +101,13 @@ class ConstantNoise(nn.Module):
 
     :param n_targets: number D of dimensions
     :param n_members: E
+    :param coefficient: has no effect
     """
 
     LEAST = 2.0 * math.log(1e-3)
     """Lower bound of the log-variance in unit scale; a deterministic system would drive it to minus infinity."""
 
-    def __init__(self, n_targets: int, n_members: int) -> None:
+    def __init__(self, n_targets: int, n_members: int, coefficient: float = BOUND_PENALTY) -> None:
         super().__init__()
         self.log_var = nn.Parameter(th.zeros(n_members, 1, n_targets))
 

@@ -108,8 +108,9 @@ class Normalizer(nn.Module):
         target_std = targets.varying(outcomes.magnitude)
         low, high = outcomes.low, outcomes.high
         beyond = th.where(high > low, self.margin * (high - low), 0.0)
-        # While an observation is constant, its unit stays what its weights were learned in
-        paused = (inputs.low == inputs.high) & ~was_constant if known else th.zeros_like(was_constant)
+        # While an input is constant, near what it was, its unit stays what its weights were learned in
+        is_near = (inputs.mean - old[0]).abs() <= LARGEST_CHANGE * old[1]
+        paused = (inputs.low == inputs.high) & is_near & ~was_constant if known else th.zeros_like(was_constant)
         input_mean = th.where(paused, old[0], inputs.mean)
         input_std = th.where(paused, old[1], inputs.scale)
         for buffer, value in zip(

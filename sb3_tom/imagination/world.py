@@ -8,7 +8,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.imagination import Confidence, RolloutStop
 from sb3_tom.contracts.objective import ModelObjective
-from sb3_tom.contracts.plug import Plug
+from sb3_tom.contracts.plug import Plug, only_reads
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction, Transitions
 
@@ -45,22 +45,32 @@ class World(NamedTuple):
 
     def outcome(self, observations: th.Tensor, actions: th.Tensor, context: Context) -> Transitions:
         """The transitions after actions ``[B, A]`` at observations ``[B, O]``; terminations carry no gradient."""
-        next_observations, rewards = self.model.sample(observations, actions, context.generator)
+        inputs = {"observations": observations, "actions": actions}
+        with only_reads(self.model, inputs):
+            said = self.model.sample(observations, actions, context.generator)
+        next_observations, rewards = _sampled(self.model, said, observations)
         if self.reward_fn is not None:
             rewards = known_rewards(self.reward_fn, observations, actions, next_observations)
-        with th.no_grad():
-            terminated = self.termination(observations, actions, next_observations).float()
+        with th.no_grad(), only_reads(self.termination, {**inputs, "next_observations": next_observations}):
+            ends = self.termination(observations, actions, next_observations)
+        terminated = column(self.termination, ends, observations.shape[0], th.bool).float()
         version = th.full((observations.shape[0],), context.policy_version, device=observations.device)
         return Transitions(observations, actions, next_observations, rewards, terminated, version)
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:
         """Imagined transitions ``[B, .]``, changed by the objective to learn from."""
-        return self.objective.relabel(batch, context)
+        with only_reads(self.objective, batch._asdict()):
+            said = self.objective.relabel(batch, context)
+        if not isinstance(said, Transitions) or any(new.shape != old.shape for new, old in zip(said, batch, strict=True)):
+            name = type(self.objective).__name__
+            raise ValueError(f"{name}.relabel returned {outline(said)}; allowed: Transitions of the shapes of those it got")
+        return said
 
     def begin(self, batch: Transitions, context: Context) -> None:
         """Called with the first transitions ``[B, .]``, from real states, of a round of rollouts."""
         if self.rollout_stop is not None:
-            self.rollout_stop.begin(self.model, batch, context)
+            with only_reads(self.rollout_stop, batch._asdict()):
+                self.rollout_stop.begin(self.model, batch, context)
 
     def stops(self, batch: Transitions, context: Context) -> th.Tensor | None:
         """
@@ -70,9 +80,9 @@ class World(NamedTuple):
         """
         if self.rollout_stop is None:
             return None
-        with th.no_grad():
+        with th.no_grad(), only_reads(self.rollout_stop, batch._asdict()):
             said = self.rollout_stop(self.model, batch, context)
-        return _column(self.rollout_stop, said, batch.size, th.bool)
+        return column(self.rollout_stop, said, batch.size, th.bool)
 
     def trust(self, batch: Transitions, context: Context) -> th.Tensor | None:
         """
@@ -82,16 +92,52 @@ class World(NamedTuple):
         """
         if self.confidence is None:
             return None
-        with th.no_grad():
+        with th.no_grad(), only_reads(self.confidence, batch._asdict()):
             said = self.confidence(self.model, batch, context)
-        return _column(self.confidence, said, batch.size, batch.rewards.dtype)
+        return column(self.confidence, said, batch.size, batch.rewards.dtype)
 
 
-def _column(plug: Plug, said: Any, n_rows: int, dtype: th.dtype) -> th.Tensor:
+def column(plug: Plug, said: Any, n_rows: int, dtype: th.dtype) -> th.Tensor:
+    """
+    What a plug says of each row.
+
+    :param plug: for the message
+    :param said: what it returned
+    :param n_rows: B
+    :param dtype: that it has to have
+    :return: ``[B, 1]``
+    :raises ValueError: if it is something else, naming the plug
+    """
     if isinstance(said, th.Tensor) and said.dtype is dtype and said.shape == (n_rows, 1):
         return said
-    came = f"a {said.dtype} tensor of shape {tuple(said.shape)}" if isinstance(said, th.Tensor) else repr(said)
-    raise ValueError(f"{type(plug).__name__} returned {came} for {n_rows} rows; allowed: {dtype} of shape {(n_rows, 1)}")
+    raise ValueError(
+        f"{type(plug).__name__} returned {outline(said)} for {n_rows} rows; allowed: {dtype} of shape {(n_rows, 1)}"
+    )
+
+
+def _sampled(model: DynamicsModel, said: Any, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """What ``sample`` returned, if it is what the contract says."""
+    shapes = (tuple(observations.shape), (observations.shape[0], 1))
+    tensors = isinstance(said, tuple | list) and len(said) == 2 and all(isinstance(one, th.Tensor) for one in said)
+    if tensors and tuple(tuple(one.shape) for one in said) == shapes and all(one.is_floating_point() for one in said):
+        return said[0], said[1]
+    raise ValueError(
+        f"{type(model).__name__}.sample returned {outline(said)}; allowed: next observations {shapes[0]} and rewards "
+        f"{shapes[1]}, float tensors, in this order"
+    )
+
+
+def outline(said: Any) -> str:
+    """
+    What a plug returned, for messages.
+
+    :param said: anything
+    """
+    if isinstance(said, th.Tensor):
+        return f"a {said.dtype} tensor of shape {tuple(said.shape)}"
+    if isinstance(said, tuple | list):
+        return f"{type(said).__name__} ({', '.join(outline(one) for one in said)})"
+    return repr(said)
 
 
 def known_rewards(

@@ -15,7 +15,6 @@ from stable_baselines3.sac.policies import Actor
 from stable_baselines3.sac.sac import SAC
 from torch import nn
 
-from sb3_tom.checks.untouched import methods_are_known
 from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.policy_update import PolicyParts
@@ -23,7 +22,7 @@ from sb3_tom.contracts.types import PolicyFunction
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.data.units import PolicyUnits, policy_units
 from sb3_tom.policy_updates.sampling import gaussian_of, log_prob_of, sample_squashed, sample_state_dependent
-from sb3_tom.policy_updates.steps import SAMPLING, temperature
+from sb3_tom.policy_updates.steps import samples_as_sb3, temperature
 
 
 class PolicyView:
@@ -42,7 +41,7 @@ class PolicyView:
     @property
     def is_known(self) -> bool:
         """Whether the actor and its way of sampling are SB3's own, so that more than samples can be computed."""
-        return type(self._actor) is Actor and methods_are_known(self._actor, SAMPLING)
+        return samples_as_sb3(self._actor)
 
     def __call__(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """See :data:`sb3_tom.contracts.types.PolicyFunction`."""

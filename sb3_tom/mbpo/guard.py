@@ -28,7 +28,7 @@ BACKUP_UPDATES = 100
 POLICY = "policy"
 
 PUT_BACK = ("policy_version", *PACES)
-"""Counters of the agent that verbs change, and that are restored after a divergence."""
+"""Counters of the agent that verbs change, and that are restored if one fails or is interrupted."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,7 +129,7 @@ class Guard:
         counters = {name: getattr(agent, name) for name in PUT_BACK}
         try:
             yield
-            check_plugs(plugs)
+            check_networks(plugs, network_norms(agent.policy, agent.log_ent_coef) if POLICY in parts else {})
         except BaseException as error:
             origin = _divergence_behind(agent, plugs, error) if isinstance(error, ValueError) else None
             kept = () if origin is not None else (POLICY, "policy_update")
@@ -176,14 +176,15 @@ class Guard:
         return self._policy_backup[1]
 
 
-def check_plugs(plugs: Mapping[str, Plug]) -> None:
+def check_networks(plugs: Mapping[str, Plug], norms: Mapping[str, th.Tensor]) -> None:
     """
-    Check the networks of plugs, with one host read; the policy's are checked where its losses are read.
+    Check networks, with one host read.
 
     :param plugs: by the agent's attribute
+    :param norms: scalars of other networks, by their names for messages
     :raises DivergenceError: naming the first network that is not usable
     """
-    sizes: dict[str, th.Tensor] = {}
+    sizes = dict(norms)
     for part, plug in plugs.items():
         sizes |= _norms_of(plug, part)
     if sizes:
@@ -218,7 +219,7 @@ def _divergence_behind(agent: Guarded, plugs: Mapping[str, Plug], error: ValueEr
     as torch's ValueError about a Normal of NaN); else ``error`` itself, or None if it has another reason.
     """
     try:
-        check_plugs(plugs)
+        check_networks(plugs, {})
         if not isinstance(error, DivergenceError):
             sizes = network_norms(agent.policy, agent.log_ent_coef)
             check_magnitudes({name: float(size) for name, size in sizes.items()})

@@ -12,7 +12,7 @@ from sb3_tom.checks.validation import check_number
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.types import RewardFunction, Transitions
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
-from sb3_tom.imagination.world import known_rewards
+from sb3_tom.imagination.world import column, known_rewards
 from sb3_tom.mbpo.causes import LARGE, largest_entry, time_limit
 from sb3_tom.mbpo.situation import Situation
 
@@ -161,6 +161,7 @@ class Health:
     def _termination(self, rows: th.Tensor, batch: Transitions, now: Situation) -> dict[str, float]:
         """Share of errors among the rows that terminated or were predicted to."""
         said = now.termination(batch.observations, batch.actions, batch.next_observations)
+        said = column(now.termination, said, batch.size, th.bool)
         real = batch.terminated > 0.5
         wrong, either = th.stack(((said != real).sum(), (said | real).sum())).tolist()
         mismatch = wrong / max(either, 1)

@@ -25,7 +25,7 @@ from sb3_tom.envs.vec_normalize import check_vec_normalize, keep_raw_terminals
 from sb3_tom.mbpo.arguments import check_arguments, check_envs_of_learn
 from sb3_tom.mbpo.guard import Guard, check_transitions
 from sb3_tom.mbpo.health import Health
-from sb3_tom.mbpo.plugs import Plugs, Specs, arguments_of, copied_specs, merge_specs
+from sb3_tom.mbpo.plugs import Plugs, Specs, arguments_of, copied_specs, implied_by, merge_specs
 from sb3_tom.mbpo.remaining_time import RemainingTime
 from sb3_tom.mbpo.sac_arguments import check_optimizers, explained_setup_errors
 from sb3_tom.mbpo.saved import SavedSAC
@@ -50,9 +50,14 @@ class SACHooks(SavedSAC):
     termination_rule: dict[str, Any] | None = None
     reward_fn: Any
     _plug_specs: Specs
+    _saved_by: str | None = None  # class of the agent that a file was saved by; older files do not say
     _env_steps: int  # in all calls of ``learn``, also if one resets num_timesteps
     _since_phase: int
     _since_rollouts: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy that is made within a step: that step is not stored, so the next transition must not begin before it."""
+        return {**vars(self), "_last_obs": None} if self.checkpointer.is_within_step else dict(vars(self))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """As in SB3; also seeds the generator of fits, draws and rollouts."""
@@ -65,7 +70,11 @@ class SACHooks(SavedSAC):
 
     def _setup_model(self) -> None:
         old_names.upgrade_attributes(vars(self))
-        specs = merge_specs(self._plug_specs, self.__dict__.pop("_requested_plugs", {}), type(self))
+        requested = self.__dict__.pop("_requested_plugs", None)
+        if requested is not None and self._saved_by != type(self).__name__:
+            requested = implied_by(type(self)) | requested
+        specs = merge_specs(self._plug_specs, requested or {}, type(self))
+        self._saved_by = type(self).__name__
         self.plugs, self._plug_specs = Plugs(specs), copied_specs(specs)
         self.plugs.fill_defaults(self)
         check_arguments(self)
@@ -116,19 +125,19 @@ class SACHooks(SavedSAC):
     ) -> SelfHooks:
         """As in SB3; accepts ``3e5`` too. The first call after :meth:`load_checkpoint` continues the interrupted one."""
         asked = check_integer("total_timesteps", total_timesteps, 0)
-        running = self.checkpointer.learning(self, asked, reset_num_timesteps)
+        running = self.checkpointer.learning(self, asked, reset_num_timesteps, tb_log_name)
         with self.remaining_time.running(), running as (steps, reset):
             return super().learn(steps, callback, log_interval, tb_log_name, reset, progress_bar)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         with self.guard.collection(self):
-            result = super()._setup_learn(*args, **kwargs)
-            check_envs_of_learn(self.env, result[1])
-            self.checkpointer.begin(result[1])
+            steps, callback = super()._setup_learn(*args, **kwargs)
+            check_envs_of_learn(self.env, callback)
+            callback = self.checkpointer.begin(self, callback)
             self._last_obs = np.array(self._last_obs)  # vectorised envs may reuse the array
             check_rows("the first observation", self._last_obs)
         self.remaining_time.begin(self.num_timesteps)
-        return result
+        return steps, callback
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As in SB3. Before it the state is consistent: a loaded run is restored, and callbacks may save."""

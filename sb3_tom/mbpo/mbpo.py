@@ -14,6 +14,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.imagination import Confidence, RolloutStop
 from sb3_tom.contracts.objective import ModelObjective
+from sb3_tom.contracts.plug import figures_of, only_reads
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.contracts.types import PolicyFunction, RewardFunction, Transitions
 from sb3_tom.contracts.weighter import Weighter
@@ -261,10 +262,10 @@ class MBPO(SACHooks):
         parts, context = PolicyParts.of(self), self._context()
         self._update_learning_rate(parts.optimizers)
         batches, rows = self._batches(context), batch_size or self.batch_size
-        figures = self.policy_update.update(parts, batches, self._world, context, gradient_steps, rows)
+        said = self.policy_update.update(parts, batches, self._world, context, gradient_steps, rows)
         self._n_updates += gradient_steps
         self._log("train", {"n_updates": self._n_updates}, "tensorboard")
-        self._record("train", figures)
+        self._record("train", figures_of(self.policy_update, said, "update"))
 
     @guarded("weighter", "policy", "policy_update")
     @fast_matmul()
@@ -272,8 +273,13 @@ class MBPO(SACHooks):
         """End a model phase for weighter and policy update: the double horizon sets scales and adapts the critics."""
         parts, data, context = PolicyParts.of(self), self.replay_buffer.transitions(), self._context()
         self._update_learning_rate(parts.optimizers)
-        self.weighter.end_phase(data, context)
-        self._log("train", self.policy_update.end_phase(parts, data, self._batches(context), self._world, context))
+        with only_reads(self.weighter, data._asdict()):
+            self.weighter.end_phase(data, context)
+        batches = self._batches(context)
+        with only_reads(self.policy_update, data._asdict()):
+            said = self.policy_update.end_phase(parts, data, batches, self._world, context)
+        self._log("train", figures_of(self.policy_update, said, "end_phase"))
+        self.plugs.check_states()
 
     @property
     def _world(self) -> World:

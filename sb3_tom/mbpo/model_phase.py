@@ -66,9 +66,17 @@ def fit_world(world: World, buffer: WeightedReplayBuffer, weights: th.Tensor, we
     :param context: view of the agent
     """
     started, data = time.monotonic(), buffer.transitions()
-    with only_reads(world.model, data):
+    with only_reads(world.model, data._asdict()):
         fit = world.model.fit(data, weights, world.objective, context, weighting)
-    ending = world.termination.fit(buffer.transitions_of_rule(), context)
+    if not world.model.is_fitted:
+        name = type(world.model).__name__
+        raise ValueError(
+            f"{name}.is_fitted is False after {name}.fit; allowed: True then. By default it is whether the model's optimisers "
+            "have state: a model without optimisers, or whose optimisers keep none, overrides it"
+        )
+    ended = buffer.transitions_of_rule()
+    with only_reads(world.termination, ended._asdict()):
+        ending = world.termination.fit(ended, context)
     figures = figures_of(world.model, fit)
     figures |= {f"termination_{name}": value for name, value in figures_of(world.termination, ending).items()}
     figures["seconds"] = time.monotonic() - started

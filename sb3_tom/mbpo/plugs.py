@@ -14,6 +14,7 @@ from sb3_tom.contracts.resolve import Axis, class_of, mark_used, resolve_plug
 from sb3_tom.contracts.types import RewardFunction
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.mbpo.axes import AXES, default_of
+from sb3_tom.mbpo.plug_state import PlugState
 from sb3_tom.mbpo.weighing import check_room, check_weighter
 from sb3_tom.terminations.reading import current_rule
 
@@ -38,17 +39,24 @@ def specs_of(arguments: Mapping[str, Any], cls: type) -> Specs:
     return specs
 
 
-def requested_in(kwargs: dict[str, Any], cls: type) -> dict[str, Any]:
+def requested_in(kwargs: dict[str, Any]) -> dict[str, Any]:
     """
     Remove the arguments of plugs from those of ``load`` and return them.
 
     :param kwargs: changed
-    :param cls: class of the agent; its own default is required (``MBPOTOM``: "tom")
     """
     names = [name for argument, axis in AXES.items() for name in (argument, axis.kwargs_argument)]
-    requested = {name: kwargs.pop(name) for name in names if name in kwargs}
-    own = {argument: default_of(cls, argument) for argument, axis in AXES.items()}
-    return {name: value for name, value in own.items() if value != AXES[name].default} | requested
+    return {name: kwargs.pop(name) for name in names if name in kwargs}
+
+
+def implied_by(cls: type) -> dict[str, Any]:
+    """
+    The plugs that the name of a class of agents implies: ``load`` of another class's file requires them.
+
+    :param cls: ``MBPOTOM``: the weighter "tom"
+    """
+    own = {argument: default_of(cls, argument) for argument in AXES}
+    return {argument: value for argument, value in own.items() if value != AXES[argument].default}
 
 
 def merge_specs(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
@@ -56,7 +64,7 @@ def merge_specs(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
     The saved specs, updated by the arguments of ``load``; naming the saved class changes nothing.
 
     :param saved: from the file; an older one has fewer axes
-    :param requested: from :func:`requested_in`
+    :param requested: by argument
     :param cls: class of the agent, for its defaults
     :raises ValueError: if another class than the file's is requested, naming both
     """
@@ -69,19 +77,27 @@ def merge_specs(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
         kwargs = requested.get(axis.kwargs_argument, saved_kwargs if argument not in requested else None)
         if not axis.any_class_on_load:
             _check_same_class(argument, axis, saved_value, value)
-        if isinstance(value, Plug) or axis.any_class_on_load or axis.kwargs_argument in requested:
+        if isinstance(value, type) and isinstance(saved_value, type) and value is not saved_value:
+            kwargs = requested.get(axis.kwargs_argument, saved_kwargs)  # of a script: its class is not the file's copy of it
+            specs[argument] = (value, kwargs)
+        elif isinstance(value, Plug) or axis.any_class_on_load or axis.kwargs_argument in requested:
             specs[argument] = (value, kwargs)
     return {argument: (value, plain(kwargs)) for argument, (value, kwargs) in specs.items()}
 
 
 def _check_same_class(argument: str, axis: Axis, saved: Any, wanted: Any) -> None:
     types = [None if value is None else class_of(argument, axis, value) for value in (saved, wanted)]
-    if types[0] is not types[1]:
+    if types[0] is not types[1] and _path_of(types[0]) != _path_of(types[1]):
         before, now = ("None" if kind is None else kind.__name__ for kind in types)
         raise ValueError(
             f"{argument}={now} is not allowed: the file was saved with {argument}={before}; "
             f"allowed: the same class, or MBPO.load without a {argument}, which takes any"
         )
+
+
+def _path_of(kind: type | None) -> tuple[str, str] | None:
+    """A class of a script is copied into files, so that after a load two classes have its path."""
+    return None if kind is None else (kind.__module__, kind.__qualname__)
 
 
 class Plugs:
@@ -122,6 +138,13 @@ class Plugs:
         plugs["weighter"].check_gamma(gamma)
         plugs["objective"].check_reward_fn(reward_fn)
         plugs["policy_update"].check(parts, plugs["confidence"] is not None)
+        if plugs["policy_update"].climbs_rewards and not plugs["dynamics"].is_reparameterised:
+            update, model = (type(plugs[part]).__name__ for part in ("policy_update", "dynamics"))
+            raise ValueError(
+                f"policy_update={update} is not allowed with dynamics={model}, whose samples are not differentiable in all "
+                "that they depend on: the policy would follow a wrong gradient; allowed: one with is_reparameterised, such "
+                "as 'smooth' or 'ensemble'"
+            )
         for part in ("confidence", "rollout_stop"):
             if plugs[part] is not None:
                 plugs[part].check_model(plugs["dynamics"])
@@ -157,7 +180,17 @@ class Plugs:
         termination.check(*(th.zeros(2, size, device=device) for size in (observation_dim, action_dim)))
         for plug in self.made.values():
             mark_used(plug)
+        self._states = [PlugState(plug) for plug in self.made.values()]
         return rule
+
+    def check_states(self) -> None:
+        """
+        Check that what the plugs have learned can be loaded from files.
+
+        :raises ValueError: naming the plug and its attribute
+        """
+        for state in self._states:
+            state.check()
 
     def fill_defaults(self, agent: object) -> None:
         """
@@ -168,6 +201,11 @@ class Plugs:
         defaults = {**PolicyUpdate.defaults, **self.by_part["policy_update"].defaults}
         defaults["weight_rollout_starts"] = self.by_part["weighter"].weighs_starts
         for name, value in defaults.items():
+            if not hasattr(agent, name):
+                owner = type(self.by_part["policy_update"]).__name__
+                raise ValueError(
+                    f"{owner}.defaults has {name!r}; allowed: arguments of the agent, such as {sorted(PolicyUpdate.defaults)}"
+                )
             if getattr(agent, name) is None:
                 setattr(agent, name, value)
 
@@ -190,8 +228,19 @@ def copied_specs(specs: Specs) -> Specs:
     :param specs: before anything is built
     """
     return {
-        name: (copy.deepcopy(value) if isinstance(value, Plug) else value, kwargs) for name, (value, kwargs) in specs.items()
+        name: (_copied(name, value) if isinstance(value, Plug) else value, kwargs) for name, (value, kwargs) in specs.items()
     }
+
+
+def _copied(argument: str, plug: Plug) -> Plug:
+    try:
+        return copy.deepcopy(plug)
+    except (TypeError, AttributeError, RuntimeError) as error:
+        name = type(plug).__name__
+        raise ValueError(
+            f"{argument}=an instance of {name} is not allowed, since it cannot be copied for files: {error}; allowed: the "
+            f"class {name}, with {AXES[argument].kwargs_argument}"
+        ) from error
 
 
 def arguments_of(specs: Specs) -> dict[str, Any]:

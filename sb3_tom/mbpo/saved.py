@@ -117,10 +117,11 @@ class SavedSAC(SAC):
         :param env: env to continue with, or its id; None: for predictions only
         :param args: as in SB3's ``load``
         :param kwargs: attributes to change
-        :raises ValueError: if another class of a plug is requested, naming both
+        :raises ValueError: if another class of a plug is requested, naming both; also by the name of this class (``MBPOTOM``),
+            if another class saved the file
         """
         refuse_other_files(path, cls)
-        requested = requested_in(kwargs, cls)
+        requested = requested_in(kwargs)
         made = None if env is None else maybe_make_env(env, kwargs.get("verbose", 0))
         with explained_load_errors(requested, cls):
             return super().load(path, made, *args, **kwargs, _requested_plugs=requested)

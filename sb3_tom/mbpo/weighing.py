@@ -71,8 +71,9 @@ def weigh(
             return th.ones(data.size, device=data.device), {}
         recent = data.rows(buffer.newest_rows(weighter.recent_size))
     _check_recent(recent, data)
-    with only_reads(weighter, data):
-        figures = figures_of(weighter, weighter.fit(data, recent, buffer.start_observations(), context))
+    starts = buffer.start_observations()
+    with only_reads(weighter, {**data._asdict(), "start_observations": starts}):
+        figures = figures_of(weighter, weighter.fit(data, recent, starts, context))
         raw = _as_tensor(weighter.weights(data, context), type(weighter).__name__)
     return usable_weights(raw.to(data.device), weighter, data.size), figures
 

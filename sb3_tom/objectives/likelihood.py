@@ -9,7 +9,8 @@ from sb3_tom.contracts.types import Transitions
 
 class LikelihoodObjective(ModelObjective):
     r"""
-    .. math:: \min_\theta \sum_e \frac{1}{B} \sum_b -2\, w_{eb} \log \hat T_{\theta_e}(r, s' \mid s, a) + \text{regularisation}
+    .. math:: \min_\theta \sum_e \frac{1}{B} \sum_b -\frac{2}{D} w_{eb} \log \hat T_{\theta_e}(r, s' \mid s, a)
+        + \text{regularisation}
 
     Eq. 18 of the TOM paper (arXiv:2305.12663); with weights 1 the model loss of MBPO (arXiv:1906.08253). The factor 2 keeps
     the scale of MBPO's code, to which its weight decays belong. A model may weight rows differently (``fit_likelihood``).

@@ -183,7 +183,7 @@ class MnMObjective(LikelihoodObjective):
         with th.set_grad_enabled(self._steps > self.classifier_steps):
             drawn = draw_members(model, batch, context.generator)
         loss = self.classifier.loss(batch, drawn, weights, self.gradient_penalty)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward(inputs=list(self.classifier.parameters()))
         self.optimizer.step()
         if self._steps > self.classifier_steps:
@@ -194,7 +194,7 @@ class MnMObjective(LikelihoodObjective):
             optimizer.state.clear()
         rates = [float(group["lr"]) for group in optimizer.param_groups]
         set_learning_rate(optimizer, self.model_learning_rate, [rate / rates[0] for rate in rates])
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward(inputs=list(model.parameters()))  # not for policy and critics
         optimizer.step()
 

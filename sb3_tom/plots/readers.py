@@ -77,11 +77,15 @@ def read_callback_table(path: Path) -> Content | None:
 
     :param path: the file
     :raises StrangeTableError: if it is no text, or has the rows of several runs, naming the first row of another run
-    :raises ValueError: if its rows cannot be those of a run
+    :raises ValueError: if its rows cannot be those of a run, or cannot be read below a run's header
     """
     try:
         rows = read_table(path)
     except ValueError as error:
+        with path.open("rb") as file:
+            is_of_a_run = {*LABELS, "env_step"} <= set(file.readline().decode(errors="replace").strip().split(","))
+        if is_of_a_run:  # its curve would be missing unnoticed
+            raise
         raise StrangeTableError(str(error)) from error
     if not rows or not {*LABELS, "env_step"} <= set(rows[0]):
         return None

@@ -3,7 +3,6 @@
 import torch as th
 
 from sb3_tom.checks.guards import check_losses, check_magnitudes
-from sb3_tom.checks.policies import network_norms
 from sb3_tom.contracts.policy_update import PolicyParts
 
 TITLES = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
@@ -12,20 +11,17 @@ TITLES = {"critic_loss": "the critic's loss", "actor_loss": "the actor's loss"}
 
 def checked_figures(figures: dict[str, th.Tensor], before: dict[str, th.Tensor], parts: PolicyParts) -> dict[str, float]:
     """
-    Check figures and networks, with one host read. Norms before the steps are checked first: a bad network soon spoils others.
+    Check figures, and the networks before the steps, with one host read: a bad network soon spoils others. The agent checks
+    the networks after them.
 
     :param figures: means over the steps, scalars on the device; SAC's names, and any others
     :param before: norms of the networks before the steps
-    :param parts: after the steps
+    :param parts: of the agent
     :return: figures for the log
     :raises DivergenceError: naming the network
     """
-    groups = (before, figures, network_norms(parts.policy, parts.log_ent_coef))
-    values = th.stack([value for group in groups for value in group.values()]).cpu().split([len(group) for group in groups])
-    sizes_before, read, sizes_after = (
-        dict(zip(group, part.tolist(), strict=True)) for group, part in zip(groups, values, strict=True)
-    )
-    check_magnitudes(sizes_before)
+    values = th.stack([*before.values(), *figures.values()]).tolist()
+    check_magnitudes(dict(zip(before, values, strict=False)))
+    read = dict(zip(figures, values[len(before) :], strict=True))
     check_losses({name: read[name] for name in TITLES}, TITLES.__getitem__)
-    check_magnitudes(sizes_after)
     return {name: value for name, value in read.items() if name != "ent_coef_loss" or parts.ent_coef_optimizer is not None}

@@ -39,17 +39,20 @@ class StandardizedFeatures(BaseFeaturesExtractor):
     std: th.Tensor
 
     @th.no_grad()
-    def take(self, mean: th.Tensor, std: th.Tensor, is_trained: bool) -> tuple[th.Tensor, th.Tensor]:
+    def take(self, mean: th.Tensor, std: th.Tensor, is_constant: th.Tensor, is_trained: bool) -> tuple[th.Tensor, th.Tensor]:
         """
-        Change mean and scale.
+        Change mean and scale. An entry that pauses, since it is constant now and was not before, keeps its own.
 
         :param mean: ``[O]``
         :param std: ``[O]``
+        :param is_constant: bool ``[O]``, which entries have one value in all rows
         :param is_trained: whether the networks were trained with the current mean and scale
         :return: factor and offset ``[O]`` that turn new inputs into old ones, limited to :attr:`bound`, where inputs are
             clipped; 1 and 0 for the first scale of untrained networks
         """
         is_first = bool((self.mean == 0).all() and (self.std == 1).all())
+        paused = is_constant & (self.std != 1.0) & ((mean - self.mean).abs() <= self.bound * self.std)
+        mean, std = th.where(paused, self.mean, mean), th.where(paused, self.std, std)
         # Weights of an entry that was constant until now are untrained, and need no factor
         known = self.std if is_first else th.where(self.std == 1.0, std, self.std)
         factor, offset = (std / known).clamp(max=self.bound), ((mean - self.mean) / known).clamp(-self.bound, self.bound)
@@ -118,7 +121,7 @@ def rescale(policy: SACPolicy, observations: Moments, made: bytes | None = None)
     :param made: :func:`fingerprint` of the new networks; None if it is not known, as after a file was loaded
     :raises ValueError: if the weights of a first layer are computed from others; nothing was changed then
     """
-    mean, std = observations.mean, observations.scale
+    mean, std, is_constant = observations.mean, observations.scale, observations.low == observations.high
     networks = _standardized(policy)
     layers = [_first_layers(network) for network in networks]
     is_trained = _is_trained(policy, made)
@@ -126,7 +129,7 @@ def rescale(policy: SACPolicy, observations: Moments, made: bytes | None = None)
     for network, first_layers in zip(networks, layers, strict=True):
         features: Any = network.features_extractor
         if features not in changes:
-            changes[features] = features.take(mean.to(features.mean), std.to(features.std), is_trained)
+            changes[features] = features.take(mean.to(features.mean), std.to(features.std), is_constant, is_trained)
         factor, offset = changes[features]
         for weight, bias in first_layers:
             rows = weight[..., : len(factor), :]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch as th
-from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution, StateDependentNoiseDistribution
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
@@ -27,11 +27,22 @@ def is_supported(policy: SACPolicy) -> bool:
     :param policy: the agent's policy
     """
     batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules())
-    if type(policy.actor) is not Actor or policy.actor.use_sde or batch_norm or policy.share_features_extractor:
+    return samples_as_sb3(policy.actor) and not (policy.actor.use_sde or batch_norm or policy.share_features_extractor)
+
+
+def samples_as_sb3(actor: nn.Module) -> bool:
+    """
+    Whether an actor and its distribution are SB3's, with gSDE or without, and no method of them was overridden, so that
+    :mod:`~sb3_tom.policy_updates.sampling` draws the same actions.
+
+    :param actor: of a policy
+    """
+    if type(actor) is not Actor:
         return False
-    distribution: object = policy.actor.action_dist
-    usual = type(distribution) is SquashedDiagGaussianDistribution and methods_are_known(distribution, DISTRIBUTION)
-    return usual and methods_are_known(policy.actor, SAMPLING)
+    distribution: object = actor.action_dist
+    usual = StateDependentNoiseDistribution if actor.use_sde else SquashedDiagGaussianDistribution
+    known = type(distribution) is usual and methods_are_known(distribution, DISTRIBUTION)
+    return known and methods_are_known(actor, SAMPLING)
 
 
 def begin(parts: PolicyParts) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from sb3_tom.checkpoint import ResumeCallback
+from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.reading import is_archive
-from sb3_tom.contracts.resolve import resolve_plug
+from sb3_tom.contracts.resolve import class_of, resolve_plug
 from sb3_tom.mbpo.axes import AXES, default_of
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.checks import PLUG_KWARGS, HyperparameterError, check_hyperparams
-from sb3_tom.zoo.samplers import BUDGET, FIXED, SAMPLERS
+from sb3_tom.zoo.samplers import BUDGET, FIXED, OTHER_PLUGS, SAMPLERS
 
 BEST = "best_model.zip"
 """File that SB3's ``EvalCallback`` writes."""
@@ -83,7 +84,7 @@ def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO],
     import optuna
 
     trial.set_user_attr(BUDGET, manager.n_timesteps)
-    trial.set_user_attr(FIXED, sorted(manager.custom_hyperparams or {}))
+    store_fixed(trial, manager.custom_hyperparams or {}, algorithm)
     _warn_of_replaced(manager, algorithm)
     try:
         value = original(manager, trial)
@@ -92,6 +93,32 @@ def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO],
     if not math.isfinite(value):
         raise optuna.TrialPruned(f"diverged: the mean return is {value}")
     return value
+
+
+def store_fixed(trial: Any, fixed: Mapping[str, Any], algorithm: type) -> None:
+    """
+    Store in a trial what is fixed, for the samplers.
+
+    :param trial: Optuna's
+    :param fixed: hyperparameters, by name
+    :param algorithm: class of the agent
+    """
+    trial.set_user_attr(FIXED, sorted(fixed))
+    trial.set_user_attr(OTHER_PLUGS, _other_plugs(fixed, algorithm) if issubclass(algorithm, MBPO) else [])
+
+
+def _other_plugs(fixed: Mapping[str, Any], algorithm: type[MBPO]) -> list[str]:
+    """Arguments of the plugs that are fixed to a class which does not take what is sampled for the algorithm's own."""
+    found = []
+    for argument, axis in AXES.items():
+        own, value = default_of(algorithm, argument), fixed.get(argument)
+        if own is None or value is None:
+            continue
+        kind = class_of(argument, axis, value)
+        takes = argument == "dynamics" and {"net_arch", "learning_rate"} <= argument_names(kind)
+        if not takes and not issubclass(kind, class_of(argument, axis, own)):
+            found.append(axis.kwargs_argument)
+    return found
 
 
 def create_callbacks(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:

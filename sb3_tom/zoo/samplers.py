@@ -22,6 +22,9 @@ DEFAULT_BUDGET = 30_000
 FIXED = "fixed"
 """User attribute of a trial: names of the hyperparameters that are fixed for all trials."""
 
+OTHER_PLUGS = "other_plugs"
+"""User attribute of a trial: ``dynamics_kwargs`` and so on, of plugs that are fixed to a class that does not take them."""
+
 Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
 
 
@@ -102,16 +105,19 @@ def _sampler(*suggestions: Callable[["optuna.Trial"], None]) -> Sampler:
         """
         Sample hyperparameters; has the zoo's signature.
 
-        :param trial: Optuna's trial; the result depends on its parameters and on that attribute only
+        :param trial: Optuna's trial; the result depends on its parameters and its attributes :data:`BUDGET`, :data:`FIXED`
+            and :data:`OTHER_PLUGS`
         :param n_actions: size of the action space
         :param n_envs: unused: the update ratio is per transition
         :param additional_args: unused: for hindsight replay
-        :return: arguments of the agent, without those of the trial's attribute :data:`FIXED`
+        :return: arguments of the agent, without the fixed ones
         """
         _suggest_networks(trial, n_actions)
         for suggest in suggestions:
             suggest(trial)
         hyperparams = without_fixed(convert_params(trial.params), trial.user_attrs.get(FIXED, ()))
+        for name in trial.user_attrs.get(OTHER_PLUGS, ()):
+            hyperparams.pop(name, None)
         for name in ("gamma", "batch_size", "rollout_schedule"):
             if name in hyperparams:
                 trial.set_user_attr(name, hyperparams[name])

@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.checks.validation import check_choice, check_integer, check_integers
 from sb3_tom.mbpo.mbpo import MBPO
-from sb3_tom.zoo.experiments import warn_of_replaced
+from sb3_tom.zoo.experiments import store_fixed, warn_of_replaced
 from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
 from sb3_tom.zoo.samplers import BUDGET, FIXED, without_fixed
 
@@ -30,6 +30,9 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 SETTINGS = "search"
 """User attribute of a study: the settings that make its trials comparable."""
+
+SAMPLED = "sampled"
+"""User attribute of a trial: the arguments of its agents that it sampled, without those that are fixed."""
 
 
 class _Returns(BaseCallback):
@@ -97,12 +100,13 @@ class Search:
         :raises optuna.TrialPruned: if a run diverges
         """
         trial.set_user_attr(BUDGET, self.n_timesteps)
-        trial.set_user_attr(FIXED, sorted(self.hyperparams))
+        store_fixed(trial, self.hyperparams, ALGOS[self.algo])
         sampled = HYPERPARAMS_SAMPLER[self.algo](trial, self._manager.n_actions, self._manager.n_envs, self._additional)
         warn_of_replaced(self._manager, sampled)
         # The zoo has made an object of a fixed noise
         noise = {"action_noise"} if "noise_type" in self.hyperparams else set()
         sampled = without_fixed(sampled, {*self.hyperparams, *noise})
+        trial.set_user_attr(SAMPLED, json.loads(json.dumps(sampled, default=str)))
         returns = dict(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         for seed in np.random.default_rng(trial.number).permutation(self.seeds).tolist():
             if seed in returns:
@@ -269,7 +273,8 @@ def report(study: optuna.Study, n_seeds: int) -> str:
     if whole:
         best = max(whole, key=lambda trial: trial.values[0])
         lines += [f"best trial {best.number}: {best.values[0]:.1f}, of which seeds {best.intermediate_values}"]
-        lines += [f"    {name}: {value}" for name, value in best.params.items()]
-        settings = study.user_attrs.get(SETTINGS, {})
-        lines += [f"    {name}: {settings['hyperparams'][name]} (fixed)" for name in settings.get(FIXED, ())]
+        sampled, settings = best.user_attrs.get(SAMPLED, best.params), study.user_attrs.get(SETTINGS, {})
+        lines += [f"    {name}: {value}" for name, value in sampled.items()]
+        fixed = [name for name in settings.get(FIXED, ()) if name not in sampled]
+        lines += [f"    {name}: {settings['hyperparams'][name]} (fixed)" for name in fixed]
     return "\n".join(lines)

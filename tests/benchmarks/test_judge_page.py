@@ -25,10 +25,11 @@ def rows_of(method: str, seed: int, value: float) -> list[dict[str, str]]:
     return [labels | {"env_step": str(step), "return_mean": str(value), "seconds": "500.0"} for step in steps]
 
 
-def text_of(spoilt: dict[int, str], values: dict[str, float]) -> str:
+def text_of(spoilt: dict[int, str], values: dict[str, float], methods: tuple[str, ...] = tuple(STUDY.methods)) -> str:
+    """The page of runs with these values, of which some seeds are spoilt for these methods."""
     seeds = (*SEEDS, *(SEEDS[-1] + 1 + k for k in range(len(spoilt))))
     rows = [row for method, value in values.items() for seed in seeds for row in rows_of(method, seed, value + seed)]
-    entered = [entry(method, seed, spoilt.get(seed, "")) for method in values for seed in seeds]
+    entered = [entry(method, seed, spoilt.get(seed, "") * (method in methods)) for method in values for seed in seeds]
     return judge_page.page_text(rows, [*entered, entry("dhmbpo", 99)])
 
 
@@ -51,6 +52,8 @@ def test_a_spoilt_seed_is_shown_and_does_not_count() -> None:
     line = next(line for line in text.splitlines() if line.startswith("Do not count: "))
     assert line.startswith("Do not count: dhmbpo 12 (3,002, 3,002, 3,002, 3,002), dhmbpo_tom 12 (")
     assert line.endswith("): the disk was full.")
+    of_one = text_of({12: "the disk was full"}, {"dhmbpo": 2_990.0, "dhmbpo_tom": 2_000.0}, methods=("dhmbpo",))
+    assert "dhmbpo_tom 12 (" in next(line for line in of_one.splitlines() if line.startswith("Do not count: "))
     assert "of -990, -990, -990, -990, -990, -990, -990 |" in text
 
 

@@ -21,8 +21,12 @@ class Checkpointed(SAC):
         super().__init__(*args, **kwargs)
 
     def learn(self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, **kwargs: Any) -> Any:
-        with self.checkpointer.learning(self, total_timesteps, reset_num_timesteps) as (steps, reset):
+        with self.checkpointer.learning(self, total_timesteps, reset_num_timesteps, "run") as (steps, reset):
             return super().learn(steps, callback, reset_num_timesteps=reset, **kwargs)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        steps, callback = super()._setup_learn(*args, **kwargs)
+        return steps, self.checkpointer.begin(self, callback)
 
     def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
         self.checkpointer.before_collection(self, callback)

@@ -4,12 +4,16 @@ import shutil
 import warnings
 from collections import defaultdict, namedtuple
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
+import pytest
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
 from sb3_tom import MBPO
+from sb3_tom.callbacks import WeightByAgeCallback
 from sb3_tom.checkpoint import ResumeCallback
 from tests.checkpoint.equal import assert_equal
 from tests.checkpoint.runs import checkpoints, final_state, make_agent
@@ -149,3 +153,58 @@ def test_a_run_that_was_saved_between_two_calls_logs_to_its_own_folder(tmp_path:
     resumed = MBPO.resume(tmp_path / "by_hand.zip", "Pendulum-v1", tensorboard_log=place)
     resumed.learn(20, reset_num_timesteps=False)
     assert Path(resumed.logger.get_dir() or "").name == "MBPO_1"
+
+
+def test_a_run_that_was_saved_between_two_calls_logs_where_the_next_call_says(tmp_path: Path) -> None:
+    place = str(tmp_path / "tb")
+    make_agent(tensorboard_log=place).learn(20).save_checkpoint(tmp_path / "by_hand.zip")
+    resumed = MBPO.resume(tmp_path / "by_hand.zip", "Pendulum-v1", tensorboard_log=place)
+    resumed.learn(20, tb_log_name="second", reset_num_timesteps=False)
+    assert Path(resumed.logger.get_dir() or "").name == "second_0"
+
+
+class Open(gym.Wrapper):
+    """As an env of a worker process: there is none after the end."""
+
+    is_open = True
+
+    def reset(self, **kwargs: Any) -> Any:
+        assert self.is_open
+        return super().reset(**kwargs)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class Closing(BaseCallback):
+    """Has an env of its own, which can be used until the end only."""
+
+    def _on_training_start(self) -> None:
+        self.envs = make_vec_env("Pendulum-v1", 1, wrapper_class=Open)
+        self.envs.reset()
+        self.log: list[int] = []
+
+    def _on_step(self) -> bool:
+        self.log = [self.num_timesteps]
+        return True
+
+    def _on_training_end(self) -> None:
+        self.envs.close()
+        self.log.append(-1)
+
+
+@pytest.mark.parametrize("resume_is_last", [True, False])
+def test_callbacks_end_with_the_state_of_the_whole_run_if_no_steps_were_left(resume_is_last: bool, tmp_path: Path) -> None:
+    """What a callback writes at the end of training is written again, not lost."""
+
+    def learn(agent: MBPO) -> list[BaseCallback]:
+        own = [WeightByAgeCallback(tmp_path / "age.csv"), Closing()]
+        saves = ResumeCallback(tmp_path / "run", 70)
+        agent.learn(110, callback=[*own, saves] if resume_is_last else [saves, *own])
+        return own
+
+    first = learn(make_agent())
+    rows = (tmp_path / "age.csv").read_text()
+    again = learn(MBPO.resume(tmp_path / "run", "Pendulum-v1"))
+    assert (tmp_path / "age.csv").read_text() == rows and rows.count("\n") > 20
+    assert first[1].log == again[1].log[:2] == [110, -1]  # type: ignore[attr-defined]

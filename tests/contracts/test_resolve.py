@@ -1,6 +1,7 @@
 """Alias, class, instance and path name the same plug; anything else is one ValueError."""
 
 import sys
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,70 @@ def test_functions_are_taken_where_there_is_an_adapter(value: Any) -> None:
 def test_a_class_that_needs_arguments_says_so() -> None:
     with pytest.raises(ValueError, match=r"^weighter=.*Adapted.* needs arguments .*function.*; allowed: weighter_kwargs"):
         resolve(Adapted)
+
+
+class Speaks(Kind):
+    """A contract with methods."""
+
+    @abstractmethod
+    def say(self, what: str, loud: bool = False) -> str:
+        """Say something."""
+
+
+class Says(Speaks):
+    """Keeps to it."""
+
+    def say(self, text: str, *more: Any) -> str:
+        return text
+
+
+class Forgetful(Says):
+    """Has no modules."""
+
+    def __init__(self) -> None:
+        self.ready = True
+
+
+class Mistaken(Says):
+    """Fails by itself."""
+
+    def __init__(self, words: int = 5) -> None:
+        super().__init__()
+        self.size = len(words)  # type: ignore[arg-type]
+
+
+class Short(Says):
+    """Takes too little."""
+
+    def say(self) -> str:  # type: ignore[override]
+        return ""
+
+
+class Needs(Says):
+    """Takes too much."""
+
+    def say(self, what: str, loud: bool = False, *, to: str) -> str:  # type: ignore[override]
+        return to
+
+
+SPEAKS = Axis(Speaks, {}, None, "weighter")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Speaks, r"Speaks has no say; allowed: a class that implements what Speaks requires"),
+        (Forgetful, r"Forgetful.__init__ does not call super\(\).__init__\(\)"),
+        (Short, r"Short.say.* cannot be called as the agent does: too many positional.*; allowed: \(self, what, loud\)"),
+        (Needs, r"Needs.say.* cannot be called as the agent does: missing a required.*: 'to'"),
+    ],
+)
+def test_a_class_that_could_not_be_used_is_refused_at_once(value: type, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(value, axis=SPEAKS)
+    assert isinstance(resolve(Says, axis=SPEAKS), Says)
+
+
+def test_an_error_of_a_constructor_is_its_own() -> None:
+    with pytest.raises(TypeError, match="has no len"):
+        resolve(Mistaken, axis=SPEAKS)

@@ -8,7 +8,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
-from sb3_tom.dynamics.fitting import FitSettings, bootstrap_factors, fit_by_gradient
+from sb3_tom.dynamics.fitting import FitSettings, _BestMembers, bootstrap_factors, fit_by_gradient
 from sb3_tom.dynamics.holdout import split_rows
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
@@ -237,3 +237,34 @@ def test_dropout_repeats_with_the_agents_generator() -> None:
         th.rand(7)  # torch's own stream has no part in it
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         assert th.equal(one, other)
+
+
+@pytest.mark.parametrize("keep_start", [True, False])
+def test_repeated_fits_to_the_same_noisy_rows(keep_start: bool) -> None:
+    """Held-out errors never rise where a fit may keep what it began with; its first epoch is kept otherwise."""
+    data = make_data(120)
+    noisy = data._replace(next_observations=data.observations + th.randn(120, 2, generator=th.Generator().manual_seed(1)))
+    model = make_ensemble(keep_start=keep_start, learning_rate=1e-2, steps_per_epoch=50)
+    held = noisy.rows(split_rows(th.arange(120), 0.2, 5000)[1])
+    errors = []
+    for _ in range(6):
+        model.fit(noisy, th.ones(120), LikelihoodObjective(), make_context())
+        with th.no_grad():
+            errors.append(model.validation_error(held).mean(-1))
+    rises = th.stack(errors).diff(dim=0) > 1e-4
+    assert bool(rises.any()) is not keep_start
+
+
+def test_the_parameters_of_the_lowest_error_are_kept_also_if_it_is_hardly_lower() -> None:
+    model = make_ensemble()
+    parameter = next(model.parameters())
+    kept = {}
+    for keep_start in (True, False):
+        best = _BestMembers(model, FitSettings(keep_start=keep_start))
+        for number, errors in enumerate(([1.0] * 3, [0.995, 1.0, 2.0], [0.991, 0.5, 0.9])):
+            with th.no_grad():
+                parameter.fill_(number)
+            best.update(th.tensor(errors))
+        best.restore()
+        kept[keep_start] = parameter.flatten(1)[:, 0].tolist()
+    assert kept == {True: [2.0, 2.0, 2.0], False: [0.0, 2.0, 2.0]}

@@ -115,3 +115,13 @@ def test_an_observation_that_pauses_keeps_its_unit() -> None:
     assert paused is not None and float(paused.input_scale[1]) == 1.0 and float(normalizer.input_std[1]) == float(unit[1])
     again = normalizer.fit(data)
     assert again is not None and float(again.input_scale[1]) == 1.0 and th.equal(normalizer.input_std, unit)
+
+
+def test_an_observation_that_stays_far_from_where_it_was_gets_a_new_unit() -> None:
+    """Thousands of its old deviations away it would be the largest input of the network."""
+    data, normalizer = make_data(200), Normalizer(3, 2, "delta")
+    normalizer.fit(data)
+    far = data.observations.clone()
+    far[:, 1] = 1e4
+    normalizer.fit(data._replace(observations=far))
+    assert float(normalizer.inputs(far, data.actions)[:, 1].abs().max()) == 0.0 and float(normalizer.input_std[1]) == 1.0

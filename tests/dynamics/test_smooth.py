@@ -201,3 +201,20 @@ def test_arguments_are_checked_by_name() -> None:
         SmoothEnsemble(beta_nll=1.5)
     with pytest.raises(ValueError, match="n_elites=5"):
         SmoothEnsemble(n_members=4, n_elites=5)
+
+
+@pytest.mark.parametrize(("penalty", "low", "high"), [(1e-4, 0.7, 1.5), (0.01, 5.0, 1e3)])
+def test_the_penalty_on_the_bounds_is_a_floor_of_the_noise(penalty: float, low: float, high: float) -> None:
+    """With beta_nll the likelihood pulls less where the noise is small; the default penalty does not."""
+    generator = th.Generator().manual_seed(0)
+    states, actions = th.randn(1000, 11, generator=generator), th.rand(1000, 1, generator=generator)
+    after = states + 0.5 * actions + 0.003 * th.randn(1000, 11, generator=generator)
+    data = Transitions(states, actions, after, actions.clone(), th.zeros(1000, 1), th.zeros(1000, dtype=th.long))
+    th.manual_seed(0)
+    model = SmoothEnsemble(1, net_arch=(32,), learning_rate=1e-2, bound_penalty=penalty, first_max_epochs=40, patience=40)
+    model.build(11, 1)
+    fit(model, data)
+    with th.no_grad():
+        mean, log_var = model(states, actions)
+    ratio = log_var.exp()[..., 1:].mean() / (model.targets(data) - mean)[..., 1:].square().mean()
+    assert low < float(ratio) < high

@@ -11,7 +11,7 @@ from sb3_tom.contracts.plug import Plug
 from sb3_tom.contracts.resolve import Axis
 from sb3_tom.mbpo import axes
 from sb3_tom.mbpo.axes import AXES, default_of
-from sb3_tom.mbpo.plugs import Plugs, merge_specs, requested_in, specs_of
+from sb3_tom.mbpo.plugs import Plugs, implied_by, merge_specs, requested_in, specs_of
 from sb3_tom.zoo.checks import check_hyperparams
 from tests.mbpo.small import small_agent
 from tests.mbpo.toys import Remembering
@@ -109,9 +109,9 @@ def test_classes_have_defaults_of_their_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(AXES, "toy")
     assert [default_of(cls, "weighter") for cls in (MBPO, MBPOPMAC, MBPOTOM)] == ["uniform", "pmac", "tom"]
     assert [default_of(cls, "policy_update") for cls in (MBPO, MBPOTOM)] == ["sac", "sac"]
-    assert requested_in({}, MBPO) == {} and requested_in({}, MBPOTOM) == {"weighter": "tom"}
+    assert implied_by(MBPO) == {} and implied_by(MBPOTOM) == {"weighter": "tom"}
     kwargs: dict[str, Any] = {"weighter": "pmac", "gamma": 0.9, "termination_kwargs": {}}
-    assert requested_in(kwargs, MBPOTOM) == {"weighter": "pmac", "termination_kwargs": {}} and kwargs == {"gamma": 0.9}
+    assert requested_in(kwargs) == {"weighter": "pmac", "termination_kwargs": {}} and kwargs == {"gamma": 0.9}
 
 
 def test_what_a_file_holds_is_merged_with_what_load_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,3 +223,10 @@ def test_values_are_not_drawn_while_a_policy_update_trains_the_critics() -> None
     for values, known in zip((context.values, context.target_values), expected, strict=True):
         assert th.equal(values(*rows), known)
     assert agent.critic.training
+
+
+def test_a_distribution_that_a_user_has_patched_is_the_one_of_rollouts() -> None:
+    agent = small_agent(dynamics="linear").learn(60)
+    patched = lambda mean, log_std: (th.full_like(mean, 0.125), mean[:, 0])  # noqa: E731
+    agent.actor.action_dist.log_prob_from_params = patched
+    assert agent._context().policy(th.randn(4, 3))[0].flatten().tolist() == [0.125] * 4

@@ -167,6 +167,16 @@ def test_an_agent_may_be_copied_within_learn() -> None:
     assert callback.copied.num_timesteps == 70
 
 
+def test_a_copy_of_a_step_stores_what_has_occurred(tmp_path: Any) -> None:
+    """The step that it was made in is not in its buffer, and its envs have made it."""
+    callback = Copying()
+    small_agent(Counting(), learning_starts=1000).learn(70, callback=callback)
+    callback.copied.save_checkpoint(tmp_path / "copy.zip")
+    callback.copied.learn(15, reset_num_timesteps=False)
+    rows = callback.copied.replay_buffer.transitions()
+    assert (rows.next_observations - rows.observations).unique(dim=0).tolist() == [[0.0, 1.0]]
+
+
 def test_a_round_of_rollouts_that_was_interrupted_is_repeated() -> None:
     agent = small_agent("Pendulum-v1", rollout_freq=10).learn(60)
     rounds, restore = list(agent.imagined.made_at), interrupted(agent.termination, "forward", KeyboardInterrupt)

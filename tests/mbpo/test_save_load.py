@@ -1,5 +1,9 @@
 """Round trips: everything that learns travels in the zip."""
 
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import save_to_pkl
 
-from sb3_tom import MBPO, MBPOPMAC, MBPOTOM, Context, TOMWeighter, Transitions, Weighter
+from sb3_tom import DHMBPO, DHMBPOTOM, MBPO, MBPOPMAC, MBPOTOM, Context, LinearDynamics, TOMWeighter, Transitions, Weighter
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 
@@ -262,3 +266,62 @@ def test_a_buffer_size_that_the_number_of_envs_does_not_divide_stays(tmp_path: P
     agent.save_replay_buffer(tmp_path / "buffer.pkl")
     agent.load_replay_buffer(tmp_path / "buffer.pkl")
     assert agent.buffer_size == 1000 and agent.replay_buffer.capacity == 999
+
+
+def test_the_class_that_has_saved_an_agent_loads_it_whatever_its_plugs_are(tmp_path: Path) -> None:
+    """The zoo's enjoy loads by the class, and has no argument for plugs."""
+    kwargs = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
+    DHMBPO("MlpPolicy", "Pendulum-v1", dynamics="linear", policy_update="sac", **kwargs).save(tmp_path / "agent")
+    loaded = DHMBPO.load(tmp_path / "agent")
+    assert isinstance(loaded.dynamics, LinearDynamics)
+    loaded.save(tmp_path / "again")
+    assert isinstance(DHMBPO.load(tmp_path / "again").dynamics, LinearDynamics)
+    MBPO.load(tmp_path / "agent").save(tmp_path / "plain")
+    for name in ("agent", "plain"):
+        other = DHMBPOTOM if name == "agent" else DHMBPO
+        with pytest.raises(ValueError, match=r"is not allowed: the file was saved with"):
+            other.load(tmp_path / name)
+
+
+SCRIPT = """
+import sys
+from sb3_tom import MBPO, Weighter
+import torch as th
+
+class Mine(Weighter):
+    def __init__(self, power=1.0):
+        super().__init__()
+        self.power = power
+
+    def weights(self, data, context):
+        return th.full((data.size,), VALUE)
+
+if sys.argv[1] == "save":
+    MBPO("MlpPolicy", "Pendulum-v1", weighter=Mine, weighter_kwargs={"power": 3.0}, device="cpu").save(sys.argv[2])
+else:
+    for kwargs in ({"weighter": Mine}, {"weighter": Mine(3.0)}):
+        weighter = MBPO.load(sys.argv[2], **kwargs).weighter
+        assert type(weighter) is Mine and weighter.power == 3.0, weighter
+"""
+
+
+def test_a_class_of_a_script_is_the_one_that_the_script_has_now(tmp_path: Path) -> None:
+    """Files hold a copy of it, whose code is older."""
+    for verb, value in (("save", "1.0"), ("load", "2.0")):
+        (tmp_path / "script.py").write_text(SCRIPT.replace("VALUE", value))
+        command = [sys.executable, str(tmp_path / "script.py"), verb, str(tmp_path / "agent.zip")]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+class Locked(Scaled):
+    """Cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.lock = threading.Lock()
+
+
+def test_an_instance_that_cannot_be_copied_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"weighter=an instance of Locked is not allowed.*pickle '_thread.lock'.*the class"):
+        small_agent(weighter=Locked(), weighter_kwargs=None)  # type: ignore[arg-type]
+    small_agent(weighter=Locked, weighter_kwargs=None)  # type: ignore[arg-type]

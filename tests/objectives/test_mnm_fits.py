@@ -175,7 +175,7 @@ def test_classifier_and_optimiser_are_in_the_zip(tmp_path: Any) -> None:
 class WithoutMembers(DynamicsModel):
     """Samples, but not by member."""
 
-    def forward(self, observations: th.Tensor, actions: th.Tensor) -> Any:
+    def forward(self, *arguments: Any) -> Any:
         raise NotImplementedError
 
     log_likelihood = validation_error = sample = fit = forward  # type: ignore[assignment]

@@ -297,3 +297,13 @@ def test_a_spoiled_file_of_evaluations_is_named(tmp_path: Path, content: bytes) 
     (tmp_path / "evaluations.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"evaluations\.npz cannot be read as evaluations\.npz"):
         read_runs(tmp_path)
+
+
+def test_a_damaged_curve_of_a_run_is_an_error(tmp_path: Path) -> None:
+    """Left out, it would be missing from a mean over seeds."""
+    for seed in (0, 1):
+        curve_file(tmp_path / f"{seed}.csv", "tom", seed, {50: 9.0})
+    with (tmp_path / "1.csv").open("ab") as file:
+        file.write(b"t,tom,1,\xff\xff\n")
+    with pytest.raises(ValueError, match=r"1\.csv .*no CSV file"):
+        read_runs(tmp_path)

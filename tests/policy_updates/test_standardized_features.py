@@ -173,3 +173,21 @@ def test_a_constant_entry_that_moves_far_away_does_not_blow_biases_up() -> None:
     rescale(agent.policy, like(starts() + th.tensor([0.0, 0.0, 100.0], dtype=th.float64)))
     most = StandardizedFeatures.bound * weight.abs().sum(1, keepdim=True)
     assert bool(((agent.critic.layers[0].bias - bias).abs() <= 2 * most).all())
+
+
+@pytest.mark.parametrize(("value", "keeps"), [(0.05, True), (50.0, False)])
+def test_an_entry_that_pauses_keeps_its_unit_near_what_it_was(value: float, keeps: bool) -> None:
+    """A goal that stays for a while: the weights are right when it moves again, as those of the model."""
+    agent = make_sac()
+    rescale(agent.policy, like(starts()))
+    layer, features = agent.actor.latent_pi[0], agent.actor.features_extractor
+    agent.actor(starts()[:5].to(layer.weight.dtype), deterministic=True).sum().backward()
+    agent.actor.optimizer.step()
+    weight, unit = layer.weight.clone(), features.std.clone()
+    still = starts()
+    still[:, 2] = value
+    rescale(agent.policy, like(still))
+    assert th.equal(features.std[2], unit[2]) is keeps and th.equal(layer.weight[:, 2], weight[:, 2]) is keeps
+    if keeps:
+        rescale(agent.policy, like(starts()))
+        th.testing.assert_close(layer.weight, weight)

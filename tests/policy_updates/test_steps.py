@@ -72,3 +72,15 @@ def test_only_an_adam_without_a_chosen_implementation_is_fused(chosen: dict[str,
     optimizer = th.optim.Adam([nn.Parameter(th.zeros(2))], **chosen)
     fuse(optimizer)
     assert optimizer.param_groups[0]["fused"] is fused
+
+
+@pytest.mark.parametrize("update", sorted({*UPDATES} - {"SB3's own"}))  # SB3 cannot go on then
+def test_a_frozen_temperature_stays(update: str) -> None:
+    agent = agent_of(update).learn(60)
+    assert agent.log_ent_coef is not None
+    before = agent.log_ent_coef.detach().clone()
+    agent.train_policy(1, 8)
+    assert not th.equal(agent.log_ent_coef, before)
+    before = agent.log_ent_coef.requires_grad_(False).clone()
+    agent.train_policy(3, 8)
+    assert th.equal(agent.log_ent_coef, before)

@@ -97,3 +97,11 @@ def test_another_runs_newest_rows_are_not_of_the_own_policy(tmp_path: Path) -> N
         agent.end_phase()
     assert agent.weighter.blocks.tolist() == []
     assert bool((agent.fit_weights() == 1.0).all())
+
+
+def test_a_run_with_kept_policies_is_resumed(tmp_path: Path) -> None:
+    """The size of a policy is not known when the weighter is built."""
+    agent = small_agent(weighter="pdml").learn(140)
+    agent.save_checkpoint(tmp_path / "run.zip")
+    resumed = MBPO.resume(tmp_path / "run.zip", "Pendulum-v1")
+    assert len(agent.weighter.policies) == 3 and th.equal(resumed.weighter.policies, agent.weighter.policies)

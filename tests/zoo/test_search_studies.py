@@ -104,3 +104,32 @@ def test_runs_that_would_not_train_are_refused() -> None:
             objective.prepare()
     Search("mbpo_tom", "Hopper-v5", 5000, hyperparams={"learning_starts": 4999}).prepare()
     Search("ppo", "Pendulum-v1", 60).prepare()
+
+
+def test_the_best_trials_arguments_are_those_of_its_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fixed mapping that trials replace, and what Optuna sampled for a fixed argument, had no effect."""
+    fixed = {"buffer_size": 500, "tau": 0.5, "gamma": 0.9, "dynamics_kwargs": {"n_members": 3}}
+    objective = Stopped("dhmbpo", "Pendulum-v1", 60, (0,), 1, 1, hyperparams=fixed)
+    with pytest.warns(UserWarning, match="trials do not have"):
+        said = report(objective.run_all(monkeypatch, 1), 1)
+    lines = dict(line.strip().split(": ", 1) for line in said.splitlines()[2:])
+    assert lines["tau"] == "0.5 (fixed)" and lines["gamma"] == "0.9 (fixed)" and "one_minus_gamma" not in lines
+    assert lines["dynamics_kwargs"].startswith("{'net_arch': [") and not lines["dynamics_kwargs"].endswith("(fixed)")
+
+
+@pytest.mark.parametrize(
+    ("algo", "fixed", "searched"),
+    [
+        ("dhmbpo", {"dynamics": "linear"}, {"policy_update_kwargs"}),
+        ("mbpo", {"dynamics": "mdn"}, {"dynamics_kwargs"}),
+        ("mbpo_tom", {"weighter": "pmac", "dynamics": "linear"}, set()),
+        ("mbpo_tom", {"weighter": "tom"}, {"dynamics_kwargs", "weighter_kwargs"}),
+    ],
+)
+def test_what_is_sampled_for_a_plug_is_not_given_to_another(
+    algo: str, fixed: dict[str, Any], searched: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = Stopped(algo, "Pendulum-v1", 60, (0,), 1, 1, hyperparams={"buffer_size": 4_000, **fixed})
+    trial = objective.run_all(monkeypatch, 1).trials[0]
+    names = {"dynamics_kwargs", "policy_update_kwargs", "weighter_kwargs"}
+    assert names.intersection(trial.user_attrs["sampled"]) == searched

@@ -56,6 +56,7 @@ class GradientStep:
         """
         with constant(self.world.model):
             path = self.roll(observations)
+            self._check_gradient(path)
             figures = self.fit_critics(path, real)
             figures |= self.improve_actor(path)
         ent_coef, ent_coef_loss = temperature_step(self.parts, path.log_probs[0], self.steppers)
@@ -66,6 +67,16 @@ class GradientStep:
     def roll(self, observations: th.Tensor) -> Path:
         """Paths from the starts ``[B, O]``."""
         return roll(self.parts.policy.actor, self.world, observations, self.settings.horizon, self.units, self.context)
+
+    def _check_gradient(self, path: Path) -> None:
+        """Refuse a model that ends the gradient: the actor would learn from the critics of the first states alone."""
+        if path.rewards and path.actions[0].requires_grad and not path.observations[1].requires_grad:
+            name = type(self.world.model).__name__
+            raise ValueError(
+                f"dynamics={name} is not allowed with policy_update='double_horizon': the next observations of {name}.sample "
+                "have no gradient; allowed: a model whose samples are torch operations on the observations and actions, "
+                "without detach, no_grad or numpy"
+            )
 
     def fit_critics(self, path: Path, real: Batch | None) -> Scalars:
         """Squared error to the soft value of a path, weighted by confidence, summed over critics, in units of their scale."""

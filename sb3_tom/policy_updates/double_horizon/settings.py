@@ -18,7 +18,7 @@ class DoubleHorizonSettings:
     :param target_reduction: the same over the target critics, for the critics
     :param n_target_critics: number of target critics that are drawn for each step; the others are not used in it
     :param critic_scale: factor of the outputs of the critics' networks; "auto": mean absolute reward of the real rows at the
-        first fit / (1 - gamma), at least 1. Set once, and saved
+        first fit / (1 - gamma), at least 1; above a gamma of 0.999 that of 0.999. Set once, and saved
     :param real_critic_coef: coefficient of SAC's squared error on as many real transitions, added to the critics' loss
     :param critic_warmup: steps of the critics alone after each fit, to adapt them to the new model
     :param weight_actor: whether the confidence of a path weighs the actor's objective too, not only the critics' loss

@@ -105,13 +105,14 @@ class SACUpdate:
 
 def has_plain_temperature(parts: PolicyParts) -> bool:
     """
-    Whether the temperature and its optimiser have no hooks or overrides that its gradient would trigger.
+    Whether the temperature and its optimiser have no hooks or overrides that its gradient would trigger, and it is not frozen.
 
     :param parts: with a learned temperature or a fixed one
     """
     if parts.log_ent_coef is None or parts.ent_coef_optimizer is None:
         return True
-    return tensors_are_untouched([parts.log_ent_coef]) and optimizer_is_untouched(parts.ent_coef_optimizer)
+    usual = tensors_are_untouched([parts.log_ent_coef]) and optimizer_is_untouched(parts.ent_coef_optimizer)
+    return usual and parts.log_ent_coef.requires_grad
 
 
 def squared_error(values: th.Tensor, targets: th.Tensor, confidence: th.Tensor | None) -> th.Tensor:

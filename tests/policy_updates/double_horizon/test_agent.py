@@ -57,13 +57,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pmac, confidence": {"weighter": "pmac", "confidence": Trust},
     "inverse_std, quantile": JUDGED,
     "ensemble": {"dynamics": "ensemble", "dynamics_kwargs": {"n_members": 3, "n_elites": 2, **SMALL_NETWORK}},
-    "mdn": {"dynamics": "mdn", "dynamics_kwargs": {"n_components": 3, **SMALL_NETWORK}},
     "real transitions": {
         "policy_update_kwargs": {"real_critic_coef": 0.5},
         "dynamics_kwargs": {"n_members": 2, "bootstrap": True, "dropout_rate": 0.1, **SMALL_NETWORK},
     },
     "fixed temperature, no learned reward": {"ent_coef": 0.1, "reward_fn": lambda _o, _a, after: after[:, :1]},
 }
+
+
+def test_a_mixture_is_refused() -> None:
+    """Its component is drawn: of a choice between two modes the gradient would be nearly nothing."""
+    with pytest.raises(ValueError, match=r"policy_update=DoubleHorizonUpdate is not allowed with dynamics=Mixture"):
+        DHMBPO("MlpPolicy", "Pendulum-v1", dynamics="mdn")
 
 
 @pytest.mark.parametrize("name", SETTINGS)

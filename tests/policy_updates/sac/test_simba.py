@@ -69,7 +69,8 @@ def test_networks_are_what_they_say() -> None:
     for parameter in policy.parameters():  # biases begin at 0, factors at 1
         parameter.data += 0.1 * th.randn_like(parameter)
     for network in (policy.actor, policy.critic):
-        network.features_extractor.take(th.tensor([0.5, -1.0, 0.0]), th.tensor([2.0, 0.3, 1.0]), False)
+        mean, std, is_constant = th.tensor([0.5, -1.0, 0.0]), th.tensor([2.0, 0.3, 1.0]), th.tensor([False, False, True])
+        network.features_extractor.take(mean, std, is_constant, False)
     scaled = (observations - th.tensor([0.5, -1.0, 0.0])) / th.tensor([2.0, 0.3, 1.0], dtype=th.float64)
     latent = simba(scaled, [*policy.actor.latent_pi])
     mean, log_std, _ = policy.actor.get_action_dist_params(observations)

@@ -1,0 +1,96 @@
+"""
+Whether files can hold what a plug learns. Checked when it is built and at the end of each model phase: what a file could not
+bring back is otherwise found when it is loaded.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_tom.contracts.plug import Plug, rows_fit
+
+
+class PlugState:
+    """
+    What a plug's files hold, as it was when the plug was built.
+
+    :param plug: built
+    :raises ValueError: naming an attribute that files cannot hold
+    """
+
+    def __init__(self, plug: Plug) -> None:
+        self._plug, self._name = plug, type(plug).__name__
+        _check_optimizers(plug)
+        # Without memory: of the tensors the shapes and types are compared
+        self._made = {name: value.to("meta") for name, value in _tensors_of(plug).items()}
+        self._optimizers = set(plug.optimizers())
+        self._numbers = {name: np.array(value) for name, value in _plain_numbers(plug)}
+
+    def check(self) -> None:
+        """
+        Compare with the plug as it is now. Warns of public attributes with numbers that have changed: files lack them.
+
+        :raises ValueError: naming what has changed so that a new agent could not load it
+        """
+        _check_optimizers(self._plug)
+        now, growing = _tensors_of(self._plug), _growing(self._plug)
+        names, made = now.keys() | self._plug.optimizers().keys(), self._made.keys() | self._optimizers
+        for name in names ^ made:
+            was = "gone since" if name in made else "made after"
+            self._refuse(name, f"was {was} build()", "parameters, buffers and optimisers that build() makes")
+        for name, value in now.items():
+            before = self._made[name]
+            if name in growing and not rows_fit(value, before):
+                self._refuse(name, f"is {_shown(value)} and was {_shown(before)} in build()", "rows of the same size and type")
+            if name not in growing and (value.shape, value.dtype) != (before.shape, before.dtype):
+                allowed = "the same shape and type, or its name in growing if only the number of rows changes"
+                self._refuse(name, f"is {_shown(value)} and was {_shown(before)} in build()", allowed)
+        self._warn_of_numbers()
+
+    def _warn_of_numbers(self) -> None:
+        for name, value in _plain_numbers(self._plug):
+            if name in self._numbers and not np.array_equal(self._numbers[name], np.array(value)):
+                del self._numbers[name]
+                warnings.warn(
+                    f"{self._name}.{name} changes while the agent learns, and no file holds it: keep it in a buffer "
+                    "(register_buffer) or in get_extra_state, or begin its name with '_' if it may be lost",
+                    stacklevel=2,
+                )
+
+    def _refuse(self, name: str, what: str, allowed: str) -> None:
+        raise ValueError(f"{self._name}.{name} {what}: files with it could not be loaded; allowed: {allowed}")
+
+
+def _tensors_of(plug: Plug) -> dict[str, th.Tensor]:
+    return {name: value for name, value in plug.state_dict().items() if isinstance(value, th.Tensor)}
+
+
+def _growing(plug: Plug) -> set[str]:
+    """Names of buffers whose number of rows changes, those of nested modules included."""
+    parts = [(f"{path}." if path else "", getattr(part, "growing", ())) for path, part in plug.named_modules()]
+    return {prefix + name for prefix, names in parts for name in names}
+
+
+def _shown(value: th.Tensor) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}"
+
+
+def _plain_numbers(plug: Plug) -> list[tuple[str, Any]]:
+    """Public attributes that are numbers, arrays or tensors, but neither parameters nor buffers."""
+    kinds = (int, float, np.ndarray)
+    found = [(name, value) for name, value in vars(plug).items() if name[0] != "_" and name != "training"]
+    numbers = [(name, value) for name, value in found if isinstance(value, kinds)]
+    return numbers + [(name, value.detach().cpu()) for name, value in found if isinstance(value, th.Tensor)]
+
+
+def _check_optimizers(plug: Plug) -> None:
+    """Refuse optimisers that :meth:`Plug.optimizers` does not find."""
+    for name, value in vars(plug).items():
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if name == "optimizers" or any(isinstance(one, th.optim.Optimizer) for one in inside):
+            raise ValueError(
+                f"{type(plug).__name__}.{name} of {type(value).__name__} is not allowed: its optimisers would not be saved; "
+                "allowed: an attribute for each optimiser, of any other name than 'optimizers'"
+            )
