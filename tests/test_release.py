@@ -62,5 +62,5 @@ def test_the_built_distributions_are_sound_and_run_the_first_code_of_the_readme(
     sh(empty, "-m", "pip", "install", "-c", constraints, torch)
     sh(empty, "-m", "pip", "install", "-c", constraints, wheel)
     first = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0]
-    assert first.count(").learn(3e5)") == 1
-    sh(empty, "-c", first.replace(").learn(3e5)", SMALL))
+    assert first.count(").learn(25_000)") == 1
+    sh(empty, "-c", first.replace(").learn(25_000)", SMALL))

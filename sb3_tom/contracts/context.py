@@ -51,7 +51,7 @@ class ReadableModel(Protocol):
         """Next observations ``[B, O]`` and rewards ``[B, 1]``."""
 
     def targets(self, batch: Transitions) -> th.Tensor:
-        """Training targets of real transitions, in normalised units."""
+        """Training targets of real transitions, as the objective has the model learn them, in normalised units."""
 
     def target_scales(self) -> th.Tensor:
         """One normalised unit of each target in raw units, ``[D]``."""

@@ -108,6 +108,15 @@ class ModelObjective(Plug):
         """
         return model.validation_error(batch)
 
+    def learned(self, batch: Transitions) -> Transitions:
+        """
+        Real transitions as the model learns them, for plugs that compare its predictions with them (``context.model``):
+        changed where the objective fits other rewards or states than the real ones. The identity by default.
+
+        :param batch: fields ``[..., .]``
+        """
+        return batch
+
     def figures(self, model: DynamicsModel, batch: Transitions, extras: Extras, context: Context) -> dict[str, float]:
         """
         Metrics of the finished fit for the log, besides the model's error; none by default.

@@ -17,6 +17,7 @@ from torch import nn
 
 from sb3_tom.contracts.context import Context, ReadableModel
 from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.objective import ModelObjective
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.contracts.types import PolicyFunction
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
@@ -129,15 +130,16 @@ def _detached(action_dist: Distribution) -> Distribution:
 
 
 class _ModelView:
-    """A read-only dynamics model, without the methods that change it."""
+    """A read-only dynamics model, without the methods that change it. It gets real transitions as its objective has them."""
 
-    def __init__(self, model: DynamicsModel) -> None:
+    def __init__(self, model: DynamicsModel, objective: ModelObjective | None) -> None:
+        learned = (lambda batch: batch) if objective is None else objective.learned
         self.forward = model.forward
-        self.log_likelihood = model.log_likelihood
-        self.validation_error = model.validation_error
+        self.log_likelihood = lambda batch: model.log_likelihood(learned(batch))
+        self.validation_error = lambda batch: model.validation_error(learned(batch))
         self.sample = model.sample
         self.sample_members = model.sample_members
-        self.targets = model.targets
+        self.targets = lambda batch: model.targets(learned(batch))
         self.target_scales = model.target_scales
         self._is_fitted = lambda: model.is_fitted
 
@@ -152,6 +154,7 @@ def make_context(
     policy_version: int = 0,
     model: DynamicsModel | None = None,
     policy: PolicyFunction | None = None,
+    objective: ModelObjective | None = None,
 ) -> Context:
     """
     Make the view of an agent.
@@ -161,12 +164,13 @@ def make_context(
     :param policy_version: of the agent
     :param model: its dynamics model, if it has one
     :param policy: replaces the agent's; takes raw observations, and only its samples are available
+    :param objective: of the model, if it has one
     """
     agent.policy.set_training_mode(False)
     units = policy_units(agent._vec_normalize_env, agent.device)
     view = PolicyView(agent.actor, units, generator)
     known: dict[str, Any] = {"mean_action": view.mean_action, "log_prob": view.log_prob, "snapshot": view.snapshot}
-    readable: ReadableModel | None = None if model is None else _ModelView(model)
+    readable: ReadableModel | None = None if model is None else _ModelView(model, objective)
 
     def values_by(critics: ContinuousCritic, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         with _evaluating(critics):

@@ -288,7 +288,7 @@ class MBPO(SACHooks):
 
     def _context(self, policy: PolicyFunction | None = None) -> Context:
         """The plugs' view of the agent."""
-        return make_context(self, self.generator, self.policy_version, self.dynamics, policy)
+        return make_context(self, self.generator, self.policy_version, self.dynamics, policy, self.objective)
 
     def _batches(self, context: Context) -> MixedBatches:
         """Minibatches of the policy update, in its units."""

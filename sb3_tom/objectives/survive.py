@@ -35,13 +35,14 @@ class SurviveBonusObjective(LikelihoodObjective):
 
     def loss(self, model: DynamicsModel, batch: Transitions, weights: th.Tensor, extras: Extras) -> th.Tensor:
         """Loss of the likelihood with rewards without the jump; shapes as in :meth:`ModelObjective.loss`."""
-        return super().loss(model, self._without_jump(batch), weights, extras)
+        return super().loss(model, self.learned(batch), weights, extras)
 
     def validation_error(self, model: DynamicsModel, batch: Transitions, extras: Extras) -> th.Tensor | None:
         """Error of the rewards that are learned; see :meth:`ModelObjective.validation_error`."""
-        return super().validation_error(model, self._without_jump(batch), extras)
+        return super().validation_error(model, self.learned(batch), extras)
 
-    def _without_jump(self, batch: Transitions) -> Transitions:
+    def learned(self, batch: Transitions) -> Transitions:
+        """With rewards without the jump; see :meth:`ModelObjective.learned`."""
         return batch._replace(rewards=batch.rewards + self.bonus * batch.terminated)
 
     def relabel(self, batch: Transitions, context: Context) -> Transitions:

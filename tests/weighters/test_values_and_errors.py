@@ -244,3 +244,16 @@ def test_other_policies_values_are_the_critics(weighter: str) -> None:
 def test_arguments_are_checked(name: str, argument: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{argument}=.* is not allowed; allowed: a number in"):
         CLASSES[name](**{argument: value})
+
+
+def test_the_error_of_a_model_is_that_of_the_rewards_that_it_learns() -> None:
+    """The bonus that a termination does not pay is subtracted from imagined rows: the model does not learn it."""
+    agent = small_agent("InvertedPendulum-v5", objective="survive_bonus", objective_kwargs={"bonus": 3.0}).learn(60)
+    model, data = agent._context().model, agent.replay_buffer.transitions()
+    ends = data.terminated[:, 0] > 0
+    assert bool(ends.any()) and not bool(ends.all())
+    difference = (model.targets(data) - agent.dynamics.targets(data))[:, 0] * agent.dynamics.target_scales()[0]
+    th.testing.assert_close(difference, 3.0 * data.terminated[:, 0])
+    paid = data._replace(rewards=data.rewards + 3.0 * data.terminated)
+    th.testing.assert_close(model.validation_error(data), agent.dynamics.validation_error(paid))
+    th.testing.assert_close(model.log_likelihood(data), agent.dynamics.log_likelihood(paid))
