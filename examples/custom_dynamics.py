@@ -43,7 +43,7 @@ class MeanNetwork(NormalizedDynamics):
             EnsembleLinear(1, self.width, n_targets),
         )
         self.noise = ConstantNoise(n_targets, 1)
-        self.optimizer = th.optim.Adam(self.parameters(), lr=1e-3)  # "optim" in its name: it is saved too
+        self.optimizer = th.optim.Adam(self.parameters(), lr=1e-3)  # an attribute of its own: it is saved too
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
         """The prediction ``[1, B, D]`` in unit scale: a model of one member."""

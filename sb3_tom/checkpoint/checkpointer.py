@@ -67,11 +67,6 @@ class Checkpointer:
         return self._is_consistent
 
     @property
-    def is_within_step(self) -> bool:
-        """Whether the agent is in ``learn``, within a collection or ``train``."""
-        return self._in_learn and not self._is_consistent
-
-    @property
     def is_resuming(self) -> bool:
         """Whether the next collection of transitions is the first after :meth:`load`."""
         return self._resumption is not None
@@ -108,7 +103,7 @@ class Checkpointer:
         :param durable: wait until it is on the disk
         :raises ValueError: within a step, or if the agent has no env or an attribute that cannot be saved
         """
-        if self.is_within_step:
+        if self._in_learn and not self._is_consistent:
             raise ValueError("save_checkpoint is not allowed in the middle of a step; allowed: ResumeCallback in learn")
         if agent.env is None:
             raise ValueError("save_checkpoint needs an env: its state is a part of the run's; allowed: after set_env")

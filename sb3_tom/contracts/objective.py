@@ -89,8 +89,9 @@ class ModelObjective(Plug):
     ) -> None:
         """One optimiser step on one batch; adversarial objectives update their own networks here too."""
         loss = self.loss(model, batch, weights, extras)
-        if loss.shape != ():
-            raise ValueError(f"{type(self).__name__}.loss returned a tensor of shape {tuple(loss.shape)}; allowed: a scalar")
+        if not isinstance(loss, th.Tensor) or loss.numel() != 1:
+            came = getattr(loss, "shape", loss)
+            raise ValueError(f"{type(self).__name__}.loss returned {came}; allowed: a scalar tensor")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -44,8 +44,8 @@ class Plug(GrowingBuffers, ABC):
     ``weights_only``: made in :meth:`build`, with its final type and row size (buffers whose number of rows changes are named
     in :attr:`growing`). Other plain values are saved through PyTorch's ``get_extra_state`` and ``set_extra_state``. Optimisers
     are saved if each is an attribute of its own; those in a list or dict, and learning-rate schedulers, are not. Other
-    attributes are neither saved nor restored. Modules stay in training mode: a plug with dropout or batch normalisation
-    switches itself.
+    attributes are neither saved nor restored. Modules are in training mode: a plug with dropout or batch normalisation
+    switches them itself, also at the end of :meth:`build`, since no file holds the mode.
     """
 
     recordable = False
@@ -91,7 +91,7 @@ def only_reads(plug: Plug, rows: Mapping[str, th.Tensor]) -> Iterator[None]:
     :param rows: tensors that the plug gets, by name
     :raises ValueError: naming the plug and the tensor that it has written into
     """
-    versions = {name: tensor._version for name, tensor in rows.items()}
+    versions = {name: tensor._version for name, tensor in rows.items() if not tensor.is_inference()}
     yield
     for name, version in versions.items():
         if rows[name]._version != version:
@@ -113,11 +113,15 @@ def figures_of(plug: Plug, returned: Any, verb: str = "fit") -> dict[str, float]
     if returned is None:
         return {}
     if isinstance(returned, Mapping) and all(isinstance(name, str) and _is_number(it) for name, it in returned.items()):
-        return dict(returned)
+        return {name: it.item() if hasattr(it, "item") else float(it) for name, it in returned.items()}
     raise ValueError(
         f"{type(plug).__name__}.{verb} returned {returned!r}; allowed: a dict of numbers by name, or None for none"
     )
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) or (isinstance(value, th.Tensor | np.ndarray) and value.shape in ((), (1,)))
+    if isinstance(value, th.Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    if isinstance(value, np.ndarray):
+        return value.size == 1 and value.dtype.kind in "fiub"
+    return isinstance(value, Real | np.bool_)

@@ -1,6 +1,8 @@
 """Makes a plug of a constructor argument: alias, class, instance, function or ``"package.module:Class"``."""
 
 import copy
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,6 +10,11 @@ from inspect import isabstract, isfunction, signature
 from typing import Any
 
 from sb3_tom.contracts.plug import Plug
+
+_OF_ARGUMENTS = re.compile(
+    r"unexpected keyword argument|required (positional|keyword-only) argument|multiple values for|takes "
+)
+"""What Python says if the arguments do not fit."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def _made(argument: str, axis: Axis, value: Any, cls: type[Plug], kwargs: dict[s
     try:
         return cls(**kwargs)
     except TypeError as error:
-        if "argument" not in str(error):  # of the class itself
+        if not _OF_ARGUMENTS.search(str(error)):  # of the class itself
             raise
         if kwargs:
             raise ValueError(f"{axis.kwargs_argument}={kwargs!r} do not fit {cls.__name__}: {error}") from error
@@ -126,20 +133,29 @@ def _check_class(argument: str, axis: Axis, plug: Plug) -> None:
     """Refuse a plug of a user's class that could not be called: found here, and not after thousands of env steps."""
     cls = type(plug)
     if "_modules" not in vars(plug):
-        raise ValueError(f"{argument}: {cls.__name__}.__init__ does not call super().__init__(); allowed: first of all")
+        raise ValueError(f"{argument}: {cls.__name__}.__init__ does not call super().__init__(); allowed: to call it first")
     for name, method in vars(axis.contract).items():
         own = getattr(cls, name, None)
-        if name.startswith("_") or not isfunction(method) or own is method or not isfunction(own):
+        if name.startswith("_") or not isfunction(method) or own is method or not isfunction(own) or _is_decorated(own):
             continue
-        expected = [it for it in signature(method).parameters.values() if it.kind is it.POSITIONAL_OR_KEYWORD]
+        expected = [it.name for it in signature(method).parameters.values() if it.kind is it.POSITIONAL_OR_KEYWORD][1:]
+        called = signature(getattr(plug, name))
         try:
-            signature(own).bind(*expected)
+            called.bind(*expected)
         except TypeError as error:
-            names = ", ".join(it.name for it in expected)
             raise ValueError(
-                f"{argument}: {cls.__name__}.{name}{signature(own)} cannot be called as the agent does: {error}; "
-                f"allowed: ({names})"
+                f"{argument}: {cls.__name__}.{name}{called} cannot be called as the agent does: {error}; "
+                f"allowed: ({', '.join(expected)})"
             ) from error
+
+
+def _is_decorated(method: Any) -> bool:
+    """Whether something else than torch (``no_grad``) wraps a method: it may take or give other arguments."""
+    while hasattr(method, "__wrapped__"):
+        if f"{os.sep}torch{os.sep}" not in method.__code__.co_filename:
+            return True
+        method = method.__wrapped__
+    return False
 
 
 def _imported(argument: str, path: str, axis: Axis) -> Any:

@@ -95,15 +95,6 @@ class MixedBatches:
         return th.randint(n_rows, shape, generator=self._generator, device=self._real.device)
 
 
-def shapes_of(batch: Batch) -> list[tuple[int, ...] | None]:
-    """
-    Shapes of the fields.
-
-    :param batch: a field may be None
-    """
-    return [None if field is None else tuple(field.shape) for field in batch]
-
-
 def relabelling(objective: ModelObjective, context: Context) -> Relabel | None:
     """
     The ``relabel`` argument of :class:`MixedBatches` for an objective.
@@ -118,10 +109,10 @@ def relabelling(objective: ModelObjective, context: Context) -> Relabel | None:
     @th.no_grad()
     def relabel(batch: Batch, is_real: th.Tensor) -> Batch:
         said = objective.relabel_batch(batch, is_real, context)
-        if not isinstance(said, Batch) or shapes_of(said) != shapes_of(batch):
-            came = shapes_of(said) if isinstance(said, Batch) else repr(said)
-            name = type(objective).__name__
-            raise ValueError(f"{name}.relabel_batch returned {came}; allowed: a Batch of the shapes {shapes_of(batch)}")
+        allowed = [tuple(field.shape) for field in (*batch[:-1], batch.rewards) if field is not None]  # the last: confidence
+        came = [None if field is None else tuple(field.shape) for field in said] if isinstance(said, Batch) else repr(said)
+        if came not in (allowed, [*allowed[:-1], None]):
+            raise ValueError(f"{type(objective).__name__}.relabel_batch returned {came}; allowed: a Batch of shapes {allowed}")
         return said
 
     return relabel

@@ -110,7 +110,7 @@ class Normalizer(nn.Module):
         beyond = th.where(high > low, self.margin * (high - low), 0.0)
         # While an input is constant, near what it was, its unit stays what its weights were learned in
         is_near = (inputs.mean - old[0]).abs() <= LARGEST_CHANGE * old[1]
-        paused = (inputs.low == inputs.high) & is_near & ~was_constant if known else th.zeros_like(was_constant)
+        paused = (inputs.varying() == 0.0) & is_near & ~was_constant if known else th.zeros_like(was_constant)
         input_mean = th.where(paused, old[0], inputs.mean)
         input_std = th.where(paused, old[1], inputs.scale)
         for buffer, value in zip(

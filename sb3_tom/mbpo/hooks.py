@@ -51,13 +51,14 @@ class SACHooks(SavedSAC):
     reward_fn: Any
     _plug_specs: Specs
     _saved_by: str | None = None  # class of the agent that a file was saved by; older files do not say
+    _is_stepping: bool = False  # between an action of ``learn`` and the storage of its transition
     _env_steps: int  # in all calls of ``learn``, also if one resets num_timesteps
     _since_phase: int
     _since_rollouts: int
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of a copy that is made within a step: that step is not stored, so the next transition must not begin before it."""
-        return {**vars(self), "_last_obs": None} if self.checkpointer.is_within_step else dict(vars(self))
+        """Of a copy that is made within a step that is not stored yet: its next transition must not begin before that step."""
+        return {**vars(self), "_last_obs": None, "_is_stepping": False} if self._is_stepping else dict(vars(self))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """As in SB3; also seeds the generator of fits, draws and rollouts."""
@@ -89,6 +90,8 @@ class SACHooks(SavedSAC):
         self.replay_buffer.policy_version = self.policy_version
         vars(self).update(self.plugs.by_part)
         self.plugs.check(self.replay_buffer, self.gamma, self.reward_fn, PolicyParts.of(self))
+        if requested is None:
+            self.plugs.check_gradients()
         self.termination_rule = self.plugs.build(*self._sizes, self.device, self.env, self.termination_rule, self.verbose)
         self.imagined = ImaginedBuffer(0, *self._sizes, self.device, self.plugs.by_part["confidence"] is not None)
 
@@ -150,10 +153,14 @@ class SACHooks(SavedSAC):
             finally:
                 if not is_whole:
                     # SB3 may have made a step that it does not store: the next transition would begin before that step
-                    self._last_obs = None
+                    self._last_obs, self._is_stepping = None, False
             self.checkpointer.after_collection(is_whole)
         self.update_counter.collected = result.episode_timesteps
         return result
+
+    def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
+        self._is_stepping = True
+        return super()._sample_action(*args, **kwargs)
 
     def _store_transition(
         self,
@@ -167,6 +174,7 @@ class SACHooks(SavedSAC):
         check_transitions(buffer_action, reward, new_obs, dones, infos)
         self.guard.check_ends(self, new_obs, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, np.array(new_obs), reward, dones, infos)
+        self._is_stepping = False
 
     def _on_step(self) -> None:
         for name in ("_env_steps", *PACES):

@@ -200,7 +200,9 @@ class MBPO(SACHooks):
             self.imagine()
             self._since_rollouts %= self.rollout_freq
         fixed, made = self.gradient_steps >= 0, self._updates_made()
-        self.train_policy(self.update_counter.take_due(gradient_steps, fixed, self.update_to_data_ratio, made), batch_size)
+        due = self.update_counter.take_due(gradient_steps, fixed, self.update_to_data_ratio, made)
+        if due > 0:
+            self.train_policy(due, batch_size)
 
     @guarded("weighter")
     @fast_matmul()

@@ -3,11 +3,14 @@ Whether files can hold what a plug learns. Checked when it is built and at the e
 bring back is otherwise found when it is loaded.
 """
 
+import copy
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch as th
+from torch import nn
 
 from sb3_tom.contracts.plug import Plug, rows_fit
 
@@ -26,7 +29,7 @@ class PlugState:
         # Without memory: of the tensors the shapes and types are compared
         self._made = {name: value.to("meta") for name, value in _tensors_of(plug).items()}
         self._optimizers = set(plug.optimizers())
-        self._numbers = {name: np.array(value) for name, value in _plain_numbers(plug)}
+        self._numbers = {name: copy.copy(value) for name, value in _plain_numbers(plug)}
 
     def check(self) -> None:
         """
@@ -38,8 +41,8 @@ class PlugState:
         now, growing = _tensors_of(self._plug), _growing(self._plug)
         names, made = now.keys() | self._plug.optimizers().keys(), self._made.keys() | self._optimizers
         for name in names ^ made:
-            was = "gone since" if name in made else "made after"
-            self._refuse(name, f"was {was} build()", "parameters, buffers and optimisers that build() makes")
+            what = "is gone since" if name in made else "was made after"
+            self._refuse(name, f"{what} build()", "the parameters, buffers and optimisers that build() makes")
         for name, value in now.items():
             before = self._made[name]
             if name in growing and not rows_fit(value, before):
@@ -51,7 +54,7 @@ class PlugState:
 
     def _warn_of_numbers(self) -> None:
         for name, value in _plain_numbers(self._plug):
-            if name in self._numbers and not np.array_equal(self._numbers[name], np.array(value)):
+            if name in self._numbers and not _are_equal(self._numbers[name], value):
                 del self._numbers[name]
                 warnings.warn(
                     f"{self._name}.{name} changes while the agent learns, and no file holds it: keep it in a buffer "
@@ -60,7 +63,7 @@ class PlugState:
                 )
 
     def _refuse(self, name: str, what: str, allowed: str) -> None:
-        raise ValueError(f"{self._name}.{name} {what}: files with it could not be loaded; allowed: {allowed}")
+        raise ValueError(f"{self._name}.{name} {what}: files of the agent could not be loaded; allowed: {allowed}")
 
 
 def _tensors_of(plug: Plug) -> dict[str, th.Tensor]:
@@ -77,20 +80,43 @@ def _shown(value: th.Tensor) -> str:
     return f"{value.dtype} of shape {tuple(value.shape)}"
 
 
-def _plain_numbers(plug: Plug) -> list[tuple[str, Any]]:
-    """Public attributes that are numbers, arrays or tensors, but neither parameters nor buffers."""
-    kinds = (int, float, np.ndarray)
-    found = [(name, value) for name, value in vars(plug).items() if name[0] != "_" and name != "training"]
-    numbers = [(name, value) for name, value in found if isinstance(value, kinds)]
-    return numbers + [(name, value.detach().cpu()) for name, value in found if isinstance(value, th.Tensor)]
+def _plain_numbers(plug: Plug) -> Iterator[tuple[str, Any]]:
+    """
+    Public attributes that are numbers, arrays or tensors, but neither parameters nor buffers, those of nested modules
+    included. Of a module with ``get_extra_state`` there are none: it may hold them.
+    """
+    for path, part in plug.named_modules():
+        if type(part).get_extra_state is not nn.Module.get_extra_state:
+            continue
+        for name, value in vars(part).items():
+            if name[0] != "_" and name != "training" and isinstance(value, int | float | np.ndarray | th.Tensor):
+                yield f"{path}.{name}" if path else name, value.detach().clone() if isinstance(value, th.Tensor) else value
+
+
+def _are_equal(before: Any, now: Any) -> bool:
+    """Whether two values are equal; NaN is equal to NaN."""
+    if type(before) is not type(now) or getattr(before, "shape", ()) != getattr(now, "shape", ()):
+        return False
+    same = (before == now) | ((before != before) & (now != now))
+    return bool(same.all()) if hasattr(same, "all") else bool(same)
 
 
 def _check_optimizers(plug: Plug) -> None:
-    """Refuse optimisers that :meth:`Plug.optimizers` does not find."""
-    for name, value in vars(plug).items():
-        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-        if name == "optimizers" or any(isinstance(one, th.optim.Optimizer) for one in inside):
-            raise ValueError(
-                f"{type(plug).__name__}.{name} of {type(value).__name__} is not allowed: its optimisers would not be saved; "
-                "allowed: an attribute for each optimiser, of any other name than 'optimizers'"
-            )
+    """Refuse optimisers of the plug's parameters that :meth:`Plug.optimizers` does not find."""
+    own = set(plug.parameters())
+    for path, part in plug.named_modules():
+        for name, value in vars(part).items():
+            inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+            if (part is plug and name == "optimizers") or any(_steps(one, own) for one in inside):
+                raise ValueError(
+                    f"{type(plug).__name__}.{path}{'.' if path else ''}{name} of {type(value).__name__} is not allowed: its "
+                    "optimisers would not be saved; allowed: an attribute for each optimiser, of any other name than "
+                    "'optimizers'"
+                )
+
+
+def _steps(thing: Any, parameters: set[nn.Parameter]) -> bool:
+    """Whether it is an optimiser of some of the parameters."""
+    return isinstance(thing, th.optim.Optimizer) and any(
+        parameter in parameters for group in thing.param_groups for parameter in group["params"]
+    )

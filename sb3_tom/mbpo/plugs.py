@@ -77,7 +77,7 @@ def merge_specs(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
         kwargs = requested.get(axis.kwargs_argument, saved_kwargs if argument not in requested else None)
         if not axis.any_class_on_load:
             _check_same_class(argument, axis, saved_value, value)
-        if isinstance(value, type) and isinstance(saved_value, type) and value is not saved_value:
+        if value is not saved_value and _is_copy(saved_value, value):
             kwargs = requested.get(axis.kwargs_argument, saved_kwargs)  # of a script: its class is not the file's copy of it
             specs[argument] = (value, kwargs)
         elif isinstance(value, Plug) or axis.any_class_on_load or axis.kwargs_argument in requested:
@@ -87,7 +87,7 @@ def merge_specs(saved: Specs, requested: Mapping[str, Any], cls: type) -> Specs:
 
 def _check_same_class(argument: str, axis: Axis, saved: Any, wanted: Any) -> None:
     types = [None if value is None else class_of(argument, axis, value) for value in (saved, wanted)]
-    if types[0] is not types[1] and _path_of(types[0]) != _path_of(types[1]):
+    if types[0] is not types[1] and not _is_copy(*types):
         before, now = ("None" if kind is None else kind.__name__ for kind in types)
         raise ValueError(
             f"{argument}={now} is not allowed: the file was saved with {argument}={before}; "
@@ -95,9 +95,10 @@ def _check_same_class(argument: str, axis: Axis, saved: Any, wanted: Any) -> Non
         )
 
 
-def _path_of(kind: type | None) -> tuple[str, str] | None:
-    """A class of a script is copied into files, so that after a load two classes have its path."""
-    return None if kind is None else (kind.__module__, kind.__qualname__)
+def _is_copy(saved: Any, now: Any) -> bool:
+    """Whether two classes are one of a script, which is copied into files, so that after a load two have its path."""
+    both = isinstance(saved, type) and isinstance(now, type)
+    return both and (saved.__module__, saved.__qualname__) == (now.__module__, now.__qualname__)
 
 
 class Plugs:
@@ -138,6 +139,18 @@ class Plugs:
         plugs["weighter"].check_gamma(gamma)
         plugs["objective"].check_reward_fn(reward_fn)
         plugs["policy_update"].check(parts, plugs["confidence"] is not None)
+        for part in ("confidence", "rollout_stop"):
+            if plugs[part] is not None:
+                plugs[part].check_model(plugs["dynamics"])
+
+    def check_gradients(self) -> None:
+        """
+        Check that the model's samples are differentiable where the policy update follows them. Not of an agent from a file,
+        which can still predict: its training is refused.
+
+        :raises ValueError: naming both
+        """
+        plugs = self.by_part
         if plugs["policy_update"].climbs_rewards and not plugs["dynamics"].is_reparameterised:
             update, model = (type(plugs[part]).__name__ for part in ("policy_update", "dynamics"))
             raise ValueError(
@@ -145,9 +158,6 @@ class Plugs:
                 "that they depend on: the policy would follow a wrong gradient; allowed: one with is_reparameterised, such "
                 "as 'smooth' or 'ensemble'"
             )
-        for part in ("confidence", "rollout_stop"):
-            if plugs[part] is not None:
-                plugs[part].check_model(plugs["dynamics"])
 
     def build(
         self,

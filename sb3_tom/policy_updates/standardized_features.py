@@ -121,7 +121,7 @@ def rescale(policy: SACPolicy, observations: Moments, made: bytes | None = None)
     :param made: :func:`fingerprint` of the new networks; None if it is not known, as after a file was loaded
     :raises ValueError: if the weights of a first layer are computed from others; nothing was changed then
     """
-    mean, std, is_constant = observations.mean, observations.scale, observations.low == observations.high
+    mean, std, is_constant = observations.mean, observations.scale, observations.varying() == 0.0
     networks = _standardized(policy)
     layers = [_first_layers(network) for network in networks]
     is_trained = _is_trained(policy, made)

@@ -84,7 +84,7 @@ def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO],
     import optuna
 
     trial.set_user_attr(BUDGET, manager.n_timesteps)
-    store_fixed(trial, manager.custom_hyperparams or {}, algorithm)
+    store_fixed(trial, manager.custom_hyperparams or {}, manager._hyperparams, algorithm)
     _warn_of_replaced(manager, algorithm)
     try:
         value = original(manager, trial)
@@ -95,16 +95,18 @@ def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO],
     return value
 
 
-def store_fixed(trial: Any, fixed: Mapping[str, Any], algorithm: type) -> None:
+def store_fixed(trial: Any, fixed: Mapping[str, Any], of_file: Mapping[str, Any], algorithm: type) -> None:
     """
     Store in a trial what is fixed, for the samplers.
 
     :param trial: Optuna's
-    :param fixed: hyperparameters, by name
+    :param fixed: hyperparameters that keep their values, by name
+    :param of_file: all that the trials begin with, those of the YAML file included
     :param algorithm: class of the agent
     """
     trial.set_user_attr(FIXED, sorted(fixed))
-    trial.set_user_attr(OTHER_PLUGS, _other_plugs(fixed, algorithm) if issubclass(algorithm, MBPO) else [])
+    plugs = _other_plugs({**of_file, **fixed}, algorithm) if issubclass(algorithm, MBPO) else []
+    trial.set_user_attr(OTHER_PLUGS, plugs)
 
 
 def _other_plugs(fixed: Mapping[str, Any], algorithm: type[MBPO]) -> list[str]:

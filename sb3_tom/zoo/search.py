@@ -100,7 +100,7 @@ class Search:
         :raises optuna.TrialPruned: if a run diverges
         """
         trial.set_user_attr(BUDGET, self.n_timesteps)
-        store_fixed(trial, self.hyperparams, ALGOS[self.algo])
+        store_fixed(trial, self.hyperparams, self._hyperparams, ALGOS[self.algo])
         sampled = HYPERPARAMS_SAMPLER[self.algo](trial, self._manager.n_actions, self._manager.n_envs, self._additional)
         warn_of_replaced(self._manager, sampled)
         # The zoo has made an object of a fixed noise

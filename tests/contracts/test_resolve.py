@@ -1,7 +1,9 @@
 """Alias, class, instance and path name the same plug; anything else is one ValueError."""
 
+import functools
 import sys
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +195,7 @@ SPEAKS = Axis(Speaks, {}, None, "weighter")
     [
         (Speaks, r"Speaks has no say; allowed: a class that implements what Speaks requires"),
         (Forgetful, r"Forgetful.__init__ does not call super\(\).__init__\(\)"),
-        (Short, r"Short.say.* cannot be called as the agent does: too many positional.*; allowed: \(self, what, loud\)"),
+        (Short, r"Short.say.* cannot be called as the agent does: too many positional.*; allowed: \(what, loud\)"),
         (Needs, r"Needs.say.* cannot be called as the agent does: missing a required.*: 'to'"),
     ],
 )
@@ -206,3 +208,51 @@ def test_a_class_that_could_not_be_used_is_refused_at_once(value: type, message:
 def test_an_error_of_a_constructor_is_its_own() -> None:
     with pytest.raises(TypeError, match="has no len"):
         resolve(Mistaken, axis=SPEAKS)
+
+
+def twice(method: Callable[..., str]) -> Callable[..., str]:
+    @functools.wraps(method)
+    def call(self: Any, what: str, loud: bool = False) -> str:
+        return method(self, what, loud, "more")
+
+    return call
+
+
+class Decorated(Says):
+    """Its decorator gives an argument."""
+
+    @twice
+    def say(self, what: str, loud: bool, more: str) -> str:  # type: ignore[override]
+        return what
+
+
+class Static(Says):
+    """Needs no self."""
+
+    @staticmethod
+    def say(what: str, loud: bool = False) -> str:  # type: ignore[override]
+        return what
+
+
+class NoGrad(Says):
+    """Of torch's decorator nothing else is known."""
+
+    @th.no_grad()
+    def say(self) -> str:  # type: ignore[override]
+        return ""
+
+
+class Converts(Says):
+    """Fails by itself, and Python's words for it have \"argument\" in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = int([])  # type: ignore[call-overload]
+
+
+def test_only_what_could_not_be_called_is_refused() -> None:
+    assert isinstance(resolve(Decorated, axis=SPEAKS), Decorated) and isinstance(resolve(Static, axis=SPEAKS), Static)
+    with pytest.raises(ValueError, match=r"NoGrad.say.* cannot be called as the agent does"):
+        resolve(NoGrad, axis=SPEAKS)
+    with pytest.raises(TypeError, match="argument must be"):
+        resolve(Converts, axis=SPEAKS)

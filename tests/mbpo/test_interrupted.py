@@ -167,6 +167,25 @@ def test_an_agent_may_be_copied_within_learn() -> None:
     assert callback.copied.num_timesteps == 70
 
 
+class CopyingAtEnd(Copying):
+    """Copies after a step was stored."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps == 65:  # in the middle of an episode
+            self.copied = copy.deepcopy(self.model)
+
+
+def test_a_copy_after_a_step_goes_on_with_the_episode() -> None:
+    callback = CopyingAtEnd()
+    small_agent(Counting(), learning_starts=1000).learn(70, callback=callback)
+    callback.copied.learn(5, reset_num_timesteps=False)
+    rows = callback.copied.replay_buffer.transitions()
+    assert rows.size == 70 and th.equal(rows.observations[65], rows.next_observations[64])
+
+
 def test_a_copy_of_a_step_stores_what_has_occurred(tmp_path: Any) -> None:
     """The step that it was made in is not in its buffer, and its envs have made it."""
     callback = Copying()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
 
@@ -98,8 +99,32 @@ def test_what_a_plug_returns(case: str) -> None:
         agent_with(argument, method, function).learn(60)
 
 
-def test_no_figures_are_allowed() -> None:
-    agent_with("policy_update", "update", lambda *_: None).learn(60)
+@pytest.mark.parametrize("said", [None, {"a": True, "b": np.bool_(True), "c": th.ones(1, 1), "d": np.float32(2.0), "e": 3}])
+def test_figures_of_one_number_are_allowed(said: Any) -> None:
+    agent = agent_with("policy_update", "update", lambda *_: said).learn(60)
+    logged = {name: value for name, value in agent.logger.name_to_value.items() if name in ("train/b", "train/c", "train/e")}
+    assert {name: type(value) for name, value in logged.items()} in ({}, {"train/b": bool, "train/c": float, "train/e": float})
+
+
+def test_what_an_objective_may_return() -> None:
+    """A loss of one number of any shape, and a confidence that the batch did not have."""
+
+    class Sure(LikelihoodObjective):
+        def loss(self, *arguments: Any) -> th.Tensor:
+            return super().loss(*arguments).reshape(1)
+
+        def relabel_batch(self, batch: Batch, is_real: th.Tensor, context: Context) -> Batch:
+            return batch._replace(confidence=th.ones_like(batch.rewards))
+
+    small_agent(objective=Sure).learn(60)
+
+
+def test_a_model_may_sample_without_versions() -> None:
+    def sample(model: Any, *arguments: Any) -> Any:
+        with th.inference_mode():
+            return LinearDynamics.sample(model, *arguments)
+
+    agent_with("dynamics", "sample", sample).learn(60)
 
 
 OF_A_FIT: dict[str, tuple[Callable[..., Any], str]] = {
@@ -178,18 +203,18 @@ def test_a_diverged_policy_is_noticed_whoever_has_updated_it() -> None:
     assert all(bool(parameter.isfinite().all()) for parameter in agent.policy.parameters())
 
 
-@pytest.mark.parametrize("detached", [True, False])
-def test_the_double_horizon_needs_a_model_with_gradients(detached: bool) -> None:
+@pytest.mark.parametrize("detached", ["both", "rewards", ""])
+def test_the_double_horizon_needs_a_model_with_gradients(detached: str) -> None:
     """The actor would learn from the critics at the start alone, without a word."""
 
     def sample(model: Any, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> Any:
         after, rewards = LinearDynamics.sample(model, observations, actions, generator)
-        return (after.detach(), rewards.detach()) if detached else (after, rewards)
+        return after.detach() if detached == "both" else after, rewards.detach() if detached else rewards
 
     mine = type("Mine", (LinearDynamics,), {"sample": sample})
     agent = DHMBPO("MlpPolicy", "Pendulum-v1", dynamics=mine, learning_starts=50, rollout_batch_size=8, seed=0, device="cpu")
     if detached:
-        with pytest.raises(ValueError, match=r"dynamics=Mine is not allowed .*the next observations of Mine\.sample have no"):
+        with pytest.raises(ValueError, match=r"dynamics=Mine is not allowed .*: the samples of the model have no gradient"):
             agent.learn(52)
     else:
         agent.learn(52)

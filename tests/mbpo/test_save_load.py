@@ -15,7 +15,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import save_to_pkl
 
 from sb3_tom import DHMBPO, DHMBPOTOM, MBPO, MBPOPMAC, MBPOTOM, Context, LinearDynamics, TOMWeighter, Transitions, Weighter
+from sb3_tom.contracts.termination import Termination
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.dynamics.mdn import MixtureDensityNetwork
 from tests.mbpo.small import SMALL_MODELS, SMALL_WEIGHTERS, small_agent
 
 
@@ -325,3 +327,39 @@ def test_an_instance_that_cannot_be_copied_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"weighter=an instance of Locked is not allowed.*pickle '_thread.lock'.*the class"):
         small_agent(weighter=Locked(), weighter_kwargs=None)  # type: ignore[arg-type]
     small_agent(weighter=Locked, weighter_kwargs=None)  # type: ignore[arg-type]
+
+
+class Beyond(Termination):
+    """Has an argument."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, observations: th.Tensor, actions: th.Tensor, next_observations: th.Tensor) -> th.Tensor:
+        return next_observations[:, :1] > self.limit
+
+
+class Nowhere(Beyond):
+    """Has none."""
+
+    def __init__(self) -> None:
+        super().__init__(float("inf"))
+
+
+def test_another_termination_gets_no_arguments_of_the_files(tmp_path: Path) -> None:
+    small_agent(termination_fn=Beyond, termination_kwargs={"limit": 2.0}).save(tmp_path / "agent")
+    assert MBPO.load(tmp_path / "agent", termination_fn=Beyond, termination_kwargs={"limit": 3.0}).termination.limit == 3.0
+    assert MBPO.load(tmp_path / "agent", termination_fn=Nowhere).termination.limit == float("inf")
+
+
+def test_an_agent_from_a_file_whose_model_has_no_gradient_predicts_and_does_not_train(tmp_path: Path) -> None:
+    """Older versions allowed a mixture with the double horizon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MixtureDensityNetwork, "is_reparameterised", True)
+        kwargs = {"dynamics_kwargs": SMALL_MODELS["mdn"], "learning_starts": 20, "rollout_batch_size": 8, "device": "cpu"}
+        DHMBPO("MlpPolicy", "Pendulum-v1", dynamics="mdn", **kwargs).save(tmp_path / "agent")
+    loaded = DHMBPO.load(tmp_path / "agent", env="Pendulum-v1")
+    assert loaded.predict(np.zeros(3, np.float32))[0].shape == (1,)
+    with pytest.raises(ValueError, match="the samples of the model are not differentiable in all that they depend on"):
+        loaded.learn(25)

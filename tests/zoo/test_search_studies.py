@@ -1,6 +1,7 @@
 """What a search may go on with, what is fixed for all of its trials, and which runs are long enough for one."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +134,9 @@ def test_what_is_sampled_for_a_plug_is_not_given_to_another(
     trial = objective.run_all(monkeypatch, 1).trials[0]
     names = {"dynamics_kwargs", "policy_update_kwargs", "weighter_kwargs"}
     assert names.intersection(trial.user_attrs["sampled"]) == searched
+
+
+def test_a_plug_of_the_file_is_fixed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text("Pendulum-v1:\n  n_timesteps: 60\n  policy: MlpPolicy\n  buffer_size: 500\n  dynamics: linear\n")
+    objective = Stopped("mbpo", "Pendulum-v1", 60, (0,), 1, 1, {"learning_starts": 20}, str(tmp_path / "mine.yml"))
+    assert "dynamics_kwargs" not in objective.run_all(monkeypatch, 1).trials[0].user_attrs["sampled"]

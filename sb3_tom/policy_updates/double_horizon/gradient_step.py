@@ -70,13 +70,20 @@ class GradientStep:
 
     def _check_gradient(self, path: Path) -> None:
         """Refuse a model that ends the gradient: the actor would learn from the critics of the first states alone."""
-        if path.rewards and path.actions[0].requires_grad and not path.observations[1].requires_grad:
-            name = type(self.world.model).__name__
-            raise ValueError(
-                f"dynamics={name} is not allowed with policy_update='double_horizon': the next observations of {name}.sample "
-                "have no gradient; allowed: a model whose samples are torch operations on the observations and actions, "
-                "without detach, no_grad or numpy"
-            )
+        if not path.rewards or not path.actions[0].requires_grad:
+            return
+        model, learned = self.world.model, self.world.reward_fn is None
+        if not path.observations[1].requires_grad or (learned and not path.rewards[0].requires_grad):
+            what = "have no gradient"
+        elif not model.is_reparameterised:
+            what = "are not differentiable in all that they depend on"
+        else:
+            return
+        raise ValueError(
+            f"dynamics={type(model).__name__} is not allowed with policy_update='double_horizon': the samples of the "
+            f"model {what}; allowed: a model whose next observations and rewards are torch operations on observations "
+            "and actions, without detach, no_grad, numpy or drawn components"
+        )
 
     def fit_critics(self, path: Path, real: Batch | None) -> Scalars:
         """Squared error to the soft value of a path, weighted by confidence, summed over critics, in units of their scale."""
