@@ -137,6 +137,7 @@ def test_what_is_sampled_for_a_plug_is_not_given_to_another(
 
 
 def test_a_plug_of_the_file_is_fixed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "mine.yml").write_text("Pendulum-v1:\n  n_timesteps: 60\n  policy: MlpPolicy\n  buffer_size: 500\n  dynamics: linear\n")
+    lines = ("Pendulum-v1:", "  n_timesteps: 60", "  policy: MlpPolicy", "  buffer_size: 500", "  dynamics: linear")
+    (tmp_path / "mine.yml").write_text("\n".join(lines))
     objective = Stopped("mbpo", "Pendulum-v1", 60, (0,), 1, 1, {"learning_starts": 20}, str(tmp_path / "mine.yml"))
     assert "dynamics_kwargs" not in objective.run_all(monkeypatch, 1).trials[0].user_attrs["sampled"]
