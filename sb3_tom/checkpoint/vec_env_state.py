@@ -12,13 +12,17 @@ from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.env_state import env_state, restore_env
 from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.checkpoint.reading import MALFORMED
+from sb3_tom.envs.moves import MOVES
 from sb3_tom.envs.workers import ask
 
 _FIXED = ("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer")
 _OVERWRITTEN = ("actions", "buf_infos", "buf_obs", "buf_dones", "buf_rews", "reset_infos", "_obs", "_actions")
 _OF_PROCESSES = ("waiting", "closed", "remotes", "work_remotes", "processes")
-_SKIPPED = (*_FIXED, *_OVERWRITTEN, *_OF_PROCESSES, "step_wait")
-"""Attributes without a state, and those that the next step writes before it reads; ``step_wait`` is envs.vec_normalize's."""
+_SKIPPED = (*_FIXED, *_OVERWRITTEN, *_OF_PROCESSES, "step_wait", *MOVES)
+"""
+Attributes without a state, and those that the next step writes before it reads. The methods are those that
+:mod:`sb3_tom.envs.vec_normalize` and :mod:`sb3_tom.envs.moves` replace.
+"""
 
 
 def _errand(state: State | None, wrapper: Any) -> bool:

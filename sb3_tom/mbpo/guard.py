@@ -20,6 +20,7 @@ from sb3_tom.checks.policies import network_norms
 from sb3_tom.contracts.plug import Plug
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
+from sb3_tom.envs.moves import Moves
 from sb3_tom.mbpo.update_counter import PACES
 
 BACKUP_UPDATES = 100
@@ -85,14 +86,29 @@ class Guard:
     def __init__(self) -> None:
         self._policy_backup: tuple[int, Backup] | None = None
         self._ends = EpisodeEnds()
+        self.moves = Moves()
 
     def forget(self) -> None:
         """Drop the backup of a replaced policy."""
         self._policy_backup = None
 
     def forget_ends(self) -> None:
-        """Check the first episode ends again, for new envs."""
-        self._ends = EpisodeEnds()
+        """Check the first episode ends again, and forget where the old envs were left, for new ones."""
+        self._ends, self.moves = EpisodeEnds(), Moves()
+
+    def check_moves(self, agent: Guarded) -> None:
+        """
+        Check before each step of a collection that nobody else has moved the envs: the step would not begin where the last one
+        has ended.
+
+        :param agent: that collects transitions
+        :raises ValueError: if a callback has stepped or reset them
+        """
+        if self.moves.are_others(agent.env, only_calls=True):
+            raise ValueError(
+                "a callback has stepped or reset the environment that the agent trains on, so that its next transition would "
+                "begin in another episode; allowed: evaluation on an environment of its own"
+            )
 
     def check_ends(self, agent: Guarded, new_obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """

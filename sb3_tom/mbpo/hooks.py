@@ -126,11 +126,20 @@ class SACHooks(SavedSAC):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfHooks:
-        """As in SB3; accepts ``3e5`` too. The first call after :meth:`load_checkpoint` continues the interrupted one."""
+        """
+        As in SB3; accepts ``3e5`` too. The first call after :meth:`load_checkpoint` continues the interrupted one. If the envs
+        were used for something else since the last call, such as an evaluation, they begin new episodes.
+        """
         asked = check_integer("total_timesteps", total_timesteps, 0)
+        is_resuming = self.checkpointer.is_resuming
+        if not is_resuming and self.guard.moves.are_others(self.env):
+            self._last_obs = None
         running = self.checkpointer.learning(self, asked, reset_num_timesteps, tb_log_name)
         with self.remaining_time.running(), running as (steps, reset):
-            return super().learn(steps, callback, log_interval, tb_log_name, reset, progress_bar)
+            super().learn(steps, callback, log_interval, tb_log_name, reset, progress_bar)
+        if is_resuming and self.env is not None:
+            self.guard.moves.note(self.env)  # a run without steps left is restored at the end
+        return self
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         with self.guard.collection(self):
@@ -139,14 +148,18 @@ class SACHooks(SavedSAC):
             callback = self.checkpointer.begin(self, callback)
             self._last_obs = np.array(self._last_obs)  # vectorised envs may reuse the array
             check_rows("the first observation", self._last_obs)
+        if self.env is not None:
+            self.guard.moves.note(self.env)
         self.remaining_time.begin(self.num_timesteps)
         return steps, callback
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As in SB3. Before it the state is consistent: a loaded run is restored, and callbacks may save."""
         with self.guard.collection(self):
+            is_resuming, is_whole = self.checkpointer.is_resuming, False
             self.checkpointer.before_collection(self, callback)
-            is_whole = False
+            if is_resuming:
+                self.guard.moves.note(env)
             try:
                 result = super().collect_rollouts(env, callback, *args, **kwargs)
                 is_whole = result.continue_training
@@ -159,6 +172,7 @@ class SACHooks(SavedSAC):
         return result
 
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
+        self.guard.check_moves(self)
         self._is_stepping = True
         return super()._sample_action(*args, **kwargs)
 
@@ -175,6 +189,8 @@ class SACHooks(SavedSAC):
         self.guard.check_ends(self, new_obs, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, np.array(new_obs), reward, dones, infos)
         self._is_stepping = False
+        if self.env is not None:
+            self.guard.moves.stepped(self.env)
 
     def _on_step(self) -> None:
         for name in ("_env_steps", *PACES):

@@ -186,7 +186,7 @@ ATTACKS: list[tuple[Place, Any, str]] = [
     ),
     ((*ADAM, "state", "items", 0, 0), 10**6, "a state of parameter 1000000"),
     (("env", "layers", 0, "state", "step_wait"), 1, "ignored"),
-    (("env", "layers", 1, "state", "reset"), 1, "the attribute 'reset' of DummyVecEnv is a function"),
+    (("env", "layers", 1, "state", "close"), 1, "the attribute 'close' of DummyVecEnv is a function"),
     (("env", "layers", 0, "state", "obs_rms"), 5, "the attribute obs_rms of VecNormalize is 5, which does not fit"),
     (("env", "layers", 0, "state", "obs_rms", "update"), 5, "the attribute 'update' of RunningMeanStd is a function"),
     (("env", "envs"), [], "with 0 envs"),
