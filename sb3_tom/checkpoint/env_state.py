@@ -2,7 +2,8 @@
 The state of one environment with its wrappers, through adapters.
 
 An adapter is for an environment's class and its subclasses. Wrappers need none: their state is in their attributes. If some
-part may hold state that cannot be read, nothing is saved for the environment, and the run resumes at an episode boundary.
+part may hold state that cannot be read, the run resumes at an episode boundary, with the state of the wrappers that can be
+read (running statistics live longer than an episode).
 """
 
 from collections.abc import Callable
@@ -100,9 +101,10 @@ def env_state(env: gym.Env[Any, Any]) -> State:
 
     :param env: the outermost wrapper, or the environment itself
     :return: ``layers``, from the outermost to the environment, and ``inner``, the adapter's state; or, if something cannot be
-        read, ``boundary``, the reason as a sentence, and the generator, so that later episodes are repeatable
+        read, ``boundary``, the reason as a sentence, the generator, so that later episodes are repeatable, and the
+        ``wrappers`` that can be read
     """
-    base, layers = env.unwrapped, []
+    base, layers, reason = env.unwrapped, [], ""
     adapter = _adapter(base)
     while True:
         env = _below_copies(env)
@@ -110,13 +112,16 @@ def env_state(env: gym.Env[Any, Any]) -> State:
         skip = (*_SKIPPED, *(_handled(adapter) if is_base else ()))
         state, unknown = attributes_state(env, skip)
         if unknown:
-            return _at_boundary(base, f"{_key(type(env))} has attributes that a checkpoint cannot hold: {unknown}")
-        layers.append({"class": _key(type(env)), "state": state})
+            reason = reason or f"{_key(type(env))} has attributes that a checkpoint cannot hold: {unknown}"
+        elif not is_base or adapter is not None:
+            layers.append({"class": _key(type(env)), "state": state})
         if is_base or not isinstance(env, gym.Wrapper):
             break
         env = env.env
     if adapter is None:
-        return _at_boundary(base, f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env)")
+        reason = reason or f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env)"
+    if reason or adapter is None:
+        return _at_boundary(base, reason, [layer for layer in layers if layer["class"] != _key(type(base))])
     return {"layers": layers, "inner": adapter.save(base)}
 
 
@@ -125,15 +130,16 @@ def _below_copies(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     return env.env if isinstance(env, CopiedObservations) else env
 
 
-def _at_boundary(base: Any, reason: str) -> State:
+def _at_boundary(base: Any, reason: str, wrappers: list[State]) -> State:
     generator = getattr(base, "_np_random", None)
     state = generator_state(generator) if isinstance(generator, np.random.Generator) else None
-    return {"boundary": reason, "generator": state}
+    return {"boundary": reason, "generator": state, "wrappers": wrappers}
 
 
 def restore_env(env: gym.Env[Any, Any], state: State) -> None:
     """
-    The inverse of :func:`env_state`; without a saved state only the generator is restored: reset the environment afterwards.
+    The inverse of :func:`env_state`; at a boundary only the generator and the wrappers that could be read are restored: reset
+    the environment afterwards.
 
     :param env: an environment made like the saved one, after a reset
     :param state: from :func:`env_state`
@@ -144,6 +150,7 @@ def restore_env(env: gym.Env[Any, Any], state: State) -> None:
     if "boundary" in state:
         if state["generator"] is not None:
             restore_attributes(base, {"_np_random": state["generator"]})
+        _restore_wrappers(env, state.get("wrappers", []))  # older files have none
         return
     for layer in state["layers"]:
         env = _below_copies(env)
@@ -158,3 +165,18 @@ def restore_env(env: gym.Env[Any, Any], state: State) -> None:
     if adapter is None:
         raise ValueError(f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env), and the run's had one")
     adapter.restore(base, state["inner"])
+
+
+def _restore_wrappers(env: Any, wrappers: list[State]) -> None:
+    """Restore the wrappers of a run; others, which it could not read, lie between them."""
+    left = list(wrappers)
+    while isinstance(env, gym.Wrapper):
+        env = _below_copies(env)
+        if left and left[0]["class"] == _key(type(env)):
+            restore_attributes(env, left.pop(0)["state"], _SKIPPED)
+        env = env.env if isinstance(env, gym.Wrapper) else env
+    if left:
+        raise ValueError(
+            f"env lacks the layer {left[0]['class']!s:.200} of the run; allowed: the same env with the same wrappers in the "
+            "same order"
+        )

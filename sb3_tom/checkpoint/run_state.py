@@ -134,8 +134,8 @@ def _restore_env(agent: Any, state: State) -> None:
         agent._last_original_obs = agent._vec_normalize_env.get_original_obs()
     reasons = "; ".join(boundary_reasons(state))
     warnings.warn(
-        f"The run goes on with new episodes, not in the middle of its old ones: {reasons}. It is a valid continuation, but "
-        "not the same as without the interruption.",
+        f"The run goes on with new episodes, not in the middle of its old ones: {reasons}. It is a valid continuation, with "
+        "the statistics of the wrappers that can be read, but not the same as without the interruption.",
         stacklevel=2,
     )
 

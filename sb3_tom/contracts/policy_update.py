@@ -148,6 +148,9 @@ class PolicyUpdate(Plug):
     largest_ratio: ClassVar[float | None] = None
     """``update_to_data_ratio`` above which the agent warns; None: it never does."""
 
+    advice: ClassVar[str] = "a larger real_ratio"
+    """What makes the policy depend less on the model, for warnings that it depends on it too much."""
+
     climbs_rewards: ClassVar[bool] = False
     """
     Whether the policy follows gradients through model and rewards: the model then has to be reparameterised, and a

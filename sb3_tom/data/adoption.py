@@ -56,6 +56,12 @@ def adopt(loaded: ReplayBuffer, own: WeightedReplayBuffer, kwargs: Mapping[str, 
         loaded = type(own).from_replay_buffer(loaded, **kwargs)
     for name in ("observations", "actions", "next_observations", "rewards"):
         check_rows(f"the replay buffer's array {name}", getattr(loaded, name)[: loaded.size()])
+    largest = float(np.abs(loaded.actions[: loaded.size()]).max(initial=0.0))
+    if largest > 1.0 + 1e-4:
+        raise ValueError(
+            f"the replay buffer's actions are up to {largest:g} and not allowed: a buffer of SB3 holds them in the policy's "
+            "scale; allowed: [-1, 1], as agent.policy.scale_action(action) gives"
+        )
     order = loaded.positions_oldest_first()
     check_stored_ends(loaded.observations[order], loaded.next_observations[order], loaded.dones[order])
     if loaded.device != own.device:

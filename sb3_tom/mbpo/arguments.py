@@ -19,6 +19,7 @@ from sb3_tom.checks.validation import check_bool, check_choice, check_integer, c
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.dynamics.fitting import WEIGHTING
 from sb3_tom.envs.simulators import warn_of_wrong_physics
+from sb3_tom.envs.statistics import warn_of_moving_units
 from sb3_tom.envs.workers import inner_envs
 from sb3_tom.imagination.schedules import ratio_schedule, rollout_schedule
 from sb3_tom.mbpo.memory import warn_of_memory
@@ -180,11 +181,12 @@ def check_envs_of_learn(env: VecEnv | None, callback: BaseCallback) -> None:
     would lead from the last training state to one after the evaluation. A callback that keeps the agent's own under a name
     without "eval" is taken to read from it only.
 
-    :param env: the agent's; a warning if its physics are known to be wrong
+    :param env: the agent's; a warning if its physics are known to be wrong, or statistics of a wrapper move its units
     :param callback: made by ``learn`` from the user's
     :raises ValueError: naming a callback that keeps the agent's environments to evaluate on
     """
     warn_of_wrong_physics(env)
+    warn_of_moving_units(env)
     own = set() if env is None else {id(one) for one in inner_envs(env)}
     for one in walk(callback):
         for name, value in vars(one).items():

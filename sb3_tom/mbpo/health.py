@@ -116,7 +116,7 @@ class Health:
             entry = f"entry {largest.entry} of the observations"
             self._out_of_scale = f"first see to {entry} (health/largest_observation)"
             text = (
-                f"{entry} runs from {largest.low:.10g} to {largest.high:.10g}, where float32 and networks do not see it "
+                f"{entry} runs from {largest.low:.10g} to {largest.high:.10g}, where float32 and networks may not see it "
                 "change; leave it out if it is a clock or a counter, else shift and scale it in a wrapper"
             )
             self._warn("largest_observation", largest.size, LARGE, now, text)
@@ -186,15 +186,17 @@ class Health:
             self._warn("phases_kept", kept, asked, now, text)
         if not now.own_rewards:
             return {}
-        low, high = return_range(now.buffer, int(figures["scheduled_length"]))
+        low, high = return_range(now.buffer, int(figures["scheduled_length"]), now.reward_fn)
         width = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-8)
-        excess = max(figures["return_high"] - high, low - figures["return_low"], 0.0) / width
+        above, below = figures["return_high"] - high, low - figures["return_low"]
+        excess = max(above, below, 0.0) / width
         if excess > 0.5:
             imagined = f"{figures['return_low']:.3g} to {figures['return_high']:.3g}"
+            cause = "the policy exploits the model" if above >= below else "the model is wrong where the policy goes"
             text = (
-                f"nine of ten imagined returns over {figures['scheduled_length']:g} steps are {imagined}, real ones "
-                f"{low:.3g} to {high:.3g}: the policy exploits the model; "
-                + self._advice("use a shorter rollout_schedule, a larger real_ratio or more members in dynamics_kwargs")
+                f"nine of ten imagined returns over {figures['scheduled_length']:g} steps are {imagined}, those of real steps "
+                f"{low:.3g} to {high:.3g}: {cause}; "
+                + self._advice(f"use a shorter rollout_schedule, {now.advice}, or more members in dynamics_kwargs")
             )
             self._warn("imagined_return_excess", excess, 0.5, now, text)
         return {"imagined_return_excess": excess}
@@ -213,7 +215,7 @@ class Health:
             text = (
                 f"the critics' mean value is about {-figures['actor_loss']:.3g}, but rewards up to {self._reward_bound:.3g} "
                 f"and the entropy bonus sum up to {bound:.3g} with gamma={now.gamma:g}: the critics diverge; "
-                + self._advice("use a smaller learning_rate, tau or update_to_data_ratio, or a larger real_ratio")
+                + self._advice(f"use a smaller learning_rate, tau or update_to_data_ratio, or {now.advice}")
             )
             self._warn("critic_to_bound", ratio, 1.0, now, text)
         return {"critic_to_bound": ratio}
@@ -248,17 +250,18 @@ def _largest_reward(now: Situation) -> float:
     return float(now.units.rewards(th.stack(largest).max()))
 
 
-def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, float]:
+def return_range(buffer: WeightedReplayBuffer, length: int, reward_fn: RewardFunction | None = None) -> tuple[float, float]:
     """
     Smallest and largest undiscounted return of ``length`` steps in a row, or fewer if the episode ends before, among the
     newest :data:`STEPS_LOOKED_AT` steps: with a million rows, and rollouts every few env steps, all would take too long.
 
     :param buffer: holds at least one row
     :param length: number of steps
+    :param reward_fn: gives the rewards; None: those that the env has paid
     :return: the range; that of single steps times ``length`` if no episode is long enough yet
     """
     order = buffer.positions_oldest_first(STEPS_LOOKED_AT)
-    rewards = buffer.rewards[order].astype(np.float64)
+    rewards = (buffer.rewards[order] if reward_fn is None else _known(reward_fn, buffer, order)).astype(np.float64)
     rows = np.arange(len(order))[:, None]
     # Row in which each row's episode ends, len(order) if it has not ended
     ends = np.where(buffer.dones[order] > 0, rows, len(order))
@@ -270,3 +273,11 @@ def return_range(buffer: WeightedReplayBuffer, length: int) -> tuple[float, floa
     sums = np.concatenate([np.zeros_like(rewards[:1]), rewards.cumsum(0)])
     returns = np.take_along_axis(sums, np.minimum(last, len(order) - 1) + 1, 0) - sums[:-1]
     return float(returns[complete].min()), float(returns[complete].max())
+
+
+@th.no_grad()
+def _known(reward_fn: RewardFunction, buffer: WeightedReplayBuffer, order: np.ndarray) -> np.ndarray:
+    """Rewards ``[steps, n_envs]`` of a function for rows of the buffer."""
+    steps = (array[order] for array in (buffer.observations, buffer.actions, buffer.next_observations))
+    rows = [th.as_tensor(array.reshape(-1, array.shape[-1]), device=buffer.device).float() for array in steps]
+    return known_rewards(reward_fn, *rows).cpu().numpy().reshape(len(order), -1)

@@ -21,6 +21,7 @@ class Situation(NamedTuple):
     :param n_actions: size of an action
     :param units: convert the env's units to the policy's
     :param env_step: env steps so far
+    :param advice: of the policy update, see :attr:`PolicyUpdate.advice`
     """
 
     buffer: WeightedReplayBuffer
@@ -32,6 +33,7 @@ class Situation(NamedTuple):
     n_actions: int
     units: PolicyUnits
     env_step: int
+    advice: str
 
     @classmethod
     def of(cls, agent: Any) -> "Situation":
@@ -50,4 +52,5 @@ class Situation(NamedTuple):
             n_actions=agent._sizes[1],
             units=policy_units(agent._vec_normalize_env, agent.device),
             env_step=agent.num_timesteps,
+            advice=agent.policy_update.advice,
         )

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,10 +14,12 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
+from sb3_tom import MBPO
 from sb3_tom.checkpoint import env_state as adapters
 from sb3_tom.checkpoint.env_state import env_state, register_env, restore_env
 from sb3_tom.checkpoint.vec_env_state import boundary_reasons, restore_vec_env, vec_env_state
 from tests.checkpoint.equal import assert_equal
+from tests.mbpo.small import small_agent
 
 ENVS = ("Pendulum-v1", "MountainCarContinuous-v0", "Hopper-v5", "Ant-v5", "Humanoid-v5", "Reacher-v5", "Pusher-v5")
 OLD_ENVS = (
@@ -216,3 +219,39 @@ def test_another_number_of_envs_is_refused() -> None:
     normalised = vec_env_state(VecNormalize(make_vec_env("Pendulum-v1", 2)))
     with pytest.raises(ValueError, match=r"allowed: as the run had it, VecNormalize\(DummyVecEnv\) with 2 envs"):
         restore_vec_env(make_vec_env("Pendulum-v1", 2), normalised)
+
+
+def test_statistics_of_a_wrapper_come_back_at_a_boundary_too(tmp_path: Path) -> None:
+    """The env itself cannot be read; the policy and all rows are in the units of its wrapper."""
+
+    def make() -> gym.Env[Any, Any]:
+        return gym.wrappers.NormalizeObservation(gym.wrappers.TimeLimit(Unread(), 20))
+
+    with pytest.warns(UserWarning, match="NormalizeObservation or NormalizeReward whose statistics are updated"):
+        agent = small_agent(make(), learning_starts=1000).learn(50)
+    agent.save_checkpoint(tmp_path / "run.zip")
+    mine = agent.env.get_attr("obs_rms")[0]  # type: ignore[union-attr]
+    resumed = MBPO.resume(tmp_path / "run.zip", make())
+    with pytest.warns(UserWarning, match="with the statistics of the wrappers that can be read"):
+        resumed.learn(1, reset_num_timesteps=False)
+    again = resumed.env.get_attr("obs_rms")[0]  # type: ignore[union-attr]
+    assert mine.count < again.count < mine.count + 5 and np.allclose(mine.mean, again.mean, rtol=0.2)
+    with pytest.raises(ValueError, match=r"env lacks the layer gymnasium.*:NormalizeObservation of the run"):
+        MBPO.resume(tmp_path / "run.zip", gym.wrappers.TimeLimit(Unread(), 20)).learn(1, reset_num_timesteps=False)
+
+
+class Unread(gym.Env[np.ndarray, np.ndarray]):
+    """A drifting number, in an object that no checkpoint holds."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,))
+    action_space = gym.spaces.Box(-2.0, 2.0, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.simulator = object()
+        self.place = self.np_random.normal(3.0, 1.0, 3)
+        return self.place.astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.place = self.place + 0.1
+        return self.place.astype(np.float32), 0.0, False, False, {}

@@ -8,7 +8,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_tom import MBPO, Context, Transitions, Weighter
+from sb3_tom import MBPO, Context, LinearDynamics, Transitions, Weighter
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.mbpo import health
 from sb3_tom.mbpo.health import return_range
@@ -101,14 +101,50 @@ def test_a_reward_function_of_other_actions_warns_once() -> None:
     assert len(caught) == 1
 
 
-def test_imagined_returns_outside_of_the_real_range_warn_once() -> None:
-    agent = small_agent(
-        Corridor(), reward_fn=lambda observations, actions, next_observations: 100.0 + 0.0 * next_observations, **TINY
-    )
-    agent.health.warned.add("reward_fn_mismatch")
-    with pytest.warns(UserWarning, match=r"health/imagined_return_excess=.*rollout_schedule.*real_ratio") as caught:
+class Optimistic(LinearDynamics):
+    """Predicts rewards that no env pays."""
+
+    shift = 100.0
+
+    def sample(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+        after, rewards = super().sample(observations, actions, generator)
+        return after, rewards + self.shift
+
+
+class Pessimistic(Optimistic):
+    """The same below."""
+
+    shift = -100.0
+
+
+@pytest.mark.parametrize(
+    ("model", "cause"),
+    [(Optimistic, "the policy exploits the model"), (Pessimistic, "the model is wrong where the policy goes")],
+)
+def test_imagined_returns_outside_of_the_real_range_warn_once(model: type, cause: str) -> None:
+    agent = small_agent(Corridor(), **{**TINY, "dynamics": model, "dynamics_kwargs": None})
+    with pytest.warns(
+        UserWarning, match=rf"health/imagined_return_excess=.*: {cause};.*rollout_schedule.*real_ratio"
+    ) as caught:
         agent.learn(90, log_interval=None)
-    assert len(caught) == 1
+    assert len([one for one in caught if "imagined_return_excess" in str(one.message)]) == 1
+
+
+def test_imagined_returns_of_a_known_reward_are_compared_with_its_own() -> None:
+    """A dense reward for a task whose env pays a sparse one."""
+    agent = small_agent(Corridor(), reward_fn=lambda observations, actions, after: 100.0 - after.square(), **TINY)
+    agent.health.warned.update(("reward_fn_mismatch", "critic_to_bound"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.learn(90, log_interval=None)
+
+
+def test_advice_is_that_of_the_policy_update() -> None:
+    agent = small_agent(policy_update="double_horizon", batch_size=8, rollout_batch_size=8, dynamics="linear").learn(60)
+    figures = {"phases_asked": 1.0, "phases_kept": 1.0, "scheduled_length": 1.0, "return_low": 0.0, "return_high": 1e6}
+    agent.health.warned.clear()
+    with pytest.warns(UserWarning, match="a smaller horizon or a larger real_critic_coef in policy_update_kwargs, or more"):
+        agent._record("rollout_model", figures)
 
 
 def test_critics_above_every_possible_return_warn_once() -> None:

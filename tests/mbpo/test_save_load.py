@@ -1,5 +1,6 @@
 """Round trips: everything that learns travels in the zip."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import save_to_pkl
 
@@ -363,3 +365,34 @@ def test_an_agent_from_a_file_whose_model_has_no_gradient_predicts_and_does_not_
     assert loaded.predict(np.zeros(3, np.float32))[0].shape == (1,)
     with pytest.raises(ValueError, match="the samples of the model are not differentiable in all that they depend on"):
         loaded.learn(25)
+
+
+def test_actions_in_the_envs_own_scale_are_refused(tmp_path: Path) -> None:
+    """Demonstrations that were not scaled: the model would believe in pushes of half their effect."""
+    agent = small_agent(buffer_size=20)
+    demonstrations = ReplayBuffer(20, agent.observation_space, agent.action_space, "cpu")
+    for action in (-2.0, 1.5):
+        demonstrations.add(np.zeros(3), np.ones(3), np.full(1, action), np.zeros(1), np.zeros(1), [{}])
+    save_to_pkl(tmp_path / "demonstrations.pkl", demonstrations)
+    with pytest.raises(ValueError, match=r"actions are up to 2 and not allowed.*allowed: \[-1, 1\].*scale_action"):
+        agent.load_replay_buffer(tmp_path / "demonstrations.pkl")
+
+
+def test_a_file_with_code_of_a_missing_module_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "of_a_simulator.py").write_text("def pays(observations, actions, after):\n    return after[:, :1]\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        pays = importlib.import_module("of_a_simulator").pays
+        small_agent(reward_fn=pays).save(tmp_path / "agent")
+    del sys.modules["of_a_simulator"]
+    with pytest.raises(ValueError, match=r"of the module 'of_a_simulator', which is missing here.*agent\.policy\.save"):
+        MBPO.load(tmp_path / "agent")
+
+
+def test_a_policy_is_not_trained_through_a_model_that_was_never_fitted(tmp_path: Path) -> None:
+    small_agent(buffer_size=200).learn(60).save_replay_buffer(tmp_path / "rows.pkl")
+    agent = DHMBPO("MlpPolicy", "Pendulum-v1", buffer_size=200, rollout_batch_size=8, device="cpu")
+    agent.load_replay_buffer(tmp_path / "rows.pkl")
+    for train in (agent.end_phase, lambda: agent.train_policy(2)):
+        with pytest.raises(ValueError, match=r"a model that was never fitted.*allowed: after fit_model\(\)"):
+            train()

@@ -51,6 +51,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         "model_retain_epochs": 0.1,
     }
 
+    advice = "a smaller horizon or a larger real_critic_coef in policy_update_kwargs"
     largest_ratio = 4.0
     climbs_rewards = True
 
@@ -132,6 +133,11 @@ class DoubleHorizonUpdate(PolicyUpdate):
     def _begun(self, parts: PolicyParts, batches: Batches, world: ImaginedWorld, context: Context) -> GradientStep:
         """What makes the steps of a call; the policy is checked again, since it may have been changed."""
         _check_policy(parts.policy)
+        if self.settings.horizon and not world.model.is_fitted:
+            raise ValueError(
+                "policy_update='double_horizon' is not allowed with a model that was never fitted, whose gradients mean "
+                "nothing; allowed: after fit_model()"
+            )
         begin(parts)
         return GradientStep(self.settings, parts, world, batches.units, context)
 

@@ -1,5 +1,6 @@
 """The networks of the double horizon: their scales, and that critics side by side are the networks that they say."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,16 @@ def test_inputs_are_scaled_by_the_policy_itself(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="policy_update=DoubleHorizonUpdate is not allowed: the file was saved with"):
         small_agent(dynamics="smooth", dynamics_kwargs=SMALL_NETWORK).save(tmp_path / "sac")
         DHMBPO.load(tmp_path / "sac")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_the_export_on_the_page_is_predict() -> None:
+    """SB3's own recipe would leave the standardisation out."""
+    page = (Path(__file__).parents[3] / "docs" / "sb3_contract.md").read_text()
+    code = re.search(r"## Export of a policy\n.*?```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    model = DHMBPO("MlpPolicy", "Pendulum-v1", **TINY).learn(60)
+    observation = th.tensor([[0.3, -0.4, 5.0]])
+    names: dict[str, Any] = {"model": model, "observation": observation}
+    exec(code[1], names)
+    np.testing.assert_allclose(names["action"], model.predict(observation.numpy(), deterministic=True)[0], atol=1e-6)
