@@ -26,7 +26,7 @@ def final_state(agent: MBPO) -> dict[str, Any]:
         {name: value for name, value in info.items() if name != "t"} for info in attributes["ep_info_buffer"] or ()
     ]
     for part in (state["env"], *state["env"]["envs"]):
-        for layer in part.get("layers", ()):
+        for layer in part.get("layers", part.get("wrappers", ())):
             for name in ("t_start", "episode_times"):
                 layer["state"].pop(name, None)
     state["random"].pop("observation_space")  # nobody seeds it or draws from it

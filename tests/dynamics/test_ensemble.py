@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import MBPO_WEIGHT_DECAY, ProbabilisticEnsemble
-from sb3_tom.dynamics.fitting import _BestMembers
+from sb3_tom.dynamics.fitting import FitSettings, _BestMembers
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 
 N_OBS, N_ACT, N_MEMBERS, BATCH = 3, 2, 4, 16
@@ -170,7 +170,7 @@ def test_members_are_restored_apart_even_where_sizes_coincide() -> None:
     """D == E: a parameter of one size per dimension must not pass for one per member."""
     model = ProbabilisticEnsemble(n_members=4, n_elites=2, net_arch=(8,))
     model.build(3, 1)  # D = 1 + 3 = E
-    best = _BestMembers(model, improvement=0.0)
+    best = _BestMembers(model, FitSettings(improvement=0.0))
     number = th.arange(4.0).view(4, 1, 1)
     for time, errors in ((1.0, [4.0, 3.0, 2.0, 1.0]), (2.0, [1.0, 5.0, 1.0, 5.0]), (3.0, [9.0, 9.0, 9.0, 0.5])):
         with th.no_grad():

@@ -98,7 +98,7 @@ def test_the_last_checkpoint_is_named_and_left_untouched(tmp_path: Path) -> None
     other.load_checkpoint(tmp_path)  # a folder; the message names the file all the same
     with (
         pytest.warns(UserWarning, match="goes on with new episodes"),
-        pytest.raises(DivergenceError, match=f"env step 110, last checkpoint: {last};"),
+        pytest.raises(DivergenceError, match=f"env step 60, last checkpoint: {last};"),  # the wrapper goes on counting
     ):
         other.learn(200)
 
