@@ -5,7 +5,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,7 +24,7 @@ from sb3_tom.checkpoint.fits import explained
 from sb3_tom.checkpoint.log_state import continued_log, log_name_of
 from sb3_tom.checkpoint.reading import Archive
 from sb3_tom.checkpoint.replay_state import check_room
-from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, restore_moment, run_state
+from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, remaining_steps, restore_moment, run_state
 
 A = TypeVar("A", bound=OffPolicyAlgorithm)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,6 +65,11 @@ class Checkpointer:
     def is_between_rollouts(self) -> bool:
         """Whether the agent is in ``learn``, between two collections, with a consistent state."""
         return self._is_consistent
+
+    @property
+    def is_in_learn(self) -> bool:
+        """Whether the agent is in ``learn``."""
+        return self._in_learn
 
     @property
     def is_resuming(self) -> bool:
@@ -171,7 +176,7 @@ class Checkpointer:
         """
         goes_on = self._resumption is not None and self._resumption["in_learn"]
         if goes_on:
-            total_timesteps, reset_num_timesteps = _remaining_steps(agent, total_timesteps), False
+            total_timesteps, reset_num_timesteps = remaining_steps(agent, total_timesteps), False
         log: State = {} if self._resumption is None or reset_num_timesteps else self._resumption["log"]
         if not goes_on and log_name_of(log) != log_name:
             log = {}
@@ -188,16 +193,25 @@ class Checkpointer:
             if self._resumption is not None:  # it failed before the run was restored, and can be called again
                 agent._num_timesteps_at_start, agent._total_timesteps = at_entry
 
-    def begin(self, agent: OffPolicyAlgorithm, callback: BaseCallback) -> BaseCallback:
+    def begin(
+        self, agent: OffPolicyAlgorithm, callback: BaseCallback, restored: Callable[[], None] = lambda: None
+    ) -> BaseCallback:
         """
         Called once in each ``learn``, before it collects.
 
         :param agent: the agent that learns
         :param callback: made by ``learn`` from the user's callbacks
+        :param restored: called after that
         :return: to be used in its place: if the run has no steps left, it is restored before its callbacks end
         """
         self._callback = callback
-        return RestoresAtEnd(callback, partial(self._restore_moment, agent, callback))
+
+        def restore() -> None:
+            if self.is_resuming:
+                self._restore_moment(agent, callback)
+                restored()
+
+        return RestoresAtEnd(callback, restore)
 
     def _restore_moment(self, agent: OffPolicyAlgorithm, callback: BaseCallback | None) -> None:
         """Restore what :meth:`load` has left to be restored, if there is anything."""
@@ -250,18 +264,6 @@ def unsaved(method: F) -> F:
             return method(agent, *args, **kwargs)
 
     return call  # type: ignore[return-value]
-
-
-def _remaining_steps(agent: OffPolicyAlgorithm, total_timesteps: int) -> int:
-    """Env steps that are left of the interrupted call of ``learn``."""
-    assert agent._num_timesteps_at_start is not None
-    done, asked = agent.num_timesteps - agent._num_timesteps_at_start, agent._total_timesteps - agent._num_timesteps_at_start
-    if total_timesteps < min(done, asked):
-        raise ValueError(
-            f"total_timesteps={total_timesteps} is not allowed: the resumed run has done {done} of this call's env steps; "
-            f"allowed: the number that it was begun with, {asked}, or a greater one"
-        )
-    return max(total_timesteps - done, 0)
 
 
 def _made(cls: type[A], saved: dict[str, Any], given: dict[str, Any]) -> A:

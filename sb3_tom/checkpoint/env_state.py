@@ -6,7 +6,8 @@ part may hold state that cannot be read, the run resumes at an episode boundary,
 read (running statistics live longer than an episode).
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -18,6 +19,9 @@ from sb3_tom.checkpoint.mujoco_state import restore_mujoco, save_mujoco
 from sb3_tom.envs.copied import CopiedObservations
 
 _DISPLAY = ("render_mode", "screen", "surf", "clock", "isopen", "viewer", "mujoco_renderer", "results_writer", "metadata")
+NUMBER = "number"
+"""Key of a wrapper's number among those of its class, for one whose neighbours cannot be read."""
+
 _BOOKKEEPING = ("env", "_cached_spec", "_saved_kwargs", "_previous_data", "sb3_tom_state")
 _SKIPPED = (*_DISPLAY, *_BOOKKEEPING)
 """Attributes of environments and wrappers that have no influence on later steps."""
@@ -104,25 +108,30 @@ def env_state(env: gym.Env[Any, Any]) -> State:
         read, ``boundary``, the reason as a sentence, the generator, so that later episodes are repeatable, and the
         ``wrappers`` that can be read
     """
-    base, layers, reason = env.unwrapped, [], ""
+    base, numbers = env.unwrapped, Counter[str]()
     adapter = _adapter(base)
-    while True:
-        env = _below_copies(env)
-        is_base = env is base
-        skip = (*_SKIPPED, *(_handled(adapter) if is_base else ()))
-        state, unknown = attributes_state(env, skip)
+    layers: list[State] = []
+    reasons = [] if adapter else [f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env)"]
+    for layer in _chain(env):
+        key = _key(type(layer))
+        state, unknown = attributes_state(layer, (*_SKIPPED, *(_handled(adapter) if layer is base else ())))
         if unknown:
-            reason = reason or f"{_key(type(env))} has attributes that a checkpoint cannot hold: {unknown}"
-        elif not is_base or adapter is not None:
-            layers.append({"class": _key(type(env)), "state": state})
-        if is_base or not isinstance(env, gym.Wrapper):
-            break
-        env = env.env
-    if adapter is None:
-        reason = reason or f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env)"
-    if reason or adapter is None:
-        return _at_boundary(base, reason, [layer for layer in layers if layer["class"] != _key(type(base))])
-    return {"layers": layers, "inner": adapter.save(base)}
+            reasons.insert(0, f"{key} has attributes that a checkpoint cannot hold: {unknown}")
+        else:
+            layers.append({"class": key, "state": state, NUMBER: numbers[key]})
+        numbers[key] += 1
+    if reasons or adapter is None:
+        return _at_boundary(base, reasons[0], [layer for layer in layers if layer["class"] != _key(type(base))])
+    return {"layers": [{"class": one["class"], "state": one["state"]} for one in layers], "inner": adapter.save(base)}
+
+
+def _chain(env: Any) -> Iterator[Any]:
+    """From the outermost wrapper to the environment, without the agent's own wrapper."""
+    env = _below_copies(env)
+    yield env
+    while isinstance(env, gym.Wrapper):
+        env = _below_copies(env.env)
+        yield env
 
 
 def _below_copies(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
@@ -169,14 +178,15 @@ def restore_env(env: gym.Env[Any, Any], state: State) -> None:
 
 def _restore_wrappers(env: Any, wrappers: list[State]) -> None:
     """Restore the wrappers of a run; others, which it could not read, lie between them."""
-    left = list(wrappers)
-    while isinstance(env, gym.Wrapper):
-        env = _below_copies(env)
-        if left and left[0]["class"] == _key(type(env)):
-            restore_attributes(env, left.pop(0)["state"], _SKIPPED)
-        env = env.env if isinstance(env, gym.Wrapper) else env
+    left = {(one["class"], one[NUMBER]): one["state"] for one in wrappers}
+    numbers = Counter[str]()
+    for layer in _chain(env):
+        place = _key(type(layer)), numbers[_key(type(layer))]
+        if place in left:
+            restore_attributes(layer, left.pop(place), _SKIPPED)
+        numbers[place[0]] += 1
     if left:
         raise ValueError(
-            f"env lacks the layer {left[0]['class']!s:.200} of the run; allowed: the same env with the same wrappers in the "
-            "same order"
+            f"env lacks the layer {next(iter(left))[0]!s:.200} of the run; allowed: the same env with the same wrappers in "
+            "the same order"
         )

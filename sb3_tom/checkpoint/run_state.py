@@ -159,3 +159,21 @@ def _restore_noise(agent: Any, states: list[State]) -> None:
 
 def _noises(noise: ActionNoise | None) -> list[ActionNoise]:
     return [] if noise is None else [noise, *getattr(noise, "noises", [])]
+
+
+def remaining_steps(agent: Any, total_timesteps: int) -> int:
+    """
+    Env steps that are left of the interrupted call of ``learn``.
+
+    :param agent: whose run was loaded
+    :param total_timesteps: argument of the user
+    :raises ValueError: if the run has done more
+    """
+    assert agent._num_timesteps_at_start is not None
+    done, asked = agent.num_timesteps - agent._num_timesteps_at_start, agent._total_timesteps - agent._num_timesteps_at_start
+    if total_timesteps < min(done, asked):
+        raise ValueError(
+            f"total_timesteps={total_timesteps} is not allowed: the resumed run has done {done} of this call's env steps; "
+            f"allowed: the number that it was begun with, {asked}, or a greater one"
+        )
+    return max(total_timesteps - done, 0)

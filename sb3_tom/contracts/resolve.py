@@ -1,7 +1,6 @@
 """Makes a plug of a constructor argument: alias, class, instance, function or ``"package.module:Class"``."""
 
 import copy
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -152,7 +151,7 @@ def _check_class(argument: str, axis: Axis, plug: Plug) -> None:
 def _is_decorated(method: Any) -> bool:
     """Whether something else than torch (``no_grad``) wraps a method: it may take or give other arguments."""
     while hasattr(method, "__wrapped__"):
-        if f"{os.sep}torch{os.sep}" not in method.__code__.co_filename:
+        if getattr(method, "__globals__", {}).get("__name__", "").partition(".")[0] != "torch":
             return True
         method = method.__wrapped__
     return False

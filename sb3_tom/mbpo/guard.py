@@ -107,7 +107,8 @@ class Guard:
         if self.moves.are_others(agent.env, only_calls=True):
             raise ValueError(
                 "a callback has stepped or reset the environment that the agent trains on, so that its next transition would "
-                "begin in another episode; allowed: evaluation on an environment of its own"
+                "begin in another episode; allowed: evaluation on an environment of its own, and set_attr or env_method for "
+                "what the next episode is to have"
             )
 
     def check_ends(self, agent: Guarded, new_obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:

@@ -25,6 +25,9 @@ NEWEST = 1000
 LEAST_MISTAKES = 10
 """Minimum number of wrong terminations for a warning."""
 
+ROWS_EVALUATED = 10_000
+"""Rows of which a ``reward_fn`` is asked for its returns, with each round of rollouts."""
+
 STEPS_LOOKED_AT = 100_000
 """Imagined returns are compared with those of at most this many newest steps of each env."""
 
@@ -257,10 +260,10 @@ def return_range(buffer: WeightedReplayBuffer, length: int, reward_fn: RewardFun
 
     :param buffer: holds at least one row
     :param length: number of steps
-    :param reward_fn: gives the rewards; None: those that the env has paid
+    :param reward_fn: gives the rewards, of :data:`ROWS_EVALUATED` rows at most; None: those that the env has paid
     :return: the range; that of single steps times ``length`` if no episode is long enough yet
     """
-    order = buffer.positions_oldest_first(STEPS_LOOKED_AT)
+    order = buffer.positions_oldest_first(STEPS_LOOKED_AT if reward_fn is None else max(ROWS_EVALUATED // buffer.n_envs, 1))
     rewards = (buffer.rewards[order] if reward_fn is None else _known(reward_fn, buffer, order)).astype(np.float64)
     rows = np.arange(len(order))[:, None]
     # Row in which each row's episode ends, len(order) if it has not ended

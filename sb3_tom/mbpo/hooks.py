@@ -128,28 +128,22 @@ class SACHooks(SavedSAC):
     ) -> SelfHooks:
         """
         As in SB3; accepts ``3e5`` too. The first call after :meth:`load_checkpoint` continues the interrupted one. If the envs
-        were used for something else since the last call, such as an evaluation, they begin new episodes.
+        were stepped or reset since the last call, such as by an evaluation, they begin new episodes.
         """
         asked = check_integer("total_timesteps", total_timesteps, 0)
-        is_resuming = self.checkpointer.is_resuming
-        if not is_resuming and self.guard.moves.are_others(self.env):
-            self._last_obs = None
+        self.forget_place()
         running = self.checkpointer.learning(self, asked, reset_num_timesteps, tb_log_name)
         with self.remaining_time.running(), running as (steps, reset):
-            super().learn(steps, callback, log_interval, tb_log_name, reset, progress_bar)
-        if is_resuming and self.env is not None:
-            self.guard.moves.note(self.env)  # a run without steps left is restored at the end
-        return self
+            return super().learn(steps, callback, log_interval, tb_log_name, reset, progress_bar)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         with self.guard.collection(self):
             steps, callback = super()._setup_learn(*args, **kwargs)
             check_envs_of_learn(self.env, callback)
-            callback = self.checkpointer.begin(self, callback)
+            callback = self.checkpointer.begin(self, callback, lambda: self.guard.moves.note(self.env))
             self._last_obs = np.array(self._last_obs)  # vectorised envs may reuse the array
             check_rows("the first observation", self._last_obs)
-        if self.env is not None:
-            self.guard.moves.note(self.env)
+        self.guard.moves.note(self.env)
         self.remaining_time.begin(self.num_timesteps)
         return steps, callback
 
@@ -189,8 +183,7 @@ class SACHooks(SavedSAC):
         self.guard.check_ends(self, new_obs, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, np.array(new_obs), reward, dones, infos)
         self._is_stepping = False
-        if self.env is not None:
-            self.guard.moves.stepped(self.env)
+        self.guard.moves.stepped(self.env)
 
     def _on_step(self) -> None:
         for name in ("_env_steps", *PACES):

@@ -36,11 +36,11 @@ def explained_load_errors(requested: Mapping[str, Any], cls: type) -> Iterator[N
     """
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ValueError(
-            f"the file has a class or function of the module {error.name!r}, which is missing here: a plug, reward_fn, "
-            "termination_fn or callback schedule of yours; allowed: where it can be imported. For predictions alone save the "
-            "policy, which needs none of these: agent.policy.save(path), and type(agent.policy).load(path)"
+            f"the file needs the module {error.name!r}, which is missing here, for example for a plug, a reward_fn or a "
+            "schedule; allowed: where it can be imported, or custom_objects={'reward_fn': None} (SB3's argument) for what is "
+            "not needed. For predictions alone save the policy: agent.policy.save(path), and type(agent.policy).load(path)"
         ) from error
     except (RuntimeError, KeyError) as error:
         given = {name: value for name, value in requested.items() if name.endswith("_kwargs")}

@@ -89,8 +89,13 @@ def _plain_numbers(plug: Plug) -> Iterator[tuple[str, Any]]:
         if type(part).get_extra_state is not nn.Module.get_extra_state:
             continue
         for name, value in vars(part).items():
-            if name[0] != "_" and name != "training" and isinstance(value, int | float | np.ndarray | th.Tensor):
-                yield f"{path}.{name}" if path else name, value.detach().clone() if isinstance(value, th.Tensor) else value
+            place = f"{path}.{name}" if path else name
+            if name[0] == "_" or name == "training" or (isinstance(value, np.ndarray) and value.dtype.hasobject):
+                continue
+            if isinstance(value, th.Tensor):
+                yield place, value.detach().to("cpu", copy=True)
+            elif isinstance(value, int | float | np.ndarray):
+                yield place, value
 
 
 def _are_equal(before: Any, now: Any) -> bool:
@@ -102,12 +107,17 @@ def _are_equal(before: Any, now: Any) -> bool:
 
 
 def _check_optimizers(plug: Plug) -> None:
-    """Refuse optimisers of the plug's parameters that :meth:`Plug.optimizers` does not find."""
+    """
+    Refuse optimisers that :meth:`Plug.optimizers` does not find; in private attributes only those of the plug's parameters: a
+    policy update may keep the policy's.
+    """
     own = set(plug.parameters())
     for path, part in plug.named_modules():
         for name, value in vars(part).items():
             inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-            if (part is plug and name == "optimizers") or any(_steps(one, own) for one in inside):
+            if (part is plug and name == "optimizers") or any(
+                _steps(one, own) if name[0] == "_" else isinstance(one, th.optim.Optimizer) for one in inside
+            ):
                 raise ValueError(
                     f"{type(plug).__name__}.{path}{'.' if path else ''}{name} of {type(value).__name__} is not allowed: its "
                     "optimisers would not be saved; allowed: an attribute for each optimiser, of any other name than "

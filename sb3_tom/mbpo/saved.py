@@ -50,7 +50,14 @@ class SavedSAC(SAC):
         :param durable: wait until it is on the disk; without it a machine that stops may lose this file, but not an older one
         :raises ValueError: within a step, or if the agent has no env or an attribute that cannot be saved
         """
+        if not self.checkpointer.is_in_learn:
+            self.forget_place()
         self.checkpointer.save(self, path, durable)
+
+    def forget_place(self) -> None:
+        """Outside ``learn``: begin new episodes in the next call, if the envs are not where the last one has left them."""
+        if not self.checkpointer.is_resuming and self.guard.moves.are_others(self.env):
+            self._last_obs = None
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """

@@ -203,18 +203,18 @@ def test_a_diverged_policy_is_noticed_whoever_has_updated_it() -> None:
     assert all(bool(parameter.isfinite().all()) for parameter in agent.policy.parameters())
 
 
-@pytest.mark.parametrize("detached", ["both", "rewards", ""])
-def test_the_double_horizon_needs_a_model_with_gradients(detached: str) -> None:
+@pytest.mark.parametrize("detached", [True, False])
+def test_the_double_horizon_needs_a_model_with_gradients(detached: bool) -> None:
     """The actor would learn from the critics at the start alone, without a word."""
 
     def sample(model: Any, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> Any:
         after, rewards = LinearDynamics.sample(model, observations, actions, generator)
-        return after.detach() if detached == "both" else after, rewards.detach() if detached else rewards
+        return after.detach() if detached else after, th.full_like(rewards, -1.0)  # a price of time
 
     mine = type("Mine", (LinearDynamics,), {"sample": sample})
     agent = DHMBPO("MlpPolicy", "Pendulum-v1", dynamics=mine, learning_starts=50, rollout_batch_size=8, seed=0, device="cpu")
     if detached:
-        with pytest.raises(ValueError, match=r"dynamics=Mine is not allowed .*: the samples of the model have no gradient"):
+        with pytest.raises(ValueError, match=r"dynamics=Mine is not allowed .*: its next observations have no gradient"):
             agent.learn(52)
     else:
         agent.learn(52)

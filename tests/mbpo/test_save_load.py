@@ -363,7 +363,7 @@ def test_an_agent_from_a_file_whose_model_has_no_gradient_predicts_and_does_not_
         DHMBPO("MlpPolicy", "Pendulum-v1", dynamics="mdn", **kwargs).save(tmp_path / "agent")
     loaded = DHMBPO.load(tmp_path / "agent", env="Pendulum-v1")
     assert loaded.predict(np.zeros(3, np.float32))[0].shape == (1,)
-    with pytest.raises(ValueError, match="the samples of the model are not differentiable in all that they depend on"):
+    with pytest.raises(ValueError, match="its next observations are not differentiable in all that they depend on"):
         loaded.learn(25)
 
 
@@ -385,8 +385,9 @@ def test_a_file_with_code_of_a_missing_module_says_so(tmp_path: Path, monkeypatc
         pays = importlib.import_module("of_a_simulator").pays
         small_agent(reward_fn=pays).save(tmp_path / "agent")
     del sys.modules["of_a_simulator"]
-    with pytest.raises(ValueError, match=r"of the module 'of_a_simulator', which is missing here.*agent\.policy\.save"):
+    with pytest.raises(ValueError, match=r"needs the module 'of_a_simulator', which is missing here.*agent\.policy\.save"):
         MBPO.load(tmp_path / "agent")
+    assert MBPO.load(tmp_path / "agent", custom_objects={"reward_fn": None}).reward_fn is None
 
 
 def test_a_policy_is_not_trained_through_a_model_that_was_never_fitted(tmp_path: Path) -> None:

@@ -72,17 +72,17 @@ class GradientStep:
         """Refuse a model that ends the gradient: the actor would learn from the critics of the first states alone."""
         if not path.rewards or not path.actions[0].requires_grad:
             return
-        model, learned = self.world.model, self.world.reward_fn is None
-        if not path.observations[1].requires_grad or (learned and not path.rewards[0].requires_grad):
+        model = self.world.model
+        if not path.observations[1].requires_grad:
             what = "have no gradient"
         elif not model.is_reparameterised:
             what = "are not differentiable in all that they depend on"
         else:
             return
         raise ValueError(
-            f"dynamics={type(model).__name__} is not allowed with policy_update='double_horizon': the samples of the "
-            f"model {what}; allowed: a model whose next observations and rewards are torch operations on observations "
-            "and actions, without detach, no_grad, numpy or drawn components"
+            f"dynamics={type(model).__name__} is not allowed with policy_update='double_horizon': its next observations "
+            f"{what}; allowed: a model whose next observations and rewards are torch operations on observations and actions, "
+            "without detach, no_grad, numpy or drawn components"
         )
 
     def fit_critics(self, path: Path, real: Batch | None) -> Scalars:
