@@ -78,10 +78,13 @@ def _trap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def outcome(good: Good, crafted: Raw, name: str = PENDULUM, tree: str | None = None) -> str | None:
+def outcome(
+    good: Good, crafted: Raw, name: str = PENDULUM, tree: str | None = None, argument: str | None = None
+) -> str | None:
     """
     Resume and go on; fail if anything is imported, opened or replaced that a good checkpoint does not. Errors are ValueErrors,
-    but for those that the env, the user's own, raises of numbers in its own attributes.
+    but for those that the env, the user's own, raises of numbers in its own attributes. An ``argument`` of the constructor may
+    have become another value that is allowed, of another type.
     """
     path, modules = good.folder / "crafted.zip", set(sys.modules)
     crafted.tidy().write(path, tree)
@@ -97,7 +100,7 @@ def outcome(good: Good, crafted: Raw, name: str = PENDULUM, tree: str | None = N
         hidden, kinds = methods_and_kinds(*result)
         assert hidden <= good.hidden
         assert set(kinds) == set(good.kinds)
-        pairs = {name: (kind, good.kinds[name]) for name, kind in kinds.items()}
+        pairs = {name: (kind, good.kinds[name]) for name, kind in kinds.items() if name != argument}
         assert {name: pair for name, pair in pairs.items() if pair[0] is not pair[1] and type(None) not in pair} == {}
         assert isinstance(result[0].train, types.MethodType) and result[0].train.__func__ is MBPO.train
     return message
@@ -241,7 +244,12 @@ def edits(raw: Raw) -> list[tuple[Place, Any]]:
 def survives(good: Good, place: Place, value: Any, name: str = PENDULUM) -> None:
     """Envs and callbacks are the user's: what they make of numbers in their own attributes is theirs."""
     try:
-        outcome(good, edited(good.raw, place, value), name)
+        outcome(
+            good,
+            edited(good.raw, place, value),
+            name,
+            argument=place[1] if place[:1] == ("arguments",) and place[1:] else None,
+        )
     except (ArithmeticError, AttributeError, IndexError, RuntimeError, TypeError) as error:
         inner = error.__traceback__
         files = []
