@@ -4,7 +4,7 @@ types. PyTorch does not check the shapes of an optimiser's state, which its kern
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sb3_tom.checkpoint.alignment import LINE
 from sb3_tom.checkpoint.codec import shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_array, check_form, check_names, fits, is_same, outline_of
 from sb3_tom.checks.validation import check_integer, check_number
-from sb3_tom.contracts.plug import rows_fit
+from sb3_tom.contracts.plug import growing_of, rows_fit
 
 _OF_SB3 = ("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates", "_stats_window_size")
 _OF_MBPO = ("policy_version", "_env_steps", "_since_phase", "_since_rollouts")
@@ -51,20 +51,13 @@ def check_parameters(agent: Any, saved: Mapping[str, Any]) -> None:
 
 
 def _check_module(place: str, saved: Any, module: nn.Module) -> None:
-    own, growing = module.state_dict(), set(_growing(module))
+    own, growing = module.state_dict(), growing_of(module)
     check_form(saved, {}, place)
     if set(saved) != set(own):
         raise ValueError(f"{place} has {sorted(map(str, set(saved) ^ set(own)))} or has not")
     for name, value in own.items():
         if isinstance(value, th.Tensor):
             _check_tensor(f"{place}.{name}", saved[name], value, name in growing)
-
-
-def _growing(module: nn.Module) -> Iterable[str]:
-    """Names of buffers whose number of rows changes, see :class:`sb3_tom.contracts.plug.GrowingBuffers`."""
-    for path, inner in module.named_modules():
-        for name in getattr(inner, "growing", ()):
-            yield f"{path}.{name}" if path else name
 
 
 def _check_tensor(place: str, saved: Any, own: th.Tensor, any_number: bool = False) -> None:

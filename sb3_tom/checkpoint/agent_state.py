@@ -30,7 +30,7 @@ ALIASES = ("batch_norm_stats", "batch_norm_stats_target")
 """SB3's lists of tensors that belong to the critics."""
 
 _ELSEWHERE = ("env", "_vec_normalize_env", "_logger", "_custom_logger", "generator", "start_time", "_plug_specs", "_saved_by")
-_NOT_OF_THE_RUN = ("plugs", "guard", "checkpointer", "termination_rule", "_is_stepping")
+_NOT_OF_THE_RUN = ("plugs", "guard", "checkpointer", "termination_rule")
 HANDLED = (*_ELSEWHERE, *_NOT_OF_THE_RUN)
 """Attributes that are saved elsewhere, or do not belong to the run: the termination rule is the env's."""
 

@@ -220,16 +220,16 @@ class Checkpointer:
                 restore_moment(agent, self._resumption, callback)
             self._resumption = None
 
-    def before_collection(self, agent: OffPolicyAlgorithm, callback: BaseCallback) -> None:
+    def before_collection(self, agent: OffPolicyAlgorithm) -> None:
         """
         Called before each collection, when the state is consistent: restores a loaded run, and lets callbacks save.
 
         :param agent: that is about to collect transitions
-        :param callback: made by ``learn`` from the user's callbacks
         """
         self._restore_moment(agent, self._callback)
         self._is_consistent = True
-        for one in walk(callback):
+        assert self._callback is not None  # of begin
+        for one in walk(self._callback):
             if hasattr(one, "between_rollouts"):
                 one.between_rollouts()
         self._is_consistent = False

@@ -95,8 +95,9 @@ def _adapter(env: gym.Env[Any, Any]) -> EnvAdapter | None:
     return next((adapter for adapter in found if adapter is not None), None)
 
 
-def _handled(adapter: EnvAdapter | None) -> tuple[str, ...]:
-    return () if adapter is None else adapter.handled
+def _skipped(layer: Any, base: Any, adapter: EnvAdapter | None) -> tuple[str, ...]:
+    """Attributes of a layer that are not read: without influence, or the adapter's."""
+    return _SKIPPED if adapter is None or layer is not base else (*_SKIPPED, *adapter.handled)
 
 
 def env_state(env: gym.Env[Any, Any]) -> State:
@@ -114,7 +115,7 @@ def env_state(env: gym.Env[Any, Any]) -> State:
     reasons = [] if adapter else [f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env)"]
     for layer in _chain(env):
         key = _key(type(layer))
-        state, unknown = attributes_state(layer, (*_SKIPPED, *(_handled(adapter) if layer is base else ())))
+        state, unknown = attributes_state(layer, _skipped(layer, base, adapter))
         if unknown:
             reasons.insert(0, f"{key} has attributes that a checkpoint cannot hold: {unknown}")
         else:
@@ -161,16 +162,15 @@ def restore_env(env: gym.Env[Any, Any], state: State) -> None:
             restore_attributes(base, {"_np_random": state["generator"]})
         _restore_wrappers(env, state.get("wrappers", []))  # older files have none
         return
-    for layer in state["layers"]:
-        env = _below_copies(env)
-        if layer["class"] != _key(type(env)):
+    chain = _chain(env)
+    for saved in state["layers"]:
+        layer = next(chain, base)
+        if saved["class"] != _key(type(layer)):
             raise ValueError(
-                f"env has the layer {_key(type(env))} where the run had {layer['class']!s:.200}; "
+                f"env has the layer {_key(type(layer))} where the run had {saved['class']!s:.200}; "
                 "allowed: the same env with the same wrappers in the same order"
             )
-        restore_attributes(env, layer["state"], (*_SKIPPED, *(_handled(adapter) if env is base else ())))
-        if isinstance(env, gym.Wrapper):
-            env = env.env
+        restore_attributes(layer, saved["state"], _skipped(layer, base, adapter))
     if adapter is None:
         raise ValueError(f"{_key(type(base))} has no adapter (see sb3_tom.checkpoint.register_env), and the run's had one")
     adapter.restore(base, state["inner"])

@@ -27,6 +27,16 @@ class GrowingBuffers(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def growing_of(module: nn.Module) -> set[str]:
+    """
+    Names of buffers whose number of rows changes, those of nested modules included.
+
+    :param module: any
+    """
+    parts = [(f"{path}." if path else "", getattr(part, "growing", ())) for path, part in module.named_modules()]
+    return {prefix + name for prefix, names in parts for name in names}
+
+
 def rows_fit(new: th.Tensor, made: th.Tensor) -> bool:
     """
     Whether a growing buffer may become another tensor.
@@ -117,6 +127,19 @@ def figures_of(plug: Plug, returned: Any, verb: str = "fit") -> dict[str, float]
     raise ValueError(
         f"{type(plug).__name__}.{verb} returned {returned!r}; allowed: a dict of numbers by name, or None for none"
     )
+
+
+def outline(said: Any) -> str:
+    """
+    What a plug or a function of the user's returned, for messages.
+
+    :param said: anything
+    """
+    if isinstance(said, th.Tensor):
+        return f"a {said.dtype} tensor of shape {tuple(said.shape)}"
+    if isinstance(said, tuple | list) and any(isinstance(one, th.Tensor) for one in said):
+        return f"{type(said).__name__} ({', '.join(outline(one) for one in said)})"
+    return repr(said)
 
 
 def _is_number(value: Any) -> bool:

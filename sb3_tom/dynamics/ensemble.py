@@ -106,8 +106,11 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         self.layers = nn.ModuleList(
             EnsembleLinear(self.n_members, width, next_width) for width, next_width in pairwise(widths)
         )
-        noise = ConstantNoise if self.homoscedastic else SoftBounds
-        self.bounds = noise(n_targets, self.n_members, self.bound_penalty)
+        self.bounds: SoftBounds | ConstantNoise = (
+            ConstantNoise(n_targets, self.n_members)
+            if self.homoscedastic
+            else SoftBounds(n_targets, self.n_members, self.bound_penalty)
+        )
         self.register_buffer("elites", th.arange(self.n_elites, dtype=th.float32))
         modules = [*self.layers, self.bounds]
         groups = [

@@ -43,11 +43,11 @@ class FitSettings:
     :param improvement: relative decrease of a member's held-out error that counts as an improvement (MBPO: 1 %)
     :param holdout_ratio: probability that a row is held out; a row's choice is the same in all fits
     :param max_holdout: maximum number of held-out rows, on average
+    :param bootstrap: each member has a weight of its own for each row, drawn from an exponential distribution of mean 1 and
+        the same in all fits (the Bayesian bootstrap, Rubin 1981; the code of DHMBPO, Kubo et al. 2025)
     :param keep_start: a warm-started fit may keep the parameters that it began with, and keeps those of the lowest held-out
         error; ``improvement`` is for ``patience`` alone. False, as in MBPO's code: those of the last epoch that improved, at
         least of the first one, so that repeated fits to the same few rows get worse and worse
-    :param bootstrap: each member has a weight of its own for each row, drawn from an exponential distribution of mean 1 and
-        the same in all fits (the Bayesian bootstrap, Rubin 1981; the code of DHMBPO, Kubo et al. 2025)
     :raises ValueError: naming the setting, what came and what is allowed
     """
 

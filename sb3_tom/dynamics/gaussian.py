@@ -101,13 +101,12 @@ class ConstantNoise(nn.Module):
 
     :param n_targets: number D of dimensions
     :param n_members: E
-    :param coefficient: has no effect
     """
 
     LEAST = 2.0 * math.log(1e-3)
     """Lower bound of the log-variance in unit scale; a deterministic system would drive it to minus infinity."""
 
-    def __init__(self, n_targets: int, n_members: int, coefficient: float = BOUND_PENALTY) -> None:
+    def __init__(self, n_targets: int, n_members: int) -> None:
         super().__init__()
         self.log_var = nn.Parameter(th.zeros(n_members, 1, n_targets))
 

@@ -8,7 +8,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
 from sb3_tom.contracts.imagination import Confidence, RolloutStop
 from sb3_tom.contracts.objective import ModelObjective
-from sb3_tom.contracts.plug import Plug, only_reads
+from sb3_tom.contracts.plug import Plug, only_reads, outline
 from sb3_tom.contracts.termination import Termination
 from sb3_tom.contracts.types import RewardFunction, Transitions
 
@@ -125,19 +125,6 @@ def _sampled(model: DynamicsModel, said: Any, observations: th.Tensor) -> tuple[
         f"{type(model).__name__}.sample returned {outline(said)}; allowed: next observations {shapes[0]} and rewards "
         f"{shapes[1]}, float tensors, in this order"
     )
-
-
-def outline(said: Any) -> str:
-    """
-    What a plug returned, for messages.
-
-    :param said: anything
-    """
-    if isinstance(said, th.Tensor):
-        return f"a {said.dtype} tensor of shape {tuple(said.shape)}"
-    if isinstance(said, tuple | list):
-        return f"{type(said).__name__} ({', '.join(outline(one) for one in said)})"
-    return repr(said)
 
 
 def known_rewards(

@@ -51,14 +51,9 @@ class SACHooks(SavedSAC):
     reward_fn: Any
     _plug_specs: Specs
     _saved_by: str | None = None  # class of the agent that a file was saved by; older files do not say
-    _is_stepping: bool = False  # between an action of ``learn`` and the storage of its transition
     _env_steps: int  # in all calls of ``learn``, also if one resets num_timesteps
     _since_phase: int
     _since_rollouts: int
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Of a copy that is made within a step that is not stored yet: its next transition must not begin before that step."""
-        return {**vars(self), "_last_obs": None, "_is_stepping": False} if self._is_stepping else dict(vars(self))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """As in SB3; also seeds the generator of fits, draws and rollouts."""
@@ -151,7 +146,7 @@ class SACHooks(SavedSAC):
         """As in SB3. Before it the state is consistent: a loaded run is restored, and callbacks may save."""
         with self.guard.collection(self):
             is_resuming, is_whole = self.checkpointer.is_resuming, False
-            self.checkpointer.before_collection(self, callback)
+            self.checkpointer.before_collection(self)
             if is_resuming:
                 self.guard.moves.note(env)
             try:
@@ -160,14 +155,13 @@ class SACHooks(SavedSAC):
             finally:
                 if not is_whole:
                     # SB3 may have made a step that it does not store: the next transition would begin before that step
-                    self._last_obs, self._is_stepping = None, False
+                    self._last_obs = None
             self.checkpointer.after_collection(is_whole)
         self.update_counter.collected = result.episode_timesteps
         return result
 
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
         self.guard.check_moves(self)
-        self._is_stepping = True
         return super()._sample_action(*args, **kwargs)
 
     def _store_transition(
@@ -182,7 +176,6 @@ class SACHooks(SavedSAC):
         check_transitions(buffer_action, reward, new_obs, dones, infos)
         self.guard.check_ends(self, new_obs, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, np.array(new_obs), reward, dones, infos)
-        self._is_stepping = False
         self.guard.moves.stepped(self.env)
 
     def _on_step(self) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_tom.contracts.plug import Plug, rows_fit
+from sb3_tom.checkpoint.fits import outline_of
+from sb3_tom.contracts.plug import Plug, growing_of, rows_fit
 
 
 class PlugState:
@@ -29,7 +30,7 @@ class PlugState:
         # Without memory: of the tensors the shapes and types are compared
         self._made = {name: value.to("meta") for name, value in _tensors_of(plug).items()}
         self._optimizers = set(plug.optimizers())
-        self._numbers = {name: copy.copy(value) for name, value in _plain_numbers(plug)}
+        self._numbers = {name: copy.deepcopy(value) for name, value in _plain_numbers(plug)}
 
     def check(self) -> None:
         """
@@ -38,18 +39,20 @@ class PlugState:
         :raises ValueError: naming what has changed so that a new agent could not load it
         """
         _check_optimizers(self._plug)
-        now, growing = _tensors_of(self._plug), _growing(self._plug)
+        now, growing = _tensors_of(self._plug), growing_of(self._plug)
         names, made = now.keys() | self._plug.optimizers().keys(), self._made.keys() | self._optimizers
         for name in names ^ made:
             what = "is gone since" if name in made else "was made after"
             self._refuse(name, f"{what} build()", "the parameters, buffers and optimisers that build() makes")
         for name, value in now.items():
             before = self._made[name]
-            if name in growing and not rows_fit(value, before):
-                self._refuse(name, f"is {_shown(value)} and was {_shown(before)} in build()", "rows of the same size and type")
-            if name not in growing and (value.shape, value.dtype) != (before.shape, before.dtype):
+            if name in growing:
+                fits, allowed = rows_fit(value, before), "rows of the same size and type"
+            else:
+                fits = (value.shape, value.dtype) == (before.shape, before.dtype)
                 allowed = "the same shape and type, or its name in growing if only the number of rows changes"
-                self._refuse(name, f"is {_shown(value)} and was {_shown(before)} in build()", allowed)
+            if not fits:
+                self._refuse(name, f"is {outline_of(value)} and was {outline_of(before)} in build()", allowed)
         self._warn_of_numbers()
 
     def _warn_of_numbers(self) -> None:
@@ -70,16 +73,6 @@ def _tensors_of(plug: Plug) -> dict[str, th.Tensor]:
     return {name: value for name, value in plug.state_dict().items() if isinstance(value, th.Tensor)}
 
 
-def _growing(plug: Plug) -> set[str]:
-    """Names of buffers whose number of rows changes, those of nested modules included."""
-    parts = [(f"{path}." if path else "", getattr(part, "growing", ())) for path, part in plug.named_modules()]
-    return {prefix + name for prefix, names in parts for name in names}
-
-
-def _shown(value: th.Tensor) -> str:
-    return f"{value.dtype} of shape {tuple(value.shape)}"
-
-
 def _plain_numbers(plug: Plug) -> Iterator[tuple[str, Any]]:
     """
     Public attributes that are numbers, arrays or tensors, but neither parameters nor buffers, those of nested modules
@@ -93,7 +86,7 @@ def _plain_numbers(plug: Plug) -> Iterator[tuple[str, Any]]:
             if name[0] == "_" or name == "training" or (isinstance(value, np.ndarray) and value.dtype.hasobject):
                 continue
             if isinstance(value, th.Tensor):
-                yield place, value.detach().to("cpu", copy=True)
+                yield place, value.detach().cpu()
             elif isinstance(value, int | float | np.ndarray):
                 yield place, value
 

@@ -15,6 +15,7 @@ from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolic
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer, check_number, plain
+from sb3_tom.contracts.plug import outline
 from sb3_tom.envs.vec_normalize import check_vec_normalize
 
 SAC_ARGUMENTS = tuple(name for name in inspect.signature(SAC).parameters if name not in ("env", "_init_setup_model"))
@@ -185,8 +186,7 @@ def _check_reward_fn(reward_fn: Any, sizes: tuple[int, int], device: th.device, 
     except Exception as error:
         raise ValueError(f"reward_fn={reward_fn!r} failed on two rows of zeros: {error!r}; allowed: {allowed}") from error
     if not isinstance(rewards, th.Tensor) or rewards.shape != (2, 1) or not rewards.is_floating_point():
-        came = f"a {rewards.dtype} tensor of shape {tuple(rewards.shape)}" if isinstance(rewards, th.Tensor) else repr(rewards)
-        raise ValueError(f"reward_fn={reward_fn!r} returned {came} for two rows; allowed: {allowed}, of float")
+        raise ValueError(f"reward_fn={reward_fn!r} returned {outline(rewards)} for two rows; allowed: {allowed}, of float")
     if is_climbed and not rewards.requires_grad:
         warnings.warn(
             f"reward_fn={reward_fn!r} has no gradient: the policy feels it through the critics only; write it in torch "

@@ -22,7 +22,7 @@ from sb3_tom.mbpo.warm_start import warm_start
 
 SelfSaved = TypeVar("SelfSaved", bound="SavedSAC")
 
-PARTS = ("plugs", "guard", "checkpointer", "health", "remaining_time", "imagined", "generator", "_is_stepping")
+PARTS = ("plugs", "guard", "checkpointer", "health", "remaining_time", "imagined", "generator")
 """Attributes that zips do not hold: they are made anew, or belong to a run and are in checkpoints."""
 
 

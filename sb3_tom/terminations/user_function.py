@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch as th
 
+from sb3_tom.contracts.plug import outline
 from sb3_tom.contracts.termination import Termination
 
 TerminationFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
@@ -50,7 +51,7 @@ class CallableTermination(Termination):
             ) from error
         if not isinstance(result, th.Tensor) or result.dtype != th.bool or result.shape not in ((batch,), (batch, 1)):
             raise ValueError(
-                f"termination_fn={self.function!r} returned {_describe(result)} for a batch of {batch}; "
+                f"termination_fn={self.function!r} returned {outline(result)} for a batch of {batch}; "
                 f"allowed: a bool tensor of shape {(batch, 1)} or {(batch,)}"
             )
 
@@ -58,7 +59,3 @@ class CallableTermination(Termination):
         """See :meth:`Termination.forward`."""
         # Copies: a function may write into its arguments
         return self.function(observations.clone(), actions.clone(), next_observations.clone()).reshape(-1, 1)
-
-
-def _describe(result: object) -> str:
-    return f"a {result.dtype} tensor of shape {tuple(result.shape)}" if isinstance(result, th.Tensor) else f"{result!r}"

@@ -29,7 +29,7 @@ class Checkpointed(SAC):
         return steps, self.checkpointer.begin(self, callback)
 
     def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
-        self.checkpointer.before_collection(self, callback)
+        self.checkpointer.before_collection(self)
         result = super().collect_rollouts(env, callback, *args, **kwargs)
         self.checkpointer.after_collection(result.continue_training)
         return result
