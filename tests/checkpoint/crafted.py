@@ -3,13 +3,14 @@
 import copy
 import json
 import os
+import re
 import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
@@ -186,3 +187,28 @@ def resume_and_learn(path: Path, name: str, folder: Path) -> tuple[MBPO, list[Ba
         assert agent.env is env
         agent.learn(STEPS, callback=others)
     return agent, others
+
+
+class Good(NamedTuple):
+    """A good checkpoint, and what is seen of a process that goes on from it."""
+
+    folder: Path
+    raw: Raw
+    events: set[tuple[str, str]]
+    hidden: set[str]
+    kinds: dict[str, type]
+
+
+def nameless(events: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """SB3's logger makes a folder named after the time."""
+    return {(event, re.sub(r"SB3-[\d-]+", "SB3", name)) for event, name in events}
+
+
+def made_good(folder: Path, name: str) -> Good:
+    raw = Raw(good_checkpoint(folder, name))
+    path = folder / "crafted.zip"
+    raw.write(path)
+    resume_and_learn(path, name, folder)  # what is imported late is now there
+    with watched() as events:
+        agent, others = resume_and_learn(path, name, folder)
+    return Good(folder, raw, nameless(events), *methods_and_kinds(agent, others))

@@ -9,12 +9,23 @@ import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from sb3_tom import MBPO
-from tests.checkpoint.crafted import REMOVED, Place, Raw, edited, good_checkpoint, methods_and_kinds, resume_and_learn, watched
+from tests.checkpoint.crafted import (
+    REMOVED,
+    Good,
+    Place,
+    Raw,
+    edited,
+    made_good,
+    methods_and_kinds,
+    nameless,
+    resume_and_learn,
+    watched,
+)
 
 PENDULUM = "Pendulum-v1"
 TRAP = "sb3_tom_trap"
@@ -39,31 +50,6 @@ NAMES = (
     *("_init_setup_model", "device", "self", "tensorboard_log", "load_state_dict", "params", "np_random", "obs_rms"),
 )
 """Of attributes, methods and arguments that no file may set."""
-
-
-class Good(NamedTuple):
-    """A good checkpoint, and what is seen of a process that goes on from it."""
-
-    folder: Path
-    raw: Raw
-    events: set[tuple[str, str]]
-    hidden: set[str]
-    kinds: dict[str, type]
-
-
-def nameless(events: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """SB3's logger makes a folder named after the time."""
-    return {(event, re.sub(r"SB3-[\d-]+", "SB3", name)) for event, name in events}
-
-
-def made_good(folder: Path, name: str) -> Good:
-    raw = Raw(good_checkpoint(folder, name))
-    path = folder / "crafted.zip"
-    raw.write(path)
-    resume_and_learn(path, name, folder)  # what is imported late is now there
-    with watched() as events:
-        agent, others = resume_and_learn(path, name, folder)
-    return Good(folder, raw, nameless(events), *methods_and_kinds(agent, others))
 
 
 @pytest.fixture(scope="module")
