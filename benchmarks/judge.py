@@ -4,13 +4,14 @@ Runs that carry a claim: seeds 10 and up, which no default was chosen by, each r
     python benchmarks/judge.py run --study hopper
     python benchmarks/judge.py spoilt --study hopper --seed 12 --reason "the machine ran out of memory"
     python benchmarks/judge.py page
+    python benchmarks/judge.py chance
 
 Studies and claims are those of ``judge_plan.py``, which was written before the first run. A run is entered in
 ``docs/results/judging.csv`` with the commit of the code when it starts; what is finished is not run again. An interrupted one
 goes on where it was, under the code that it began with: all runs of a study are best made in one clone, at one commit. What a
 defect has spoilt stays in the table, and ``run`` takes the next seed in its place, in all studies of the task. Curves and
 settings go to ``docs/results/judging``, as those of ``curves.py`` do. ``page`` writes ``docs/results/judging.md`` from all
-that is finished.
+that is finished. ``chance`` says how often claims would come out decided if no method differed from another.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import checkout  # noqa: F401
 from curves import make_jobs
 from curves_sweep import run_all
+from judge_chance import chance_lines
 from judge_page import write_page
 from judge_plan import STUDIES
 from judge_runs import OUT, RUNS, TABLE, check_clean, run_entered, spoil, spoilt_seeds, table_of
@@ -30,7 +32,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line; what is not said is the study's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("page")
+    for name in ("page", "chance"):
+        commands.add_parser(name)
     run, spoilt = commands.add_parser("run"), commands.add_parser("spoilt")
     for command in (run, spoilt):
         command.add_argument("--study", choices=tuple(STUDIES), required=True)
@@ -58,6 +61,9 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.command == "page":
         write_page(TABLE.parent)
+        return 0
+    if arguments.command == "chance":
+        print("\n".join(chance_lines()))
         return 0
     if arguments.command == "spoilt":
         study = STUDIES[arguments.study]

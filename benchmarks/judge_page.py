@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 from curves_methods import TASKS
 from curves_page import COLUMNS, Rows, first_at_least, runs_in, solved_text
+from judge_pace import pace_text, paces, spent
 from judge_plan import CLAIMS, STUDIES
-from judge_rules import Runs, Study, published_mean, window_mean
+from judge_rules import Claim, Runs, Study, Verdict, published_mean, window_mean
 from judge_runs import spoilt_seeds
 from marked_page import over_seeds, write_between
 
 from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.plots.curves import draw_method
-from sb3_tom.plots.drawing import finish, grouped, panels
+from sb3_tom.plots.drawing import finish, panels
 from sb3_tom.plots.statistics import Curve, summarize
 
-TABLE_COLUMNS = (*COLUMNS, "commit", "core_seconds")
+READ = (*COLUMNS, "n_updates")
+TABLE_COLUMNS = (*READ, "commit", "core_seconds", "diverged")
 RUN = "python benchmarks/judge.py run --study"
 BEGIN, END = "<!-- judging: begin -->", "<!-- judging: end -->"
 
@@ -39,9 +41,9 @@ def gather(out: Path, entered: Rows) -> Rows:
             raise SystemExit(f"{name} in {out} is no run of judging.csv: another commit or length, or never entered")
         if not meta["finished"]:
             continue
-        spent = meta.get("core_seconds")  # one that diverges has none
-        labels = {"commit": row["commit"][:7], "core_seconds": "" if spent is None else f"{spent:.1f}"}
-        found = {int(one["env_step"]): {column: one[column] for column in COLUMNS} | labels for one in evaluations}
+        core = meta.get("core_seconds")  # one that diverges has none
+        labels = {"commit": row["commit"][:7], "core_seconds": "" if core is None else f"{core:.1f}", "diverged": ""}
+        found = {int(one["env_step"]): {column: one[column] for column in READ} | labels for one in evaluations}
         rows += [found.get(step) or _after(meta, step, name, labels) for step in _expected(meta)]
     return rows
 
@@ -54,7 +56,7 @@ def _after(meta: dict[str, Any], step: int, name: str, labels: dict[str, str]) -
     if "diverged" not in meta:
         raise SystemExit(f"{name} is finished, and has no evaluation at {step}")
     own = {"task": meta["task"], "method": meta["method"], "seed": str(meta["seed"]), "env_step": str(step)}
-    return dict.fromkeys(COLUMNS, "0") | own | labels
+    return dict.fromkeys(READ, "0") | own | labels | {"diverged": "1"}
 
 
 def runs_of(rows: Rows) -> dict[str, Runs]:
@@ -93,18 +95,35 @@ def page_text(rows: Rows, entered: Rows) -> str:
     runs = runs_of(rows)
     counted = counting(runs, entered)
     finished = {(row["task"], row["method"], row["seed"]) for row in rows}
-    lines = [f"\n{len(finished)} of {len(entered)} entered runs are finished.\n"]
+    given_up = sum(bool(row["spoilt"]) and (row["task"], row["method"], row["seed"]) not in finished for row in entered)
+    of_others = f"; {given_up} of the others were struck out before" if given_up else ""
+    lines = [f"\n{len(finished)} of {len(entered)} entered runs are finished{of_others}.\n"]
     lines += ["| claim | who makes it | evidence | seeds | verdict |", "|---|---|---|---|---|"]
     for claim in CLAIMS:
         verdict = claim.verdict(counted)
-        lines.append(f"| {claim.text} | {claim.source} | {verdict.evidence} | {verdict.seeds} | **{verdict.word}** |")
+        evidence = verdict.evidence + with_struck_out(claim, verdict, runs)
+        lines.append(f"| {claim.text} | {claim.source} | {evidence} | {verdict.seeds} | **{verdict.word}** |")
     for name, study in STUDIES.items():
         lines += [f"\n## {name}: {study.task} to {study.steps:,} env steps", f"\n```bash\n{RUN} {name}\n```\n"]
         lines += study_lines(study, counted.get(study.task, {}), rows)
-        lines += without_say(study, runs.get(study.task, {}), entered, finished)
+        lines += diverged_line(study, rows) + without_say(study, runs.get(study.task, {}), entered, finished)
         if any(method in counted.get(study.task, {}) for method in study.methods):
             lines.append(f"\n![{name}](judging/{name}.png)")
     return "\n".join([*lines, "\n"])
+
+
+def with_struck_out(claim: Claim, verdict: Verdict, runs: Mapping[str, Runs]) -> str:
+    """
+    What all runs say together, those of the seeds that do not count included.
+
+    :param claim: of the plan
+    :param verdict: of the runs that count
+    :param runs: by task
+    """
+    every = claim.verdict(runs)
+    if not verdict.mean or every.seeds == verdict.seeds:
+        return ""
+    return f"; on all {every.seeds}, those struck out too, {every.mean}"
 
 
 def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
@@ -125,9 +144,9 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
         if goal is not None:
             cells.append(", ".join(solved_text(first_at_least(curve, goal), max(curve)) for curve in curves.values()))
         own = rows_of(study.task, method, curves, rows)
-        spent = paces(own)
-        first = spent if first is None else first
-        cells += [pace_text(paces(own, "seconds"), {}), pace_text(spent, first)]
+        pace = paces(own)
+        first = pace if first is None else first
+        cells += [pace_text(paces(own, "seconds"), {}), pace_text(pace, first)]
         lines.append(f"| {' | '.join([*cells, ', '.join(dict.fromkeys(row['commit'] for row in own))])} |")
     return lines + published_line(study, len(solved))
 
@@ -174,47 +193,18 @@ def rows_of(task: str, method: str, seeds: Collection[int], rows: Rows) -> Rows:
     return [row for row in rows if (row["task"], row["method"]) == (task, method) and int(row["seed"]) in seeds]
 
 
-def paces(rows: Rows, column: str = "core_seconds") -> dict[str, float]:
-    """
-    Seconds that 1,000 env steps take, by seed.
-
-    :param rows: evaluations of a method
-    :param column: "seconds" or "core_seconds", which runs have not that were interrupted
-    """
-    last = {seed: run[-1] for seed, run in grouped(rows, lambda row: row["seed"]).items()}
-    known = {seed: row for seed, row in last.items() if float(row[column] or 0) > 0}
-    return {seed: 1000 * float(row[column]) / int(row["env_step"]) for seed, row in known.items()}
-
-
-def relative_pace(own: Mapping[str, float], first: Mapping[str, float]) -> float:
-    """
-    How many times as long a method takes as another: machines differ, so the median over seeds of the ratio, which leaves out
-    what one seed had to do on two machines.
-
-    :param own: of the method, see :func:`paces`
-    :param first: of the other
-    :return: NaN if no seed has both
-    """
-    ratios = [own[seed] / first[seed] for seed in own if seed in first]
-    return float(np.median(ratios)) if ratios else float("nan")
-
-
-def pace_text(own: Mapping[str, float], first: Mapping[str, float]) -> str:
-    """
-    The range over runs, and the :func:`relative_pace`.
-
-    :param own: of the method, see :func:`paces`
-    :param first: of the first method in the table
-    """
-    if not own:
-        return "-"
-    low, high = (f"{end(own.values()):.0f}" for end in (min, max))
-    ratio = relative_pace(own, first)
-    return (low if low == high else f"{low} to {high}") + ("" if own is first or np.isnan(ratio) else f", x {ratio:.2f}")
-
-
 def _text(number: float, form: str = "{:.0f}") -> str:
     return "-" if np.isnan(number) else form.format(number)
+
+
+def diverged_line(study: Study, rows: Rows) -> list[str]:
+    """A line that names the runs of a study's methods that diverged."""
+    cut: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row["diverged"] and row["task"] == study.task and row["method"] in study.methods:
+            cut.setdefault((row["method"], row["seed"]), int(row["env_step"]))
+    named = [f"{method} {seed} (before {step:,})" for (method, seed), step in cut.items()]
+    return [f"\nDiverged, and count 0 from there on: {', '.join(named)}."] if named else []
 
 
 def without_say(study: Study, runs: Runs, entered: Rows, finished: Collection[tuple[str, str, str]]) -> list[str]:
@@ -226,8 +216,9 @@ def without_say(study: Study, runs: Runs, entered: Rows, finished: Collection[tu
     lines = [f"\nNot finished: {', '.join(waiting)}."] if waiting else []
     spoilt: dict[str, list[str]] = {}
     for row in (row for row in own if row["seed"] in reasons):  # spoilt for one method, for all
-        curve = runs.get(row["method"], {}).get(int(row["seed"]), {})
-        means = ", ".join(_text(window_mean(curve, window), "{:,.0f}") for window in study.windows)
+        curve = runs.get(row["method"], {}).get(int(row["seed"]))
+        found = [] if curve is None else [_text(window_mean(curve, window), "{:,.0f}") for window in study.windows]
+        means = ", ".join(found) or "not finished"
         spoilt.setdefault(reasons[row["seed"]], []).append(f"{row['method']} {row['seed']} ({means})")
     lines += [f"\nDo not count: {', '.join(found)}: {reason}." for reason, found in spoilt.items()]
     return lines
@@ -250,13 +241,10 @@ def draw(name: str, study: Study, runs: Runs, rows: Rows, folder: Path) -> None:
     for index, (method, curves) in enumerate(shown(study, runs).items()):
         summary = summarize(list(curves.values()))
         draw_method(left, method, list(curves.values()), summary, f"C{index}")
-        own = paces(rows_of(study.task, method, curves, rows))
-        first = own if first is None else first
-        ratio = relative_pace(own, first)
-        known = [*own.values()] if np.isnan(ratio) else [ratio * pace for pace in first.values()]
-        spent = float(np.median(known)) if known else float("nan")
-        seconds = np.array(summary.steps) * spent / 1000
-        right.plot(seconds, summary.center, color=f"C{index}", label=method)
+        own = rows_of(study.task, method, curves, rows)
+        first = paces(own) if first is None else first
+        seconds = spent(own, first)
+        right.plot([seconds.get(step, np.nan) for step in summary.steps], summary.center, color=f"C{index}", label=method)
     finish(left, title=study.task, xlabel="env steps", ylabel="mean return of ten episodes")
     finish(right, title="the means", xlabel="core-seconds", xscale="log")
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,9 @@ STUDIES = {
     "hopper": Study(
         HOPPER, 25_000, ("dhmbpo", "dhmbpo_tom"), SEEDS, (EARLY, LATE, HOPPED, PUBLISHED), published=("DHMBPO", "Hopper-v4")
     ),
-    "pendulum_mbpo": Study(PENDULUM, 5_000, ("mbpo", "mbpo_tom", "mbpo_pmac"), SEEDS, (WHOLE,)),
+    "pendulum_mbpo": Study(
+        PENDULUM, 5_000, ("mbpo", "mbpo_tom", "mbpo_pmac"), SEEDS, (WHOLE,), beside=("dhmbpo", "dhmbpo_tom", RIVAL)
+    ),
     "hopper_mbpo": Study(HOPPER, 15_000, ("mbpo", "mbpo_tom"), SEEDS[:3], (EARLY, MIDDLE), beside=("dhmbpo", "dhmbpo_tom")),
     "hopper_model_free": Study(
         HOPPER, 25_000, ("crossq", "droq", "simba", "sac"), SEEDS[:1], (EARLY, LATE), beside=("dhmbpo", "dhmbpo_tom")
@@ -53,8 +55,9 @@ STUDIES = {
 """In the order in which they are run."""
 
 
-KUBO, WANG = "Kubo et al. 2025, [their curves](published_curves.csv)", "Wang et al. 2022"
-MA = "Ma et al. 2023, of their TOM"
+KUBO = "Kubo et al. 2025, [their curves](published_curves.csv)"
+WANG = "us; of other tasks Wang et al. 2022"
+MA = "us; of other tasks and their TOM Ma et al. 2023"
 
 TOM_HOPS = Better("TOM's weights help the double horizon on Hopper", "us", HOPPER, "dhmbpo_tom", "dhmbpo", HOPPED)
 TOM_BALANCES = Better("the same on the double pendulum", "us", PENDULUM, "dhmbpo_tom", "dhmbpo", WHOLE)

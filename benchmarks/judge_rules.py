@@ -4,7 +4,7 @@ Kinds of studies and of claims: which runs count, how they are compared, what a 
 A run counts by the mean of its evaluations over a window of env steps, never by one of them. Two methods are compared seed by
 seed, by the mean of these differences and Student's interval of it, from seven seeds on
 (:data:`sb3_tom.plots.statistics.LEAST_SEEDS`). A run that diverges is a result: evaluations that it does not reach count 0.
-A run that a defect of code or machine spoils does not count, nor do the others of its seed in the study: all are repeated on
+A run that a defect of code or machine spoils does not count, nor do the others of its seed on the task: all are repeated on
 the next seed. There are no other seeds.
 """
 
@@ -91,11 +91,13 @@ class Verdict:
     :param seeds: how many say it
     :param evidence: figures
     :param word: "yes", "no", or why neither
+    :param mean: first of the figures: mean and interval, if there are enough seeds for one
     """
 
     seeds: int
     evidence: str
     word: str
+    mean: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,10 @@ class Better:
         found = differences(runs.get(self.task, {}), self.method, self.other, self.window)
         if len(found) < LEAST_SEEDS:
             return Verdict(len(found), _listed(found), TOO_FEW)
-        center, low, high = (float(one) for one in mean_interval(found))
+        _, low, high = mean_interval(found)
         word = "yes" if low > 0 else WORSE if high < 0 else "not shown"
-        return Verdict(len(found), f"{center:+,.0f} [{low:+,.0f}, {high:+,.0f}] of {_listed(found)}", word)
+        mean = _with_interval(found, "+")
+        return Verdict(len(found), f"{mean} of {_listed(found)}", word, mean)
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,9 @@ class Reaches:
             return Verdict(len(found), _listed(found), TOO_FEW)
         above = int((found > self.each).sum())
         reached = found.mean() >= self.least and above >= 2 / 3 * len(found)
-        evidence = f"{found.mean():,.0f}; {above} of {len(found)} above {self.each:,.0f}: {_listed(found)}"
-        return Verdict(len(found), evidence, "yes" if reached else "no")
+        mean = _with_interval(found)
+        evidence = f"{mean}; {above} of {len(found)} above {self.each:,.0f}: {_listed(found)}"
+        return Verdict(len(found), evidence, "yes" if reached else "no", mean)
 
 
 @dataclass(frozen=True)
@@ -247,9 +251,10 @@ class AsPublished:
             return Verdict(len(found), _listed(found), TOO_FEW)
         first = next(iter(runs[self.task][self.method].values()))
         published = published_mean(*self.curve, [step for step in first if self.window[0] <= step <= self.window[1]])
-        center, low, high = (float(one) for one in mean_interval(found))
+        center, _, high = mean_interval(found)
         word = "yes" if center >= published else "no" if high < published else "not shown"
-        return Verdict(len(found), f"{center:,.0f} [{low:,.0f}, {high:,.0f}], published {published:,.0f}", word)
+        mean = _with_interval(found)
+        return Verdict(len(found), f"{mean}, published {published:,.0f}", word, mean)
 
 
 Claim = Better | BetterSomewhere | Reaches | AsPublished
@@ -272,6 +277,11 @@ def published_mean(method: str, task: str, steps: Sequence[int]) -> float:
 
 def _means(runs: Mapping[str, Runs], task: str, method: str, window: Window) -> np.ndarray:
     return np.array([window_mean(curve, window) for curve in runs.get(task, {}).get(method, {}).values()])
+
+
+def _with_interval(values: np.ndarray, sign: str = "") -> str:
+    center, low, high = (f"{float(one):{sign},.0f}" for one in mean_interval(values))
+    return f"{center} [{low}, {high}]"
 
 
 def _listed(values: np.ndarray) -> str:

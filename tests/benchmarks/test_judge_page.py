@@ -21,8 +21,8 @@ def entry(method: str, seed: int, spoilt: str = "") -> dict[str, str]:
 
 def rows_of(method: str, seed: int, value: float) -> list[dict[str, str]]:
     labels = {"task": STUDY.task, "method": method, "seed": str(seed), "commit": "abc", "core_seconds": "250.0"}
-    steps = range(1_000, 25_001, 1_000)
-    return [labels | {"env_step": str(step), "return_mean": str(value), "seconds": "500.0"} for step in steps]
+    labels |= {"return_mean": str(value), "seconds": "500.0", "diverged": ""}
+    return [labels | {"env_step": str(step), "n_updates": str(2 * step - 2_000)} for step in range(1_000, 25_001, 1_000)]
 
 
 def text_of(spoilt: dict[int, str], values: dict[str, float], methods: tuple[str, ...] = tuple(STUDY.methods)) -> str:
@@ -47,28 +47,31 @@ def test_a_page_of_known_runs() -> None:
 
 
 def test_a_spoilt_seed_is_shown_and_does_not_count() -> None:
+    """What all runs together say stands beside, so that nobody need ask whether a seed was struck out for its result."""
     text = text_of({12: "the disk was full"}, {"dhmbpo": 2_990.0, "dhmbpo_tom": 2_000.0})
+    assert "of -990, -990, -990, -990, -990, -990, -990; on all 8, those struck out too, -990 [-990, -990] |" in text
     assert "| `dhmbpo` | 10, 11, 13, 14, 15, 16, 17 |" in text
     line = next(line for line in text.splitlines() if line.startswith("Do not count: "))
     assert line.startswith("Do not count: dhmbpo 12 (3,002, 3,002, 3,002, 3,002), dhmbpo_tom 12 (")
     assert line.endswith("): the disk was full.")
     of_one = text_of({12: "the disk was full"}, {"dhmbpo": 2_990.0, "dhmbpo_tom": 2_000.0}, methods=("dhmbpo",))
     assert "dhmbpo_tom 12 (" in next(line for line in of_one.splitlines() if line.startswith("Do not count: "))
-    assert "of -990, -990, -990, -990, -990, -990, -990 |" in text
 
 
-def test_paces_are_of_runs_that_were_not_interrupted() -> None:
-    rows = [*rows_of("dhmbpo", 10, 1.0), *({**row, "core_seconds": ""} for row in rows_of("dhmbpo", 11, 1.0))]
-    assert judge_page.paces(rows) == {"10": 10.0}
-    assert judge_page.pace_text(judge_page.paces(rows[25:]), {}) == "-"
+def test_a_spoilt_run_that_was_never_finished_is_named() -> None:
+    entered = [entry("dhmbpo", 12, "the disk was full")]
+    text = judge_page.page_text(rows_of("dhmbpo", 10, 2_000.0), [entry("dhmbpo", 10), *entered])
+    assert "1 of 2 entered runs are finished; 1 of the others were struck out before." in text
+    assert "Do not count: dhmbpo 12 (not finished): the disk was full." in text
 
 
-def test_paces_are_compared_on_the_seeds_that_both_have() -> None:
-    """The second is on another machine for the other method."""
-    first, other = {"10": 50.0, "11": 100.0, "12": 52.0}, {"11": 130.0, "12": 80.0, "13": 200.0}
-    assert judge_page.relative_pace(other, first) == pytest.approx((1.3 + 80 / 52) / 2)
-    assert judge_page.pace_text(other, first) == "80 to 200, x 1.42"
-    assert judge_page.pace_text(first, first) == "50 to 100" and judge_page.pace_text({"3": 7.0}, first) == "7"
+def test_a_run_that_diverged_is_named() -> None:
+    rows = rows_of("dhmbpo", 10, 2_000.0)
+    for row in rows[3:]:
+        row |= {"return_mean": "0", "diverged": "1"}
+    text = judge_page.page_text(rows, [entry("dhmbpo", 10)])
+    assert "Diverged, and count 0 from there on: dhmbpo 10 (before 4,000)." in text
+    assert "Diverged" not in judge_page.page_text(rows_of("dhmbpo", 10, 2_000.0), [entry("dhmbpo", 10)])
 
 
 def test_a_picture_of_all_seeds(tmp_path: Path) -> None:
@@ -89,8 +92,8 @@ def left(tmp_path: Path) -> Any:
         folder = tmp_path / "judging" / STUDY.task
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dhmbpo_seed10.json").write_text(json.dumps(meta))
-        labels = dict.fromkeys(judge_page.COLUMNS, "3") | {"task": STUDY.task, "method": "dhmbpo", "seed": "10"}
-        write_table(folder / "dhmbpo_seed10.csv", judge_page.COLUMNS, [labels | {"env_step": step} for step in steps])
+        labels = dict.fromkeys(judge_page.READ, "3") | {"task": STUDY.task, "method": "dhmbpo", "seed": "10"}
+        write_table(folder / "dhmbpo_seed10.csv", judge_page.READ, [labels | {"env_step": step} for step in steps])
         return tmp_path / "judging"
 
     return leave
@@ -118,7 +121,7 @@ def test_an_evaluation_that_is_missing_is_an_error_or_a_divergence(left: Any) ->
         json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "core_seconds"})
     )
     rows = judge_page.gather(folder, known)
-    assert [(row["env_step"], row["return_mean"]) for row in rows] == [("50", "3"), ("100", "0")]
+    assert [(row["env_step"], row["return_mean"], row["diverged"]) for row in rows] == [("50", "3", ""), ("100", "0", "1")]
     assert {(row["seed"], row["method"], row["core_seconds"]) for row in rows} == {("10", "dhmbpo", "")}
 
 
