@@ -31,7 +31,8 @@ def _method(agent: BaseAlgorithm) -> str:
     for argument in ("weighter", "objective"):
         kind = _kind(argument, getattr(agent, argument, None))
         if kind != AXES[argument].default:
-            name = name.removesuffix(kind.replace("_", ""))
+            if type(agent).__module__.startswith("sb3_tom."):  # its own names of agents end in that of their plug
+                name = name.removesuffix(kind.replace("_", ""))
             kinds.append(kind)
     return "_".join([name, *kinds])
 

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from sb3_tom.plots.drawing import finish, grouped, panels, save
+from sb3_tom.plots.drawing import finish, grouped, legend_text, panels, save
 from sb3_tom.plots.runs import PathLike, Run, describe_sources, read_runs
 from sb3_tom.plots.statistics import Summary, summarize
+
+PREDICTED = "predicted step"
+LINES = ("-", "--", ":", "-.")
 
 
 class Quantity(NamedTuple):
@@ -37,7 +40,7 @@ QUANTITIES = {
     "model_error": Quantity("held-out error of the model (unit scale)", interpolate=True, scale="log"),
     "global_error": Quantity("one-step error of the model on the buffer"),
     "local_error": Quantity("one-step error of the model on fresh episodes"),
-    "compounding_error": Quantity("error of the model after several steps", over="predicted step"),
+    "compounding_error": Quantity("error of the model after several steps", over=PREDICTED),
 }
 """Quantities by the name of the series of a run."""
 
@@ -72,26 +75,53 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
     """
     if column not in QUANTITIES:
         raise ValueError(f"column={column!r} is not allowed; allowed: one of {sorted(QUANTITIES)}")
-    drawn = [run for run in runs if run.series.get(column)]
+    quantity, rows = QUANTITIES[column], []
+    drawn = [run for run in runs if (run.profiles if quantity.over == PREDICTED else run.series.get(column))]
     if not drawn:
         raise ValueError(f"nothing holds {column}: {describe_sources(runs)}")
-    quantity, rows = QUANTITIES[column], []
     tasks = grouped(drawn, lambda run: run.task)
+    numbers = {method: number for number, method in enumerate(grouped(drawn, lambda run: run.method))}
     figure, all_axes = panels(len(tasks))
     for axes, (task, task_runs) in zip(all_axes, tasks.items(), strict=True):
-        for index, (method, method_runs) in enumerate(grouped(task_runs, lambda run: run.method).items()):
-            summary = summarize([run.series[column] for run in method_runs], quantity.interpolate)
-            draw_method(axes, method, [run.series[column] for run in method_runs], summary, f"C{index}")
-            rows += _table({"task": task, "method": method}, quantity, len(method_runs), summary)
-        positive = all(value > 0 for run in task_runs for value in run.series[column].values())
+        at = _last_shared(task, task_runs) if quantity.over == PREDICTED else None
+        methods = {
+            method: [run.series[column] if at is None else run.profiles[at] for run in method_runs]
+            for method, method_runs in grouped(task_runs, lambda run: run.method).items()
+        }
+        for method, curves in methods.items():
+            summary = summarize(curves, quantity.interpolate)
+            draw_method(axes, method, curves, summary, **style_of(numbers[method]))
+            labels = {"task": task, "method": method} | ({} if at is None else {"env_step": at})
+            rows += _table(labels, quantity, len(curves), summary)
+        positive = all(value > 0 for curves in methods.values() for curve in curves for value in curve.values())
         scale = quantity.scale if positive else "linear"
-        finish(axes, title=task, xlabel=f"{quantity.over}s", ylabel=quantity.label, yscale=scale)
+        title = task if at is None else f"{task}, at {at:,} env steps"
+        finish(axes, title=title, xlabel=f"{quantity.over}s", ylabel=quantity.label, yscale=scale)
     if not rows:
         raise ValueError(f"the seeds of no method share an env step at which they have {column}")
     return save(figure, out, rows)
 
 
-def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str) -> None:
+def _last_shared(task: str, runs: Sequence[Run]) -> int:
+    """The last env step at which all runs of a task have compounding errors."""
+    shared = set.intersection(*(set(run.profiles) for run in runs))
+    if not shared:
+        raise ValueError(f"the runs of {task} share no env step at which they have compounding errors")
+    return max(shared)
+
+
+def style_of(number: int) -> dict[str, str]:
+    """
+    Colour and line of a method, which differ between the first forty.
+
+    :param number: of the method, the same in all panels
+    """
+    return {"color": f"C{number % 10}", "linestyle": LINES[number // 10 % len(LINES)]}
+
+
+def draw_method(
+    axes: Axes, method: str, curves: Sequence[dict[int, float]], summary: Summary, color: str, linestyle: str = "-"
+) -> None:
     """
     A thin line per seed, mean and interval of one method. Beyond the last step that all seeds share there is no mean, and the
     lines of the seeds are stronger.
@@ -101,17 +131,20 @@ def draw_method(axes: Axes, method: str, curves: Sequence[dict[int, float]], sum
     :param curves: one per seed
     :param summary: of them
     :param color: of all lines
+    :param linestyle: the same
     """
+    style: dict[str, Any] = {"color": color, "linestyle": linestyle}
+    name = legend_text(method)
     if len(curves) == 1:
-        axes.plot(summary.steps, summary.center, color=color, marker=".", label=f"{method} (1 seed)")
+        axes.plot(summary.steps, summary.center, **style, marker=".", label=f"{name} (1 seed)")
         return
     for curve in curves:
-        axes.plot(list(curve), list(curve.values()), color=color, alpha=0.35, linewidth=0.8)
+        axes.plot(list(curve), list(curve.values()), **style, alpha=0.35, linewidth=0.8)
         beyond = [step for step in curve if not len(summary.steps) or step >= summary.steps[-1]]
         if len(beyond) > 1:
-            axes.plot(beyond, [curve[step] for step in beyond], color=color, alpha=0.8, linewidth=1.2)
-    label = f"{method} (mean of {len(curves)} seeds{', 95 %' if summary.has_interval else ''})"
-    axes.plot(summary.steps, summary.center, color=color, linewidth=2.0, label=label)
+            axes.plot(beyond, [curve[step] for step in beyond], **style, alpha=0.8, linewidth=1.2)
+    label = f"{name} (mean of {len(curves)} seeds{', 95 %' if summary.has_interval else ''})"
+    axes.plot(summary.steps, summary.center, **style, linewidth=2.0, label=label)
     if summary.has_interval:
         axes.fill_between(summary.steps, summary.low, summary.high, color=color, alpha=0.15, linewidth=0)
 

@@ -56,6 +56,15 @@ def finish(axes: Axes, legend_title: str | None = None, **texts: Any) -> None:
     axes.legend(loc="best", fontsize="small", title=legend_title)
 
 
+def legend_text(name: str) -> str:
+    """
+    A name as matplotlib draws it: an underscore at its beginning would hide it, and dollars would make it mathematics.
+
+    :param name: of a method
+    """
+    return name.lstrip("_").replace("$", r"\$")
+
+
 def save(figure: Figure, out: str | os.PathLike[str], rows: Sequence[dict[str, Any]]) -> Path:
     """
     Write the PNG, and the drawn data beside it as ``<name>_summary.csv``.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,11 +55,13 @@ class Content(NamedTuple):
     :param series: curves by name
     :param phases: weights by age
     :param labels: task, method and seed, if the file has them
+    :param profiles: compounding errors of the model by number of predicted steps, by env step
     """
 
     series: dict[str, Curve]
     phases: list[Phase]
     labels: tuple[str, str, str] | None = None
+    profiles: dict[int, Curve] = {}  # noqa: RUF012  # never changed
 
 
 class StrangeTableError(ValueError):
@@ -82,9 +84,7 @@ def read_callback_table(path: Path) -> Content | None:
     try:
         rows = read_table(path)
     except ValueError as error:
-        with path.open("rb") as file:
-            is_of_a_run = {*LABELS, "env_step"} <= set(file.readline().decode(errors="replace").strip().split(","))
-        if is_of_a_run:  # its curve would be missing unnoticed
+        if is_table_of_a_run(path):  # its curve would be missing unnoticed
             raise
         raise StrangeTableError(str(error)) from error
     if not rows or not {*LABELS, "env_step"} <= set(rows[0]):
@@ -95,7 +95,7 @@ def read_callback_table(path: Path) -> Content | None:
         return Content({name: {int(row["env_step"]): float(row[name]) for row in rows} for name in TABLES}, [], labels)
     if "horizon" in columns:
         labels = _labels_of(rows, ("env_step", "kind", "horizon"))
-        return Content(_model_errors(rows), [], labels)
+        return _model_errors(rows, labels)
     if not {"weight_mean", "policy_version"} <= columns:  # such as the table of a picture
         return None
     labels = _labels_of(rows, ("env_step", "policy_version", "age_bin"))
@@ -105,6 +105,16 @@ def read_callback_table(path: Path) -> Content | None:
         phase.ages.append((int(row["age_low"]) + int(row["age_high"])) / 2)
         phase.weights.append(float(row["weight_mean"]))
     return Content({"ess": {int(row["env_step"]): float(row["ess"]) for row in rows}}, list(phases.values()), labels)
+
+
+def is_table_of_a_run(path: Path) -> bool:
+    """
+    Whether a file has the header of one of the callbacks' tables.
+
+    :param path: any file
+    """
+    with path.open("rb") as file:
+        return {*LABELS, "env_step"} <= set(file.readline().decode(errors="replace").strip().split(","))
 
 
 def _labels_of(rows: Sequence[Mapping[str, str]], place: Sequence[str]) -> tuple[str, str, str]:
@@ -130,17 +140,17 @@ def _labels_of(rows: Sequence[Mapping[str, str]], place: Sequence[str]) -> tuple
     return task, method, seed
 
 
-def _model_errors(rows: Sequence[Mapping[str, str]]) -> dict[str, Curve]:
-    """One-step errors by env step; compounding errors of the last evaluation by number of predicted steps."""
-    series: dict[str, Curve] = {"global_error": {}, "local_error": {}, "compounding_error": {}}
+def _model_errors(rows: Sequence[Mapping[str, str]], labels: tuple[str, str, str]) -> Content:
+    """One-step errors by env step; compounding errors by env step and number of predicted steps."""
+    series: dict[str, Curve] = {}
+    profiles: dict[int, Curve] = {}
     for row in rows:
-        name, error = f"{row['kind']}_error", float(row["error"])
+        step, error = int(row["env_step"]), float(row["error"])
         if row["kind"] == "compounding":
-            if row["env_step"] == rows[-1]["env_step"]:
-                series[name][int(row["horizon"])] = error
+            profiles.setdefault(step, {})[int(row["horizon"])] = error
         else:
-            series[name][int(row["env_step"])] = error
-    return {name: curve for name, curve in series.items() if curve}
+            series.setdefault(f"{row['kind']}_error", {})[step] = error
+    return Content(series, [], labels, profiles)
 
 
 def read_progress(path: Path) -> Content:
@@ -174,7 +184,19 @@ def read_tensorboard(folder: Path) -> Content:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     names = [name for name in events.Tags()["scalars"] if name in LOGGED or name.startswith(BY_AGE)]
-    return _content({name: {event.step: float(event.value) for event in events.Scalars(name)} for name in names})
+    return _content({name: _written(events.Scalars(name)) for name in names})
+
+
+def _written(events: Iterable[Any]) -> Curve:
+    """Values by step. A step that is not above the last one is of a run that went on: what it had from there on was lost."""
+    curve: Curve = {}
+    last = -1
+    for event in events:
+        if event.step <= last:
+            curve = {step: value for step, value in curve.items() if step < event.step}
+        last = event.step
+        curve[last] = float(event.value)
+    return curve
 
 
 def read_evaluations(path: Path) -> Content:
@@ -209,6 +231,9 @@ def _phase(env_step: int, rows: float, weights: list[float]) -> Phase:
     return Phase(env_step, [(low + high - 1) / 2 for low, high in bins], weights)
 
 
+NAMES = ("progress.csv",)
+"""Names that another kind's pattern matches too."""
+
 READERS: dict[str, Callable[[Path], Content | None]] = {
     "*.csv": read_callback_table,
     "evaluations.npz": read_evaluations,
@@ -218,13 +243,10 @@ READERS: dict[str, Callable[[Path], Content | None]] = {
 """Readers by the pattern of a file's name; if several files of a run have the same figure, the first kind is used."""
 
 
-def kinds_of(path: Path) -> Iterable[str]:
+def kind_of(path: Path) -> str | None:
     """
-    The possible kinds of a file.
+    The kind of a file by its name, a key of :data:`READERS`; None if it is not read.
 
     :param path: a file
-    :return: keys of :data:`READERS`
     """
-    if path.name == "progress.csv":
-        return ["progress.csv"]
-    return [pattern for pattern in READERS if path.match(pattern)]
+    return next((pattern for pattern in (*NAMES, *READERS) if path.match(pattern)), None)

@@ -85,3 +85,11 @@ def test_agents_that_differ_in_the_weighter_are_different_methods(algorithm: Any
     agent = algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, **kwargs)
     callback = SimpleNamespace(task=None, method=None, model=agent, training_env=agent.get_env())
     assert run_labels(callback)["method"] == method
+
+
+@pytest.mark.parametrize("name", ["Phantom", "Custom", "MyTom"])
+def test_a_users_class_keeps_its_whole_name(name: str) -> None:
+    """Also one whose last letters are those of its weighter."""
+    made = type(name, (MBPO,), {})("MlpPolicy", "Pendulum-v1", weighter="tom", device="cpu")
+    callback: Any = SimpleNamespace(task="t", method=None, model=made)
+    assert run_labels(callback)["method"] == f"{name.lower()}_tom"

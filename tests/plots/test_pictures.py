@@ -93,7 +93,35 @@ def test_errors_of_the_model(tmp_path: Path, figures: list[Any]) -> None:
     main(["compounding-error", *map(str, files), "--out", str(tmp_path / "e.png")])
     assert figures[-1].axes[0].get_xlabel() == "predicted steps"
     assert list(lines(figures[-1].axes[0]).values()) == [[(1, 4.0), (2, 8.0), (3, 12.0)]]  # of the last evaluation
+    assert figures[-1].axes[0].get_title() == "t, at 2,000 env steps"
     assert table(tmp_path / "e_summary.csv")[2]["predicted_step"] == "3"
+
+
+def test_compounding_errors_are_compared_at_one_env_step(tmp_path: Path, figures: list[Any]) -> None:
+    """A run that is not as far yet has a younger model; its own last evaluation would be compared with the others' last."""
+    files = [error_file(tmp_path / "0.csv", 0, {1000: 1.0, 5000: 0.1}), error_file(tmp_path / "1.csv", 1, {1000: 3.0})]
+    main(["compounding-error", *map(str, files), "--out", str(tmp_path / "e.png")])
+    assert list(lines(figures[-1].axes[0]).values()) == [[(1, 4.0), (2, 8.0), (3, 12.0)]]
+    assert {row["env_step"] for row in table(tmp_path / "e_summary.csv")} == {"1000"}
+    error_file(tmp_path / "2.csv", 2, {3000: 1.0})
+    with pytest.raises(ValueError, match="the runs of t share no env step at which they have compounding errors"):
+        plots.plot_learning_curves(tmp_path, tmp_path / "f.png", "compounding_error")
+
+
+def test_a_method_looks_the_same_in_all_panels_and_like_no_other(tmp_path: Path, figures: list[Any]) -> None:
+    files = [curve_file(tmp_path / f"{k}.csv", f"m{k:02d}", 0, {10: 1.0, 20: 2.0}) for k in range(12)]
+    files.append(curve_file(tmp_path / "u.csv", "m11", 0, {10: 1.0, 20: 2.0}, task="u"))
+    plots.plot_learning_curves(files, tmp_path / "curves.png")
+    looks = [{line.get_label(): (line.get_color(), line.get_linestyle()) for line in axes.lines} for axes in figures[0].axes]
+    assert len(set(looks[0].values())) == 12
+    assert looks[1] == {"m11 (1 seed)": looks[0]["m11 (1 seed)"]}
+
+
+@pytest.mark.parametrize(("method", "shown"), [("_mine", "mine"), ("a$x_1$", r"a\$x_1\$")])
+def test_every_method_is_in_the_legend_as_it_is_written(tmp_path: Path, figures: list[Any], method: str, shown: str) -> None:
+    plots.plot_learning_curves(curve_file(tmp_path / "a.csv", method, 0, {10: 1.0}), tmp_path / "a.png")
+    assert [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()] == [f"{shown} (1 seed)"]
+    assert table(tmp_path / "a_summary.csv")[0]["method"] == method
 
 
 def test_weight_by_age(tmp_path: Path, figures: list[Any]) -> None:
