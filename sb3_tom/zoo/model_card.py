@@ -6,6 +6,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_tom.mbpo.mbpo import MBPO
+from sb3_tom.zoo.experiments import BEST
 from sb3_tom.zoo.saved_run import SavedRun
 from sb3_tom.zoo.versions import version_of
 
@@ -51,11 +52,11 @@ agent = ALGOS["{algo}"].load("{algo}-{env_name}.zip")
 
 {statistics}## Training
 
-{env_steps} environment steps, seed {agent_seed}, with the hyperparameters below; `-params` gives
+{env_steps} environment steps{of_best}, seed {agent_seed}, with the hyperparameters below; `-params` gives
 those that differ from the RL Zoo's.
 
 ```bash
-python -m rl_zoo3.train --algo {algo} --env {env} -f logs/
+python -m rl_zoo3.train --algo {algo} --env {env} -n {n_timesteps}{seed_word} -f logs/
 ```
 
 ## Hyperparameters
@@ -119,6 +120,7 @@ def model_card(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> 
     """
     import yaml
 
+    normalizer = agent.get_vec_normalize_env()
     packages = ["stable_baselines3", *(["sb3_tom"] if isinstance(agent, MBPO) else []), "gymnasium", "torch"]
     head = yaml.safe_dump(metadata(run, agent, results), sort_keys=False)
     text = CARD.format(
@@ -134,9 +136,12 @@ def model_card(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> 
         lowest=min(results["episode_rewards"]),
         highest=max(results["episode_rewards"]),
         length=sum(results["episode_lengths"]) / results["n_eval_episodes"],
-        statistics=STATISTICS if run.hyperparams.get("normalize") else "",
+        statistics=STATISTICS if normalizer is not None and normalizer.norm_obs else "",
         env_steps=f"{agent.num_timesteps:,}",
+        n_timesteps=agent.num_timesteps,
+        of_best=" (the best evaluation of its run)" if run.agent.name == BEST else "",
         agent_seed=agent.seed,
+        seed_word="" if agent.seed is None else f" --seed {agent.seed}",
         versions=", ".join(f"{package} {version_of(package)}" for package in packages),
         hyperparams=pformat(run.hyperparams),
     )

@@ -27,7 +27,7 @@ class SavedRun:
     :param stats: folder of ``vecnormalize.pkl``
     :param hyperparams: the zoo's, not converted
     :param env_kwargs: arguments of the environment
-    :param tables: evaluations and CSV files of the run, by name
+    :param tables: evaluations and CSV files of the run and of its attempts, by name within its folder
     """
 
     algo: str
@@ -66,7 +66,8 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
         raise ValueError(f"env={env!r} is not allowed: the run's folder has {params.name}")
     agent = folder / (BEST if is_best else f"{env_name}.zip")
     if not agent.is_file():
-        raise ValueError(f"folder={str(folder)!r} is not allowed: it has no {agent.name}; allowed: a run that has ended")
+        allowed = "a run of rl_zoo3.train with evaluations, or its last agent" if is_best else "a run that has ended"
+        raise ValueError(f"folder={str(folder)!r} is not allowed: it has no {agent.name}; allowed: {allowed}")
     hyperparams = _read_mapping(params / "config.yml")
     env_kwargs = arguments.get("env_kwargs")
     return SavedRun(
@@ -78,8 +79,13 @@ def read_saved_run(folder: Path, algo: str | None = None, env: str | None = None
         stats=folder / env_name,
         hyperparams=hyperparams,
         env_kwargs=dict((hyperparams.get("env_kwargs") if env_kwargs is None else env_kwargs) or {}),
-        tables={path.name: path for place in (params.parent, folder) for path in _tables(place)},
+        tables={str(path.relative_to(folder)): path for place in _places(folder) for path in _tables(place)},
     )
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folder of a run and, for a run of a sweep, those of all its attempts: each holds the log of its part."""
+    return [folder, *(path.parents[1] for path in _of_attempts(folder))]
 
 
 def _of_attempts(folder: Path) -> list[Path]:

@@ -106,6 +106,8 @@ def test_the_card_has_the_measured_figures(uploaded: Path) -> None:
     assert [(metric["type"], metric["value"]) for metric in result["metrics"]] == [("mean_reward", figures)]
     assert f"| mean reward | {figures} " in text and "3, deterministic actions, seed 7" in text
     assert "'g': 5.0" in text and "'update_to_data_ratio': 1" in text and "60 environment steps, seed 3" in text
+    assert "\npython -m rl_zoo3.train --algo mbpo_tom --env Pendulum-v1 -n 60 --seed 3 -f logs/\n" in text
+    assert "The agent sees observations in the units of `vec_normalize.pkl`" in text
 
 
 def test_the_hubs_own_reader_takes_the_card(uploaded: Path) -> None:
@@ -124,6 +126,7 @@ def test_the_same_command_gives_the_same_figures(folder: Path, uploaded: Path, t
     drawn = results(tmp_path / "drawn")
     assert not drawn["is_deterministic"] and drawn["episode_rewards"] != results(uploaded)["episode_rewards"][:2]
     assert (tmp_path / "drawn" / "mbpo_tom-Pendulum-v1.zip").read_bytes() == (folder / "best_model.zip").read_bytes()
+    assert " environment steps (the best evaluation of its run), seed 3" in card(tmp_path / "drawn")[1]
 
 
 def test_the_zoo_takes_it_back(
@@ -158,7 +161,8 @@ def test_a_run_of_a_sweep_of_any_algorithm(tmp_path: Path) -> None:
 
 def test_a_normalised_run_of_a_sweep(tmp_path: Path) -> None:
     """The zip and the statistics are not where the settings are; the last attempt's settings hold."""
-    (spec,) = make_runs(small_words(algo={"mine": {"algo": "mbpo", "params": {**MBPO, "normalize": True}}}, seed=[1]))
+    scaled = "{'norm_obs': False, 'norm_reward': True}"
+    (spec,) = make_runs(small_words(algo={"mine": {"algo": "mbpo", "params": {**MBPO, "normalize": scaled}}}, seed=[1]))
     assert run(spec, tmp_path / "run") == Outcome("done")
     shutil.copytree(tmp_path / "run" / "attempt_1", tmp_path / "run" / "attempt_10")
     (tmp_path / "run" / "attempt_1").rename(tmp_path / "run" / "attempt_9")
@@ -167,7 +171,10 @@ def test_a_normalised_run_of_a_sweep(tmp_path: Path) -> None:
     statistics = tmp_path / "run" / spec.env / "vecnormalize.pkl"
     assert (tmp_path / "out" / "vec_normalize.pkl").read_bytes() == statistics.read_bytes()
     assert card(tmp_path / "out")[0]["model-index"][0]["name"] == "MBPO"
-    assert "'update_to_data_ratio': 1" in card(tmp_path / "out")[1]
+    text = card(tmp_path / "out")[1]
+    assert "'update_to_data_ratio': 1" in text and "The agent sees observations in the units" not in text
+    names = zipfile.ZipFile(tmp_path / "out" / "train_eval_metrics.zip").namelist()
+    assert {"learning_curve.csv", "attempt_9/progress.csv", "attempt_10/progress.csv"} <= set(names), "each has its part"
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -194,6 +201,16 @@ def test_bad_arguments_are_named(
     out = tmp_path / "new" / "out"
     assert re.search(message, refused(capsys, "--folder", folder, "--out", out, *words))
     assert not out.exists()
+
+
+def test_a_run_without_a_best_agent_says_what_there_is(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As every run of a sweep, although it has ended."""
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "best_model.zip").unlink()
+    said = refused(capsys, "--folder", tmp_path / "run", "--out", tmp_path / "out", "--best")
+    assert "it has no best_model.zip; allowed: a run of rl_zoo3.train with evaluations, or its last agent" in said
 
 
 def test_a_package_that_is_missing_is_not_blamed_on_the_users_own(
