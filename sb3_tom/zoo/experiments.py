@@ -8,24 +8,27 @@ A wrapper gets the wrapped method, the manager, the algorithm's class, and the m
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sb3_tom.checkpoint import ResumeCallback
-from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.reading import is_archive
-from sb3_tom.contracts.resolve import class_of, resolve_plug
+from sb3_tom.checks.guards import DivergenceError
+from sb3_tom.contracts.resolve import resolve_plug
 from sb3_tom.mbpo.axes import AXES, default_of
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.checks import PLUG_KWARGS, HyperparameterError, check_hyperparams
-from sb3_tom.zoo.samplers import BUDGET, FIXED, OTHER_PLUGS, SAMPLERS
+from sb3_tom.zoo.trials import hyperparameters_optimization, load_trial, prepared
 
 BEST = "best_model.zip"
 """File that SB3's ``EvalCallback`` writes."""
 
 NAMING = ("weighter", "policy_update", "objective")
 """Plugs that the zoo's name of an algorithm implies."""
+
+HELD = "_sb3_tom_held"
+"""Attribute of a manager: arguments of plugs that the agent of ``-i`` has in place of the file's."""
 
 
 def _place(manager: Any) -> str:
@@ -78,49 +81,25 @@ def setup_experiment(original: Callable[..., Any], manager: Any, algorithm: type
 
 def objective(original: Callable[..., Any], manager: Any, algorithm: type[MBPO], trial: Any) -> Any:
     """
-    Run a trial: store for the sampler its env steps and what ``-params`` fixes, name file and env in errors, prune it if the
-    return is not finite.
+    Run a trial: store for the sampler its env steps and what ``-params`` fixes, name file and env in errors, prune it if it
+    diverges. Any other error, which the zoo takes for a divergence too, would end all trials, so it ends the search.
     """
     import optuna
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 
-    trial.set_user_attr(BUDGET, manager.n_timesteps)
-    store_fixed(trial, manager.custom_hyperparams or {}, manager._hyperparams, algorithm)
-    _warn_of_replaced(manager, algorithm)
     try:
+        prepared(trial, manager, algorithm, HYPERPARAMS_SAMPLER[manager.algo], _place(manager))
         value = original(manager, trial)
     except (ValueError, TypeError) as error:
         raise HyperparameterError(f"{_place(manager)}, trial {trial.number}: {error}") from error
+    except optuna.TrialPruned as pruned:
+        cause = pruned.__cause__  # None if the pruner has done it
+        if cause is None or isinstance(cause, DivergenceError):
+            raise
+        raise HyperparameterError(f"{_place(manager)}, trial {trial.number}: {cause}") from cause
     if not math.isfinite(value):
         raise optuna.TrialPruned(f"diverged: the mean return is {value}")
     return value
-
-
-def store_fixed(trial: Any, fixed: Mapping[str, Any], of_file: Mapping[str, Any], algorithm: type) -> None:
-    """
-    Store in a trial what is fixed, for the samplers.
-
-    :param trial: Optuna's
-    :param fixed: hyperparameters that keep their values, by name
-    :param of_file: all that the trials begin with, those of the YAML file included
-    :param algorithm: class of the agent
-    """
-    trial.set_user_attr(FIXED, sorted(fixed))
-    plugs = _other_plugs({**of_file, **fixed}, algorithm) if issubclass(algorithm, MBPO) else []
-    trial.set_user_attr(OTHER_PLUGS, plugs)
-
-
-def _other_plugs(fixed: Mapping[str, Any], algorithm: type[MBPO]) -> list[str]:
-    """Arguments of the plugs that are fixed to a class which does not take what is sampled for the algorithm's own."""
-    found = []
-    for argument, axis in AXES.items():
-        own, value = default_of(algorithm, argument), fixed.get(argument)
-        if own is None or value is None:
-            continue
-        kind = class_of(argument, axis, value)
-        takes = argument == "dynamics" and {"net_arch", "learning_rate"} <= argument_names(kind)
-        if not takes and not issubclass(kind, class_of(argument, axis, own)):
-            found.append(axis.kwargs_argument)
-    return found
 
 
 def create_callbacks(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
@@ -162,14 +141,20 @@ def load_pretrained_agent(
 ) -> Any:
     """
     Resume a checkpoint, or load a zip. Plugs and their arguments come from the zip, like the policy: those of the YAML file
-    may not fit its networks. ``--algo mbpo_tom -i FILE`` is refused if the file has the weighter, objective or policy update
-    of another algorithm.
+    may not fit its networks; a warning says where they differ, and ``config.yml`` has the zip's. ``--algo mbpo_tom -i FILE``
+    is refused if the file has the weighter, objective or policy update of another algorithm.
     """
     if is_archive(manager.trained_agent):
         return load_checkpoint(manager, algorithm, hyperparams, env)
     asked = manager.custom_hyperparams or {}
     own = {name: value for name, value in hyperparams.items() if name not in PLUG_KWARGS or name in asked}
     agent = original(manager, own, env)
+    held = agent.plug_arguments()
+    others = [name for name in held if name in hyperparams and name not in own]
+    differ = {name: held[name] for name in others if held[name] != hyperparams[name]}
+    setattr(manager, HELD, differ)
+    if differ:
+        warnings.warn(f"{_place(manager)}: not used are {sorted(differ)}, but those of {manager.trained_agent}", stacklevel=2)
     for name in NAMING:
         meant, held = default_of(algorithm, name), agent.plugs.by_part[name]
         if name not in hyperparams and type(held) is not type(resolve_plug(name, AXES[name], meant, None)):
@@ -180,25 +165,10 @@ def load_pretrained_agent(
     return agent
 
 
-def _warn_of_replaced(manager: Any, algorithm: type[MBPO]) -> None:
-    """Warn of replaced arguments: a search space includes the plugs of the algorithm's name, or of its backbone's."""
-    searched = [name for name in NAMING if default_of(algorithm, name) != AXES[name].default]
-    if manager.algo not in SAMPLERS:
-        searched = [name for name in searched if name == "policy_update"]
-    warn_of_replaced(manager, [AXES[name].kwargs_argument for name in ("dynamics", *searched)])
-
-
-def warn_of_replaced(manager: Any, sampled: Iterable[str]) -> None:
-    """
-    Warn that nested mappings of a trial replace those of the file and of ``-params`` as a whole, as in the zoo.
-
-    :param manager: the zoo's
-    :param sampled: names of the sampled arguments
-    """
-    fixed = {name: manager._hyperparams.get(name) for name in sorted(sampled)}
-    given = {name: value for name, value in fixed.items() if value and isinstance(value, Mapping)}
-    if given:
-        warnings.warn(f"{_place(manager)}: trials do not have {given!r}: what they sample replaces it whole", stacklevel=2)
+def save_config(original: Callable[..., Any], manager: Any, algorithm: type[MBPO], saved: dict[str, Any]) -> Any:
+    """What an agent that was loaded by ``-i`` has in place of the file's belongs into ``config.yml``."""
+    saved.update(getattr(manager, HELD, {}))
+    return original(manager, saved)
 
 
 WRAPPERS: dict[str, Callable[..., Any]] = {
@@ -207,5 +177,8 @@ WRAPPERS: dict[str, Callable[..., Any]] = {
     "objective": objective,
     "create_callbacks": create_callbacks,
     "_load_pretrained_agent": load_pretrained_agent,
+    "_save_config": save_config,
+    "hyperparameters_optimization": hyperparameters_optimization,
+    "load_trial": load_trial,
 }
 """Wrappers by the name of the method of ``ExperimentManager``."""

@@ -25,6 +25,9 @@ FIXED = "fixed"
 OTHER_PLUGS = "other_plugs"
 """User attribute of a trial: ``dynamics_kwargs`` and so on, of plugs that are fixed to a class that does not take them."""
 
+SETTINGS = "search"
+"""User attribute of a study of ``python -m sb3_tom.tune``: the settings that make its trials comparable."""
+
 Sampler = Callable[["optuna.Trial", int, int, dict[str, Any]], dict[str, Any]]
 
 
@@ -79,7 +82,8 @@ def _suggest_pmac(trial: "optuna.Trial") -> None:
 
 def _suggest_tom(trial: "optuna.Trial") -> None:
     trial.suggest_categorical(f"{WEIGHTER}divergence", ["chi2", "kl"])
-    trial.suggest_categorical(f"{WEIGHTER}recent_size", [500, 1000, 2000, 4000])
+    fifth = int(trial.user_attrs.get(BUDGET, DEFAULT_BUDGET)) // 5  # until so many rows are there, all weights are 1
+    trial.suggest_int(f"{WEIGHTER}recent_size", 500, min(max(fifth, 500), 4000), log=True)
     trial.suggest_float(f"{WEIGHTER}max_weight", 3.0, 30.0, log=True)
     trial.suggest_float(f"{WEIGHTER}uniform_mix", 0.0, 0.5)
     trial.suggest_float(f"{WEIGHTER}ratio_bound", 2.0, 10.0)
@@ -100,6 +104,18 @@ def without_fixed(sampled: Mapping[str, Any], fixed: Collection[str]) -> dict[st
     return {name: value for name, value in sampled.items() if name not in fixed or isinstance(value, Mapping)}
 
 
+def of_trial(sampled: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The arguments that a trial trains with in place of the file's.
+
+    :param sampled: arguments of the agent
+    :param attributes: user attributes of the trial, of which :data:`FIXED` and :data:`OTHER_PLUGS` say what it leaves alone
+    :return: arguments of the agent
+    """
+    left_out = attributes.get(OTHER_PLUGS, ())
+    return without_fixed({n: v for n, v in sampled.items() if n not in left_out}, attributes.get(FIXED, ()))
+
+
 def _sampler(*suggestions: Callable[["optuna.Trial"], None]) -> Sampler:
     def sample(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
         """
@@ -115,9 +131,7 @@ def _sampler(*suggestions: Callable[["optuna.Trial"], None]) -> Sampler:
         _suggest_networks(trial, n_actions)
         for suggest in suggestions:
             suggest(trial)
-        hyperparams = without_fixed(convert_params(trial.params), trial.user_attrs.get(FIXED, ()))
-        for name in trial.user_attrs.get(OTHER_PLUGS, ()):
-            hyperparams.pop(name, None)
+        hyperparams = of_trial(convert_params(trial.params), trial.user_attrs)
         for name in ("gamma", "batch_size", "rollout_schedule"):
             if name in hyperparams:
                 trial.set_user_attr(name, hyperparams[name])

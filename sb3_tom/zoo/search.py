@@ -1,6 +1,5 @@
 """Hyperparameter search with several seeds per trial, since a single run may be luck; pruned by Wilcoxon's test."""
 
-import inspect
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,15 +20,15 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.checks.validation import check_choice, check_integer, check_integers
 from sb3_tom.mbpo.mbpo import MBPO
-from sb3_tom.zoo.experiments import store_fixed, warn_of_replaced
 from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
-from sb3_tom.zoo.samplers import BUDGET, FIXED, without_fixed
+from sb3_tom.zoo.samplers import BUDGET, FIXED, SETTINGS, without_fixed
+from sb3_tom.zoo.trials import check_budget, store_fixed, warn_of_replaced
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """States of trials that count for ``n_trials``; the trial of a killed worker is queued again as another."""
 
-SETTINGS = "search"
-"""User attribute of a study: the settings that make its trials comparable."""
+ZOO_COMMAND = "command"
+"""User attribute of each study that ``rl_zoo3.train -optimize`` has made, or gone on with."""
 
 SAMPLED = "sampled"
 """User attribute of a trial: the arguments of its agents that it sampled, without those that are fixed."""
@@ -100,9 +99,10 @@ class Search:
         :raises optuna.TrialPruned: if a run diverges
         """
         trial.set_user_attr(BUDGET, self.n_timesteps)
-        store_fixed(trial, self.hyperparams, self._hyperparams, ALGOS[self.algo])
-        sampled = HYPERPARAMS_SAMPLER[self.algo](trial, self._manager.n_actions, self._manager.n_envs, self._additional)
-        warn_of_replaced(self._manager, sampled)
+        sampler = HYPERPARAMS_SAMPLER[self.algo]
+        store_fixed(trial, self.hyperparams, self._hyperparams, ALGOS[self.algo], sampler)
+        sampled = sampler(trial, self._manager.n_actions, self._manager.n_envs, self._additional)
+        warn_of_replaced(f"{self._manager.config}, {self.env}", self._manager._hyperparams, sampled)
         # The zoo has made an object of a fixed noise
         noise = {"action_noise"} if "noise_type" in self.hyperparams else set()
         sampled = without_fixed(sampled, {*self.hyperparams, *noise})
@@ -123,13 +123,7 @@ class Search:
 
         :raises ValueError: naming file, env and hyperparameter, or ``n_timesteps``, if no run would get to train
         """
-        parameter = inspect.signature(ALGOS[self.algo]).parameters.get("learning_starts")
-        starts = self._manager._hyperparams.get("learning_starts", parameter.default if parameter else 0)
-        if self.n_timesteps <= starts:
-            raise ValueError(
-                f"n_timesteps={self.n_timesteps} is not allowed: with learning_starts={starts} no run would train; "
-                f"allowed: more than {starts}, or a smaller one by -params learning_starts:N"
-            )
+        check_budget(self.n_timesteps, self._manager._hyperparams, ALGOS[self.algo])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -177,6 +171,9 @@ class Search:
         """Mean of the evaluations of one run."""
         manager, returns = self._manager, _Returns(self.n_evaluations)
         manager.seed = seed
+        arguments = {**manager._hyperparams, **sampled}
+        if "gamma" in arguments:  # as the zoo does with that of its file
+            manager.normalize_kwargs = {**manager.normalize_kwargs, "gamma": arguments["gamma"]}
         env, eval_env = manager.create_envs(manager.n_envs, no_log=True), manager.create_envs(1, eval_env=True)
         evaluation = EvalCallback(
             eval_env,
@@ -187,12 +184,17 @@ class Search:
             verbose=0,
         )
         try:
-            agent = ALGOS[self.algo](env=env, seed=seed, device=self.device, **{**manager._hyperparams, **sampled})
+            agent = ALGOS[self.algo](env=env, seed=seed, device=self.device, **arguments)
             callbacks = [*get_callback_list({"callback": manager.specified_callbacks}), evaluation]
             _learn(agent, self.n_timesteps, callbacks, f"seed {seed}")
         finally:
             env.close()
             eval_env.close()
+        if len(returns.values) < self.n_evaluations:
+            raise ValueError(
+                f"n_evaluations={self.n_evaluations} is not allowed: a run ended after {len(returns.values)} of them, by a "
+                f"callback of the file or with n_timesteps={self.n_timesteps}; allowed: as many as all runs reach"
+            )
         if not np.isfinite(returns.values).all():
             raise optuna.TrialPruned(f"diverged: seed {seed} has the mean returns {returns.values}")
         return float(np.mean(returns.values))
@@ -240,8 +242,9 @@ def _check_same(study: optuna.Study, settings: dict[str, Any]) -> None:
     # Before the attribute, which another worker sets before its first trial; trials that a user has queued wait
     is_begun = any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
     is_ours = SETTINGS in study.user_attrs
-    if study.directions != [StudyDirection.MAXIMIZE] or (is_begun and not is_ours):
-        what = "its trials are not of this search" if is_begun else "it does not maximize one value"
+    has_others = ZOO_COMMAND in study.user_attrs or (is_begun and not is_ours)
+    if study.directions != [StudyDirection.MAXIMIZE] or has_others:
+        what = "its trials are not all of this search" if has_others else "it does not maximize one value"
         raise ValueError(
             f"study_name={study.study_name!r} is not allowed: the storage has such a study, but {what}; "
             "allowed: a study of this search, or another name"

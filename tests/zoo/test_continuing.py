@@ -95,7 +95,10 @@ def test_arguments_of_plugs_come_from_the_file_that_is_continued(tmp_path: Path)
     files.config = str(tmp_path / "mine.yml")
     entry = {"policy": "MlpPolicy", "n_timesteps": 10, "dynamics_kwargs": other}
     (tmp_path / "mine.yml").write_text(yaml.safe_dump({"Pendulum-v1": entry}))
-    agent, _ = files.setup_experiment()  # the arguments of the YAML file would not fit
+    with pytest.warns(UserWarning, match=r"mine\.yml, Pendulum-v1: not used are \['dynamics_kwargs'\], but those of .*\.zip"):
+        agent, _ = files.setup_experiment()  # the arguments of the YAML file would not fit
     assert agent.dynamics.n_members == 7
+    config = yaml.unsafe_load(Path(files.params_path, "config.yml").read_text())
+    assert config["dynamics_kwargs"] is None and config["policy"] == "MlpPolicy", "what the agent has"
     with pytest.raises(ValueError, match=r"dynamics_kwargs.* is not allowed: the networks of the file are others"):
         experiment(tmp_path, trained_agent=path, hyperparams={"dynamics_kwargs": other}).setup_experiment()

@@ -13,6 +13,7 @@ import optuna
 import yaml
 
 from sb3_tom import MBPO, PMACWeighter
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.zoo.checks import HyperparameterError
 from tests.zoo.small import SMALL, experiment
 
@@ -172,14 +173,36 @@ def optimizing(folder: Path, **kwargs: Any) -> Any:
     return manager
 
 
-def test_diverged_trials_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverge(agent: MBPO, *args: Any, **kwargs: Any) -> None:
-        raise ValueError("weights are not finite")
+@pytest.mark.parametrize("error", [DivergenceError, ValueError, AssertionError])
+def test_diverged_trials_are_pruned_and_other_errors_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """The zoo takes each of them for a divergence, and would prune all trials that are left."""
 
-    monkeypatch.setattr(MBPO, "fit_weights", diverge)
+    def fail(agent: MBPO, *args: Any, **kwargs: Any) -> None:
+        raise error("weights of shape [3]")
+
+    monkeypatch.setattr(MBPO, "fit_weights", fail)
     study = optuna.create_study(direction="maximize")
-    study.optimize(optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 4000}).objective, n_trials=1)
-    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED]
+    manager = optimizing(tmp_path, hyperparams={**SMALL, "buffer_size": 4000})
+    if error is DivergenceError:
+        study.optimize(manager.objective, n_trials=2)
+        assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.PRUNED] * 2
+    else:
+        with pytest.raises(HyperparameterError, match=r"mbpo_tom\.yml .*, Pendulum-v1, trial 0: weights of shape \[3\]"):
+            study.optimize(manager.objective, n_trials=2)
+
+
+def test_a_search_whose_trials_would_not_train_is_refused(tmp_path: Path) -> None:
+    manager = optimizing(tmp_path, hyperparams={**SMALL, "learning_starts": 60})
+    with pytest.raises(ValueError, match="n_timesteps=60 is not allowed: with learning_starts=60 no run would train"):
+        manager.hyperparameters_optimization()
+
+
+def test_a_search_with_a_plug_that_is_not_there_names_file_and_env(tmp_path: Path) -> None:
+    manager = optimizing(tmp_path, hyperparams={**SMALL, "weighter": "tmo"})
+    with pytest.raises(HyperparameterError, match=r"mbpo_tom\.yml .*, Pendulum-v1, trial 0: weighter='tmo'"):
+        optuna.create_study().optimize(manager.objective, n_trials=1)
 
 
 def test_a_trial_that_falls_behind_is_pruned_and_the_search_goes_on(tmp_path: Path) -> None:

@@ -138,6 +138,38 @@ def test_a_run_has_the_callbacks_of_its_file_and_no_step_more_than_asked_for(mon
     assert study.trials[0].state == TrialState.COMPLETE and Counts.steps == 60
 
 
+class Ends(BaseCallback):
+    """Ends a run after 20 steps."""
+
+    def _on_step(self) -> bool:
+        return self.n_calls < 20
+
+
+def test_a_run_that_ends_before_its_last_evaluation_ends_the_search() -> None:
+    """Its value would be that of an early part of the curve; without an evaluation the search would never end."""
+    for n_evaluations, reached in (2, 0), (6, 2):
+        fixed = {"callback": f"{__name__}.Ends", "learning_starts": 10}
+        objective = Search("sac", "Pendulum-v1", 60, (0,), n_evaluations, 1, hyperparams=fixed)
+        with pytest.raises(ValueError, match=rf"n_evaluations={n_evaluations} .* a run ended after {reached} of them"):
+            search(objective, InMemoryStorage(), "s", 1)
+
+
+def test_rewards_are_normalised_by_the_sampled_discount(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the run that is trained of the trial afterwards."""
+    agents = []
+
+    def learn(agent: Any, n_timesteps: int, callbacks: list[BaseCallback], which: str) -> None:
+        agents.append(agent)
+        callbacks[-1].callback.values.append(1.0)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("sb3_tom.zoo.search._learn", learn)
+    for more in ({}, {"gamma": 0.9}):
+        fixed = {"normalize": True, "learning_starts": 10, "buffer_size": 500, **more}
+        search(Search("mbpo", "Pendulum-v1", 60, (0,), 1, 1, hyperparams=fixed), InMemoryStorage(), "s", 2)
+    assert [agent.get_vec_normalize_env().gamma for agent in agents] == [agent.gamma for agent in agents]
+    assert len({agent.gamma for agent in agents}) == 3
+
+
 def test_what_a_trial_replaces_of_the_fixed_hyperparameters_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = replace(
         known(monkeypatch), hyperparams={"tau": 0.1, "dynamics_kwargs": {"n_members": 2}, "weighter_kwargs": {}}

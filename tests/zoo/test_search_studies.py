@@ -24,7 +24,7 @@ def test_a_study_that_something_else_has_made_is_refused(direction: str, monkeyp
     other = optuna.create_study(storage=storage, study_name="s", direction=direction)
     if direction == "maximize":
         other.optimize(lambda trial: 1000.0, n_trials=1)
-    what = {"maximize": "its trials are not of this search", "minimize": "it does not maximize one value"}[direction]
+    what = {"maximize": "its trials are not all of this search", "minimize": "it does not maximize one value"}[direction]
     with pytest.raises(ValueError, match=f"study_name='s' is not allowed: .*{what}; allowed: .* another name"):
         search(known(monkeypatch), storage, "s", 2)
     assert other.user_attrs == {}
