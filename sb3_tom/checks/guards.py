@@ -5,6 +5,7 @@ of the rewards, and may be as large as usable rewards make it (:mod:`sb3_tom.mbp
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class Backup:
     """
     A copy of networks and optimisers that can be restored.
 
-    :param modules: their parameters and buffers are copied
+    :param modules: their parameters, buffers and extra state are copied
     :param optimizers: their state is copied
     :param tensors: other tensors to copy
     """
@@ -114,6 +115,7 @@ class Backup:
         originals = [*tensors, *(tensor for *_, tensor in self._slots)]
         self._copies = [(tensor, tensor.detach().clone()) for tensor in originals]
         self._states = [(optimizer, _copied_state(optimizer)) for optimizer in optimizers]
+        self._extras = [(part, deepcopy(part.get_extra_state())) for part in _with_extra_state(self._modules)]
 
     @th.no_grad()
     def restore(self) -> None:
@@ -122,6 +124,8 @@ class Backup:
             table[name] = tensor
         for original, copy in self._copies:
             original.copy_(copy)
+        for part, extra in self._extras:
+            part.set_extra_state(deepcopy(extra))
         for module in self._modules:
             module.load_state_dict(module.state_dict())  # runs its hooks, which recompute derived state
         for optimizer, state in self._states:
@@ -136,6 +140,20 @@ def _slots_of(modules: Iterable[th.nn.Module]) -> Iterator[tuple[dict[str, Any],
         for part in module.modules():
             for table in (part._parameters, part._buffers):
                 yield from ((table, name, tensor) for name, tensor in table.items() if tensor is not None)
+
+
+def has_extra_state(module: th.nn.Module) -> bool:
+    """
+    Whether a module has state beside its tensors, by PyTorch's ``get_extra_state``.
+
+    :param module: its nested modules are not asked
+    """
+    return type(module).get_extra_state is not th.nn.Module.get_extra_state
+
+
+def _with_extra_state(modules: Iterable[th.nn.Module]) -> Iterator[th.nn.Module]:
+    """Modules, nested ones included, with state beside their tensors."""
+    yield from (part for module in modules for part in module.modules() if has_extra_state(part))
 
 
 def _copied_state(optimizer: th.optim.Optimizer) -> dict[th.Tensor, dict[str, object]]:

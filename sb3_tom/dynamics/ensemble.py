@@ -179,12 +179,15 @@ class ProbabilisticEnsemble(NormalizedDynamics):
         Each row by one random elite: a random permutation assigns the rows evenly, so that only one member is
         evaluated per row. See :meth:`DynamicsModel.sample`.
         """
-        n_rows, device = observations.shape[0], observations.device
+        n_rows, device, members = observations.shape[0], observations.device, self._predicting()
         per_member = -(-n_rows // self.n_elites)
+        if (self.n_elites - 1) * per_member >= n_rows:  # not each has a row: those that have are drawn
+            chosen = th.randperm(self.n_elites, generator=generator, device=device)
+            members = chosen if members is None else members[chosen]
         order = th.randperm(n_rows, generator=generator, device=device)
         dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
         inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
-        mean, log_var = (values.flatten(0, 1) for values in self._predict(inputs, self._predicting()))
+        mean, log_var = (values.flatten(0, 1) for values in self._predict(inputs, members))
         if len(mean) > n_rows:  # even a full slice would copy the gradient
             mean, log_var = mean[:n_rows], log_var[:n_rows]
         drawn = self._noisy(mean, log_var, generator)

@@ -16,12 +16,12 @@ def prepared(objective: ModelObjective, model: DynamicsModel, data: Transitions,
     :param model: the model before the fit
     :param data: N rows
     :param context: view of the agent
-    :return: tensors ``[N, ...]`` by name
+    :return: tensors ``[N, ...]`` by name, constants for the fit
     :raises ValueError: if it is something else, naming the objective
     """
     extras = objective.prepare(model, data, context)
     if isinstance(extras, dict) and all(isinstance(it, th.Tensor) and it.shape[:1] == (data.size,) for it in extras.values()):
-        return extras
+        return {name: it.detach() for name, it in extras.items()}  # a graph would be gone after the first minibatch
     came = {name: getattr(it, "shape", it) for name, it in extras.items()} if isinstance(extras, dict) else repr(extras)
     raise ValueError(
         f"{type(objective).__name__}.prepare returned {came}; allowed: a dict of tensors of {data.size} rows, as the data has"

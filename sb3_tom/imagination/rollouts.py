@@ -31,20 +31,23 @@ def branched_rollouts(
     :param context: view of the agent
     :param imagined: the buffer to store them in
     :return: figures for the log: mean length, share of terminations, mean reward, the 5 % and 95 % quantiles of the returns
-        (``return_low``, ``return_high``), and those of the world's stop and confidence, if it has them
+        of rollouts that no stop has cut short (``return_low``, ``return_high``; missing if all were), and those of the
+        world's stop and confidence, if it has them
     :raises DivergenceError: if a prediction is not usable
     """
     alive_steps = th.zeros((), device=start_observations.device)
     ends, largest_state, largest_reward = alive_steps.clone(), alive_steps.clone(), alive_steps.clone()
     judged = _Judged(world, context)
-    returns = []
+    returns, whole = [], []
     for observations in start_observations.split(rows_at_once(start_observations.device)):
         alive = th.ones(observations.shape[0], 1, dtype=th.bool, device=observations.device)
         returns.append(th.zeros(observations.shape[0], 1, device=observations.device))
+        whole.append(alive)
         for _ in range(length):
             batch = world.step(observations, context)
             judged.begin(batch)
-            alive = judged.going_on(batch, alive)
+            alive, before = judged.going_on(batch, alive), alive
+            whole[-1] = whole[-1] & (alive | ~before)
             stored = world.relabel(batch, context)
             imagined.add(stored, alive.squeeze(1), judged.confidence(batch, alive))
             alive_steps += alive.sum()
@@ -61,15 +64,22 @@ def branched_rollouts(
             f"the largest imagined reward ({model if world.reward_fn is None else 'reward_fn'})": float(largest_reward),
         }
     )
-    low, high = th.quantile(th.cat(returns)[:_RETURNS], th.tensor([0.05, 0.95], device=alive_steps.device)).tolist()
     return {
         "length": float(alive_steps / start_observations.shape[0]),
         "terminated_share": float(ends / alive_steps.clamp(min=1.0)),
         "reward_mean": float(th.cat(returns).sum() / alive_steps.clamp(min=1.0)),
-        "return_low": low,
-        "return_high": high,
+        **_range(th.cat(returns)[:_RETURNS], th.cat(whole)[:_RETURNS]),
         **judged.figures(alive_steps, start_observations.shape[0]),
     }
+
+
+def _range(returns: th.Tensor, whole: th.Tensor) -> dict[str, float]:
+    """Quantiles of the returns ``[B, 1]`` of whole rollouts, if there is one."""
+    counted = returns[whole]
+    if len(counted) == 0:
+        return {}
+    low, high = th.quantile(counted, th.tensor([0.05, 0.95], device=returns.device)).tolist()
+    return {"return_low": low, "return_high": high}
 
 
 class _Judged:

@@ -116,11 +116,11 @@ def column(plug: Plug, said: Any, n_rows: int, dtype: th.dtype) -> th.Tensor:
 
 
 def _sampled(model: DynamicsModel, said: Any, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """What ``sample`` returned, if it is what the contract says."""
+    """What ``sample`` returned, if it is what the contract says, in the type of the observations."""
     shapes = (tuple(observations.shape), (observations.shape[0], 1))
     tensors = isinstance(said, tuple | list) and len(said) == 2 and all(isinstance(one, th.Tensor) for one in said)
     if tensors and tuple(tuple(one.shape) for one in said) == shapes and all(one.is_floating_point() for one in said):
-        return said[0], said[1]
+        return said[0].to(observations.dtype), said[1].to(observations.dtype)
     raise ValueError(
         f"{type(model).__name__}.sample returned {outline(said)}; allowed: next observations {shapes[0]} and rewards "
         f"{shapes[1]}, float tensors, in this order"
@@ -137,6 +137,11 @@ def known_rewards(
     :param observations: ``[B, O]``
     :param actions: ``[B, A]`` in [-1, 1]
     :param next_observations: ``[B, O]``
-    :return: ``[B, 1]``
+    :return: ``[B, 1]``, in the type of the observations
+    :raises ValueError: naming the function, if it returns something else
     """
-    return reward_fn(observations.clone(), actions.clone(), next_observations.clone())
+    said = reward_fn(observations.clone(), actions.clone(), next_observations.clone())
+    allowed = (observations.shape[0], 1)
+    if isinstance(said, th.Tensor) and tuple(said.shape) == allowed and not said.is_complex():
+        return said.to(observations.dtype)
+    raise ValueError(f"reward_fn returned {outline(said)}; allowed: a tensor of real numbers, of shape {allowed}")

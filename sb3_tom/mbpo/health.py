@@ -22,6 +22,9 @@ LEAST_EFFECTIVE_ROWS = 100.0
 NEWEST = 1000
 """Number of newest real rows for the check of the termination."""
 
+NEWEST_IF_RARE = 10_000
+"""The same where fewer than :data:`LEAST_MISTAKES` of them terminated."""
+
 LEAST_MISTAKES = 10
 """Minimum number of wrong terminations for a warning."""
 
@@ -145,7 +148,10 @@ class Health:
         buffer = now.buffer
         rows = buffer.newest_rows(min(NEWEST, buffer.n_of_rule))
         batch = buffer.transitions().rows(rows)
-        signs = self._scale(now, self._reward_bound) | self._termination(rows, batch, now)
+        ended = rows
+        if int((batch.terminated > 0.5).sum()) < LEAST_MISTAKES:  # terminations are rare
+            ended = buffer.newest_rows(min(NEWEST_IF_RARE, buffer.n_of_rule))
+        signs = self._scale(now, self._reward_bound) | self._termination(ended, buffer.transitions().rows(ended), now)
         return signs if now.reward_fn is None or batch.size == 0 else signs | self._reward_fn(now.reward_fn, batch, now)
 
     def _reward_fn(self, reward_fn: RewardFunction, batch: Transitions, now: Situation) -> dict[str, float]:
@@ -187,7 +193,10 @@ class Health:
                 "at full length; use imagined_capacity=None, or fewer or shorter rollouts"
             )
             self._warn("phases_kept", kept, asked, now, text)
-        if not now.own_rewards:
+        if figures["length"] == 0.0:
+            text = "each rollout was stopped before its first step: the policy learns from real transitions alone; "
+            self._warn("stopped_share", 1.0, 1.0, now, text + "see to rollout_stop and its rollout_stop_kwargs")
+        if not now.own_rewards or "return_low" not in figures:
             return {}
         low, high = return_range(now.buffer, int(figures["scheduled_length"]), now.reward_fn)
         width = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-8)

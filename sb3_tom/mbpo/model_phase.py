@@ -66,7 +66,7 @@ def fit_world(world: World, buffer: WeightedReplayBuffer, weights: th.Tensor, we
     :param context: view of the agent
     """
     started, data = time.monotonic(), buffer.transitions()
-    with only_reads(world.model, data._asdict()):
+    with only_reads(world.model, {**data._asdict(), "weights": weights}):
         fit = world.model.fit(data, weights, world.objective, context, weighting)
     if not world.model.is_fitted:
         name = type(world.model).__name__

@@ -13,6 +13,7 @@ import torch as th
 from torch import nn
 
 from sb3_tom.checkpoint.fits import outline_of
+from sb3_tom.checks.guards import has_extra_state
 from sb3_tom.contracts.plug import Plug, growing_of, rows_fit
 
 
@@ -79,7 +80,7 @@ def _plain_numbers(plug: Plug) -> Iterator[tuple[str, Any]]:
     included. Of a module with ``get_extra_state`` there are none: it may hold them.
     """
     for path, part in plug.named_modules():
-        if type(part).get_extra_state is not nn.Module.get_extra_state:
+        if has_extra_state(part):
             continue
         for name, value in vars(part).items():
             place = f"{path}.{name}" if path else name

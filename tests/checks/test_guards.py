@@ -95,6 +95,29 @@ def test_a_backup_restores_weights_buffers_and_optimisers() -> None:
     assert not optimizer.state
 
 
+class Counter(th.nn.Module):
+    """Counts in its extra state, as a plug that anneals something may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = {"fits": 0}
+
+    def get_extra_state(self) -> dict[str, int]:
+        return self.seen
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.seen = state
+
+
+def test_a_backup_restores_extra_state() -> None:
+    network = th.nn.Sequential(th.nn.Linear(3, 3), Counter())
+    backup = Backup([network])
+    for _ in range(2):  # and holds a state of its own
+        network[1].seen["fits"] += 1
+        backup.restore()
+        assert network[1].seen == {"fits": 0}
+
+
 def test_a_buffer_that_was_replaced_is_put_back() -> None:
     """TOM's footprint takes a new tensor, of another number of rows, in every model phase."""
     rows = transitions(30)

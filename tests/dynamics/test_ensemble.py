@@ -105,6 +105,24 @@ def test_samples_come_from_the_elites_in_equal_shares(model: ProbabilisticEnsemb
     assert not th.equal(other, next_observations)  # dealt anew each time
 
 
+@pytest.mark.parametrize("n_rows", [1, 2, 6, 11, 20])
+def test_small_batches_are_dealt_to_all_elites_too(n_rows: int) -> None:
+    """Five elites: in a batch of six rows three have two each, and which three is drawn."""
+    model = ProbabilisticEnsemble(n_members=7, n_elites=5, net_arch=[4], reward_noise=False)
+    model.build(2, 1)
+    with th.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.layers[-1].bias[:, :, 0] = th.arange(7.0).unsqueeze(1)  # the reward tells the member
+        model.elites.copy_(th.tensor([6.0, 2.0, 0.0, 5.0, 3.0]))
+    generator, counts = th.Generator().manual_seed(0), th.zeros(7)
+    for _ in range(2_000):
+        _, rewards = model.sample(th.zeros(n_rows, 2), th.zeros(n_rows, 1), generator)
+        counts += th.bincount(rewards.round().long().flatten(), minlength=7)
+    shares = counts[[6, 2, 0, 5, 3]] / counts.sum()
+    assert float(counts[[1, 4]].sum()) == 0 and float((shares - 0.2).abs().max()) < 0.03
+
+
 def test_samples_have_the_predicted_spread(model: ProbabilisticEnsemble) -> None:
     with th.no_grad():
         model.normalizer.low.fill_(-th.inf)

@@ -15,6 +15,7 @@ from sb3_tom.imagination.world import World
 from sb3_tom.objectives.likelihood import LikelihoodObjective
 from sb3_tom.objectives.survive import SurviveBonusObjective
 from tests.mbpo.small import small_agent
+from tests.mbpo.toys import Halt, Trust
 
 
 class Counting:
@@ -78,6 +79,42 @@ def test_figures_are_those_of_what_is_stored() -> None:
     assert float(rewards.mean()) == pytest.approx(figures["reward_mean"])
     assert figures["return_high"] == pytest.approx(1.5 + 2.0 + 2.5 - 3.0)
     assert figures["return_low"] == pytest.approx(-8.5 - 8.0 - 7.5 - 7.0)
+
+
+def test_returns_in_the_log_are_those_of_whole_rollouts() -> None:
+    """A third of them is stopped after two steps: as the returns of four steps they would look far too low."""
+    ring, starts = ImaginedBuffer(1000, 2, 1, "cpu"), th.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]).repeat(20, 1)
+    world = World(Counting(), above(1e9), LikelihoodObjective(), None, rollout_stop=Halt(3.0))
+    figures = branched_rollouts(world, starts, 4, context(), ring)
+    assert figures["stopped_share"] == pytest.approx(1 / 3)
+    assert figures["return_low"] == pytest.approx(0.5 + 1.0 + 1.5 + 2.0)
+    assert figures["return_high"] == pytest.approx(1.5 + 2.0 + 2.5 + 3.0)
+    all_stopped = branched_rollouts(world._replace(rollout_stop=Halt(-9.0)), starts, 4, context(), ring)
+    assert "return_low" not in all_stopped and all_stopped["length"] == 0.0
+
+
+@pytest.mark.parametrize("says", [1.0, th.ones(3), th.ones(1, 3), th.ones(3, 1, dtype=th.complex64)])
+def test_a_reward_function_of_another_shape_is_named(says: Any) -> None:
+    world = World(Counting(), above(1e9), LikelihoodObjective(), lambda *_: says)
+    with pytest.raises(ValueError, match=r"^reward_fn returned .*; allowed: a tensor of real numbers, of shape \(3, 1\)"):
+        branched_rollouts(world, th.zeros(3, 2), 1, context(), ImaginedBuffer(10, 2, 1, "cpu"))
+
+
+class Doubles(Counting):
+    """Predicts in float64."""
+
+    def sample(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+        after, rewards = super().sample(observations, actions, generator)
+        return after.double(), rewards.double()
+
+
+def test_predictions_and_rewards_of_another_precision_become_the_buffers() -> None:
+    """As weights from numpy make them; a confidence and the next step of the policy would take them for a fault of theirs."""
+    ring = ImaginedBuffer(30, 2, 1, "cpu", with_confidence=True)
+    for model, reward_fn in ((Doubles(), None), (Counting(), lambda _o, _a, after: after[:, :1].double())):
+        world = World(model, above(1e9), LikelihoodObjective(), reward_fn, Trust(0.5))
+        branched_rollouts(world, th.zeros(3, 2), 2, context(), ring)
+    assert ring.size == 12 and {field.dtype for field in ring.gather(th.arange(12))} == {th.float32}
 
 
 def test_a_known_reward_and_relabelling() -> None:

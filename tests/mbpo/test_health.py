@@ -14,6 +14,16 @@ from sb3_tom.mbpo import health
 from sb3_tom.mbpo.health import return_range
 from tests.mbpo.small import small_agent
 from tests.mbpo.test_mbpo import Corridor
+from tests.mbpo.toys import Halt
+
+
+class Rare(Corridor):
+    """Terminates every 150 steps, which no observation tells."""
+
+    def step(self, action: Any) -> Any:
+        after, reward, _, _, info = super().step(action)
+        return after, reward, self.steps % 150 == 0, False, info
+
 
 TINY: dict[str, Any] = {"rollout_batch_size": 20, "dynamics": "linear", "policy_kwargs": {"net_arch": [8]}}
 
@@ -71,6 +81,21 @@ def test_a_wrong_termination_rule_warns_once(termination_fn: Any, mismatch: floa
     assert len(caught) == 1
     value = logged(agent)["health/termination_mismatch"]
     assert value == mismatch if mismatch is not None else value > 0.9
+
+
+def test_a_wrong_termination_rule_is_seen_where_terminations_are_rare() -> None:
+    """One in 150 steps: among the newest 1,000 rows there are never ten."""
+    settings = {"termination_fn": "never", "learning_starts": 5000, "buffer_size": 3000}
+    agent = small_agent(Rare(limit=1000), **{**TINY, **settings}).learn(2400, log_interval=None)
+    assert agent.replay_buffer.terminated[-1000:].sum() < 10 <= agent.replay_buffer.terminated.sum()
+    with pytest.warns(UserWarning, match=r"health/termination_mismatch=1 .*of the newest 2400 transitions 16 terminated"):
+        agent.fit_model()
+
+
+def test_rollouts_that_are_all_stopped_are_said_to_be() -> None:
+    agent = small_agent(Corridor(limit=50), rollout_stop=Halt(-100.0), **TINY)
+    with pytest.warns(UserWarning, match=r"health/stopped_share=1 .*each rollout was stopped before its first step"):
+        agent.learn(60, log_interval=None)
 
 
 def test_a_right_rule_has_no_mismatch() -> None:
@@ -141,7 +166,14 @@ def test_imagined_returns_of_a_known_reward_are_compared_with_its_own() -> None:
 
 def test_advice_is_that_of_the_policy_update() -> None:
     agent = small_agent(policy_update="double_horizon", batch_size=8, rollout_batch_size=8, dynamics="linear").learn(60)
-    figures = {"phases_asked": 1.0, "phases_kept": 1.0, "scheduled_length": 1.0, "return_low": 0.0, "return_high": 1e6}
+    figures = {
+        "phases_asked": 1.0,
+        "phases_kept": 1.0,
+        "scheduled_length": 1.0,
+        "length": 1.0,
+        "return_low": 0.0,
+        "return_high": 1e6,
+    }
     agent.health.warned.clear()
     with pytest.warns(UserWarning, match="a smaller horizon or a larger real_critic_coef in policy_update_kwargs, or more"):
         agent._record("rollout_model", figures)

@@ -165,6 +165,7 @@ WRITES: dict[str, tuple[str, str, Callable[..., Any], str]] = {
     "rewards, at the end": ("weighter", "end_phase", lambda _, data, context: fill(data.rewards), "rewards"),
     "rewards, by an update": ("policy_update", "end_phase", lambda _, p, data, *__: fill(data.rewards), "rewards"),
     "flags": ("termination_fn", "fit", lambda _, data, context: fill(data.terminated), "terminated"),
+    "weights": ("dynamics", "fit", lambda _, data, weights, *__: fill(weights) is None, "weights"),
     "inputs": ("dynamics", "sample", lambda _, o, a, g: (fill(o), o[:, :1].clone()), "observations"),
     "next states": ("termination_fn", "forward", lambda _, o, a, after: fill(after)[:, :1] < 0, "next_observations"),
     "rows, by an objective": (
@@ -189,6 +190,24 @@ def test_what_a_plug_writes_into(case: str) -> None:
 
     with pytest.raises(ValueError, match=rf"^Mine has written into the {name}.*are changed now; allowed: to read them"):
         agent_with(argument, method, quiet).learn(60)
+
+
+class ByValue(LikelihoodObjective):
+    """Weighs rows by their values, which :meth:`prepare` returns with the critics' graph."""
+
+    def prepare(self, model: Any, data: Transitions, context: Context) -> dict[str, th.Tensor]:
+        return {"values": context.values(data.observations, data.actions).mean(0).reshape(-1)}
+
+    def loss(self, model: Any, batch: Transitions, weights: th.Tensor, extras: dict[str, th.Tensor]) -> th.Tensor:
+        return super().loss(model, batch, weights * extras["values"].sigmoid(), extras)
+
+
+def test_what_an_objective_prepares_is_a_constant_of_the_fit() -> None:
+    """The graph would be gone after the first minibatch, and the critics would get gradients of the model's loss."""
+    agent = small_agent(**{**TINY, **GRADIENT, "objective": ByValue}).learn(60)
+    agent.critic.zero_grad()
+    agent.fit_model()
+    assert all(parameter.grad is None for parameter in agent.critic.parameters())
 
 
 def test_a_diverged_policy_is_noticed_whoever_has_updated_it() -> None:
