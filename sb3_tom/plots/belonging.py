@@ -36,52 +36,61 @@ class Owner(NamedTuple):
     is_anew: bool = False
 
 
-def owner_of(path: Path, found: Found) -> Owner:
+class Belonging:
     """
-    Whose figures a file holds.
+    Tells whose figures the files hold.
 
-    :param path: of ``found``
     :param found: all files that were read
     """
-    kind, content = found[path]
-    if content.labels:
-        return Owner(content.labels, path)
-    started = _started(path)
-    is_anew = started.get("from") == "the start"
-    beside = labels_beside(path, kind, found)
-    if beside is not None:
-        return Owner(*beside, is_anew)
-    of_attempt = _labels_of_attempt(path, started)
-    return Owner(_labels_of_folder(path), path) if of_attempt is None else Owner(of_attempt, path.parent.parent, is_anew)
 
+    def __init__(self, found: Found) -> None:
+        self._found = found
+        self._labelled: dict[Path, set[Labels]] = {}  # by folder
+        self._logs: dict[Path, set[Path]] = {}  # folders of logs, by the one above
+        self._evaluated = {path.parent for path, (kind, _) in found.items() if kind == "evaluations.npz"}
+        for path, (kind, content) in found.items():
+            if content.labels:
+                self._labelled.setdefault(path.parent, set()).add(content.labels)
+            elif kind in LOGS:
+                self._logs.setdefault(path.parent.parent, set()).add(path.parent)
 
-def labels_beside(path: Path, kind: str, found: Found) -> tuple[Labels, Path] | None:
-    """
-    Labels of the one labelled run in the same folder or, for a log, in the one above, if all logs below that are its own; and
-    that folder.
+    def owner(self, path: Path) -> Owner:
+        """
+        Whose figures a file holds.
 
-    :param path: of a file
-    :param kind: of the same
-    :param found: all files that were read
-    """
-    for folder in (path.parent, *([path.parent.parent] if kind in LOGS else [])):
-        labels = _labelled_in(folder, found)
-        if labels:
-            is_of_it = len(labels) == 1 and (folder == path.parent or _are_logs_of(labels[0], folder, found))
-            return (labels[0], folder) if is_of_it else None
-    return None
+        :param path: one of the files
+        """
+        content = self._found[path][1]
+        if content.labels:
+            return Owner(content.labels, path)
+        started = _started(path)
+        is_anew = started.get("from") == "the start"
+        beside = self.labels_beside(path)
+        if beside is not None:
+            return Owner(*beside, is_anew)
+        of_attempt = _labels_of_attempt(path, started)
+        return Owner(_labels_of_folder(path), path) if of_attempt is None else Owner(of_attempt, path.parent.parent, is_anew)
 
+    def labels_beside(self, path: Path) -> tuple[Labels, Path] | None:
+        """
+        Labels of the one labelled run in the same folder or, for a log, in the one above, if all logs below that are its own;
+        and that folder.
 
-def _labelled_in(folder: Path, found: Found) -> list[Labels]:
-    return list({content.labels for file, (_, content) in found.items() if content.labels and file.parent == folder})
+        :param path: one of the files
+        """
+        for folder in (path.parent, *([path.parent.parent] if self._found[path][0] in LOGS else [])):
+            labels = [*self._labelled.get(folder, ())]
+            if labels:
+                is_of_it = len(labels) == 1 and (folder == path.parent or self._has_only_logs_of(labels[0], folder))
+                return (labels[0], folder) if is_of_it else None
+        return None
 
-
-def _are_logs_of(labels: Labels, folder: Path, found: Found) -> bool:
-    """Whether the folders of logs below one folder are of one run: all have one name but for a number, not another task's."""
-    below = {file.parent for file, (kind, _) in found.items() if kind in LOGS and file.parent.parent == folder}
-    names = {_stem(place.name) for place in below if not _labelled_in(place, found)}
-    other_runs = any(kind == "evaluations.npz" and file.parent in below for file, (kind, _) in found.items())
-    return len(names) == 1 and not other_runs and not any(_ENV_ID.search(name) and name != labels[0] for name in names)
+    def _has_only_logs_of(self, labels: Labels, folder: Path) -> bool:
+        """Whether the folders of logs below one are of one run: all have one name but for a number, not another task's."""
+        below = self._logs.get(folder, set())
+        names = {_stem(place.name) for place in below if place not in self._labelled}
+        is_of_another_task = any(_ENV_ID.search(name) and name != labels[0] for name in names)
+        return len(names) == 1 and self._evaluated.isdisjoint(below) and not is_of_another_task
 
 
 def _stem(name: str) -> str:

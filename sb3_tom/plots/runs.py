@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sb3_tom.plots.belonging import Labels, Owner, labels_beside, owner_of
+from sb3_tom.plots.belonging import Belonging, Labels, Owner
 from sb3_tom.plots.files import Found, natural_order, read_files
 from sb3_tom.plots.interrupted import interrupted_folders
 from sb3_tom.plots.readers import READERS, UNREAD, Content, Phase
@@ -62,8 +62,9 @@ def read_runs(paths: PathLike | Iterable[PathLike], task: str | None = None, met
     interrupted = interrupted_folders({path.parent for path, (kind, _) in found.items() if kind == "evaluations.npz"})
     found = {path: entry for path, entry in found.items() if interrupted.isdisjoint(path.resolve().parents)}
     files: dict[Labels, dict[Path, Owner]] = {}
+    belonging = Belonging(found)
     for path in found:
-        owner = owner_of(path, found)
+        owner = belonging.owner(path)
         labels = (task or owner.labels[0], method or owner.labels[1], owner.labels[2])
         files.setdefault(labels, {})[path] = owner
     return [_run(labels, owners, found) for labels, owners in files.items()]
@@ -82,10 +83,11 @@ def describe_sources(runs: Sequence[Run]) -> str:
 
 def _leave_out_unread(found: Found) -> None:
     """Logs that cannot be read here, where other files tell of the same run; else its curve would be missing unnoticed."""
-    for path, (kind, _) in [(path, entry) for path, entry in found.items() if entry[1] is UNREAD]:
+    belonging = Belonging(found)
+    for path in [path for path, (_, content) in found.items() if content is UNREAD]:
         text = f"{path.parent} holds TensorBoard files; to read them: pip install tensorboard"
         has_others = any(other.parent == path.parent for other in found if other != path)
-        if not has_others and labels_beside(path, kind, found) is None:
+        if not has_others and belonging.labels_beside(path) is None:
             raise ValueError(text)
         del found[path]
         warnings.warn(f"{text}; the other files of the run are drawn", stacklevel=3)
@@ -113,20 +115,29 @@ def _merge(run: Run, content: Content, kind: str, path: Path, owners: dict[Path,
                 f"{first} and {path} hold {name} of the same run ({run.task}, {run.method}, seed {run.seed}); "
                 "allowed: one of them, or files with other labels (the callbacks' method=... and task=...)"
             )
-    start = -1 if owners[path].is_anew else min(_steps(content))
-    had = [step for name in earlier for step in run.series.get(name, {})]
-    if had and 0 <= start < min(had):
-        first = next(iter(earlier.values()))
-        warnings.warn(f"{path} begins no later than {first}: the run was made again, and is drawn so", stacklevel=4)
+    _forget_lost(run, content, kind, path, owners)
     for name in set(own) & set(content.series):
-        kept = {step: value for step, value in run.series.get(name, {}).items() if step <= start}
-        run.series[name] = dict(sorted((kept | content.series[name]).items()))
+        run.series[name] = dict(sorted((run.series.get(name, {}) | content.series[name]).items()))
     if PHASES in own:
-        by_step = {phase.env_step: phase for phase in run.phases if phase.env_step <= start}
-        by_step |= {phase.env_step: phase for phase in content.phases}
+        by_step = {phase.env_step: phase for phase in (*run.phases, *content.phases)}
         run.phases = [by_step[step] for step in sorted(by_step)]
     if PROFILES in own:
         run.profiles = content.profiles
+
+
+def _forget_lost(run: Run, content: Content, kind: str, path: Path, owners: dict[Path, Owner]) -> None:
+    """Forget what files of this place and kind, which are earlier ones, have from the beginning of this one on."""
+    place, is_anew = owners[path].place, owners[path].is_anew
+    sources = {name: source for name, (source_kind, source) in run.sources.items() if source_kind == kind and source != path}
+    lost = [name for name, source in sources.items() if owners[source].place == place]
+    start = -1 if is_anew else min(_steps(content))
+    had = [step for name in lost for step in run.series.get(name, {})]
+    if had and not is_anew and start < min(had):
+        warnings.warn(f"{path} begins before {sources[lost[0]]}: the run was made again, and is drawn so", stacklevel=5)
+    for name in set(lost) & set(run.series):
+        run.series[name] = {step: value for step, value in run.series[name].items() if step <= start}
+    if PHASES in lost:
+        run.phases = [phase for phase in run.phases if phase.env_step <= start]
 
 
 def _figures(content: Content) -> list[str]:

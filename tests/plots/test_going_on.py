@@ -56,6 +56,14 @@ def test_what_was_lost_by_an_interruption_is_not_drawn(tmp_path: Path, kind: str
         assert only(read_runs(tmp_path)).series["training_return"] == {100: 1.0, 200: 1.0, 250: 2.0, 350: 2.0}
 
 
+def test_what_only_the_first_process_has_logged_is_lost_too(tmp_path: Path) -> None:
+    curve_file(tmp_path / "curve.csv", "mbpo", 0, {50: 9.0})
+    log_files(tmp_path / "MBPO_1", ["csv"], {step: {RETURN: 1.0, "model/validation_error": 0.5} for step in (100, 200, 300)})
+    logged(tmp_path / "MBPO_2", 2.0, 150, 250)
+    series = only(read_runs(tmp_path)).series
+    assert series["model_error"] == {100: 0.5} and series["training_return"] == {100: 1.0, 150: 2.0, 250: 2.0}
+
+
 def test_a_folder_that_was_logged_to_twice(tmp_path: Path) -> None:
     """TensorBoard: ``MBPO.load`` and ``learn(reset_num_timesteps=False)`` go on in the same folder."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install tensorboard")
@@ -73,7 +81,7 @@ def test_a_run_that_was_made_again_is_drawn_alone(tmp_path: Path) -> None:
     curve_file(tmp_path / "curve.csv", "mbpo", 0, {50: 9.0})
     logged(tmp_path / "MBPO_1", 1.0, 100, 200, 300)
     logged(tmp_path / "MBPO_2", 2.0, 90, 190)
-    with pytest.warns(UserWarning, match=r"MBPO_2.* begins no later than .*MBPO_1.*: the run was made again"):
+    with pytest.warns(UserWarning, match=r"MBPO_2.* begins before .*MBPO_1.*: the run was made again"):
         assert only(read_runs(tmp_path)).series["training_return"] == {90: 2.0, 190: 2.0}
 
 
