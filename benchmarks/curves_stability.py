@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from curves_methods import DOUBLE_HORIZON, METHODS, TOM_PLACES
-from curves_page import Rows, curves_of
+from curves_page import Rows, curves_of, ends
 from curves_signs import SIGNS
 from marked_page import write_between
 
@@ -37,16 +37,25 @@ def collapses(curve: Curve) -> list[int]:
 
 def page_text(rows: Rows, out: Path) -> str:
     """A table of the shares of collapses, and for each task one of the medians of signs."""
-    lines = ["\n| task | method | runs | evaluations | of them collapses | interrupted runs |", "|---|---|---|---|---|---|"]
+    heads = ("task", "method", "runs", "up to", "collapses up to there", "collapses in whole runs", "interrupted runs")
+    lines = [f"\n| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for task in TASKS_WITH_POSITIVE_RETURNS:
-        found = grouped([row for row in rows if row["task"] == task], lambda row: row["method"])
+        found = grouped([row for row in rows if row["task"] == task and row["method"] in SHOWN], lambda row: row["method"])
+        shared = ends(task, [row for method_rows in found.values() for row in method_rows])[:1]
         for method in (name for name in SHOWN if name in found):
             curves = curves_of(found[method])
-            later, fallen = sum(len(curve) - 1 for curve in curves), sum(len(collapses(curve)) for curve in curves)
+            early = [{step: value for step, value in curve.items() if step <= end} for curve in curves for end in shared]
             cut = len({row["seed"] for row in found[method] if row["finished"] == "False"})
-            lines.append(f"| {task} | `{method}` | {len(curves)} | {later} | {fallen} ({fallen / later:.0%}) | {cut} |")
+            cells = [f"{end:,}" for end in shared] or ["-"]
+            lines.append(f"| {task} | `{method}` | {len(curves)} | {cells[0]} | {share(early)} | {share(curves)} | {cut} |")
     signs = (line for task in TASKS_WITH_POSITIVE_RETURNS for line in signs_lines(rows, task, out))
     return "\n".join([*lines, *signs, "\n"])
+
+
+def share(curves: list[Curve]) -> str:
+    """Collapses of the evaluations that follow others."""
+    later, fallen = sum(len(curve) - 1 for curve in curves), sum(len(collapses(curve)) for curve in curves)
+    return f"{fallen} of {later} ({fallen / later:.0%})" if later else "-"
 
 
 def signs_lines(rows: Rows, task: str, out: Path) -> list[str]:

@@ -11,7 +11,7 @@ skips the rows that ``docs/results/weights_truth.csv`` has. ``page`` writes the 
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ def page_text(rows: Rows) -> str:
     lines += ["", "## The newest rows by another policy", ""]
     lines += _table(powers, ("newest rows: median", "least", "ESS: median"), _power)
     lines += ["", "## Ratios by formula", ""]
-    lines += _table(ratios, ("rank correlation: median", "least", "slope: median", "least", "greatest"), _ratio)
+    heads = ("rank correlation: median", "least", "slope: median", "least", "greatest", "newest rows: mean", "its truth")
+    lines += _table(ratios, heads, _ratio)
     return "\n".join([*lines, "\n"])
 
 
@@ -127,7 +128,8 @@ def _table(rows: Rows, head: tuple[str, ...], figures: Callable[[Rows], list[flo
     yield f"| data | variant | seeds | {' | '.join(head)} |"
     yield "|---" * (3 + len(head)) + "|"
     for (data, variant), found in sorted(grouped(rows, lambda row: (row["data"], row["variant"])).items(), key=_order):
-        yield f"| {data} | `{variant}` | {len(found)} | {' | '.join(f'{value:.2f}' for value in figures(found))} |"
+        seeds = ", ".join(row["seed"] for row in found)
+        yield f"| {data} | `{variant}` | {seeds} | {' | '.join(f'{value:.2f}' for value in figures(found))} |"
 
 
 def _order(item: tuple[tuple[str, str], Rows]) -> tuple[int, int]:
@@ -151,7 +153,23 @@ def _power(rows: Rows) -> list[float]:
 
 def _ratio(rows: Rows) -> list[float]:
     rank, slope = _column(rows, "rank"), _column(rows, "slope")
-    return [float(np.median(rank)), rank.min(), float(np.median(slope)), slope.min(), slope.max()]
+    truth = [newest_truth(row["data"], int(row["seed"])) for row in rows]
+    ranks = [float(np.median(rank)), rank.min()]
+    return [*ranks, float(np.median(slope)), slope.min(), slope.max(), _column(rows, "newest").mean(), float(np.mean(truth))]
+
+
+@cache
+def newest_truth(name: str, seed: int) -> float:
+    """
+    True mean weight of the newest rows, by the ratios of all rows as they are in these data.
+
+    :param name: of :data:`DATA`
+    :param seed: of the data
+    """
+    log_ratio = DATA[name](seed).log_ratio
+    assert log_ratio is not None
+    weights = np.exp(log_ratio)
+    return float(weights[-N_RECENT:].mean() / weights.mean())
 
 
 def main() -> int:

@@ -30,7 +30,9 @@ def test_tables_count_collapses_and_compare_signs_before_them(tmp_path: Path) ->
     (tmp_path / "Hopper-v5").mkdir()
     write_table(tmp_path / "Hopper-v5" / "dhmbpo_seed1_signs.csv", ("env_step", *SIGNS), signs)
     text = page_text(rows, tmp_path)
-    assert "| Hopper-v5 | `dhmbpo` | 1 | 3 | 2 (67%) | 0 |" in text
+    assert "| Hopper-v5 | `dhmbpo` | 1 | 40 | 2 of 3 (67%) | 2 of 3 (67%) | 0 |" in text
+    other = [row | {"seed": "2"} for row in rows[:3]]
+    assert "| Hopper-v5 | `dhmbpo` | 2 | 30 | 2 of 4 (50%) | 3 of 5 (60%) | 0 |" in page_text(rows + other, tmp_path)
     assert "median before a collapse (2) | before any other evaluation (1)" in text
     assert "| `train/target_mean` | 250 | 100 |" in text and "critic_loss" not in text
 
