@@ -110,12 +110,12 @@ class Backup:
         optimizers: Iterable[th.optim.Optimizer] = (),
         tensors: Iterable[th.Tensor] = (),
     ) -> None:
-        self._modules = [*modules]
-        self._slots = [*_slots_of(self._modules)]
+        self.modules = [*modules]
+        self._slots = [*_slots_of(self.modules)]
         originals = [*tensors, *(tensor for *_, tensor in self._slots)]
         self._copies = [(tensor, tensor.detach().clone()) for tensor in originals]
         self._states = [(optimizer, _copied_state(optimizer)) for optimizer in optimizers]
-        self._extras = [(part, deepcopy(part.get_extra_state())) for part in _with_extra_state(self._modules)]
+        self._extras = [(part, deepcopy(part.get_extra_state())) for part in _with_extra_state(self.modules)]
 
     @th.no_grad()
     def restore(self) -> None:
@@ -126,7 +126,7 @@ class Backup:
             original.copy_(copy)
         for part, extra in self._extras:
             part.set_extra_state(deepcopy(extra))
-        for module in self._modules:
+        for module in self.modules:
             module.load_state_dict(module.state_dict())  # runs its hooks, which recompute derived state
         for optimizer, state in self._states:
             optimizer.state.clear()

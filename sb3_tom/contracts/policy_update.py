@@ -182,6 +182,14 @@ class PolicyUpdate(Plug):
         :raises ValueError: naming the argument, what came and what is allowed
         """
 
+    def start_from(self, parts: PolicyParts) -> None:
+        """
+        Called when the agent is made, and when its networks were loaded from a file: what they are now is no training by
+        others. A user's ``set_parameters`` is.
+
+        :param parts: of the agent
+        """
+
     def forget(self) -> None:
         """Called when tensors of the policy or of its optimisers were replaced: drop what was cached."""
 

@@ -32,6 +32,10 @@ OPTIONAL = ("imagined_capacity", "rollout_freq")
 """Numeric arguments that may be None."""
 
 
+SAMPLING = ("sample", "_get_samples")
+"""Methods by which SB3's agents draw minibatches."""
+
+
 FEWEST_PIXELS = 256
 """Fewest numbers of a Box that is taken for an image."""
 
@@ -173,6 +177,11 @@ def _check_refused(agent: Any) -> None:
     if buffer_class is not None and not (is_class and issubclass(buffer_class, WeightedReplayBuffer)):
         name = buffer_class.__name__ if is_class and issubclass(buffer_class, ReplayBuffer) else repr(buffer_class)
         raise ValueError(f"replay_buffer_class={name} is not allowed; allowed: None or a subclass of WeightedReplayBuffer")
+    if buffer_class is not None and any(getattr(buffer_class, name) is not getattr(ReplayBuffer, name) for name in SAMPLING):
+        raise ValueError(
+            f"replay_buffer_class={buffer_class.__name__} is not allowed: it overrides one of {SAMPLING}, which no minibatch is "
+            "drawn by; allowed: a weighter, which says how often each row is drawn"
+        )
 
 
 def check_envs_of_learn(env: VecEnv | None, callback: BaseCallback) -> None:

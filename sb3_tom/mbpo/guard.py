@@ -18,6 +18,7 @@ from sb3_tom.checks.episode_ends import EpisodeEnds
 from sb3_tom.checks.guards import Backup, DivergenceError, check_magnitudes, check_rows, magnitude
 from sb3_tom.checks.policies import network_norms
 from sb3_tom.contracts.plug import Plug
+from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.data.imagined import ImaginedBuffer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.envs.moves import Moves
@@ -184,13 +185,13 @@ class Guard:
                 self._policy_backup[1].restore()
             raise DivergenceError(f"{origin} ({_whereabouts(agent)})") from error
 
-    def _back_up_policy(self, agent: Guarded) -> Backup:
-        if self._policy_backup is None or agent._n_updates - self._policy_backup[0] >= BACKUP_UPDATES:
-            optimizers = [agent.policy.actor.optimizer, agent.policy.critic.optimizer]
-            optimizers += [] if agent.ent_coef_optimizer is None else [agent.ent_coef_optimizer]
+    def _back_up_policy(self, agent: Any) -> Backup:
+        known = self._policy_backup
+        if known is None or agent._n_updates - known[0] >= BACKUP_UPDATES or agent.policy not in known[1].modules:
             tensors = [] if agent.log_ent_coef is None else [agent.log_ent_coef]
-            self._policy_backup = (agent._n_updates, Backup([agent.policy], optimizers, tensors))
-        return self._policy_backup[1]
+            known = (agent._n_updates, Backup([agent.policy], PolicyParts.of(agent).optimizers, tensors))
+            self._policy_backup = known
+        return known[1]
 
 
 def check_networks(plugs: Mapping[str, Plug], norms: Mapping[str, th.Tensor]) -> None:

@@ -84,7 +84,9 @@ class SACHooks(SavedSAC):
         self._logger = Logger(None, [])  # offline verbs work before the first ``learn``, which makes another
         self.replay_buffer.policy_version = self.policy_version
         vars(self).update(self.plugs.by_part)
-        self.plugs.check(self.replay_buffer, self.gamma, self.reward_fn, PolicyParts.of(self))
+        parts = PolicyParts.of(self)
+        self.plugs.check(self.replay_buffer, self.gamma, self.reward_fn, parts)
+        self.policy_update.start_from(parts)
         if requested is None:
             self.plugs.check_gradients()
         self.termination_rule = self.plugs.build(*self._sizes, self.device, self.env, self.termination_rule, self.verbose)
@@ -177,9 +179,7 @@ class SACHooks(SavedSAC):
         self.guard.check_ends(self, new_obs, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, np.array(new_obs), reward, dones, infos)
         self.guard.moves.stepped(self.env)
-
-    def _on_step(self) -> None:
-        for name in ("_env_steps", *PACES):
+        for name in ("_env_steps", *PACES):  # not in _on_step, which subclasses override without calling it
             setattr(self, name, getattr(self, name) + self.n_envs)
 
     def _updates_made(self) -> int:  # SGD keeps no count

@@ -9,6 +9,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_tom.checkpoint.checkpointer import Checkpointer, unsaved
+from sb3_tom.checks.validation import check_integer
 from sb3_tom.compute.fast_matmul import fast_matmul
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import DynamicsModel
@@ -259,12 +260,11 @@ class MBPO(SACHooks):
         :param gradient_steps: number of steps
         :param batch_size: rows of a minibatch; None: the agent's
         """
-        if gradient_steps == 0:
+        if check_integer("gradient_steps", gradient_steps, 0) == 0:
             return
-        parts, context = PolicyParts.of(self), self._context()
+        parts, context, rows = PolicyParts.of(self), self._context(), batch_size or self.batch_size
         self._update_learning_rate(parts.optimizers)
-        batches, rows = self._batches(context), batch_size or self.batch_size
-        said = self.policy_update.update(parts, batches, self._world, context, gradient_steps, rows)
+        said = self.policy_update.update(parts, self._batches(context), self._world, context, gradient_steps, rows)
         self._n_updates += gradient_steps
         self._log("train", {"n_updates": self._n_updates}, "tensorboard")
         self._record("train", figures_of(self.policy_update, said, "update"))

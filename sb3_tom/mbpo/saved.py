@@ -1,5 +1,6 @@
 """What a user saves, loads and resumes: zips, checkpoints, replay buffers, parameters."""
 
+import copy
 import io
 import os
 import pathlib
@@ -12,12 +13,13 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.checkpoint.checkpointer import Checkpointer, resume_agent
-from sb3_tom.contracts.policy_update import PolicyUpdate
+from sb3_tom.contracts.policy_update import PolicyParts, PolicyUpdate
 from sb3_tom.data.adoption import adopt, buffer_of_file
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.mbpo.guard import Guard
 from sb3_tom.mbpo.loading import explained_load_errors, refuse_other_files
 from sb3_tom.mbpo.plugs import Plugs, requested_in
+from sb3_tom.mbpo.update_counter import UpdateCounter, optimizer_steps
 from sb3_tom.mbpo.warm_start import warm_start
 
 SelfSaved = TypeVar("SelfSaved", bound="SavedSAC")
@@ -35,6 +37,7 @@ class SavedSAC(SAC):
     plugs: Plugs
     policy_update: PolicyUpdate
     policy_version: int
+    update_counter: UpdateCounter
 
     @property
     def last_checkpoint(self) -> str | None:
@@ -101,10 +104,17 @@ class SavedSAC(SAC):
         return resume_agent(cls, path, env, arguments)
 
     def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
-        """As in SB3. Plugs without a state may be missing, since older files do not have all of them."""
+        """
+        As in SB3, but optimisers copy the tensors of a dictionary, which another agent may go on training. Plugs without a
+        state may be missing, since older files do not have all of them.
+        """
         if isinstance(load_path_or_dict, Mapping):
-            load_path_or_dict = {**{name: {} for name in self.plugs.without_state()}, **load_path_or_dict}
+            given = copy.deepcopy(dict(load_path_or_dict))
+            load_path_or_dict = {**{name: {} for name in self.plugs.without_state()}, **given}
+        before = optimizer_steps(self.critic.optimizer)
         super().set_parameters(load_path_or_dict, *args, **kwargs)
+        if before:  # steps that are another agent's are none of this one's ratio
+            self.update_counter.earlier_updates += optimizer_steps(self.critic.optimizer) - before
         self.guard.forget()
         self.policy_update.forget()
 
@@ -131,7 +141,9 @@ class SavedSAC(SAC):
         requested = requested_in(kwargs)
         made = None if env is None else maybe_make_env(env, kwargs.get("verbose", 0))
         with explained_load_errors(requested, cls):
-            return super().load(path, made, *args, **kwargs, _requested_plugs=requested)
+            agent = super().load(path, made, *args, **kwargs, _requested_plugs=requested)
+        agent.policy_update.start_from(PolicyParts.of(agent))
+        return agent
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """

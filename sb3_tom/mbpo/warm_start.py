@@ -6,10 +6,11 @@ import pathlib
 import zipfile
 from typing import Any, TypeVar
 
-from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.save_util import open_path, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.sac.sac import SAC
 
+from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 A = TypeVar("A", bound=SAC)
@@ -76,12 +77,11 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     :param env: env of the new agent
     :param arguments: of ``cls``; override those of SAC
     """
-    device = arguments.get("device", "auto")
+    device, asked = arguments.get("device", "auto"), {*arguments}
     source = sac if isinstance(sac, SAC) else _load_sac(sac, device)
-    if source.ent_coef_optimizer is not None and "ent_coef" not in arguments:
-        arguments["ent_coef"] = source.ent_coef if isinstance(source.ent_coef, str) else "auto"
-    elif "ent_coef" not in arguments:
-        arguments["ent_coef"] = source.ent_coef
+    if source.ent_coef_optimizer is None:  # fixed, perhaps since it was made
+        arguments.setdefault("ent_coef", float(source.ent_coef_tensor))
+    arguments.setdefault("ent_coef", source.ent_coef if isinstance(source.ent_coef, str) else "auto")
     kept = {name: getattr(source, name) for name in KEPT}
     buffer = source.replay_buffer if source.replay_buffer is not None and source.replay_buffer.size() > 0 else None
     if buffer is not None:
@@ -94,7 +94,7 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
         found, expected = getattr(source, name), getattr(agent, name)
         if found.shape != expected.shape or (name == "action_space" and found != expected):  # actions are stored scaled
             raise ValueError(f"env={env!r} is not allowed: its {name} is {expected}; allowed: that of the SAC agent, {found}")
-    _copy_networks(source, agent)
+    _copy_networks(source, agent, keeps_options="policy" not in asked and "policy_kwargs" not in asked)
     if buffer is not None:
         # SB3's buffer is converted, which copies it; a WeightedReplayBuffer would be shared
         own = copy.deepcopy(buffer) if isinstance(buffer, WeightedReplayBuffer) else buffer
@@ -102,14 +102,27 @@ def warm_start(cls: type[A], sac: SAC | str | pathlib.Path | io.BufferedIOBase, 
     return agent
 
 
-def _copy_networks(source: SAC, agent: SAC) -> None:
+def _copy_networks(source: SAC, agent: Any, keeps_options: bool) -> None:
     """
     Copy policy, optimisers and temperature. What only the new agent has (by another ``ent_coef``) stays its own, and so do its
-    plugs, which may have other classes than those of an MBPO that it starts from.
+    plugs, which may have other classes than those of an MBPO that it starts from, and optimisers of another class.
     """
-    theirs: Any = copy.deepcopy(source.get_parameters())  # optimisers keep the tensors they load
+    theirs: Any = source.get_parameters()
     ours: Any = agent.get_parameters()
     names, _ = SAC._get_torch_save_params(agent)
-    agent.set_parameters({**ours, **{name: theirs[name] for name in names if name in theirs}})
+    copied = {name: theirs[name] for name in names if name in theirs}
+    for name in ("actor.optimizer", "critic.optimizer"):
+        if type(recursive_getattr(agent, name)) is not type(recursive_getattr(source, name)):
+            copied[name] = ours[name]
+        elif not keeps_options:
+            copied[name] = {**copied[name], "param_groups": ours[name]["param_groups"]}
+    try:
+        agent.set_parameters({**ours, **copied})
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"the networks of the SAC agent do not fit: {said:.200}; allowed: its own policy, policy_kwargs and use_sde"
+        ) from error
+    agent.policy_update.start_from(PolicyParts.of(agent))
     if source.log_ent_coef is not None and agent.log_ent_coef is not None:
         agent.log_ent_coef.data.copy_(source.log_ent_coef.data)

@@ -22,8 +22,8 @@ class StandardizedFeatures(BaseFeaturesExtractor):
 
     The first scale turns new networks into others, and leaves the outputs of trained networks as they are. What counts as
     trained: optimisers that have stepped, targets that differ from the critics, and parameters that differ from those that the
-    agent was made with. An agent's file does not hold these, so pretrain an actor that is saved before its first model phase
-    with ``agent.actor.optimizer``: without it nothing in the file tells that the actor was trained.
+    agent was made or loaded with. So pretrain an actor that is saved before its first model phase with
+    ``agent.actor.optimizer``: without it nothing in the file tells that the actor was trained.
 
     :param observation_space: a flat Box
     """
@@ -84,11 +84,13 @@ def networks_of(policy: SACPolicy) -> list[BaseModel]:
 
 def fingerprint(policy: SACPolicy) -> bytes:
     """
-    Equal for equal parameters of actor and critics. Taken when an agent is made, it tells whether they were trained since, by
-    whatever optimiser or file; empty if the policy has no :class:`StandardizedFeatures`, for which alone that matters.
+    Equal for equal parameters of actor and critics. Taken when an agent is made or loaded, it tells whether they were trained
+    since, by whatever optimiser; empty if the policy has no :class:`StandardizedFeatures`, for which alone that matters.
 
     :param policy: any
+    :raises ValueError: see :func:`check_features`
     """
+    check_features(policy)
     if not _standardized(policy):
         return b""
     digest = sha256()
@@ -105,9 +107,28 @@ def standardize(policy: SACPolicy, data: Transitions, units: Units, made: bytes 
     :param data: the N rows
     :param units: of the policy's inputs
     :param made: see :func:`rescale`
+    :raises ValueError: see :func:`check_features`
     """
+    check_features(policy)
     if _standardized(policy):
         rescale(policy, _seen(data, units), made)
+
+
+def check_features(policy: SACPolicy) -> None:
+    """
+    Refuse :class:`StandardizedFeatures` whose outputs are not the inputs of a network's first layers, which follow the scale.
+
+    :param policy: any
+    :raises ValueError: for those within another extractor, with another ``forward``, or in a module that ``th.compile`` wraps
+    """
+    used = [getattr(network, "features_extractor", None) for network in networks_of(policy)]
+    for features in (module for module in policy.modules() if isinstance(module, StandardizedFeatures)):
+        if features not in used or type(features).forward is not StandardizedFeatures.forward:
+            raise ValueError(
+                f"features_extractor_class={type(features).__name__} is not allowed within another extractor, with a forward "
+                "of its own, or in a network that th.compile has wrapped: the first layers have to follow the scale of its "
+                "outputs; allowed: StandardizedFeatures itself, compiled in place (agent.policy.critic.compile())"
+            )
 
 
 @th.no_grad()
@@ -118,7 +139,7 @@ def rescale(policy: SACPolicy, observations: Moments, made: bytes | None = None)
 
     :param policy: any; one without such features is not changed
     :param observations: statistics of the observations; a constant entry gets the scale 1
-    :param made: :func:`fingerprint` of the new networks; None if it is not known, as after a file was loaded
+    :param made: :func:`fingerprint` of the new networks; None if it is not known
     :raises ValueError: if the weights of a first layer are computed from others; nothing was changed then
     """
     mean, std, is_constant = observations.mean, observations.scale, observations.varying() == 0.0

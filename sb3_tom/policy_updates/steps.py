@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution, StateDependentNoiseDistribution
@@ -12,6 +13,7 @@ from sb3_tom.checks.untouched import methods_are_known
 from sb3_tom.compute.optimizers import counters_to_device
 from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.policy_updates.direct_adam import Steppers
+from sb3_tom.policy_updates.sampling import SQUASH_EPSILON
 
 SAMPLING = ("action_log_prob",)
 DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")
@@ -39,10 +41,11 @@ def samples_as_sb3(actor: nn.Module) -> bool:
     """
     if type(actor) is not Actor:
         return False
-    distribution: object = actor.action_dist
+    distribution: Any = actor.action_dist
     usual = StateDependentNoiseDistribution if actor.use_sde else SquashedDiagGaussianDistribution
     known = type(distribution) is usual and methods_are_known(distribution, DISTRIBUTION)
-    return known and methods_are_known(actor, SAMPLING)
+    squashed = isinstance(distribution, StateDependentNoiseDistribution) or distribution.epsilon == SQUASH_EPSILON
+    return known and squashed and methods_are_known(actor, SAMPLING)
 
 
 def begin(parts: PolicyParts) -> None:

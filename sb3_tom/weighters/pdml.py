@@ -12,7 +12,8 @@ Two kinds of blocks have no such policy:
 
 - the newest block, whose policy is the current one: its weight is the largest of the others, or
   :math:`\frac{\rho}{1 - \rho} \sum_j w_j` over the other blocks, the warm-up included, if that is more;
-- the warm-up (block 0, before the first phase), and rows of another run: their weight is a share of the oldest other block's.
+- the warm-up (block 0, before the first phase), and rows of another run that were loaded before the first policy was kept
+  (later ones are taken for own ones): their weight is a share of the oldest other block's.
 
 =====================  =====================================================
 symbol                 meaning

@@ -8,7 +8,8 @@ does not change. Started at one block of weight 1 (block 0: what was collected b
 .. math::
     w_0 = \alpha^{k}, \qquad w_i = (1 - \alpha)\, \alpha^{k - i} \quad (1 \le i \le k),
 
-with the current policy version k. The weight of a block is shared equally by its rows.
+with the current policy version k. The weight of a block is shared equally by its rows. A block with less than half as many
+rows as the median one has a smaller share, in proportion to its rows: in the paper all have as many.
 """
 
 import math
@@ -55,6 +56,12 @@ def pmac_weights(versions: th.Tensor, current: int, alpha: float) -> th.Tensor:
     # In logarithms: alpha ** age underflows where all rows are old, as in a buffer of another run
     log_shares = (current - blocks).clamp(min=0).double() * math.log(alpha)
     log_shares += (blocks != 0).double() * math.log1p(-alpha)
+    # A block that was cut short (by a load, an interrupt, or as it leaves the buffer) counts by its rows: else a single one of
+    # them could have a tenth of all weight
+    usual = rows_of_block[(blocks != 0) & (rows_of_block > 0)]
+    if len(usual):
+        short = (2.0 * rows_of_block.double() / usual.median()).clamp(max=1.0).log()
+        log_shares += th.where(blocks != 0, short, th.zeros_like(short))
     log_shares = log_shares.masked_fill(rows_of_block == 0, -th.inf)
     per_row = log_shares.softmax(0) * versions.numel() / rows_of_block.clamp(min=1)
     return per_row[versions - oldest]

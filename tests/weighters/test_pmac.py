@@ -1,5 +1,7 @@
 """PMAC against Algorithm 1 of its paper, run literally."""
 
+from statistics import median_low
+
 import numpy as np
 import pytest
 import torch as th
@@ -13,7 +15,8 @@ from tests.weighters.small import context, transitions
 
 def algorithm_1(rows_of_block: list[int], capacity: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """
-    Collect block after block into a ring, and after each update the weights of all policies as Algorithm 1 says.
+    Collect block after block into a ring, and after each update the weights of all policies as Algorithm 1 says. At the end a
+    block with less than half of the median block's rows, which the paper does not have, loses weight in proportion.
 
     :return: policy version and weight of each row that the ring still holds, oldest first; the weights have mean 1
     """
@@ -28,6 +31,10 @@ def algorithm_1(rows_of_block: list[int], capacity: int, alpha: float) -> tuple[
         weights.append((1 - alpha) / alpha * sum(weights))
         assert sum(weights) == pytest.approx(1.0)  # the paper's remark
     held = np.array(ring)
+    counts = [ring.count(version) for version in range(1, len(weights)) if version in ring]
+    for version in range(1, len(weights)):
+        if 0 < 2 * ring.count(version) < median_low(counts):
+            weights[version] *= 2 * ring.count(version) / median_low(counts)
     per_row = np.array([weights[version] / ring.count(version) for version in ring])
     return held, per_row / per_row.mean()
 
@@ -53,6 +60,18 @@ def test_shares_of_the_paper() -> None:
     expected[0] = 0.9**22
     np.testing.assert_allclose(shares, expected, rtol=1e-12)
     assert float(shares[-7:].sum()) > 0.5 > float(shares[-6:].sum())  # half of it on the newest 6.6 blocks
+
+
+def test_a_block_that_was_cut_short_counts_by_its_rows() -> None:
+    """As after a load, or an interrupt in a model phase: by Algorithm 1 a single row would have a tenth of all weight."""
+    versions = th.cat([th.zeros(1000), *[th.full((250,), float(k)) for k in range(1, 6)], th.full((1,), 6.0)]).long()
+    weights = pmac_weights(versions, 6, 0.9)
+    whole = pmac_weights(versions[:-1], 6, 0.9)
+    assert float(weights[-1]) < 3 * float(whole[-1]) and float(weights.mean()) == pytest.approx(1.0)
+    assert th.allclose(weights[:-1] / weights[0], whole / whole[0])
+    regular = th.cat([th.zeros(1000), *[th.full((245 + 7 * (k % 2),), float(k)) for k in range(1, 6)]]).long()
+    shares = th.zeros(6, dtype=th.float64).index_add(0, regular, pmac_weights(regular, 5, 0.9)) / len(regular)
+    assert th.allclose(shares[1:] / shares[5], th.tensor([0.9**k for k in (4, 3, 2, 1, 0)], dtype=th.float64))
 
 
 def test_the_newest_block_may_be_empty() -> None:

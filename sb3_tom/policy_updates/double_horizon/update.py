@@ -59,7 +59,7 @@ class DoubleHorizonUpdate(PolicyUpdate):
         super().__init__()
         self.settings = DoubleHorizonSettings(**settings)
         self._graphed: GraphedStep | None = None  # kept between calls on CUDA
-        self._made: bytes | None = None  # fingerprint of the networks that the agent was made with
+        self._made: bytes | None = None  # fingerprint of the networks that the agent was made or loaded with
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """See :meth:`PolicyUpdate.check`."""
@@ -74,11 +74,14 @@ class DoubleHorizonUpdate(PolicyUpdate):
             )
         _check_policy(parts.policy)
         _check_critics(self.settings, parts.policy.critic)
+
+    def start_from(self, parts: PolicyParts) -> None:
+        """Remember the networks, to tell whether others have trained them; see :meth:`PolicyUpdate.start_from`."""
         self._made = fingerprint(parts.policy)
 
     def forget(self) -> None:
-        """Drop the recorded step, which would use the old tensors, and what is known of the networks before a file's."""
-        self._graphed = self._made = None
+        """Drop the recorded step, which would use the old tensors."""
+        self._graphed = None
 
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context

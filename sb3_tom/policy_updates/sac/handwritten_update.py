@@ -75,6 +75,8 @@ def _is_bare(policy: SACPolicy, layers: list[nn.Linear]) -> bool:
     untouched = no_mode_is_on() and tensors_are_untouched(parameters) and all(map(module_is_untouched, modules))
     untouched = untouched and all(optimizer_is_untouched(module.optimizer) for module in modules[:2])
     one_kind = len({(parameter.dtype, parameter.device) for parameter in parameters}) == 1
+    # Parameters are moved in memory, where other processes would not see them; on CUDA is_shared is always True
+    untouched = untouched and not any(parameter.is_shared() for parameter in parameters if parameter.device.type == "cpu")
     used = {id(parameter) for layer in layers for parameter in (layer.weight, layer.bias)}
     return one_kind and usual and untouched and len(parameters) == 2 * len(layers) == len(used)
 

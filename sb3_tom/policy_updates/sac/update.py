@@ -26,7 +26,7 @@ class SACPolicyUpdate(PolicyUpdate):
     def __init__(self) -> None:
         super().__init__()
         self._graphed: GraphedUpdate | None = None  # kept between calls on CUDA
-        self._made: bytes | None = None  # fingerprint of the networks that the agent was made with
+        self._made: bytes | None = None  # fingerprint of the networks that the agent was made or loaded with
 
     def check(self, parts: PolicyParts, uses_confidence: bool) -> None:
         """Refuse a confidence where SB3's own step is used, which has none; see :meth:`PolicyUpdate.check`."""
@@ -35,11 +35,14 @@ class SACPolicyUpdate(PolicyUpdate):
                 "confidence is not allowed with this policy (gSDE, batch normalisation, shared features or an actor of "
                 "another class), which SB3's own update trains; allowed: confidence=None, or another policy"
             )
+
+    def start_from(self, parts: PolicyParts) -> None:
+        """Remember the networks, to tell whether others have trained them; see :meth:`PolicyUpdate.start_from`."""
         self._made = fingerprint(parts.policy)
 
     def forget(self) -> None:
-        """Drop the recorded step, which would use the old tensors, and what is known of the networks before a file's."""
-        self._graphed = self._made = None
+        """Drop the recorded step, which would use the old tensors."""
+        self._graphed = None
 
     def end_phase(
         self, parts: PolicyParts, data: Transitions, batches: Batches, world: ImaginedWorld, context: Context

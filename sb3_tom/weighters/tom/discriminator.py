@@ -177,7 +177,8 @@ class TransitionDiscriminator(nn.Module):
         n_folds = self.settings.folds
         self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds, n_envs), n_envs]))
         found = places(recent, data)
-        numbers = th.where(found >= 0, found, th.arange(recent.size, device=data.device))
+        # Foreign rows count as consecutive steps of one env
+        numbers = th.where(found >= 0, found, n_envs * th.arange(recent.size, device=data.device))
         looked_at = th.randperm(data.size, generator=generator, device=data.device)[:LOOKED_AT]
         with th.no_grad():
             features = self.features(recent)

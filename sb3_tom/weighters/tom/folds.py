@@ -46,13 +46,15 @@ class NumberedRows(StoredRows):
 
 def block_length(n_recent: int, n_folds: int, n_envs: int) -> int:
     """
-    Number of consecutive steps in a block: small enough that a small ``recent`` has rows in each fold.
+    Number of consecutive steps in a block: small enough that a small ``recent`` has rows in each fold. The envs spread over
+    the folds by themselves (:func:`folds_of`), so that with K envs or more a block may be all of the steps: in shorter ones
+    rows would be recognised by their neighbours in other folds.
 
     :param n_recent: rows of ``recent``
     :param n_folds: K
     :param n_envs: environments whose rows alternate in ``recent``
     """
-    return max(1, min(BLOCK, n_recent // n_envs // n_folds))
+    return max(1, min(BLOCK, n_recent // n_envs // max(n_folds - n_envs + 1, 1)))
 
 
 def blocks_of(numbers: th.Tensor, block: th.Tensor | int, n_envs: th.Tensor | int) -> th.Tensor:

@@ -14,6 +14,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.weighters.tom.calibration import Logits, calibrate
 from sb3_tom.weighters.tom.folds import NumberedRows, OtherFolds, block_length, folds_of, grouped, places
+from sb3_tom.weighters.tom.ratio import RatioWeighter
 from sb3_tom.weighters.tom.weighter import TOMWeighter
 from tests.weighters.small import QUICK, built, context, newest, transitions
 
@@ -40,6 +41,35 @@ def test_each_fold_has_rows_of_the_newest(n_recent: int, n_envs: int) -> None:
     dealt = folds(4000, block_length(n_recent, 5, n_envs), n_envs, 5)
     for end in range(n_recent, 4001, n_envs):
         assert len(dealt[end - n_recent : end].unique()) == 5
+
+
+@pytest.mark.parametrize(("n_envs", "least"), [(1, 200), (2, 125), (4, 125), (5, 200), (8, 125), (32, 31)])
+def test_blocks_are_as_long_as_the_envs_allow(n_envs: int, least: int) -> None:
+    """The envs are in different folds already; in short blocks rows are recognised by their neighbours in other folds."""
+    assert block_length(1000, 5, n_envs) == least
+
+
+@pytest.mark.parametrize("n_envs", [1, 8])
+def test_one_policy_in_several_slow_envs_has_no_newer_rows(n_envs: int) -> None:
+    """States with a memory of 50 steps: rows of a fold must not be neighbours of the rows that its network has learned."""
+    generator = np.random.default_rng(0)
+    n_steps, decay = 4_000 // n_envs, math.exp(-1 / 50)
+    noise = generator.normal(size=(n_steps, n_envs, 3)) * (1 - decay**2) ** 0.5
+    states = np.zeros((n_steps + 1, n_envs, 3))
+    states[0] = generator.normal(size=(n_envs, 3))
+    for step in range(n_steps):
+        states[step + 1] = decay * states[step] + noise[step]
+    before, after = (th.as_tensor(part.reshape(-1, 3), dtype=th.float32) for part in (states[:-1], states[1:]))
+    zeros = th.zeros(len(before), 1)
+    actions = th.as_tensor(generator.uniform(-1, 1, (len(before), 1)), dtype=th.float32)
+    data = Transitions(before, actions, after, zeros, zeros, th.zeros(len(before), dtype=th.int64))
+    weighter = RatioWeighter()
+    th.manual_seed(0)
+    weighter.build(3, 1)
+    seen = Context(generator=th.Generator().manual_seed(0), n_envs=n_envs)
+    weighter.fit(data, data.rows(th.arange(len(before) - 1000, len(before))), before[:1], seen)
+    weights = weighter.weights(data, seen)
+    assert float(weights[-1000:].mean() / weights.mean()) < 1.15
 
 
 def test_newest_rows_find_themselves_also_among_equal_ones() -> None:
