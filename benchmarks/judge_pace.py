@@ -64,3 +64,29 @@ def spent(rows: Rows, first: Mapping[str, float]) -> dict[int, float]:
     run = next(iter(grouped(rows, lambda row: row["seed"]).values()))
     whole = float(np.median(known)) * int(run[-1]["env_step"]) / 1000
     return {int(row["env_step"]): whole * float(row["n_updates"]) / float(run[-1]["n_updates"]) for row in run}
+
+
+def totals(rows: Rows) -> dict[str, float]:
+    """
+    Core-seconds of a whole run, by seed.
+
+    :param rows: evaluations of a method
+    """
+    last = {seed: run[-1] for seed, run in grouped(rows, lambda row: row["seed"]).items()}
+    return {seed: float(row["core_seconds"]) for seed, row in last.items() if float(row["core_seconds"] or 0) > 0}
+
+
+def mean_within(rows: Rows, limits: Mapping[str, float]) -> dict[str, float]:
+    """
+    Mean return of the evaluations that a run reaches within so many core-seconds, by seed.
+
+    :param rows: evaluations of a method
+    :param limits: core-seconds by seed; of seeds without a whole run here there is nothing
+    """
+    found = {}
+    for seed, run in grouped(rows, lambda row: row["seed"]).items():
+        if seed in limits and seed in totals(run):
+            at = spent(run, {})
+            reached = [float(row["return_mean"]) for row in run if at[int(row["env_step"])] <= limits[seed]]
+            found[seed] = float(np.mean(reached)) if reached else float("nan")
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from curves_methods import TASKS
 from curves_page import COLUMNS, Rows, first_at_least, runs_in, solved_text
-from judge_pace import pace_text, paces, spent
+from judge_pace import mean_within, pace_text, paces, spent, totals
 from judge_plan import CLAIMS, STUDIES
 from judge_rules import Claim, Runs, Study, Verdict, published_mean, window_mean
 from judge_runs import spoilt_seeds
@@ -106,6 +106,7 @@ def page_text(rows: Rows, entered: Rows) -> str:
     for name, study in STUDIES.items():
         lines += [f"\n## {name}: {study.task} to {study.steps:,} env steps", f"\n```bash\n{RUN} {name}\n```\n"]
         lines += study_lines(study, counted.get(study.task, {}), rows)
+        lines += equal_time_line(study, counted.get(study.task, {}), rows)
         lines += diverged_line(study, rows) + without_say(study, runs.get(study.task, {}), entered, finished)
         if any(method in counted.get(study.task, {}) for method in study.methods):
             lines.append(f"\n![{name}](judging/{name}.png)")
@@ -149,6 +150,21 @@ def study_lines(study: Study, runs: Runs, rows: Rows) -> list[str]:
         cells += [pace_text(paces(own, "seconds"), {}), pace_text(pace, first)]
         lines.append(f"| {' | '.join([*cells, ', '.join(dict.fromkeys(row['commit'] for row in own))])} |")
     return lines + published_line(study, len(solved))
+
+
+def equal_time_line(study: Study, runs: Runs, rows: Rows) -> list[str]:
+    """A line that compares a study's methods with the first one beside them, over the processor time that both have."""
+    cells = []
+    for method, other in ((method, other) for method in study.methods for other in study.beside[:1]):
+        pair = [rows_of(study.task, name, runs.get(name, {}), rows) for name in (method, other)]
+        ours, theirs = (totals(own) for own in pair)
+        limits = {seed: min(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys(), key=int)}
+        if limits:
+            means = [mean_within(own, limits) for own in pair]
+            mine, its = (", ".join(_text(found[seed], "{:,.0f}") for seed in limits) for found in means)
+            cells.append(f"`{method}` {mine} and `{other}` {its} (seeds {', '.join(limits)})")
+    text = "means of the evaluations that both reach within the core-seconds of the shorter run, of whole runs; not judged"
+    return [f"\nAt equal processor time ({text}): {'; '.join(cells)}."] if cells else []
 
 
 def published_line(study: Study, n_solved: int) -> list[str]:

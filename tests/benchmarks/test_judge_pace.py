@@ -35,6 +35,16 @@ def test_random_steps_at_the_start_take_no_time() -> None:
     assert judge_pace.spent(rows_of(10, ""), {}) == {}
 
 
+def test_means_within_a_time_are_of_what_each_run_has_reached_by_then() -> None:
+    """A run of 60 core-seconds has made no gradient step at 1,000, and a third of them at 2,000."""
+    rows = [
+        row | {"return_mean": str(k)} for seed, time in ((10, "60.0"), (11, "")) for k, row in enumerate(rows_of(seed, time))
+    ]
+    assert judge_pace.totals(rows) == {"10": 60.0}
+    assert judge_pace.mean_within(rows, {"10": 60.0, "11": 60.0}) == {"10": 1.5}
+    assert judge_pace.mean_within(rows, {"10": 39.0}) == {"10": 0.5} and judge_pace.mean_within(rows, {"12": 1.0}) == {}
+
+
 def test_the_chance_of_a_verdict_without_an_effect() -> None:
     """An interval of 95 % is wrong one time in twenty, half of it in favour; two that share nothing almost twice as often."""
     first, other = Better("", "", "task", "a", "b", (0, 1)), Better("", "", "other task", "a", "b", (0, 1))
