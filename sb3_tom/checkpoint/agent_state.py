@@ -19,7 +19,6 @@ from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.codec import State, is_plain
 from sb3_tom.checkpoint.fits import check_form, check_names, data_of
 from sb3_tom.checkpoint.replay_state import check_replay, replay_state, restore_replay
-from sb3_tom.contracts.policy_update import PolicyParts
 from sb3_tom.old_names import upgrade_state
 
 _FORM: dict[str, type] = {
@@ -147,7 +146,6 @@ def restore_agent(agent: Any, state: State) -> None:
         agent.set_parameters(state["parameters"], exact_match=True, device=agent.device)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"the agent's networks are not those of the run: {error}") from error
-    agent.policy_update.start_from(PolicyParts.of(agent))
     align(_modules(agent), state["alignments"])
     with th.no_grad():
         for name, value in state["variables"].items():

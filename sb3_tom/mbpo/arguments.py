@@ -179,8 +179,8 @@ def _check_refused(agent: Any) -> None:
         raise ValueError(f"replay_buffer_class={name} is not allowed; allowed: None or a subclass of WeightedReplayBuffer")
     if buffer_class is not None and any(getattr(buffer_class, name) is not getattr(ReplayBuffer, name) for name in SAMPLING):
         raise ValueError(
-            f"replay_buffer_class={buffer_class.__name__} is not allowed: it overrides one of {SAMPLING}, which no minibatch is "
-            "drawn by; allowed: a weighter, which says how often each row is drawn"
+            f"replay_buffer_class={buffer_class.__name__} is not allowed: it overrides one of {SAMPLING}, which draws no "
+            "minibatch here; allowed: a weighter, which says how often each row is drawn"
         )
 
 

@@ -72,6 +72,7 @@ class SavedSAC(SAC):
         :raises ValueError: naming the file and what is wrong with it, or the arguments that differ
         """
         self.checkpointer.load(self, path)
+        self.policy_update.start_from(PolicyParts.of(self))
 
     @classmethod
     def from_sac(
@@ -101,7 +102,9 @@ class SavedSAC(SAC):
             paths of files), as before; ``tensorboard_log``; and any that are to change
         :raises ValueError: naming the file and what is wrong with it, or the arguments that are missing
         """
-        return resume_agent(cls, path, env, arguments)
+        agent = resume_agent(cls, path, env, arguments)
+        agent.policy_update.start_from(PolicyParts.of(agent))
+        return agent
 
     def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
         """

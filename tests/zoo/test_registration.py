@@ -55,6 +55,15 @@ class Manager:
     def _load_pretrained_agent(self, hyperparams: Any, env: Any) -> str:
         return "loaded"
 
+    def _save_config(self, saved: Any) -> str:
+        return "saved"
+
+    def hyperparameters_optimization(self) -> str:
+        return "searched"
+
+    def load_trial(self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True) -> str:
+        return "trial"
+
 
 def fake_module(name: str, **contents: Any) -> ModuleType:
     module = ModuleType(name)
@@ -102,7 +111,8 @@ def test_only_our_algorithms_are_treated_otherwise() -> None:
         other = manager(None, algo=name, env_id="X")
         assert other.config is None
         assert (other.read_hyperparameters(), other._load_pretrained_agent({}, None)) == ("read", "loaded")
-        assert other.create_callbacks() == "created"
+        assert other.create_callbacks() == "created" and other._save_config({}) == "saved"
+        assert (other.hyperparameters_optimization(), other.load_trial("s", "t", 1)) == ("searched", "trial")
         assert other.objective(None) != other.objective(None)  # not a number, and not pruned
         with pytest.raises(TypeError, match=r"^theirs$"):
             other.setup_experiment()
