@@ -40,21 +40,21 @@ def page_text(rows: Rows, out: Path) -> str:
     heads = ("task", "method", "runs", "up to", "collapses up to there", "collapses in whole runs", "interrupted runs")
     lines = [f"\n| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for task in TASKS_WITH_POSITIVE_RETURNS:
-        found = grouped([row for row in rows if row["task"] == task and row["method"] in SHOWN], lambda row: row["method"])
-        shared = ends(task, [row for method_rows in found.values() for row in method_rows])[:1]
+        own = [row for row in rows if row["task"] == task and row["method"] in SHOWN]
+        found, shared = grouped(own, lambda row: row["method"]), ends(task, own)
+        end = shared[0] if shared else 0  # the last env step that all finished runs have
         for method in (name for name in SHOWN if name in found):
             curves = curves_of(found[method])
-            early = [{step: value for step, value in curve.items() if step <= end} for curve in curves for end in shared]
+            early = [{step: value for step, value in curve.items() if step <= end} for curve in curves]
             cut = len({row["seed"] for row in found[method] if row["finished"] == "False"})
-            cells = [f"{end:,}" for end in shared] or ["-"]
-            lines.append(f"| {task} | `{method}` | {len(curves)} | {cells[0]} | {share(early)} | {share(curves)} | {cut} |")
+            lines.append(f"| {task} | `{method}` | {len(curves)} | {end:,} | {share(early)} | {share(curves)} | {cut} |")
     signs = (line for task in TASKS_WITH_POSITIVE_RETURNS for line in signs_lines(rows, task, out))
     return "\n".join([*lines, *signs, "\n"])
 
 
 def share(curves: list[Curve]) -> str:
     """Collapses of the evaluations that follow others."""
-    later, fallen = sum(len(curve) - 1 for curve in curves), sum(len(collapses(curve)) for curve in curves)
+    later, fallen = sum(max(len(curve) - 1, 0) for curve in curves), sum(len(collapses(curve)) for curve in curves)
     return f"{fallen} of {later} ({fallen / later:.0%})" if later else "-"
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 from judge_plan import CLAIMS
-from judge_rules import Better
+from judge_rules import Better, BetterSomewhere
 
 from sb3_tom.plots.statistics import LEAST_SEEDS, mean_interval
 
@@ -27,7 +27,7 @@ def chance_lines() -> list[str]:
     """A line for all comparisons of the plan, and one for those of TOM's weights."""
     every = tuple(claim for claim in CLAIMS if isinstance(claim, Better))
     of_tom = tuple(claim for claim in every if claim.method.endswith("_tom"))
-    named = next(claim.claims for claim in CLAIMS if hasattr(claim, "claims"))
+    named = next(claim.claims for claim in CLAIMS if isinstance(claim, BetterSomewhere))
     kinds = {"comparisons": every, "of TOM's weights": of_tom, "that a gain of TOM is claimed by": named}
     lines = []
     for kind, claims in kinds.items():

@@ -148,10 +148,11 @@ class Health:
         buffer = now.buffer
         rows = buffer.newest_rows(min(NEWEST, buffer.n_of_rule))
         batch = buffer.transitions().rows(rows)
-        ended = rows
-        if int((batch.terminated > 0.5).sum()) < LEAST_MISTAKES:  # terminations are rare
-            ended = buffer.newest_rows(min(NEWEST_IF_RARE, buffer.n_of_rule))
-        signs = self._scale(now, self._reward_bound) | self._termination(ended, buffer.transitions().rows(ended), now)
+        ended = rows, batch
+        if int((batch.terminated > 0.5).sum()) < LEAST_MISTAKES and buffer.n_of_rule > NEWEST:  # they are rare
+            more = buffer.newest_rows(min(NEWEST_IF_RARE, buffer.n_of_rule))
+            ended = more, buffer.transitions().rows(more)
+        signs = self._scale(now, self._reward_bound) | self._termination(*ended, now)
         return signs if now.reward_fn is None or batch.size == 0 else signs | self._reward_fn(now.reward_fn, batch, now)
 
     def _reward_fn(self, reward_fn: RewardFunction, batch: Transitions, now: Situation) -> dict[str, float]:

@@ -141,6 +141,8 @@ def load_trial(
     The arguments of a trial as it was trained with them. Of ``-params`` those are dropped that the trial had replaced in the
     search, where they stood too.
     """
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER
+
     if not convert or trial_id is None:
         return dict(original(manager, storage, study_name, trial_id, convert))
     trials = _study(storage, study_name).trials
@@ -148,7 +150,7 @@ def load_trial(
         raise HyperparameterError(f"trial_id={trial_id} is not allowed; allowed: 0 to {len(trials) - 1}, of {study_name!r}")
     attributes = trials[trial_id].user_attrs
     try:
-        loaded = of_trial(original(manager, storage, study_name, trial_id), attributes)
+        loaded = of_trial(HYPERPARAMS_CONVERTER[manager.algo](trials[trial_id].params), attributes)
     except KeyError as error:
         raise HyperparameterError(
             f"trial_id={trial_id} is not allowed: the trial has no {error}; allowed: a trial of a search for {manager.algo}"

@@ -62,22 +62,23 @@ def test_a_loaded_buffer_with_room_for_less_than_learning_starts_is_used(tmp_pat
     assert agent._n_updates == 2 * 10
 
 
-def test_a_buffer_of_other_envs_is_refused(tmp_path: Path) -> None:
-    small_agent(make_vec_env("Pendulum-v1", 2)).learn(60).save_replay_buffer(tmp_path / "buffer")
+def refuses(path: Path, said: str) -> None:
+    """A file that an agent refuses leaves it its buffer."""
     agent = small_agent()
     kept = agent.replay_buffer
-    with pytest.raises(ValueError, match=r"n_envs=2.*allowed.*1"):
-        agent.load_replay_buffer(tmp_path / "buffer")
+    with pytest.raises(ValueError, match=said):
+        agent.load_replay_buffer(path)
     assert agent.replay_buffer is kept
+
+
+def test_a_buffer_of_other_envs_is_refused(tmp_path: Path) -> None:
+    small_agent(make_vec_env("Pendulum-v1", 2)).learn(60).save_replay_buffer(tmp_path / "buffer")
+    refuses(tmp_path / "buffer", r"n_envs=2.*allowed.*1")
 
 
 def test_a_file_that_holds_no_buffer_is_refused(tmp_path: Path) -> None:
     save_to_pkl(tmp_path / "buffer", {"observations": np.zeros(3)})
-    agent = small_agent()
-    kept = agent.replay_buffer
-    with pytest.raises(ValueError, match=r"path='.*buffer' is not allowed: it holds a dict; allowed: a file of save_replay"):
-        agent.load_replay_buffer(tmp_path / "buffer")
-    assert agent.replay_buffer is kept
+    refuses(tmp_path / "buffer", r"path='.*buffer' is not allowed: it holds a dict; allowed: a file of save_replay")
 
 
 def test_a_buffer_size_that_the_number_of_envs_does_not_divide_stays(tmp_path: Path) -> None:
