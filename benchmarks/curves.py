@@ -58,11 +58,20 @@ GROUPS = {
 
 
 def make_jobs(arguments: argparse.Namespace) -> list[Job]:
-    """Jobs of the command line, all methods of a seed before the next seed."""
-    methods = [method for name in arguments.method for method in GROUPS.get(name, (name,))]
+    """
+    Jobs of the command line, each once, all methods of a seed before the next seed.
+
+    :raises SystemExit: if a run would have no evaluation
+    """
+    methods = dict.fromkeys(method for name in arguments.method for method in GROUPS.get(name, (name,)))
     jobs = []
-    for seed, task, method in product(arguments.seed, arguments.task, methods):
-        steps, eval_freq = arguments.steps or TASKS[task].steps, arguments.eval_freq or TASKS[task].eval_freq
+    for seed, task, method in product(dict.fromkeys(arguments.seed), dict.fromkeys(arguments.task), methods):
+        steps = TASKS[task].steps if arguments.steps is None else arguments.steps
+        eval_freq = TASKS[task].eval_freq if arguments.eval_freq is None else arguments.eval_freq
+        if not 1 <= eval_freq <= steps:
+            raise SystemExit(
+                f"--eval-freq {eval_freq} is not allowed with --steps {steps}; allowed: an integer in [1, {steps}]"
+            )
         jobs.append(Job(task, method, seed, steps, eval_freq, arguments.kwargs))
     return jobs
 
@@ -77,9 +86,13 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         if name == "page":
             command.add_argument("--keep-table", action="store_true", help="draw from curves.csv as it is")
             continue
-        several: dict[str, Any] = {"nargs": "+"} if name == "run" else {"nargs": 1, "required": True}
-        command.add_argument("--task", choices=tuple(TASKS), required=True, nargs=several["nargs"])
-        command.add_argument("--method", choices=(*METHODS, *VARIANTS, *GROUPS), default=["all"], **several)
+        is_run = name == "run"
+        several: dict[str, Any] = {"nargs": "+"} if is_run else {"nargs": 1, "required": True}
+        tasks, groups = ", ".join(TASKS), tuple(GROUPS) if is_run else ()  # a job is one run
+        command.add_argument("--task", choices=tuple(TASKS), metavar="TASK", help=tasks, required=True, nargs=several["nargs"])
+        names = (*METHODS, *VARIANTS, *groups)
+        listed = f"names of curves_methods.py{f', or a group: {groups}' if groups else ''}"  # 120 names are no help
+        command.add_argument("--method", choices=names, metavar="METHOD", default=["all"], help=listed, **several)
         command.add_argument("--seed", type=int, default=[0], **several)
         command.add_argument("--steps", type=int, help="env steps; default: the task's")
         command.add_argument("--eval-freq", type=int, help="env steps between evaluations; default: the task's")

@@ -143,14 +143,15 @@ def run_job(job: Job, out: Path, runs: Path, model_error: bool = False) -> None:
         for path in (folder / f"{job.name}.csv", *folder.glob(f"{job.name}_*.csv")):
             path.unlink(missing_ok=True)  # from an interrupted run
     meta = describe(job, model_error)
-    write_json(folder / f"{job.name}.json", meta)
     agent = make_agent(job)
     agent.set_logger(configure(str(run_folder), ["csv"]))
     callbacks = make_callbacks(job, folder, model_error)
     if job.compared.is_model_based:
         callbacks.append(ResumeCallback(run_folder / "checkpoints", job.eval_freq))
-        if has_checkpoint(job, runs):
+        if not is_new:
             agent.load_checkpoint(run_folder / "checkpoints")
+            meta["continued"] = earlier_code(folder / f"{job.name}.json")
+    write_json(folder / f"{job.name}.json", meta)
     agent.learn(job.steps, callback=callbacks)
     agent.save(run_folder / "agent")
     seconds = float(callbacks[0].table.rows[-1]["seconds"])
@@ -177,6 +178,12 @@ def describe(job: Job, model_error: bool) -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "finished": False,
     }
+
+
+def earlier_code(path: Path) -> list[dict[str, Any]]:
+    """Code and start of the parts of a run that go before this one, from its JSON file."""
+    meta = json.loads(path.read_text())
+    return [*meta.get("continued", []), {name: meta[name] for name in ("git_commit", "versions", "started", "steps")}]
 
 
 def packages_of(method: Method) -> tuple[str, ...]:
@@ -225,11 +232,11 @@ def is_finished(job: Job, out: Path) -> bool:
     """
     path = out / job.task / f"{job.name}.json"
     meta = json.loads(path.read_text()) if path.exists() else {"finished": False}
-    if not meta["finished"] or (meta["solved_step"] is None and meta["steps"] < job.steps):
+    if not meta["finished"]:
         return False
     if meta["overrides"] != job.overrides:
-        raise SystemExit(f"{path} was run with --kwargs '{json.dumps(meta['overrides'])}': choose another --out")
-    return True
+        raise SystemExit(f"{path} was run with --kwargs '{json.dumps(meta['overrides'])}': choose another --out and --runs")
+    return meta["solved_step"] is not None or meta["steps"] >= job.steps
 
 
 def has_checkpoint(job: Job, runs: Path) -> bool:
@@ -240,8 +247,15 @@ def has_checkpoint(job: Job, runs: Path) -> bool:
 
 
 def check_kept(job: Job, out: Path, runs: Path) -> None:
-    """Refuse to repeat a finished run: without its checkpoint a longer run would replace its results."""
+    """
+    Refuse to repeat a finished run: without its checkpoint a longer run would replace its results. Nor does a run go on
+    without the results that it has so far.
+    """
     path = out / job.task / f"{job.name}.json"
+    if not path.exists() and has_checkpoint(job, runs):
+        raise SystemExit(
+            f"{runs} has a checkpoint of {job.task} {job.name}, whose results are not in {out}: choose another --runs"
+        )
     finished = path.exists() and json.loads(path.read_text())["finished"]
     if finished and not has_checkpoint(job, runs):
         raise SystemExit(

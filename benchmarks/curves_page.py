@@ -45,7 +45,8 @@ def write_curves(out: Path) -> Path:
     rows = []
     for meta, evaluations in runs_in(out):
         versions = "; ".join(f"{name} {value}" for name, value in meta["versions"].items())
-        labels = {"finished": meta["finished"], "commit": meta["git_commit"], "versions": versions}
+        commits = dict.fromkeys(part["git_commit"] for part in (*meta.get("continued", []), meta))
+        labels = {"finished": meta["finished"], "commit": ", ".join(commits), "versions": versions}
         rows += [{name: row[name] for name in COLUMNS} | labels for row in evaluations]
     rows.sort(key=lambda row: (row["task"], _rank(row["method"]), int(row["seed"]), int(row["env_step"])))
     path = out / "curves.csv"
@@ -142,7 +143,7 @@ def commit_line(rows: Rows) -> str:
     """Commits of the code behind the figures."""
     texts = []
     for method, method_rows in grouped(rows, lambda row: row["method"]).items():
-        commits = dict.fromkeys(row["commit"][:7] for row in method_rows)
+        commits = dict.fromkeys(commit[:7] for row in method_rows for commit in row["commit"].split(", "))
         texts.append(f"`{method}` {', '.join(commits)}")
     return f"Commits: {'; '.join(texts)}."
 

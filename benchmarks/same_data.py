@@ -254,7 +254,8 @@ def main() -> None:
     """Run the command."""
     parser, command = run_and_page(__doc__)
     command.add_argument("checkpoints", type=Path, nargs="+")
-    command.add_argument("--method", choices=MODEL_BASED, nargs="+", default=["mbpo", "mbpo_pmac", "mbpo_tom"])
+    usual, listed = ["mbpo", "mbpo_pmac", "mbpo_tom"], "model-based methods of curves_methods.py"
+    command.add_argument("--method", choices=MODEL_BASED, nargs="+", metavar="METHOD", default=usual, help=listed)
     command.add_argument("--fits", type=int, default=2, help="models per checkpoint and method")
     command.add_argument("--phases", type=int, nargs="+", default=[1], help="model phases before each measurement")
     arguments = parser.parse_args()

@@ -168,8 +168,9 @@ def test_what_counts_as_finished(tmp_path: Path) -> None:
     meta(path, finished=False)
     assert not is_finished(job("mbpo"), tmp_path)
     meta(path, overrides={"gamma": 0.9})
-    with pytest.raises(SystemExit, match="gamma"):
-        is_finished(job("mbpo"), tmp_path)
+    for steps in (100, 200):  # a longer run would replace what the other settings gave
+        with pytest.raises(SystemExit, match=r"gamma.*: choose another --out and --runs"):
+            is_finished(job("mbpo", steps=steps), tmp_path)
 
 
 def test_a_finished_run_is_not_begun_anew(tmp_path: Path) -> None:
@@ -183,6 +184,25 @@ def test_a_finished_run_is_not_begun_anew(tmp_path: Path) -> None:
     curves_jobs.check_kept(job("mbpo", steps=200), out, runs)
     meta(out / "Hopper-v5" / "mbpo_seed0.json", finished=False)
     curves_jobs.check_kept(job("mbpo", steps=200), out, tmp_path / "elsewhere")
+
+
+def test_a_run_does_not_go_on_without_its_results(tmp_path: Path) -> None:
+    """Its curve would begin in the middle."""
+    checkpoints = tmp_path / "runs" / "Hopper-v5" / "mbpo_seed0" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "checkpoint_100_steps.zip").touch()
+    with pytest.raises(SystemExit, match=r"has a checkpoint of Hopper-v5 mbpo_seed0.*: choose another --runs"):
+        curves_sweep.run_all([job("mbpo")], tmp_path / "other", tmp_path / "runs", 1)
+
+
+def test_a_continued_run_keeps_the_code_of_its_parts(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    first = {"git_commit": "a", "versions": {"torch": "2"}, "started": "then", "steps": 100}
+    path.write_text(json.dumps(first | {"task": "Hopper-v5"}))
+    assert curves_jobs.earlier_code(path) == [first]
+    second = {**first, "git_commit": "b", "steps": 200}
+    path.write_text(json.dumps(second | {"continued": [first]}))
+    assert curves_jobs.earlier_code(path) == [first, second]
 
 
 TINY = {
@@ -230,3 +250,14 @@ def test_command_line() -> None:
     jobs = curves.make_jobs(parsed)
     assert [(job.method, job.seed) for job in jobs] == [(m, s) for s in (0, 1) for m in (*METHODS, "mbpo_tom_sharp")]
     assert {(job.steps, job.eval_freq) for job in jobs} == {(7000, 1000)}
+
+
+def test_each_run_of_the_command_line_is_one_job() -> None:
+    parsed = curves.parse_arguments("run --task Hopper-v5 --method all papers --seed 0 0".split())
+    names = [job.name for job in curves.make_jobs(parsed)]
+    assert len(names) == len(set(names))
+    for words in ("--steps 500", "--steps 0", "--eval-freq 0", "--steps -5"):  # no evaluation
+        with pytest.raises(SystemExit, match=r"--eval-freq \d+ is not allowed with --steps"):
+            curves.make_jobs(curves.parse_arguments(f"run --task Hopper-v5 {words}".split()))
+    with pytest.raises(SystemExit):  # a group is no single job
+        curves.parse_arguments("job --task Hopper-v5 --method papers --seed 0".split())

@@ -38,6 +38,9 @@ def test_table_holds_every_evaluation_and_where_it_came_from(tmp_path: Path) -> 
         ("mbpo_tom", "2000", "5.0", "False"),
     ]
     assert {(row["commit"], row["versions"]) for row in rows} == {("abc", "torch 2")}
+    meta = next(tmp_path.glob("*/*_seed*.json"))
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"continued": [{"git_commit": "earlier"}]}))
+    assert {row["commit"] for row in read_table(curves_page.write_curves(tmp_path))} == {"abc", "earlier, abc"}
     text = curves_page.page_text(rows)
     assert "| `mbpo_tom` | 1 (1 interrupted) | 1.0 | 1.0 | 0 |" in text, "compared where the finished run ended"
     assert "Commits: `sac` abc; `mbpo_tom` abc." in text and "best" not in text
