@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Any
 
-from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_tom.checkpoint.attributes import constructors
@@ -43,10 +42,8 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
     """
     plain: dict[str, Any] = {}
     others: list[str] = []
-    for name in constructor_parameters(type(agent)):
-        if name in NOT_KEPT or not _has(agent, name):
-            continue
-        value = _argument(agent, name)
+    for name, given in _given(agent).items():
+        value = given.val if type(given) is ConstantSchedule else given  # the Zoo turns numbers into schedules
         if name in FREE or _is_json(value):
             plain[name] = _as_json(value)
         else:
@@ -73,15 +70,16 @@ def different_arguments(saved: Mapping[str, Any], others: Collection[str], agent
     :param others: names of the saved arguments that are not plain, from the same function
     :param agent: the agent that is to resume the run
     """
+    given = _given(agent)
     own, own_others = constructor_arguments(agent)
     others = [name for name in others if isinstance(name, str)]
     compared = {name: value for name, value in saved.items() if name in own and name not in FREE}
     different = [name for name, value in compared.items() if not _is_json(value) or own[name] != value]
     different += [name for name in saved if name in own_others]
     # Older checkpoints have a constant schedule among the others
-    different += [name for name in others if name in own and not isinstance(_given(agent, name), ConstantSchedule)]
+    different += [name for name in others if name in own and not isinstance(given[name], ConstantSchedule)]
     had = {**dict.fromkeys(others, "what a checkpoint cannot hold"), **{name: shown(value) for name, value in saved.items()}}
-    return [f"{name}={own.get(name, _argument(agent, name))!r} (the run has {had[name]})" for name in different]
+    return [f"{name}={own.get(name, given[name])!r} (the run has {had[name]})" for name in different]
 
 
 def arguments_of_file(
@@ -152,35 +150,21 @@ def _check_sizes(name: str, value: Any, elements: int, is_size: bool = False) ->
         )
 
 
-def _has(agent: Any, name: str) -> bool:
-    return name == "policy" or name in _of_plugs(agent) or hasattr(agent, name)
-
-
-def _of_plugs(agent: Any) -> Mapping[str, Any]:
-    """Arguments of plugs, which an agent keeps as the user gave them."""
-    return agent.plug_arguments() if hasattr(agent, "plug_arguments") else {}
-
-
-def _argument(agent: Any, name: str) -> Any:
-    """The value of a constructor's parameter; of a constant schedule, its number: the Zoo turns numbers into schedules."""
-    value = _given(agent, name)
-    return value.val if type(value) is ConstantSchedule else value
-
-
-def _given(agent: Any, name: str) -> Any:
-    """The value of a constructor's parameter, as the user gave it if SB3 keeps that."""
-    of_plugs = _of_plugs(agent)
-    if name in of_plugs:
-        return of_plugs[name]
-    if name == "policy":
-        aliases = {cls: alias for alias, cls in agent.policy_aliases.items()}
-        return aliases.get(agent.policy_class, agent.policy_class)
-    value = getattr(agent, name)
-    if name == "replay_buffer_class" and value is WeightedReplayBuffer:
-        return None
-    if name == "policy_kwargs":
-        return {key: entry for key, entry in value.items() if key != "use_sde"}  # SB3 adds it
-    return (value.frequency, value.unit.value) if isinstance(value, TrainFreq) else value
+def _given(agent: Any) -> dict[str, Any]:
+    """The constructor's arguments, in its order, as the user gave them where the agent keeps that."""
+    aliases = {cls: alias for alias, cls in agent.policy_aliases.items()}
+    changed: dict[str, Any] = {
+        "policy": aliases.get(agent.policy_class, agent.policy_class),
+        "policy_kwargs": {key: entry for key, entry in agent.policy_kwargs.items() if key != "use_sde"},  # SB3 adds it
+        "train_freq": (agent.train_freq.frequency, agent.train_freq.unit.value),
+    }
+    if agent.replay_buffer_class is WeightedReplayBuffer:
+        changed["replay_buffer_class"] = None
+    if hasattr(agent, "plug_arguments"):  # SB3's SAC has no plugs
+        changed |= agent.plug_arguments()
+    names = [name for name in constructor_parameters(type(agent)) if name not in NOT_KEPT]
+    own = {name: getattr(agent, name) for name in names if hasattr(agent, name)} | changed
+    return {name: own[name] for name in names if name in own}
 
 
 def _is_json(value: Any) -> bool:
