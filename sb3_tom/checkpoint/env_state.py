@@ -41,23 +41,11 @@ class EnvAdapter(NamedTuple):
     handled: tuple[str, ...] = ()
 
 
-def _save_nothing(env: Any) -> State:
-    return {}
-
-
-def _restore_nothing(env: Any, state: State) -> None:
-    return None
-
-
-ATTRIBUTES = EnvAdapter(_save_nothing, _restore_nothing)
+ATTRIBUTES = EnvAdapter(save=lambda env: {}, restore=lambda env, state: None)
 """For an environment whose whole state is in plain attributes and ``np_random``."""
 
-
-MUJOCO = EnvAdapter(save_mujoco, restore_mujoco, ("model", "data"))
-"""For Gymnasium's MuJoCo environments, versions 4 and 5."""
-
 _ADAPTERS: dict[str, EnvAdapter] = {
-    "gymnasium.envs.mujoco.mujoco_env:MujocoEnv": MUJOCO,
+    "gymnasium.envs.mujoco.mujoco_env:MujocoEnv": EnvAdapter(save_mujoco, restore_mujoco, ("model", "data")),
     "gymnasium.envs.classic_control.pendulum:PendulumEnv": ATTRIBUTES,
     "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv": ATTRIBUTES,
     "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": ATTRIBUTES,
@@ -73,8 +61,8 @@ def _key(cls: type) -> str:
 
 def register_env(
     env_class: type[gym.Env[Any, Any]],
-    save: Callable[[Any], State] = _save_nothing,
-    restore: Callable[[Any, State], None] = _restore_nothing,
+    save: Callable[[Any], State] = ATTRIBUTES.save,
+    restore: Callable[[Any, State], None] = ATTRIBUTES.restore,
     handled: tuple[str, ...] = (),
 ) -> None:
     """
@@ -127,17 +115,15 @@ def env_state(env: gym.Env[Any, Any]) -> State:
 
 
 def _chain(env: Any) -> Iterator[Any]:
-    """From the outermost wrapper to the environment, without the agent's own wrapper."""
-    env = _below_copies(env)
-    yield env
+    """
+    From the outermost wrapper to the environment, without the agent's own wrapper: it has no state, and checkpoints without it
+    resume too.
+    """
     while isinstance(env, gym.Wrapper):
-        env = _below_copies(env.env)
-        yield env
-
-
-def _below_copies(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    """Skip the agent's own wrapper, which has no state, so that checkpoints without it resume too."""
-    return env.env if isinstance(env, CopiedObservations) else env
+        if not isinstance(env, CopiedObservations):
+            yield env
+        env = env.env
+    yield env
 
 
 def _at_boundary(base: Any, reason: str, wrappers: list[State]) -> State:
