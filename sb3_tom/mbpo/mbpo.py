@@ -148,8 +148,8 @@ class MBPO(SACHooks):
         max_grad_norm: float | None = None,
         _init_setup_model: bool = True,
     ) -> None:
-        check_before_sac(policy, policy_kwargs, replay_buffer_kwargs, verbose, use_sde, device, self.policy_aliases)
         given = dict(locals())  # before any other local is made: the arguments
+        check_before_sac(given, self.policy_aliases)
         made: Any = make_checked_env(env, verbose)  # None while loading, as in SB3
         super().__init__(env=made, _init_setup_model=False, **sac_arguments(given))
         self._plug_specs = specs_of(given, type(self))

@@ -34,27 +34,21 @@ def sac_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(given[name]) for name in SAC_ARGUMENTS}
 
 
-def check_before_sac(
-    policy: Any,
-    policy_kwargs: Any,
-    replay_buffer_kwargs: Any,
-    verbose: Any,
-    use_sde: Any,
-    device: Any,
-    policy_names: Collection[str],
-) -> None:
+def check_before_sac(given: Mapping[str, Any], policy_names: Collection[str]) -> None:
     """
     Check the arguments that SB3's constructor uses at once.
 
+    :param given: arguments of MBPO's constructor, by name
     :param policy_names: names of policies of the agent's class
     :raises ValueError: naming the argument, what came and what is allowed
     """
-    for name, value in (("policy_kwargs", policy_kwargs), ("replay_buffer_kwargs", replay_buffer_kwargs)):
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(f"{name}={value!r} is not allowed; allowed: a dict or None")
-    check_integer("verbose", verbose, 0)
-    check_bool("use_sde", use_sde)
-    _check_policy(policy, policy_names)
+    for name in ("policy_kwargs", "replay_buffer_kwargs"):
+        if given[name] is not None and not isinstance(given[name], Mapping):
+            raise ValueError(f"{name}={given[name]!r} is not allowed; allowed: a dict or None")
+    check_integer("verbose", given["verbose"], 0)
+    check_bool("use_sde", given["use_sde"])
+    _check_policy(given["policy"], policy_names)
+    device = given["device"]
     try:
         usable = th.device("cpu" if device == "auto" else device).type in ("cpu", "cuda")
     except (RuntimeError, TypeError, ValueError):
