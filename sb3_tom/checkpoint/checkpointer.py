@@ -47,6 +47,8 @@ class Checkpointer:
     :meth:`before_collection` and :meth:`after_collection`, and ``train`` in :func:`unsaved`.
 
     :ivar last: file that the run can be resumed from, or None; for messages only
+    :ivar is_in_learn: whether the agent is in ``learn``
+    :ivar is_between_rollouts: whether it is in ``learn``, between two collections, with a consistent state
     """
 
     def __init__(self) -> None:
@@ -55,21 +57,11 @@ class Checkpointer:
         self._files: set[Path] = set()  # that the run was saved to or loaded from
         self._resumption: dict[str, Any] | None = None  # state of moment_of that is yet to be restored
         self._callback: BaseCallback | None = None  # learn's
-        self._in_learn = self._is_consistent = False
+        self.is_in_learn = self.is_between_rollouts = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy that is made within ``learn`` has no part in it; and callbacks cannot be copied."""
-        return {**vars(self), "_callback": None, "_in_learn": False, "_is_consistent": False}
-
-    @property
-    def is_between_rollouts(self) -> bool:
-        """Whether the agent is in ``learn``, between two collections, with a consistent state."""
-        return self._is_consistent
-
-    @property
-    def is_in_learn(self) -> bool:
-        """Whether the agent is in ``learn``."""
-        return self._in_learn
+        return {**vars(self), "_callback": None, "is_in_learn": False, "is_between_rollouts": False}
 
     @property
     def is_resuming(self) -> bool:
@@ -108,11 +100,11 @@ class Checkpointer:
         :param durable: wait until it is on the disk
         :raises ValueError: within a step, or if the agent has no env or an attribute that cannot be saved
         """
-        if self._in_learn and not self._is_consistent:
+        if self.is_in_learn and not self.is_between_rollouts:
             raise ValueError("save_checkpoint is not allowed in the middle of a step; allowed: ResumeCallback in learn")
         if agent.env is None:
             raise ValueError("save_checkpoint needs an env: its state is a part of the run's; allowed: after set_env")
-        state = {RUN: self._run, **run_state(agent, self._callback if self._is_consistent else None)}
+        state = {RUN: self._run, **run_state(agent, self._callback if self.is_between_rollouts else None)}
         if self._resumption is not None:  # loaded, but not continued yet
             state["agent"]["attributes"] |= self._resumption["attributes"]
             state |= {name: value for name, value in self._resumption.items() if name != "attributes"}
@@ -183,12 +175,12 @@ class Checkpointer:
         if not goes_on:
             self._restore_moment(agent, None)
         _HELD[self] = folders = ExitStack()
-        self._in_learn, at_entry = True, (agent._num_timesteps_at_start, agent._total_timesteps)
+        self.is_in_learn, at_entry = True, (agent._num_timesteps_at_start, agent._total_timesteps)
         try:
             with continued_log(agent, log):
                 yield total_timesteps, reset_num_timesteps
         finally:
-            self._in_learn, self._is_consistent, self._callback = False, False, None
+            self.is_in_learn, self.is_between_rollouts, self._callback = False, False, None
             folders.close()
             if self._resumption is not None:  # it failed before the run was restored, and can be called again
                 agent._num_timesteps_at_start, agent._total_timesteps = at_entry
@@ -227,12 +219,12 @@ class Checkpointer:
         :param agent: that is about to collect transitions
         """
         self._restore_moment(agent, self._callback)
-        self._is_consistent = True
+        self.is_between_rollouts = True
         assert self._callback is not None  # of begin
         for one in walk(self._callback):
             if hasattr(one, "between_rollouts"):
                 one.between_rollouts()
-        self._is_consistent = False
+        self.is_between_rollouts = False
 
     def after_collection(self, is_whole: bool) -> None:
         """
@@ -240,28 +232,24 @@ class Checkpointer:
 
         :param is_whole: False if a callback has cancelled the collection
         """
-        self._is_consistent = is_whole
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """The state is not consistent within the block; after it, unless it fails, it is as before."""
-        was_consistent, self._is_consistent = self._is_consistent, False
-        yield
-        self._is_consistent = was_consistent
+        self.is_between_rollouts = is_whole
 
 
 def unsaved(method: F) -> F:
     """
-    Decorates a method of an agent within which it cannot be saved while it learns: a signal handler or another thread may try
-    to.
+    Decorates a method of an agent within which, and after whose failure, it cannot be saved while it learns: a signal handler
+    or another thread may try to.
 
     :param method: of an agent with a ``checkpointer``
     """
 
     @wraps(method)
     def call(agent: Any, *args: Any, **kwargs: Any) -> Any:
-        with agent.checkpointer.step():
-            return method(agent, *args, **kwargs)
+        checkpointer: Checkpointer = agent.checkpointer
+        before, checkpointer.is_between_rollouts = checkpointer.is_between_rollouts, False
+        returned = method(agent, *args, **kwargs)
+        checkpointer.is_between_rollouts = before
+        return returned
 
     return call  # type: ignore[return-value]
 
