@@ -73,25 +73,15 @@ class NamesFirstLayers(Protocol):
         """Weights ``[..., inputs, outputs]``, the observation first, and biases of the layers that take the features."""
 
 
-def networks_of(policy: SACPolicy) -> list[BaseModel]:
-    """
-    Actor, critics, target critics and any further networks of a policy.
-
-    :param policy: any
-    """
-    return [network for network in policy.children() if isinstance(network, BaseModel)]
-
-
 def fingerprint(policy: SACPolicy) -> bytes:
     """
     Equal for equal parameters of actor and critics. Taken when an agent is made or loaded, it tells whether they were trained
     since, by whatever optimiser; empty if the policy has no :class:`StandardizedFeatures`, for which alone that matters.
 
     :param policy: any
-    :raises ValueError: see :func:`check_features`
+    :raises ValueError: if its :class:`StandardizedFeatures` are not allowed
     """
-    check_features(policy)
-    if not _standardized(policy):
+    if not standardized_networks(policy):
         return b""
     digest = sha256()
     for parameter in (*policy.actor.parameters(), *policy.critic.parameters()):
@@ -107,21 +97,22 @@ def standardize(policy: SACPolicy, data: Transitions, units: Units, made: bytes 
     :param data: the N rows
     :param units: of the policy's inputs
     :param made: see :func:`rescale`
-    :raises ValueError: see :func:`check_features`
+    :raises ValueError: see :func:`rescale`
     """
-    check_features(policy)
-    if _standardized(policy):
+    if standardized_networks(policy):
         rescale(policy, _seen(data, units), made)
 
 
-def check_features(policy: SACPolicy) -> None:
+def standardized_networks(policy: SACPolicy) -> list[BaseModel]:
     """
-    Refuse :class:`StandardizedFeatures` whose outputs are not the inputs of a network's first layers, which follow the scale.
+    Actor, critics, target critics and any further networks of a policy that have :class:`StandardizedFeatures`: the outputs of
+    these have to be the inputs of the first layers, which follow the scale.
 
     :param policy: any
     :raises ValueError: for those within another extractor, with another ``forward``, or in a module that ``th.compile`` wraps
     """
-    used = [getattr(network, "features_extractor", None) for network in networks_of(policy)]
+    networks = [network for network in policy.children() if isinstance(network, BaseModel)]
+    used = [network.features_extractor for network in networks]
     for features in (module for module in policy.modules() if isinstance(module, StandardizedFeatures)):
         if features not in used or type(features).forward is not StandardizedFeatures.forward:
             raise ValueError(
@@ -129,6 +120,7 @@ def check_features(policy: SACPolicy) -> None:
                 "of its own, or in a network that th.compile has wrapped: the first layers have to follow the scale of its "
                 "outputs; allowed: StandardizedFeatures itself, compiled in place (agent.policy.critic.compile())"
             )
+    return [network for network in networks if isinstance(network.features_extractor, StandardizedFeatures)]
 
 
 @th.no_grad()
@@ -140,10 +132,11 @@ def rescale(policy: SACPolicy, observations: Moments, made: bytes | None = None)
     :param policy: any; one without such features is not changed
     :param observations: statistics of the observations; a constant entry gets the scale 1
     :param made: :func:`fingerprint` of the new networks; None if it is not known
-    :raises ValueError: if the weights of a first layer are computed from others; nothing was changed then
+    :raises ValueError: if its features are not allowed, or if the weights of a first layer are computed from others; nothing
+        was changed then
     """
     mean, std, is_constant = observations.mean, observations.scale, observations.varying() == 0.0
-    networks = _standardized(policy)
+    networks = standardized_networks(policy)
     layers = [_first_layers(network) for network in networks]
     is_trained = _is_trained(policy, made)
     changes: dict[StandardizedFeatures, tuple[th.Tensor, th.Tensor]] = {}  # actor and critics may share their features
@@ -156,10 +149,6 @@ def rescale(policy: SACPolicy, observations: Moments, made: bytes | None = None)
             rows = weight[..., : len(factor), :]
             bias.add_((offset @ rows).view_as(bias))
             rows.mul_(factor.unsqueeze(-1))
-
-
-def _standardized(policy: SACPolicy) -> list[BaseModel]:
-    return [network for network in networks_of(policy) if isinstance(network.features_extractor, StandardizedFeatures)]
 
 
 def _is_trained(policy: SACPolicy, made: bytes | None) -> bool:
