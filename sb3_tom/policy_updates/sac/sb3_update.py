@@ -11,9 +11,8 @@ from stable_baselines3.sac.sac import SAC
 
 from sb3_tom.contracts.policy_update import Batches, PolicyParts
 from sb3_tom.policy_updates.averaged_actor import averaging_steps
+from sb3_tom.policy_updates.sac.sac_update import Losses
 from sb3_tom.policy_updates.steps import clipping
-
-FIGURES = ("ent_coef", "ent_coef_loss", "critic_loss", "actor_loss")
 
 
 class _AsReplayBuffer:
@@ -63,4 +62,4 @@ def sb3_update(parts: PolicyParts, batches: Batches, gradient_steps: int, batch_
     with clipping(parts), averaging_steps(policy):
         SAC.train(stand_in, gradient_steps, batch_size)
     logged = stand_in.logger.name_to_value
-    return {name: th.as_tensor(logged.get(f"train/{name}", 0.0), device=policy.device) for name in FIGURES}
+    return {name: th.as_tensor(logged.get(f"train/{name}", 0.0), device=policy.device) for name in Losses._fields}
