@@ -11,7 +11,6 @@ from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_tom.checkpoint.attributes import constructors
 from sb3_tom.checkpoint.codec import shown
-from sb3_tom.checks.validation import check_integer
 from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 
 NOT_KEPT = frozenset({"env", "device", "_init_setup_model"})
@@ -49,16 +48,6 @@ def constructor_arguments(agent: Any) -> tuple[dict[str, Any], list[str]]:
         else:
             others.append(name)
     return plain, others
-
-
-def checked_seed(value: Any) -> int | None:
-    """
-    Check the seed of a file.
-
-    :param value: from the file
-    :raises ValueError: if it is not a seed
-    """
-    return None if value is None else check_integer(SEED, value, 0, 2**32 - 1)
 
 
 def different_arguments(saved: Mapping[str, Any], others: Collection[str], agent: Any) -> list[str]:

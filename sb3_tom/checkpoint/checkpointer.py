@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_tom.checkpoint.agent_state import check_agent, restore_agent
 from sb3_tom.checkpoint.archive import write_archive
-from sb3_tom.checkpoint.arguments import SEED, arguments_of_file, checked_seed, different_arguments
+from sb3_tom.checkpoint.arguments import SEED, arguments_of_file, different_arguments
 from sb3_tom.checkpoint.callback_state import RestoresAtEnd, walk
 from sb3_tom.checkpoint.codec import State
 from sb3_tom.checkpoint.files import held, open_checkpoint
@@ -25,6 +25,7 @@ from sb3_tom.checkpoint.log_state import continued_log, log_name_of
 from sb3_tom.checkpoint.reading import Archive
 from sb3_tom.checkpoint.replay_state import check_room
 from sb3_tom.checkpoint.run_state import moment_of, outline_of_run, remaining_steps, restore_moment, run_state
+from sb3_tom.checks.validation import check_seed
 
 A = TypeVar("A", bound=OffPolicyAlgorithm)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -141,7 +142,8 @@ class Checkpointer:
         state = archive.load()
         with explained(archive.path):
             restore_agent(agent, state["agent"])
-            agent.seed = checked_seed(state["arguments"].get(SEED, agent.seed))
+            seed = state["arguments"].get(SEED, agent.seed)
+            agent.seed = None if seed is None else check_seed(seed)
             self._resumption = moment_of(state)
         name = state.get(RUN)
         self._run = name if isinstance(name, str) and _RUN_NAME.fullmatch(name) else uuid.uuid4().hex

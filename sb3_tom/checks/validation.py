@@ -83,6 +83,16 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int = LAR
     return int(value)
 
 
+def check_seed(value: Any) -> int:
+    """
+    Check a seed, as numpy takes it.
+
+    :param value: what came
+    :return: the value as int
+    """
+    return check_integer("seed", value, 0, 2**32 - 1)
+
+
 def check_bool(name: str, value: Any) -> bool:
     """
     Check a boolean; numpy's are accepted.

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolicy
 from stable_baselines3.sac.sac import SAC
 
-from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer, check_number, plain
+from sb3_tom.checks.validation import LARGEST_INTEGER, check_bool, check_integer, check_number, check_seed, plain
 from sb3_tom.contracts.plug import outline
 from sb3_tom.envs.vec_normalize import check_vec_normalize
 
@@ -87,7 +87,7 @@ def check_sac_numbers(agent: Any) -> None:
     check_number("tau", agent.tau, 0.0, 1.0)
     check_number("gamma", agent.gamma, 0.0, 1.0)
     if agent.seed is not None:
-        agent.seed = check_integer("seed", agent.seed, 0, 2**32 - 1)
+        agent.seed = check_seed(agent.seed)
     _check_entropy(agent)
     agent.train_freq = _train_freq(plain(agent.train_freq))
 

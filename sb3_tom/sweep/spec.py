@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from sb3_tom.checks.validation import check_integer, close_names
+from sb3_tom.checks.validation import check_integer, check_seed, close_names
 from sb3_tom.zoo.runs import check_env, import_packages, zoo_hyperparams
 
 DEFAULTS: dict[str, Any] = {
@@ -98,7 +98,7 @@ def make_runs(words: Mapping[str, Any]) -> list[RunSpec]:
     settings["gym_packages"] = _listed("gym_packages", settings["gym_packages"], str, least=0)
     import_packages(settings["gym_packages"])
     envs = [check_env(env) for env in _listed("env", settings["env"], str)]
-    seeds = [check_integer("seed", seed, 0, 2**32 - 1) for seed in _listed("seed", settings["seed"], int)]
+    seeds = [check_seed(seed) for seed in _listed("seed", settings["seed"], int)]
     methods = _methods(settings)
     hyperparams = {(env, method.label): _hyperparams(env, method) for env, method in product(envs, methods)}
     runs = [

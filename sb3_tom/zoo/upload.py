@@ -23,7 +23,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tom.callbacks.evaluation import Evaluation, preserved_random_state
-from sb3_tom.checks.validation import check_integer
+from sb3_tom.checks.validation import check_integer, check_seed
 from sb3_tom.zoo.model_card import model_card
 from sb3_tom.zoo.runs import zoo_algorithms
 from sb3_tom.zoo.saved_run import SavedRun
@@ -82,7 +82,7 @@ def measure(
     :raises ValueError: naming the argument or the file, what came and what is allowed
     """
     check_integer("n_eval_episodes", n_eval_episodes, 1)
-    check_integer("seed", seed, 0, 2**32 - 1)
+    check_seed(seed)
     with preserved_random_state(), redirect_stdout(io.StringIO()):
         env = _make_env(run, seed)
         try:
