@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.codec import State
@@ -13,7 +12,7 @@ from sb3_tom.checkpoint.env_state import env_state, restore_env
 from sb3_tom.checkpoint.fits import check_form
 from sb3_tom.checkpoint.reading import MALFORMED
 from sb3_tom.envs.moves import MOVES
-from sb3_tom.envs.workers import ask
+from sb3_tom.envs.workers import ask, layers_of
 
 _FIXED = ("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer")
 _OVERWRITTEN = ("actions", "buf_infos", "buf_obs", "buf_dones", "buf_rews", "reset_infos", "_obs", "_actions")
@@ -50,15 +49,6 @@ def _send(env: VecEnv, state: State | None, index: int) -> bool:
     return ask(env, partial(_errand, state), [index])[0]
 
 
-def _layers(env: VecEnv) -> list[VecEnv]:
-    """The vectorised environments from the outermost wrapper to the innermost."""
-    layers = [env]
-    while isinstance(env, VecEnvWrapper):
-        env = env.venv
-        layers.append(env)
-    return layers
-
-
 def vec_env_state(env: VecEnv) -> State:
     """
     State of a vectorised environment.
@@ -66,10 +56,10 @@ def vec_env_state(env: VecEnv) -> State:
     :param env: a ``DummyVecEnv`` or ``SubprocVecEnv``, wrapped or not; any other resumes at an episode boundary
     """
     layers = []
-    for layer in _layers(env):
+    for layer in layers_of(env):
         state, unknown = attributes_state(layer, _SKIPPED)
         layers.append({"class": type(layer).__qualname__, "state": state, "unknown": unknown})
-    return {"layers": layers, "envs": _env_states(_layers(env)[-1])}
+    return {"layers": layers, "envs": _env_states(env.unwrapped)}
 
 
 def _env_states(env: VecEnv) -> list[State]:
@@ -106,7 +96,7 @@ def restore_vec_env(env: VecEnv, state: State) -> Any:
     :return: None; at an episode boundary the first observations of new episodes, in all environments
     :raises ValueError: if it is not made like the saved one
     """
-    layers = _layers(env)
+    layers = [*layers_of(env)]
     check_form(state, {"layers": list, "envs": list}, "the env's state")
     names = [type(layer).__qualname__ for layer in layers]
     saved = [layer["class"] for layer in state["layers"]]
@@ -119,7 +109,7 @@ def restore_vec_env(env: VecEnv, state: State) -> Any:
     for layer, saved_layer in zip(layers, state["layers"], strict=True):
         restore_attributes(layer, saved_layer["state"], _SKIPPED)
     for index, one in enumerate(state["envs"]):
-        _restore_one(layers[-1], index, one)
+        _restore_one(env.unwrapped, index, one)
     return env.reset() if boundary_reasons(state) else None
 
 

@@ -1,13 +1,14 @@
 """Notices that somebody else has stepped or reset the environments that an agent trains on."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_tom.envs.workers import layers_of
 
 MOVES = ("reset", "step", "step_async")
 """Methods of a ``VecEnv`` that move its environments; they are replaced by :class:`CountedCalls`."""
@@ -74,7 +75,7 @@ class Moves:
         if env is None:
             return
         calls = _calls_of(env) or _Calls()
-        for layer in _layers(env):
+        for layer in layers_of(env):
             for name in MOVES:
                 known = vars(layer).get(name)
                 if isinstance(known, CountedCalls):
@@ -103,13 +104,6 @@ class Moves:
         if env is None or calls is None:
             return False
         return calls.number != self._calls or not (only_calls or _places(env) == self._places)
-
-
-def _layers(env: VecEnv) -> Iterator[VecEnv]:
-    yield env
-    while isinstance(env, VecEnvWrapper):
-        env = env.venv
-        yield env
 
 
 def _calls_of(env: VecEnv) -> _Calls | None:

@@ -6,12 +6,12 @@ A worker of ``SubprocVecEnv`` has few commands, and dies if a result cannot be p
 such a ``kind``: its ``__instancecheck__`` runs in the worker, on the wrapper.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import gymnasium as gym
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,18 @@ def ask(env: VecEnv, function: Callable[[Any], bool], indices: list[int] | None 
     :return: a result for each; False for an environment without wrappers
     """
     return list(env.env_is_wrapped(cast(type[gym.Wrapper], _Question(function)), indices=indices))
+
+
+def layers_of(env: VecEnv) -> Iterator[VecEnv]:
+    """
+    The vectorised environments from the outermost wrapper to the innermost.
+
+    :param env: in this process or in others
+    """
+    yield env
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+        yield env
 
 
 def inner_envs(env: VecEnv) -> list[object]:
