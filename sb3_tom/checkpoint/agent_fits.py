@@ -12,7 +12,6 @@ import torch as th
 from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 
-from sb3_tom.checkpoint.alignment import LINE
 from sb3_tom.checkpoint.codec import shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_array, check_form, check_names, fits, is_same, outline_of
 from sb3_tom.checks.validation import check_integer, check_number
@@ -130,17 +129,6 @@ def check_variables(agent: Any, saved: Mapping[str, Any]) -> None:
     check_names("the variable", saved, names)
     for name in names:
         _check_tensor(name, saved[name], recursive_getattr(agent, name))
-
-
-def check_alignments(saved: Any) -> None:
-    """
-    Check the saved alignments.
-
-    :param saved: offset of each parameter
-    :raises ValueError: if one is out of range
-    """
-    for offset in saved:
-        check_integer("the place of a parameter", offset, -1, LINE - 1)
 
 
 def check_attributes(agent: Any, saved: Mapping[str, Any], names: Collection[str]) -> None:

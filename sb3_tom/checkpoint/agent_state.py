@@ -13,12 +13,13 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sb3_tom.checkpoint.agent_fits import check_alignments, check_attributes, check_parameters, check_variables
-from sb3_tom.checkpoint.alignment import align, alignments
+from sb3_tom.checkpoint.agent_fits import check_attributes, check_parameters, check_variables
+from sb3_tom.checkpoint.alignment import LINE, align, alignments
 from sb3_tom.checkpoint.attributes import argument_names
 from sb3_tom.checkpoint.codec import State, is_plain
 from sb3_tom.checkpoint.fits import check_form, check_names, data_of
 from sb3_tom.checkpoint.replay_state import check_replay, replay_state, restore_replay
+from sb3_tom.checks.validation import check_integer
 from sb3_tom.old_names import upgrade_state
 
 _FORM: dict[str, type] = {
@@ -106,7 +107,8 @@ def check_agent(agent: Any, state: State) -> None:
     for name in HANDLED:  # present in older files
         state["attributes"].pop(name, None)
     check_parameters(agent, state["parameters"])
-    check_alignments(state["alignments"])
+    for offset in state["alignments"]:
+        check_integer("the place of a parameter", offset, -1, LINE - 1)
     check_variables(agent, state["variables"])
     check_replay(agent.replay_buffer, state["replay_buffer"])
     own = dict(_own_attributes(agent))
