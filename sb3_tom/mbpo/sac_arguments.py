@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.sac.policies import CnnPolicy, MultiInputPolicy, SACPolicy
 from stable_baselines3.sac.sac import SAC
 
@@ -110,9 +110,9 @@ def _check_entropy(agent: Any) -> None:
         )
 
 
-def _train_freq(value: Any) -> Any:
-    if isinstance(value, TrainFreq):
-        return value
+def _train_freq(value: Any) -> tuple[int, str]:
+    if isinstance(value, TrainFreq):  # of a loaded agent
+        return value.frequency, value.unit.value
     frequency, unit = value if isinstance(value, list | tuple) and len(value) == 2 else (value, "step")
     if unit not in ("step", "episode") or not _is_frequency(frequency):
         raise ValueError(
@@ -189,11 +189,10 @@ def _check_reward_fn(reward_fn: Any, sizes: tuple[int, int], device: th.device, 
         )
 
 
-def _check_episodes(train_freq: Any, n_envs: int) -> None:
-    frequency = (train_freq.frequency, train_freq.unit.value) if isinstance(train_freq, TrainFreq) else train_freq
-    if frequency[1] == TrainFrequencyUnit.EPISODE.value and n_envs > 1:
+def _check_episodes(train_freq: tuple[int, str], n_envs: int) -> None:
+    if train_freq[1] == "episode" and n_envs > 1:
         raise ValueError(
-            f"train_freq={tuple(frequency)!r} is not allowed with {n_envs} envs, whose episodes end at different times; "
+            f"train_freq={train_freq!r} is not allowed with {n_envs} envs, whose episodes end at different times; "
             "allowed: a number of steps, or one env"
         )
 
