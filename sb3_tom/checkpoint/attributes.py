@@ -12,11 +12,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from sb3_tom.checkpoint.codec import is_plain, shown
-from sb3_tom.checkpoint.fits import NUMBERS, check_form, data_of, fits, outline_of
+from sb3_tom.checkpoint.fits import NUMBERS, check_form, data_of, fits, is_running_statistics, outline_of
 from sb3_tom.checks.validation import check_integer
-
-_RUNNING_STATISTICS = ("RunningMeanStd",)
-"""Classes of SB3 and of Gymnasium whose whole state is in their plain attributes."""
 
 _CLOCKS = ("t_start",)
 """Attributes with a starting ``time.time()``; saved as the time since then."""
@@ -81,7 +78,7 @@ def attributes_state(owner: Any, skip: Collection[str] = ()) -> tuple[dict[str, 
             continue
         if isinstance(value, np.random.Generator):
             state[name] = generator_state(value)
-        elif type(value).__name__ in _RUNNING_STATISTICS:
+        elif is_running_statistics(value):
             state[name] = attributes_state(value)[0]
         elif name in _CLOCKS and isinstance(value, float):
             state[name] = time.time() - value
@@ -114,7 +111,7 @@ def restore_attributes(owner: Any, state: dict[str, Any], skip: Collection[str] 
     for name, value in kept.items():
         if not _is_of_kind(value, currents[name]):
             raise ValueError(f"the attribute {name} of {type(owner).__qualname__} is {outline_of(value)}, which does not fit")
-    in_place = {name for name, value in kept.items() if _fits(currents[name], value) and _is_shared(owner, name, kept)}
+    in_place = {name for name, value in kept.items() if _has_form_of(value, currents[name]) and _is_shared(owner, name, kept)}
     for name, value in kept.items():
         if name in in_place:
             currents[name][...] = value
@@ -126,7 +123,7 @@ def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
     if isinstance(value, dict) and GENERATOR in value:
         old = current if isinstance(current, np.random.Generator) else np.random.default_rng()
         setattr(owner, name, restore_generator(old, value))
-    elif type(current).__name__ in _RUNNING_STATISTICS:
+    elif is_running_statistics(current):
         restore_attributes(current, value)
     elif name in _CLOCKS and isinstance(value, float):
         setattr(owner, name, time.time() - value)
@@ -147,7 +144,7 @@ def _is_of_kind(value: Any, current: Any) -> bool:
         return current is None or isinstance(current, np.random.Generator)
     if isinstance(current, np.random.Generator):
         return False
-    if type(current).__name__ in _RUNNING_STATISTICS:
+    if is_running_statistics(current):
         return isinstance(value, dict)
     # A flag of a user's env or callback may have become a number: not yet, then since when
     return fits(value, current) or (isinstance(current, NUMBERS) and isinstance(value, NUMBERS))
@@ -165,7 +162,7 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
-def _fits(current: Any, value: Any) -> bool:
+def _has_form_of(value: Any, current: Any) -> bool:
     both = isinstance(current, np.ndarray) and isinstance(value, np.ndarray)
     same = both and current.shape == value.shape and current.dtype == value.dtype
     return same and bool(current.flags.writeable)

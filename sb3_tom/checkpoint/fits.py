@@ -124,14 +124,18 @@ def data_of(owner: Any, name: Any) -> Any:
     current = vars(owner).get(name, _NOTHING)
     if current is _NOTHING:
         current = inspect.getattr_static(type(owner), name, None)
-    if not is_plain(current) and not _is_counted(current):
+    if not (is_plain(current) or isinstance(current, np.random.Generator) or is_running_statistics(current)):
         raise ValueError(f"{place} is a {type(current).__qualname__}, which no checkpoint holds")
     return current
 
 
-def _is_counted(value: Any) -> bool:
-    """Whether :mod:`sb3_tom.checkpoint.attributes` saves a value that is not plain."""
-    return isinstance(value, np.random.Generator) or type(value).__name__ == "RunningMeanStd"
+def is_running_statistics(value: Any) -> bool:
+    """
+    Whether a value is a ``RunningMeanStd`` of SB3 or of Gymnasium, whose whole state is in its plain attributes.
+
+    :param value: any
+    """
+    return type(value).__name__ == "RunningMeanStd"
 
 
 @contextmanager
