@@ -1,7 +1,5 @@
 """Causes of bad health: numbers out of scale, and time limits that are reported as terminations."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch as th
 
@@ -20,35 +18,21 @@ FEW_LIMITS = 3
 """Fewer ends after the same number of steps count as coincidence."""
 
 
-class Largest(NamedTuple):
+def largest_entry(data: Transitions, units: PolicyUnits) -> tuple[int, float, float, float]:
     """
-    The entry of the observations with the largest absolute value in the units of the policy.
-
-    :param entry: its index
-    :param size: its largest absolute value in the units of the policy
-    :param low: its minimum in the env's own units
-    :param high: its maximum in the env's own units
-    """
-
-    entry: int
-    size: float
-    low: float
-    high: float
-
-
-def largest_entry(data: Transitions, units: PolicyUnits) -> Largest:
-    """
-    Find the entry; one pass over new rows, one host read.
+    The entry of the observations with the largest absolute value in the units of the policy; one pass over new rows, one host
+    read.
 
     :param data: N rows, at least 1
     :param units: convert the env's observations to the policy's
+    :return: its index, that value, and its minimum and maximum in the env's own units
     """
     moments = moments_of(data, "observations")
     ends = th.stack([moments.low, moments.high])
     size, entry = units.observations(ends).abs().amax(dim=0).max(dim=0)
     found = th.cat([entry.double().reshape(1), size.double().reshape(1), ends[:, entry].double()])
-    number, *values = found.tolist()
-    return Largest(int(number), *values)
+    number, largest, low, high = found.tolist()
+    return int(number), largest, low, high
 
 
 def episode_lengths(buffer: WeightedReplayBuffer) -> np.ndarray:

@@ -112,21 +112,21 @@ class Health:
 
     def _scale(self, now: Situation, largest_reward: float) -> dict[str, float]:
         """Check the scale of rewards and observations first, since it causes other signs."""
-        largest = largest_entry(now.buffer.transitions(), now.units)
+        number, largest, low, high = largest_entry(now.buffer.transitions(), now.units)
         self._out_of_scale = ""
         if largest_reward > LARGE:
             self._out_of_scale = "first scale the rewards (health/largest_reward)"
             text = "rewards are out of scale: divide them in a wrapper (gymnasium.wrappers.TransformReward, VecNormalize)"
             self._warn("largest_reward", largest_reward, LARGE, now, text)
-        if largest.size > LARGE:
-            entry = f"entry {largest.entry} of the observations"
+        if largest > LARGE:
+            entry = f"entry {number} of the observations"
             self._out_of_scale = f"first see to {entry} (health/largest_observation)"
             text = (
-                f"{entry} runs from {largest.low:.10g} to {largest.high:.10g}, where float32 and networks may not see it "
+                f"{entry} runs from {low:.10g} to {high:.10g}, where float32 and networks may not see it "
                 "change; leave it out if it is a clock or a counter, else shift and scale it in a wrapper"
             )
-            self._warn("largest_observation", largest.size, LARGE, now, text)
-        return {"largest_observation": largest.size, "largest_reward": largest_reward}
+            self._warn("largest_observation", largest, LARGE, now, text)
+        return {"largest_observation": largest, "largest_reward": largest_reward}
 
     @th.no_grad()
     def _weights(self, figures: Mapping[str, float], now: Situation) -> dict[str, float]:
