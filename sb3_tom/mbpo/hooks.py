@@ -23,9 +23,10 @@ from sb3_tom.data.replay_buffer import WeightedReplayBuffer
 from sb3_tom.envs.copied import with_copied_observations
 from sb3_tom.envs.vec_normalize import check_vec_normalize, keep_raw_terminals
 from sb3_tom.mbpo.arguments import check_arguments, check_envs_of_learn
+from sb3_tom.mbpo.axes import AXES
 from sb3_tom.mbpo.guard import Guard, check_transitions
 from sb3_tom.mbpo.health import Health
-from sb3_tom.mbpo.plugs import Plugs, Specs, arguments_of, copied_specs, implied_by, merge_specs
+from sb3_tom.mbpo.plugs import Plugs, Specs, copied_specs, implied_by, merge_specs
 from sb3_tom.mbpo.remaining_time import RemainingTime
 from sb3_tom.mbpo.sac_arguments import check_optimizers, explained_setup_errors
 from sb3_tom.mbpo.saved import SavedSAC
@@ -94,7 +95,8 @@ class SACHooks(SavedSAC):
 
     def plug_arguments(self) -> dict[str, Any]:
         """The constructor's arguments that choose plugs, as given."""
-        return arguments_of(self._plug_specs)
+        values = {argument: value for argument, (value, _) in self._plug_specs.items()}
+        return values | {AXES[argument].kwargs_argument: kwargs for argument, (_, kwargs) in self._plug_specs.items()}
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

@@ -251,13 +251,3 @@ def _copied(argument: str, plug: Plug) -> Plug:
             f"{argument}=an instance of {name} is not allowed, since it cannot be copied for files: {error}; allowed: the "
             f"class {name}, with {AXES[argument].kwargs_argument}"
         ) from error
-
-
-def arguments_of(specs: Specs) -> dict[str, Any]:
-    """
-    The constructor arguments of specs.
-
-    :param specs: by argument
-    """
-    values = {argument: value for argument, (value, _) in specs.items()}
-    return values | {AXES[argument].kwargs_argument: kwargs for argument, (_, kwargs) in specs.items()}
