@@ -98,15 +98,14 @@ class TOMSettings:
     ess_floor: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in _FLAGS:
-            self._replace(name, check_bool(name, getattr(self, name)))
-        for name in _COUNTS:
-            self._replace(name, check_integer(name, getattr(self, name), 1))
-        for name, limits in _NUMBERS.items():
-            self._replace(name, check_number(name, getattr(self, name), **limits))
-        for name in _OPTIONAL:
-            if getattr(self, name) is not None:
-                self._replace(name, check_number(name, getattr(self, name), **_OPTIONAL[name]))
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type is bool:
+                self._replace(name, check_bool(name, value))
+            elif field.type is int:
+                self._replace(name, check_integer(name, value, 1))
+            elif field.type is float or (field.type == float | None and value is not None):
+                self._replace(name, check_number(name, value, **_LIMITS[name]))
         if self.pool_size is not None:
             self._replace("pool_size", check_integer("pool_size", self.pool_size, 1))
         self._replace("discriminator_arch", check_integers("discriminator_arch", self.discriminator_arch, 1, 1))
@@ -139,32 +138,7 @@ class TOMSettings:
             raise ValueError("nonnegative=True is not allowed with mass_shift=True; allowed: mass_shift=False")
 
 
-_FLAGS = (
-    "discriminator",
-    "separate_encoders",
-    "train_encoders",
-    "delta_input",
-    "standardize",
-    "q_persistent",
-    "anneal",
-    "corrected_conjugate",
-    "mass_shift",
-    "nonnegative",
-    "restart_truncated",
-    "average_next",
-)
-_COUNTS = (
-    "folds",
-    "discriminator_steps",
-    "discriminator_batch_size",
-    "q_steps",
-    "q_batch_size",
-    "start_batch_size",
-    "n_actions",
-    "average_steps",
-    "recent_size",
-)
-_NUMBERS: dict[str, dict[str, Any]] = {
+_LIMITS: dict[str, dict[str, Any]] = {
     "buffer_label": {"low": 0.0, "high": 0.5, "high_open": True},
     "gradient_penalty": {"low": 0.0},
     "discriminator_weight_decay": {"low": 0.0},
@@ -174,12 +148,11 @@ _NUMBERS: dict[str, dict[str, Any]] = {
     "q_weight_decay": {"low": 0.0},
     "uniform_mix": {"low": 0.0, "high": 1.0},
     "ess_floor": {"low": 0.0, "high": 1.0},
-}
-_OPTIONAL: dict[str, dict[str, Any]] = {
     "ratio_bound": {"low": 0.0, "low_open": True},
     "occupancy_gamma": {"low": 0.0, "high": 1.0},
     "max_weight": {"low": 1.0},
 }
+"""Arguments of :func:`check_number` for each float."""
 
 PRESETS = {
     "default": TOMSettings(),
