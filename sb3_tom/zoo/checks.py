@@ -56,19 +56,13 @@ class HyperparameterError(ValueError):
     """A bad hyperparameter; the message names file, env, key, what came and what is allowed."""
 
 
-def check_hyperparams(
-    hyperparams: Any,
-    algorithm: type,
-    place: Callable[[str], str],
-    namespace: Mapping[str, Any] | None = None,
-) -> None:
+def check_hyperparams(hyperparams: Any, algorithm: type, place: Callable[[str], str]) -> None:
     """
     Refuse unknown and missing keys, numbers that YAML 1.1 reads as strings (``3e-4``), and values that the zoo cannot convert.
 
     :param hyperparams: read by the zoo, not yet converted
     :param algorithm: class that they are for
     :param place: returns the file and the env of a key, for the message
-    :param namespace: names for Python in strings: those of the zoo's module; None: check the syntax only
     :raises HyperparameterError: naming file, env, key, what came and what is allowed
     """
     if not isinstance(hyperparams, Mapping):
@@ -82,7 +76,7 @@ def check_hyperparams(
             if allowed is not None and key not in allowed:
                 raise ValueError(_unknown(key, value, allowed))
             _check_value(key, value)
-            _check_conversion(key, value, namespace)
+            _check_conversion(key, value)
         except ValueError as error:
             raise HyperparameterError(f"{place(key)}: {error}") from None
 
@@ -118,10 +112,10 @@ def _check_value(key: str, value: Any) -> None:
             raise ValueError(f"learning_rate={value!r} is not allowed; allowed: a number, or 'lin_' and a number")
 
 
-def _check_conversion(key: str, value: Any, namespace: Mapping[str, Any] | None) -> None:
+def _check_conversion(key: str, value: Any) -> None:
     """Refuse values that the zoo could not convert, since its errors name no key."""
     if key in EVALUATED and isinstance(value, str):
-        _check_python(key, value, namespace)
+        _check_python(key, value)
     if key in IMPORTED:
         for entry in value if isinstance(value, list) else [value]:
             _check_import(key, next(iter(entry), None) if isinstance(entry, Mapping) else entry)
@@ -138,18 +132,15 @@ def _check_conversion(key: str, value: Any, namespace: Mapping[str, Any] | None)
         raise ValueError(f"noise_type={value!r} is not allowed; allowed: one of {list(NOISE)}, with noise_std")
 
 
-def _check_python(key: str, text: str, namespace: Mapping[str, Any] | None) -> None:
+def _check_python(key: str, text: str) -> None:
+    from rl_zoo3 import exp_manager
+
     allowed = "a class" if key == "replay_buffer_class" else "a mapping, or a string like 'dict(a=1)'"
     try:
-        code = compile(text, key, "eval")
-    except SyntaxError as error:
-        raise ValueError(f"{key}={text!r} is not Python: {error.msg}; allowed: {allowed}") from None
-    if namespace is None:
-        return
-    try:
-        value = eval(code, dict(namespace))  # as the zoo itself is about to do
+        value = eval(text, dict(vars(exp_manager)))  # as the zoo itself is about to do, with the names of this module
     except Exception as error:
-        raise ValueError(f"{key}={text!r} cannot be evaluated: {error!r}; allowed: {allowed}") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{key}={text!r} cannot be evaluated: {reason}; allowed: {allowed}") from None
     if not isinstance(value, type if key == "replay_buffer_class" else Mapping):
         raise ValueError(f"{key}={text!r} is not allowed; allowed: {allowed}")
 

@@ -39,15 +39,12 @@ def _place(manager: Any) -> str:
 
 def read_hyperparameters(original: Callable[..., Any], manager: Any, algorithm: type[MBPO]) -> Any:
     """Check hyperparameters before the zoo converts them, whose errors name no key."""
-    from rl_zoo3 import exp_manager
-
     try:
         hyperparams, saved = original(manager)
     except (AttributeError, TypeError) as error:  # from a file without entries, or an entry without keys
         raise HyperparameterError(f"{_place(manager)}: {error}; allowed: a mapping of hyperparameters per env") from error
     custom = manager.custom_hyperparams or {}
-    namespace = vars(exp_manager)
-    check_hyperparams(hyperparams, algorithm, lambda key: _place(manager) if key in custom else _file(manager), namespace)
+    check_hyperparams(hyperparams, algorithm, lambda key: _place(manager) if key in custom else _file(manager))
     _spread_env_kwargs(manager, hyperparams.get("env_kwargs"))
     return hyperparams, saved
 

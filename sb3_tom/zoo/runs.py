@@ -74,7 +74,6 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
     :return: plain values
     :raises ValueError: naming what came and what is allowed
     """
-    from rl_zoo3 import exp_manager
     from yaml import YAMLError
 
     algorithm = zoo_algorithms()[check_choice("algo", algo, zoo_algorithms())]
@@ -87,8 +86,7 @@ def zoo_hyperparams(algo: str, env: str, config: str | None, params: Mapping[str
         raise ValueError(
             f"config={manager.config!r} cannot be read: {error}; allowed: a YAML file with hyperparameters per env"
         ) from error
-    namespace = vars(exp_manager)
-    check_hyperparams(hyperparams, algorithm, lambda key: f"{manager.config}, {env}", namespace)
+    check_hyperparams(hyperparams, algorithm, lambda key: f"{manager.config}, {env}")
     return {name: plain(value) for name, value in sorted(hyperparams.items())}
 
 

@@ -108,7 +108,7 @@ BAD = {
     "real_ration: 0.1": r"the key real_ration=0\.1 is unknown; did you mean real_ratio\? allowed: \[",
     "seed: 1": r"the key seed=1 is not allowed: the zoo takes it from the command line$",
     "real_ratio: 1.5": r"real_ratio=1\.5 is not allowed; allowed: a number in \[0, 1\]$",
-    "policy_kwargs: 'dict('": r"policy_kwargs='dict\(' is not Python: '\(' was never closed; allowed: a mapping",
+    "policy_kwargs: 'dict('": r"policy_kwargs='dict\(' cannot be evaluated: SyntaxError: '\(' was never",
     "weighter_kwargs: 'dict(divergence=1)'": r"weighter_kwargs='dict\(divergence=1\)' is not allowed; allowed: a mapping",
     "weighter_kwargs: {divergense: 'kl'}": r"divergense='kl' is not an argument of TOMWeighter; allowed:",
     "policy_kwargs: 'dict(activation_fn=nn.Relu)'": r"policy_kwargs='.*' cannot be evaluated: Attr.*no attribute 'Relu'",
