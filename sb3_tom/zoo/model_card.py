@@ -85,24 +85,21 @@ def metadata(run: SavedRun, agent: BaseAlgorithm, results: dict[str, Any]) -> di
     :param agent: its agent
     :param results: content of ``results.json``
     """
+    from huggingface_hub import metadata_eval_result
+
     own = ["sb3_tom"] if isinstance(agent, MBPO) else []
-    measured = {
-        "task": {"type": TASK, "name": TASK},
-        "dataset": {"name": run.env, "type": run.env},
-        "metrics": [
-            {
-                "type": "mean_reward",
-                "value": f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}",
-                "name": "mean_reward",
-                "verified": False,
-            }
-        ],
-    }
-    return {
-        "library_name": "stable-baselines3",
-        "tags": [run.env, "deep-reinforcement-learning", TASK, "stable-baselines3", *own],
-        "model-index": [{"name": _name(run, agent), "results": [measured]}],
-    }
+    measured: dict[str, Any] = metadata_eval_result(
+        model_pretty_name=_name(run, agent),
+        task_pretty_name=TASK,
+        task_id=TASK,
+        metrics_pretty_name="mean_reward",
+        metrics_id="mean_reward",
+        metrics_value=f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}",
+        dataset_pretty_name=run.env,
+        dataset_id=run.env,
+    )
+    tags = [run.env, "deep-reinforcement-learning", TASK, "stable-baselines3", *own]
+    return {"library_name": "stable-baselines3", "tags": tags, **measured}
 
 
 def _name(run: SavedRun, agent: BaseAlgorithm) -> str:
