@@ -24,37 +24,10 @@ from checkout import ROOT
 from curves_ablations import write_ablations
 from curves_front import write_front
 from curves_jobs import Job, run_job
-from curves_methods import (
-    ABLATIONS,
-    CHI2_SHARP_ABLATIONS,
-    CLAMPS,
-    DOUBLE_HORIZON,
-    METHODS,
-    PAPERS,
-    PMAC_ALPHA,
-    PMAC_PARTS,
-    POLICIES,
-    TASKS,
-    TOM_PLACES,
-    VARIANTS,
-)
+from curves_methods import GROUPS, METHODS, TASKS, VARIANTS
 from curves_page import write_curves, write_page
 from curves_stability import write_stability
 from curves_sweep import run_all
-
-GROUPS = {
-    "all": METHODS,
-    "ablations": ABLATIONS,
-    "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS,
-    "clamps": CLAMPS,
-    "double_horizon": DOUBLE_HORIZON,
-    "policies": POLICIES,
-    "pmac_parts": PMAC_PARTS,
-    "pmac_alpha": PMAC_ALPHA,
-    "papers": PAPERS,
-    "tom_places": TOM_PLACES,
-}
-"""Names that stand for several methods."""
 
 
 def make_jobs(arguments: argparse.Namespace) -> list[Job]:

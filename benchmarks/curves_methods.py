@@ -240,3 +240,17 @@ CHI2_SHARP_ABLATIONS = {
 """The same parts changed in the earlier defaults."""
 VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON
 VARIANTS |= PMAC_PARTS | PMAC_ALPHA | TOM_PLACES | MODEL_FREE
+
+GROUPS = {
+    "all": METHODS,
+    "ablations": ABLATIONS,
+    "chi2_sharp_ablations": CHI2_SHARP_ABLATIONS,
+    "clamps": CLAMPS,
+    "double_horizon": DOUBLE_HORIZON,
+    "policies": POLICIES,
+    "pmac_parts": PMAC_PARTS,
+    "pmac_alpha": PMAC_ALPHA,
+    "papers": PAPERS,
+    "tom_places": TOM_PLACES,
+}
+"""Names that stand for several methods."""
