@@ -18,7 +18,6 @@ POLL_SECONDS = 2.0
 LINE_SECONDS = 60.0
 """Seconds between two lines of progress if there is no terminal."""
 
-
 CLEAR = "\r\033[K"
 """Sequence that clears a terminal's line."""
 
@@ -30,14 +29,6 @@ def say(line: str) -> None:
     :param line: to print
     """
     print(f"{CLEAR if sys.stdout.isatty() else ''}{line}", flush=True)
-
-
-class Named(Protocol):
-    """A run with a name."""
-
-    @property
-    def name(self) -> str:
-        """A unique name."""
 
 
 class Engine(Protocol):
@@ -89,18 +80,18 @@ class Watch(Protocol):
         """Called at least every :data:`POLL_SECONDS`."""
 
 
-def drive(engine: Engine, runs: Iterable[Named], out: Path, retries: int, n_jobs: int | None, watch: Watch) -> None:
+def drive(engine: Engine, runs: Iterable[Any], out: Path, retries: int, n_jobs: int | None, watch: Watch) -> None:
     """
     Run all runs; retry failures that are not final after the others.
 
     :param engine: starts the runs
-    :param runs: to run, in this order
+    :param runs: to run, in this order; each has a unique ``name``
     :param out: folder of the sweep, for the engine
     :param retries: maximum number of further attempts of each
     :param n_jobs: runs at a time; None: as many as the engine can hold
     :param watch: gets the events
     """
-    waiting, running = deque(runs), dict[Hashable, Named]()
+    waiting, running = deque(runs), dict[Hashable, Any]()
     attempts: Counter[str] = Counter()
     while waiting or running:
         room = n_jobs or engine.room()
