@@ -231,9 +231,6 @@ def _phase(env_step: int, rows: float, weights: list[float]) -> Phase:
     return Phase(env_step, [(low + high - 1) / 2 for low, high in bins], weights)
 
 
-NAMES = ("progress.csv",)
-"""Names that another kind's pattern matches too."""
-
 READERS: dict[str, Callable[[Path], Content | None]] = {
     "*.csv": read_callback_table,
     "evaluations.npz": read_evaluations,
@@ -249,4 +246,4 @@ def kind_of(path: Path) -> str | None:
 
     :param path: a file
     """
-    return next((pattern for pattern in (*NAMES, *READERS) if path.match(pattern)), None)
+    return max(filter(path.match, READERS), key=len, default=None)  # of "*.csv" and "progress.csv" the name
