@@ -116,5 +116,4 @@ def _read(path: Path) -> tuple[str, Content] | None:
         raise StrangeTableError(f"{path} cannot be read as {kind}: {error}") from error
     except SPOILED as error:
         raise ValueError(f"{path} cannot be read as {kind}: {error!r}") from error
-    has_something = content is not None and (content is UNREAD or content.series or content.phases or content.profiles)
-    return (kind, content) if content is not None and has_something else None
+    return (kind, content) if content is not None and (content is UNREAD or content.figures) else None

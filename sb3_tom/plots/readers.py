@@ -28,6 +28,9 @@ LABELS = ("task", "method", "seed")
 BY_AGE = "weight_by_age/"
 """Prefix of the mean weights by age in the log, see :func:`sb3_tom.data.diagnostics.weight_by_age`."""
 
+PHASES, PROFILES = "weight by age", "compounding_error"
+"""Names of the figures that are not curves over env steps."""
+
 ROWS = f"{BY_AGE}rows"
 STEP = "time/total_timesteps"
 TABLES = ("return_mean", "cumulative_max", "episode_length_mean")
@@ -62,6 +65,12 @@ class Content(NamedTuple):
     phases: list[Phase]
     labels: tuple[str, str, str] | None = None
     profiles: dict[int, Curve] = {}  # noqa: RUF012  # never changed
+
+    @property
+    def figures(self) -> dict[str, dict[int, Any]]:
+        """Everything by name, then by env step."""
+        others = {PHASES: {phase.env_step: phase for phase in self.phases}, PROFILES: self.profiles}
+        return self.series | {name: values for name, values in others.items() if values}
 
 
 class StrangeTableError(ValueError):

@@ -2,23 +2,23 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sb3_tom.plots.belonging import Belonging, Labels, Owner
 from sb3_tom.plots.files import Found, natural_order, read_files
 from sb3_tom.plots.interrupted import interrupted_folders
-from sb3_tom.plots.readers import READERS, UNREAD, Content, Phase
+from sb3_tom.plots.readers import PHASES, PROFILES, READERS, UNREAD, Phase
 from sb3_tom.plots.statistics import Curve
 
 PathLike = str | os.PathLike[str]
+Figures = dict[str, dict[int, Any]]
+"""By name, then by env step."""
 
 SHOWN = 3
 """Number of files that a message names."""
-
-PHASES, PROFILES = "weight by age", "compounding_error"
-"""Names of the figures that are not curves over env steps."""
 
 
 @dataclass
@@ -95,19 +95,22 @@ def _leave_out_unread(found: Found) -> None:
 
 def _run(labels: Labels, owners: dict[Path, Owner], found: Found) -> Run:
     """The run of some files: figures come from the first kind that has them, in the order in which the run went on."""
-    run = Run(*labels)
+    run, figures = Run(*labels), Figures()
     for kind in READERS:
         for path in sorted((path for path in owners if found[path][0] == kind), key=natural_order):
-            _merge(run, found[path][1], kind, path, owners)
+            _merge(run, figures, found[path][1].figures, kind, path, owners)
+    run.phases = [*figures.pop(PHASES, {}).values()]
+    run.profiles = figures.pop(PROFILES, {})
+    run.series = figures
     return run
 
 
-def _merge(run: Run, content: Content, kind: str, path: Path, owners: dict[Path, Owner]) -> None:
+def _merge(run: Run, figures: Figures, new: Figures, kind: str, path: Path, owners: dict[Path, Owner]) -> None:
     """
     Add the missing figures of a run. The same figure in two files of one kind means two runs with one name, unless the files
     are in one place: then the run was interrupted, and what it had from the later one's beginning on was lost.
     """
-    own = [name for name in _figures(content) if run.sources.setdefault(name, (kind, path))[0] == kind]
+    own = [name for name in new if run.sources.setdefault(name, (kind, path))[0] == kind]
     earlier = {name: run.sources[name][1] for name in own if run.sources[name][1] != path}
     for name, first in earlier.items():
         if owners[first].place != owners[path].place:
@@ -115,37 +118,19 @@ def _merge(run: Run, content: Content, kind: str, path: Path, owners: dict[Path,
                 f"{first} and {path} hold {name} of the same run ({run.task}, {run.method}, seed {run.seed}); "
                 "allowed: one of them, or files with other labels (the callbacks' method=... and task=...)"
             )
-    _forget_lost(run, content, kind, path, owners)
-    for name in set(own) & set(content.series):
-        run.series[name] = dict(sorted((run.series.get(name, {}) | content.series[name]).items()))
-    if PHASES in own:
-        by_step = {phase.env_step: phase for phase in (*run.phases, *content.phases)}
-        run.phases = [by_step[step] for step in sorted(by_step)]
-    if PROFILES in own:
-        run.profiles = content.profiles
+    _forget_lost(run, figures, new, kind, path, owners)
+    for name in own:
+        figures[name] = dict(sorted((figures.get(name, {}) | new[name]).items()))
 
 
-def _forget_lost(run: Run, content: Content, kind: str, path: Path, owners: dict[Path, Owner]) -> None:
+def _forget_lost(run: Run, figures: Figures, new: Figures, kind: str, path: Path, owners: dict[Path, Owner]) -> None:
     """Forget what files of this place and kind, which are earlier ones, have from the beginning of this one on."""
     place, is_anew = owners[path].place, owners[path].is_anew
     sources = {name: source for name, (source_kind, source) in run.sources.items() if source_kind == kind and source != path}
     lost = [name for name, source in sources.items() if owners[source].place == place]
-    start = -1 if is_anew else min(_steps(content))
-    had = [step for name in lost for step in run.series.get(name, {})]
+    start = -1 if is_anew else min(step for values in new.values() for step in values)
+    had = [step for name in lost for step in figures[name]]
     if had and not is_anew and start < min(had):
         warnings.warn(f"{path} begins before {sources[lost[0]]}: the run was made again, and is drawn so", stacklevel=5)
-    for name in set(lost) & set(run.series):
-        run.series[name] = {step: value for step, value in run.series[name].items() if step <= start}
-    if PHASES in lost:
-        run.phases = [phase for phase in run.phases if phase.env_step <= start]
-
-
-def _figures(content: Content) -> list[str]:
-    return [*content.series, *([PHASES] if content.phases else []), *([PROFILES] if content.profiles else [])]
-
-
-def _steps(content: Content) -> Iterator[int]:
-    """Env steps of all figures."""
-    yield from (step for curve in content.series.values() for step in curve)
-    yield from (phase.env_step for phase in content.phases)
-    yield from content.profiles
+    for name in lost:
+        figures[name] = {step: value for step, value in figures[name].items() if step <= start}
