@@ -77,7 +77,11 @@ def claim(out: Path, runs: list[RunSpec]) -> None:
     """
     path, asked = out / SPEC, as_json(runs)
     if path.exists():
-        _check_same(out, _runs_of(path), json.loads(json.dumps(asked)))
+        difference = _difference(_runs_of(path), asked)
+        if difference:
+            raise ValueError(
+                f"out={str(out)!r} is of another sweep: {difference}; allowed: what {path} says, or another folder"
+            )
         return
     left = (LOCK, SPEC + PARTIAL)  # also of a sweep that was killed while it claimed the folder
     others = [file.name for file in out.iterdir() if file.name not in left] if out.is_dir() else []
@@ -96,13 +100,6 @@ def _runs_of(path: Path) -> dict[str, Any]:
             f"out={str(path.parent)!r} is not allowed: {path.name} cannot be read: {error!r}; {allowed}"
         ) from error
     return runs
-
-
-def _check_same(out: Path, had: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    difference = _difference(had, asked)
-    if difference:
-        allowed = f"what {out / SPEC} says, or another folder"
-        raise ValueError(f"out={str(out)!r} is of another sweep: {difference}; allowed: {allowed}")
 
 
 def _difference(had: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
