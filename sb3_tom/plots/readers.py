@@ -69,8 +69,8 @@ class Content(NamedTuple):
     @property
     def figures(self) -> dict[str, dict[int, Any]]:
         """Everything by name, then by env step."""
-        others = {PHASES: {phase.env_step: phase for phase in self.phases}, PROFILES: self.profiles}
-        return self.series | {name: values for name, values in others.items() if values}
+        others: dict[str, dict[int, Any]] = {PHASES: {phase.env_step: phase for phase in self.phases}, PROFILES: self.profiles}
+        return {**self.series, **{name: values for name, values in others.items() if values}}
 
 
 class StrangeTableError(ValueError):
