@@ -218,6 +218,11 @@ TOM_PLACES["dhmbpo_tom_fit_half"] = Method(
     DHMBPO, weighter="tom", weighter_kwargs={"uniform_mix": 0.5}, changes=IN_ONE_PLACE["fit"]
 )
 """TOM's weights in one place only, in the fit also with as many uniform ones among them."""
+POLICY_INPUT = {
+    f"dhmbpo_{weighter}_policy_input": Method(DHMBPO, weighter=weighter, weighter_kwargs={"policy_input": True})
+    for weighter in ("tom", "ratio")
+}
+"""TOM and its discriminator alone, which also see what the policy says of an action."""
 PMAC_ALPHA = {
     f"mbpo_pmac_alpha_{name}": Method(weighter="pmac", weighter_kwargs={"alpha": alpha})
     for name, alpha in {"05": 0.5, "07": 0.7, "08": 0.8, "095": 0.95, "099": 0.99}.items()
@@ -239,7 +244,7 @@ CHI2_SHARP_ABLATIONS = {
 }
 """The same parts changed in the earlier defaults."""
 VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON
-VARIANTS |= PMAC_PARTS | PMAC_ALPHA | TOM_PLACES | MODEL_FREE
+VARIANTS |= PMAC_PARTS | PMAC_ALPHA | TOM_PLACES | POLICY_INPUT | MODEL_FREE
 
 GROUPS = {
     "all": METHODS,

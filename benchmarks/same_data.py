@@ -46,7 +46,7 @@ NEWEST = 1_000
 NEAR = 0.6
 DRAWN = (
     *("mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official", "mbpo_pmac"),
-    *("dhmbpo_tom", "dhmbpo_tom_one_network", "dhmbpo_ratio", "dhmbpo_pmac"),
+    *("dhmbpo_tom", "dhmbpo_tom_one_network", "dhmbpo_tom_policy_input", "dhmbpo_ratio", "dhmbpo_pmac"),
 )
 BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 
@@ -238,7 +238,7 @@ def draw(rows: Rows, path: Path) -> None:
             ]
             table += points
             columns = ([point[name] for point in points] for name in ("near_newest", "local"))
-            axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx^"[number])
+            axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx^Dv"[number])
         axis.axhline(1.0, color="grey")
         labels = {"xlabel": "share of the policy's steps near to the newest rows", "ylabel": "local error / uniform's"}
         finish(axis, title=f"{task}, {uniform}, model phases: {phases}", **labels)

@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default_label": {"buffer_label": 0.1},
     "default_penalty": {"gradient_penalty": 10.0},
     "default_two_folds": {"folds": 2},
+    "policy_input": {"policy_input": True},
 }
 TASKS = ("Humanoid-v5", "Hopper-v5", "HalfCheetah-v5")
 SIZES = {4: 2, 17: 6, 45: 17}
@@ -71,7 +72,7 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
     with th.random.fork_rng():
         th.manual_seed(seed)
         weighter.build(data.observations.shape[1], data.actions.shape[1])
-    context = Context(generator=th.Generator().manual_seed(seed))
+    context = Context(generator=th.Generator().manual_seed(seed), log_prob=known.log_prob)
     recent = data.rows(th.arange(data.size - N_RECENT, data.size))
     weighter.fit(data, recent, data.observations[:1], context)
     usable = usable_weights(weighter.weights(data, context), weighter, data.size)

@@ -1,5 +1,6 @@
 """Data whose true weights are known: one policy on MuJoCo's tasks, and linear systems with Gaussian noise."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -14,6 +15,8 @@ N_ROWS, N_RECENT = 10_000, 1_000
 SPREAD = 1.3
 """Standard deviation of log p / q over the rows of the first policy."""
 _ACTION_STD, _NOISE_STD = 0.5, 0.3
+_ACTION_BOUND = 8.0
+"""Of the linear systems' actions, which the rows have in units of it, in [-1, 1]: far beyond all that occur."""
 _PARTS = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 
 Array = np.ndarray
@@ -25,10 +28,25 @@ class Known(NamedTuple):
 
     :param data: ``N_ROWS`` rows
     :param log_ratio: true log d^pi / d^D of each; None if only its mean is known
+    :param mean_action: of the policy of the newest rows, as a function of observations ``[n, O]``
+    :param action_std: standard deviation of its actions
     """
 
     data: Transitions
     log_ratio: Array | None
+    mean_action: Callable[[Array], Array]
+    action_std: float
+
+    def log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        Log-density of that policy's actions, as an agent's context gives it.
+
+        :param observations: ``[n, O]``
+        :param actions: ``[n, A]``
+        :return: ``[n, 1]``
+        """
+        mean = th.as_tensor(self.mean_action(observations.numpy()), dtype=th.float32)
+        return th.distributions.Normal(mean, self.action_std).log_prob(actions).sum(-1, keepdim=True)
 
 
 def rows_of(steps: list[tuple[Array, Array, Array, float]]) -> Transitions:
@@ -73,7 +91,7 @@ def rollout(
         changes = number == n_rows - n_recent - 1  # the other policy begins with an episode of its own
         observation = env.reset()[0] if terminated or truncated or changes else following
     env.close()
-    return Known(rows_of(steps), None)
+    return Known(rows_of(steps), None, lambda seen: np.clip(seen, -5, 5) @ gain.T + shift, 0.4)
 
 
 class Policy(NamedTuple):
@@ -151,7 +169,9 @@ def linear_system(size: int, n_actions: int, kind: str, seed: int, n_rows: int =
     ours, theirs = (system.log_density(policy, states, actions) for policy in (second, first))
     share = n_recent / n_rows
     buffer = np.logaddexp(np.log(1 - share) + theirs, np.log(share) + ours)
-    return Known(rows_of(steps), ours - buffer)
+    rows = rows_of([(state, action / _ACTION_BOUND, *rest) for state, action, *rest in steps])
+    unit = _ACTION_BOUND
+    return Known(rows, ours - buffer, lambda seen: (seen @ second.gain.T + second.mean) / unit, _ACTION_STD / unit)
 
 
 def fresh_rows(size: int, n_actions: int, kind: str, seed: int, n_rows: int) -> Array:
@@ -163,11 +183,11 @@ def fresh_rows(size: int, n_actions: int, kind: str, seed: int, n_rows: int) -> 
     :param kind: what changes
     :param seed: of system and policies
     :param n_rows: number of rows
-    :return: (s, a) ``[n_rows, O + A]``
+    :return: (s, a) ``[n_rows, O + A]``, actions in the units of the rows of :func:`linear_system`
     """
     system, _, second, _ = _two_policies(size, n_actions, kind, seed)
     steps = system.run(second, n_rows, np.random.default_rng([seed, 1]))
-    return np.array([np.concatenate([state, action]) for state, action, _, _ in steps])
+    return np.array([np.concatenate([state, action / _ACTION_BOUND]) for state, action, _, _ in steps])
 
 
 def _two_policies(size: int, n_actions: int, kind: str, seed: int) -> tuple[LinearSystem, Policy, Policy, np.random.Generator]:

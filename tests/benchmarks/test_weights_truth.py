@@ -83,7 +83,7 @@ def test_states_are_stationary() -> None:
 def test_a_quick_null_with_its_power() -> None:
     """The first policy's rows alone have weights of 1; with the second one's its rows weigh nearly what they should."""
     both = linear_system(45, 17, "shift", 0, n_rows=6000)
-    alone = weights_truth.Known(both.data.rows(th.arange(5000)), None)
+    alone = both._replace(data=both.data.rows(th.arange(5000)), log_ratio=None)
     made_up, seen = measure(alone, 0, {}), measure(both, 0, {})
     assert 0.85 <= made_up["newest"] <= 1.15
     assert made_up["ess"] >= 0.85
@@ -95,6 +95,17 @@ def test_a_quick_ratio_by_formula() -> None:
     figures = measure(linear_system(4, 2, "shift", 0), 0, {})
     assert figures["rank"] >= 0.95
     assert 0.8 <= figures["slope"] <= 1.2
+
+
+def test_a_changed_gain_is_seen_with_the_policy_as_an_input() -> None:
+    """A gain changes no mean: a thousand rows do not show it to a network, but the policy itself tells it."""
+    known = linear_system(17, 6, "gain", 0, n_rows=6000)
+    assert measure(known, 0, {"policy_input": True})["rank"] >= 0.75
+    assert measure(known, 0, {})["rank"] <= 0.5, "the test can fail"
+    alone = known._replace(data=known.data.rows(th.arange(5000)), log_ratio=None)
+    made_up = measure(alone, 0, {"policy_input": True})
+    assert 0.85 <= made_up["newest"] <= 1.15
+    assert made_up["ess"] >= 0.85
 
 
 def over_seeds(name: str) -> Callable[[str], np.ndarray]:

@@ -90,7 +90,14 @@ def random_folds(n_rows: int, generator: th.Generator, n_envs: int = 1) -> th.Te
     return (order % _FOLDS)[blocks]
 
 
-def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, n_steps: int, context: Context) -> th.Tensor:
+def average_next(
+    weights: th.Tensor,
+    rows: th.Tensor,
+    data: Transitions,
+    n_steps: int,
+    context: Context,
+    known: th.Tensor | None = None,
+) -> th.Tensor:
     """
     The mean of weights over s', as a function of (s, a).
 
@@ -99,6 +106,7 @@ def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, n_steps
     :param data: N rows, in the order of collection
     :param n_steps: gradient steps
     :param context: its generator and ``n_envs`` are used
+    :param known: ``[N, X]``, further inputs that are functions of (s, a), of the order of 1
     :return: ``[N]`` for all rows, float64, positive with mean 1; ones if a fold has none of the M rows
     """
     folds = random_folds(data.size, context.generator, context.n_envs)
@@ -106,15 +114,16 @@ def average_next(weights: th.Tensor, rows: th.Tensor, data: Transitions, n_steps
     if int(th.bincount(own, minlength=_FOLDS).amin()) == 0:
         return th.ones(data.size, dtype=th.float64, device=data.device)
     n_columns = data.observations.shape[1] + data.actions.shape[1]
+    known = data.actions[:, :0] if known is None else known
     with th.device("meta"):  # does not draw from torch's global generator
-        regression, scale = _Regression(n_columns), Standardizer(n_columns)
+        regression, scale = _Regression(n_columns + known.shape[1]), Standardizer(n_columns)
     regression.to_empty(device=data.device).reset(context.generator)
 
     def columns(numbers: th.Tensor) -> th.Tensor:
         return th.cat([data.observations[numbers], data.actions[numbers]], dim=-1)
 
     def inputs(numbers: th.Tensor) -> th.Tensor:
-        return scale(columns(numbers))
+        return th.cat([scale(columns(numbers)), known[numbers]], dim=-1)
 
     scale.to_empty(device=data.device).fit(moments_of_columns(len(rows), lambda some: columns(rows[some])))
     _fit(regression, rows, inputs, (weights / weights.mean()).float(), own, n_steps, context.generator)

@@ -15,7 +15,7 @@ to stop, and on their logits slope and offset of R are fitted (:mod:`sb3_tom.wei
 separate held-out rows give R = 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch as th
@@ -24,13 +24,18 @@ from torch import nn
 from sb3_tom.compute.chunks import joined, rows_at_once
 from sb3_tom.compute.cuda_graphs import descent
 from sb3_tom.compute.optimizers import set_learning_rate, set_options
+from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import CHANGES, moments_of
+from sb3_tom.weighters.tom.behavior import BehaviorPolicy
 from sb3_tom.weighters.tom.calibration import cross_entropies
 from sb3_tom.weighters.tom.crossfit import LOOK, LOOKED_AT, HeldOut, Part
 from sb3_tom.weighters.tom.folds import NumberedRows, OtherFolds, block_length, blocks_of, folds_of, grouped, places
 from sb3_tom.weighters.tom.networks import Encoders, Standardizer, linear_of, mlp, reinitialize
 from sb3_tom.weighters.tom.settings import TOMSettings
+
+Inputs = Callable[[th.Tensor], th.Tensor]
+"""Network inputs of the buffer's rows by their numbers: int64 ``[...]`` to ``[..., D]``."""
 
 _PER_BLOCK = 4
 """Parts of a block that count as independent in the standard error of the slope."""
@@ -38,7 +43,7 @@ _PER_BLOCK = 4
 
 class TransitionDiscriminator(nn.Module):
     """
-    Separates ``recent`` from the buffer by (s, a, s').
+    Separates ``recent`` from the buffer by (s, a, s') and, with ``policy_input``, by what the policy says of (s, a).
 
     :param observation_dim: size O of an observation
     :param action_dim: size A of an action
@@ -48,8 +53,9 @@ class TransitionDiscriminator(nn.Module):
     def __init__(self, observation_dim: int, action_dim: int, settings: TOMSettings) -> None:
         super().__init__()
         self.settings = settings
-        sizes = (observation_dim, action_dim, observation_dim)
+        sizes: tuple[int, ...] = (observation_dim, action_dim, observation_dim)
         self.standardizer = Standardizer(sum(sizes))
+        sizes += (1,) * settings.policy_input
         linear = linear_of(settings.folds)
         width, *hidden = settings.discriminator_arch
         if settings.separate_encoders:
@@ -58,6 +64,7 @@ class TransitionDiscriminator(nn.Module):
         else:
             self.encoder = mlp((sum(sizes), width), nn.Tanh, linear)
         self.head = nn.Sequential(mlp((width, *hidden), nn.Tanh, linear), linear((width, *hidden)[-1], 1))
+        self.behavior = BehaviorPolicy(observation_dim, action_dim) if settings.policy_input else None
         if settings.folds > 1:
             self.register_buffer("calibration", th.tensor([1.0, 0.0]))
             self.register_buffer("blocks", th.ones(2))
@@ -81,21 +88,33 @@ class TransitionDiscriminator(nn.Module):
 
     def optimizer(self) -> th.optim.Optimizer:
         """Adam over the trained layers: all, or those after the encoders."""
+        encoder = self.encoder.parameters() if self.settings.train_encoders else ()
         return th.optim.Adam(
-            (self if self.settings.train_encoders else self.head).parameters(),
+            [*encoder, *self.head.parameters()],
             lr=self.settings.discriminator_learning_rate,
             weight_decay=self.settings.discriminator_weight_decay,
             fused=True,
         )
 
-    def features(self, data: Transitions) -> th.Tensor:
+    def policy_columns(self, data: Transitions, context: Context) -> th.Tensor:
+        """
+        What the policy says of (s, a).
+
+        :param data: B rows
+        :param context: view of the agent, whose policy is asked
+        :return: ``[B, 1]``, or ``[B, 0]`` without ``policy_input``
+        """
+        return data.actions[:, :0] if self.behavior is None else self.behavior.log_ratio(data, context)
+
+    def features(self, data: Transitions, policy_columns: th.Tensor) -> th.Tensor:
         """
         Inputs of the network.
 
         :param data: B rows
-        :return: ``[B, 2 O + A]``
+        :param policy_columns: of :meth:`policy_columns`
+        :return: ``[B, D]``
         """
-        return self.standardizer(self._columns(data))
+        return th.cat([self.standardizer(self._columns(data)), policy_columns], dim=-1)
 
     def _columns(self, data: Transitions) -> th.Tensor:
         outcome = data.next_observations - data.observations if self.settings.delta_input else data.next_observations
@@ -105,32 +124,36 @@ class TransitionDiscriminator(nn.Module):
         """
         Logits of the class ``recent``.
 
-        :param features: ``[B, 2 O + A]``; with K folds ``[K, B, 2 O + A]``, rows for each network
+        :param features: ``[B, D]``, D = 2 O + A and one more with ``policy_input``; with K folds ``[K, B, D]``
         :return: logits ``[B]`` or ``[K, B]``
         """
         return self.head(self.encoder(features)).squeeze(-1)
 
     @th.no_grad()
-    def log_ratio(self, data: Transitions) -> th.Tensor:
+    def log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
         """
         The estimate of log d^pi / d^D.
 
         :param data: B rows. With folds, R of :class:`~sb3_tom.weighters.tom.folds.NumberedRows` comes from the network that
             was not trained on the row; rows without numbers count as new and get the mean logit of all networks
+        :param context: view of the agent
         :return: R ``[B]``, bounded
         """
         pieces = data.split(rows_at_once(data.device))
         if self.settings.folds > 1:
             slope, offset = self.calibration
-            logits = slope * joined((self._unseen(part) for part in pieces), data.size) + offset
+            logits = slope * joined((self._unseen(part, context) for part in pieces), data.size) + offset
         else:
-            logits = joined((self(self.features(part)) for part in pieces), data.size)
+            logits = joined((self(self._features(part, context)) for part in pieces), data.size)
         bound = self.settings.ratio_bound
         return logits if bound is None else logits.clamp(-bound, bound)
 
-    def _unseen(self, data: Transitions) -> th.Tensor:
+    def _features(self, data: Transitions, context: Context) -> th.Tensor:
+        return self.features(data, self.policy_columns(data, context))
+
+    def _unseen(self, data: Transitions, context: Context) -> th.Tensor:
         """Logits ``[B]`` of networks that were not trained on the rows."""
-        features = self.features(data)
+        features = self._features(data, context)
         if not isinstance(data, NumberedRows):
             logits: th.Tensor = self(features.expand(self.settings.folds, *features.shape))
             return logits.mean(0)
@@ -146,8 +169,7 @@ class TransitionDiscriminator(nn.Module):
         data: Transitions,
         recent: Transitions,
         optimizer: th.optim.Optimizer,
-        generator: th.Generator,
-        n_envs: int = 1,
+        context: Context,
     ) -> dict[str, th.Tensor]:
         """
         Re-initialise and train.
@@ -155,37 +177,49 @@ class TransitionDiscriminator(nn.Module):
         :param data: N rows of the buffer
         :param recent: on-policy sample
         :param optimizer: from :meth:`optimizer`
-        :param generator: source of randomness
-        :param n_envs: environments whose rows alternate in the data
+        :param context: view of the agent
         :return: figures for the log, scalars on the device
         """
         settings = self.settings
-        reinitialize(self, generator)
+        reinitialize(self, context.generator)
         optimizer.state.clear()
         set_options(optimizer, settings.discriminator_learning_rate, (settings.discriminator_weight_decay,))
         columns = ("observations", "actions", CHANGES if settings.delta_input else "next_observations")
         self.standardizer.fit(moments_of(data, *columns) if settings.standardize else None)
+        if self.behavior is not None:
+            self.behavior.fit(data, context)
+        with th.no_grad():
+            footprint, known = self._features(recent, context), self.policy_columns(data, context)
+
+        @th.no_grad()
+        def inputs(numbers: th.Tensor) -> th.Tensor:
+            return self.features(data.rows(numbers), known[numbers])
+
         if settings.folds > 1:
-            return self._fit_folds(data, recent, optimizer, generator, n_envs)
-        loss, _ = self._descend(optimizer, self._batches(data, recent, generator))
+            return self._fit_folds(data, recent, footprint, inputs, optimizer, context)
+        loss, _ = self._descend(optimizer, self._batches(footprint, inputs, data.size, context.generator))
         return {"discriminator_loss": loss}
 
     def _fit_folds(
-        self, data: Transitions, recent: Transitions, optimizer: th.optim.Optimizer, generator: th.Generator, n_envs: int
+        self,
+        data: Transitions,
+        recent: Transitions,
+        footprint: th.Tensor,
+        inputs: Inputs,
+        optimizer: th.optim.Optimizer,
+        context: Context,
     ) -> dict[str, th.Tensor]:
         """Fit each network to the rows of the other folds, with early stopping on those of its own."""
-        n_folds = self.settings.folds
+        n_folds, n_envs, generator = self.settings.folds, context.n_envs, context.generator
         self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds, n_envs), n_envs]))
         found = places(recent, data)
         # Foreign rows count as consecutive steps of one env
         numbers = th.where(found >= 0, found, n_envs * th.arange(recent.size, device=data.device))
         looked_at = th.randperm(data.size, generator=generator, device=data.device)[:LOOKED_AT]
-        with th.no_grad():
-            features = self.features(recent)
-            ours = self._part(features, numbers)
-            theirs = self._part(self.features(data.rows(looked_at)), looked_at)
+        ours, theirs = self._part(footprint, numbers), self._part(inputs(looked_at), looked_at)
         held_out = HeldOut(self, ours, theirs, self.settings.buffer_label)
-        batches = self._fold_batches(data, features, self._folds(numbers), generator)
+        folds = self._folds(numbers), self._folds(th.arange(data.size, device=data.device))
+        batches = self._fold_batches(footprint, inputs, folds, generator)
         loss, n_steps = self._descend(optimizer, batches, held_out)
         held_out_loss, found_calibration = held_out.restore(), held_out.calibration()
         self.calibration.copy_(th.stack(found_calibration[:2]))
@@ -221,22 +255,16 @@ class TransitionDiscriminator(nn.Module):
         return loss, n_steps
 
     def _fold_batches(
-        self, data: Transitions, recent: th.Tensor, folds: th.Tensor, generator: th.Generator
+        self, footprint: th.Tensor, inputs: Inputs, folds: tuple[th.Tensor, th.Tensor], generator: th.Generator
     ) -> Iterator[tuple[th.Tensor, ...]]:
         """Arguments of :meth:`_loss` for each step: for each network equally many rows of both classes, not of its fold."""
         n_folds, batch_size = self.settings.folds, self.settings.discriminator_batch_size
         n_steps = self.settings.discriminator_steps
-        ours = OtherFolds(folds, n_folds)
-        theirs = OtherFolds(self._folds(th.arange(data.size, device=data.device)), n_folds)
+        ours, theirs = (OtherFolds(part, n_folds) for part in folds)
         for start in range(0, n_steps, LOOK):
             drawn = min(LOOK, n_steps - start), batch_size, generator
-            for rows in zip(ours.draw(*drawn), theirs.draw(*drawn), strict=True):
-                yield *self._pair(recent, data, *rows), *self._places((n_folds, batch_size, 1), generator)
-
-    @th.no_grad()
-    def _pair(self, recent: th.Tensor, data: Transitions, ours: th.Tensor, theirs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Features of rows of both classes, given by number; ``recent`` holds features already."""
-        return recent[ours], self.features(data.rows(theirs))
+            for first, second in zip(ours.draw(*drawn), theirs.draw(*drawn), strict=True):
+                yield footprint[first], inputs(second), *self._places((n_folds, batch_size, 1), generator)
 
     def _places(self, shape: tuple[int, ...], generator: th.Generator) -> tuple[th.Tensor, ...]:
         """Random positions between the classes for the gradient penalty, if there is one."""
@@ -244,14 +272,14 @@ class TransitionDiscriminator(nn.Module):
             return ()
         return (th.rand(shape, generator=generator, device=generator.device),)
 
-    def _batches(self, data: Transitions, recent: Transitions, generator: th.Generator) -> Iterator[tuple[th.Tensor, ...]]:
+    def _batches(
+        self, footprint: th.Tensor, inputs: Inputs, n_rows: int, generator: th.Generator
+    ) -> Iterator[tuple[th.Tensor, ...]]:
         """Arguments of :meth:`_loss` for each step: features of equally many rows of ``recent`` and of the buffer."""
         shape = (self.settings.discriminator_steps, self.settings.discriminator_batch_size)
-        rows = [th.randint(part.size, shape, generator=generator, device=data.device) for part in (recent, data)]
-        with th.no_grad():
-            footprint = self.features(recent)
-        for numbers in zip(*rows, strict=True):
-            yield *self._pair(footprint, data, *numbers), *self._places((shape[1], 1), generator)
+        rows = [th.randint(size, shape, generator=generator, device=footprint.device) for size in (len(footprint), n_rows)]
+        for ours, theirs in zip(*rows, strict=True):
+            yield footprint[ours], inputs(theirs), *self._places((shape[1], 1), generator)
 
     def _loss(self, ours: th.Tensor, theirs: th.Tensor, place: th.Tensor | None = None) -> th.Tensor:
         """

@@ -53,11 +53,11 @@ class RatioWeighter(Weighter):
     ) -> dict[str, float]:
         """Learn R; see :meth:`Weighter.fit`."""
         self.ready.fill_(1.0)
-        figures = self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator, context.n_envs)
+        figures = self.discriminator.fit(data, recent, self.discriminator_optimizer, context)
         return {name: float(value) for name, value in figures.items()}
 
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
         """Weights ``[N]``, float64; see :meth:`Weighter.weights`."""
         if not bool(self.ready):
             return th.ones(data.size, dtype=th.float64, device=data.device)
-        return self.discriminator.log_ratio(NumberedRows.of(data)).double().exp()
+        return self.discriminator.log_ratio(NumberedRows.of(data), context).double().exp()

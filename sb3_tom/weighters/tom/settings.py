@@ -12,6 +12,7 @@ discriminator_arch            (128, 128)  (128, 256)  units of the hidden tanh l
 separate_encoders             False       True        the first layer treats s, a and s' apart
 train_encoders                True        False       learn the first layer too (the released optimiser omits it)
 delta_input                   True        False       feed s' - s instead of s'
+policy_input                  False       False       feed how likely the policy finds a, against the buffer's actions too
 standardize                   True        False       standardise the inputs of both networks on the buffer
 folds                         5           1           networks, cross-fitted; 1: one, evaluated on the rows it was fitted to
 buffer_label                  0.0         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
@@ -64,6 +65,7 @@ class TOMSettings:
     separate_encoders: bool = False
     train_encoders: bool = True
     delta_input: bool = True
+    policy_input: bool = False
     standardize: bool = True
     folds: int = 5
     buffer_label: float = 0.0
@@ -132,6 +134,8 @@ class TOMSettings:
         object.__setattr__(self, name, value)
 
     def _check_combinations(self) -> None:
+        if self.policy_input and not self.discriminator:
+            raise ValueError("policy_input=True is not allowed with discriminator=False; allowed: discriminator=True")
         if self.terminal == "mask" and self.occupancy_gamma == 1.0:
             raise ValueError("occupancy_gamma=1.0 is not allowed with terminal='mask'; allowed: a number in [0, 1)")
         if self.nonnegative and self.mass_shift:

@@ -106,7 +106,7 @@ class TOMWeighter(Weighter):
         :return: figures for the log, scalars on the device
         """
         if self.settings.discriminator:
-            return self.discriminator.fit(data, recent, self.discriminator_optimizer, context.generator, context.n_envs)
+            return self.discriminator.fit(data, recent, self.discriminator_optimizer, context)
         self.footprint.remember(recent)
         return {}
 
@@ -119,7 +119,7 @@ class TOMWeighter(Weighter):
         :return: ``[B]``
         """
         if self.settings.discriminator:
-            return self.discriminator.log_ratio(data)
+            return self.discriminator.log_ratio(data, context)
         return self.footprint.contains(data).float()
 
     def weights(self, data: Transitions, context: Context) -> th.Tensor:
@@ -146,7 +146,8 @@ class TOMWeighter(Weighter):
             return total.expand(data.size)  # all 0 or not finite: the callers report it
         if self.max_weight is not None:
             weights = weights.clamp(max=self.max_weight * float(weights.mean()))
-        return average_next(weights, rows, data, self.settings.average_steps, context)
+        policy_columns = self.discriminator.policy_columns(data, context) if self.settings.policy_input else None
+        return average_next(weights, rows, data, self.settings.average_steps, context, policy_columns)
 
     def _diverged(self) -> th.Tensor:
         """1.0 if a parameter is not finite, as raw inputs of a large scale can cause."""

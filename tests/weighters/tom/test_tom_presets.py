@@ -97,11 +97,11 @@ def test_default_learns_its_first_layer() -> None:
 
 def test_what_the_discriminators_see() -> None:
     data = transitions(200)
-    raw = built(preset="official").discriminator.features(data)
+    raw = built(preset="official").discriminator.features(data, data.actions[:, :0])
     assert th.equal(raw, th.cat([data.observations, data.actions, data.next_observations], dim=1))
     tom = built()
     tom.fit(data, newest(data), data.observations[:5], context())
-    seen = tom.discriminator.features(data)
+    seen = tom.discriminator.features(data, data.actions[:, :0])
     delta = data.next_observations - data.observations
     expected = th.cat([data.observations, data.actions, delta], dim=1)
     th.testing.assert_close(seen, ((expected - expected.mean(0)) / expected.std(0, correction=0)).clamp(-10, 10))
@@ -127,8 +127,8 @@ def test_logit_of_a_discriminator(label: float) -> None:
         discriminator_learning_rate=1e-2,
         discriminator_arch=(16,),
     )
-    tom.discriminator.fit(data, recent, tom.discriminator_optimizer, th.Generator().manual_seed(0))
-    logits = tom.discriminator.log_ratio(data.rows(th.tensor([0, 999])))
+    tom.discriminator.fit(data, recent, tom.discriminator_optimizer, context())
+    logits = tom.discriminator.log_ratio(data.rows(th.tensor([0, 999])), context())
     expected = ((share_recent + label * share_buffer) / ((1 - label) * share_buffer)).log()
     th.testing.assert_close(logits, expected, atol=0.1, rtol=0.0)
 

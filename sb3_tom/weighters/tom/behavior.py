@@ -1,0 +1,123 @@
+r"""
+How much likelier an action is under the current policy than among the buffer's rows: an input of TOM's networks.
+
+The log-ratio of occupancies has two parts,
+
+.. math::
+    \log \frac{d^\pi(s,a)}{d^D(s,a)} = \log \frac{d^\pi(s)}{d^D(s)} + \log \frac{\pi(a|s)}{\beta(a|s)}.
+
+A discriminator has to find both in a thousand recent rows, although the second needs none of them: the policy :math:`\pi` is
+known, and :math:`\beta`, the policy that filled the buffer, can be fitted to all rows. Their log-ratio is an input and not a
+summand, so that the held-out rows decide how far it is followed: the recent rows are those of the last policies, not of the
+current one, and :math:`\beta` is a single Gaussian (before tanh, as SAC's policy is) for a mixture of policies.
+"""
+
+import math
+
+import torch as th
+from stable_baselines3.common.distributions import TanhBijector
+from torch import nn
+
+from sb3_tom.compute.chunks import joined, rows_at_once
+from sb3_tom.compute.cuda_graphs import descent
+from sb3_tom.compute.optimizers import set_learning_rate
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.types import Transitions
+from sb3_tom.data.moments import moments_of, moments_of_columns
+from sb3_tom.weighters.tom.holdout import BestState, hold_out
+from sb3_tom.weighters.tom.networks import Standardizer, mlp
+
+_WIDTHS = (128, 128)
+_STEPS = 400
+_BATCH = 256
+_LEARNING_RATE, _WEIGHT_DECAY = 3e-3, 3e-2  # with less decay it remembers its rows, which blurs the log-ratio in 45 dimensions
+_HELD_OUT = 0.1
+_LOOKED_AT = 4096
+"""Maximum number of held-out rows."""
+_LOOK = 50
+"""Steps between two evaluations of the held-out rows."""
+_LOG_STDS = (-5.0, 2.0)
+"""Bounds of a log standard deviation, in units of the buffer's actions before tanh."""
+
+
+class BehaviorPolicy(nn.Module):
+    """
+    A squashed Gaussian for the buffer's actions.
+
+    :param observation_dim: size O of an observation
+    :param action_dim: size A of an action
+    """
+
+    def __init__(self, observation_dim: int, action_dim: int) -> None:
+        super().__init__()
+        self.observations, self.actions = Standardizer(observation_dim), Standardizer(action_dim)
+        self.network = nn.Sequential(mlp((observation_dim, *_WIDTHS), nn.Tanh), nn.Linear(_WIDTHS[-1], 2 * action_dim))
+
+    def fit(self, data: Transitions, context: Context) -> None:
+        """
+        Fit a re-initialised network to all rows by maximum likelihood, with early stopping on held-out rows.
+
+        :param data: N rows, in the order of collection
+        :param context: its generator and ``n_envs`` are used
+        """
+        generator = context.generator
+        self.observations.fit(moments_of(data, "observations"))
+        self.actions.fit(moments_of_columns(data.size, lambda rows: TanhBijector.inverse(data.actions[rows])))
+        rows, held = hold_out(data.size, _HELD_OUT, generator, context.n_envs)
+        if len(held) == 0:  # too few rows for a block of their own
+            held = rows
+        held = held[th.randperm(len(held), generator=generator, device=held.device)[:_LOOKED_AT]]
+        drawn = th.randint(len(rows), (_STEPS, _BATCH), generator=generator, device=rows.device)
+        unseen = self._inputs(data, held)
+        optimizer = th.optim.Adam(self.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True)
+        best = BestState(self, lambda: self._loss(*unseen))
+        with descent(optimizer, self._loss, "fit of the policy that filled the buffer", rows.device) as descend:
+            for step, numbers in enumerate(drawn):
+                set_learning_rate(optimizer, _LEARNING_RATE * (1.0 - step / _STEPS))
+                descend(*self._inputs(data, rows[numbers]))
+                if (step + 1) % _LOOK == 0:
+                    best.offer(step + 1)
+        best.restore()
+
+    @th.no_grad()
+    def log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
+        r"""
+        The feature.
+
+        :param data: B rows
+        :param context: its policy is compared with this one
+        :return: ``[B, 1]``, :math:`\operatorname{sign}(x) \log(1 + |x|)` of :math:`x = \log \pi(a|s) - \log \beta(a|s)`: where
+            the policy is far from an action, x is minus thousands, next to which all other rows would look equal
+        """
+        ratios = joined((self._log_ratio(part, context) for part in data.split(rows_at_once(data.device))), data.size)
+        return ratios.sign() * ratios.abs().log1p()
+
+    def _log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
+        return context.log_prob(data.observations, data.actions) - self.log_prob(data.observations, data.actions)
+
+    def log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        Log-probabilities of actions, with the same cut at the bounds as SB3's SAC.
+
+        :param observations: ``[B, O]``
+        :param actions: ``[B, A]`` in [-1, 1]
+        :return: ``[B, 1]``
+        """
+        standardized = self.actions(TanhBijector.inverse(actions))
+        scaled = self._log_prob(self.observations(observations), standardized) - self.actions.std.log().sum()
+        return scaled.unsqueeze(-1) - th.log(1.0 - actions.square() + TanhBijector().epsilon).sum(-1, keepdim=True)
+
+    @th.no_grad()
+    def _inputs(self, data: Transitions, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Standardised observations and actions before tanh."""
+        return self.observations(data.observations[rows]), self.actions(TanhBijector.inverse(data.actions[rows]))
+
+    def _log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """Log-densities ``[B]`` of standardised actions before tanh."""
+        mean, log_std = self.network(observations).chunk(2, dim=-1)
+        log_std = log_std.clamp(*_LOG_STDS)
+        unit = (actions - mean) * (-log_std).exp()
+        return -(0.5 * unit.square() + log_std + 0.5 * math.log(2.0 * math.pi)).sum(-1)
+
+    def _loss(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        return -self._log_prob(observations, actions).mean()
