@@ -16,6 +16,7 @@ from sb3_tom.contracts.weighter import Weighter
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.linear import LinearDynamics
 from sb3_tom.dynamics.mdn import MixtureDensityNetwork
+from sb3_tom.dynamics.smooth import SmoothEnsemble
 from sb3_tom.envs import register_envs
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.mbpo.variants import DHMBPO, DHMBPOPMAC, DHMBPOTOM, MBPOPMAC, MBPOTOM
@@ -47,6 +48,7 @@ __all__ = [
     "Prediction",
     "ProbabilisticEnsemble",
     "RolloutStop",
+    "SmoothEnsemble",
     "TOMWeighter",
     "Termination",
     "Transitions",

@@ -260,8 +260,8 @@ def _norms_of(plug: nn.Module, part: str) -> dict[str, th.Tensor]:
 
 def _whereabouts(agent: Guarded) -> str:
     checkpoint = f"last checkpoint: {agent.last_checkpoint}" if agent.last_checkpoint else "no checkpoint was written"
-    env_step = agent.num_timesteps
-    return f"env {_env_name(agent.env)}, env step {env_step}, {checkpoint}; the agent is left in a sound earlier state"
+    sound = "the agent is left in a sound earlier state, from which learn(..., reset_num_timesteps=False) goes on"
+    return f"env {_env_name(agent.env)}, env step {agent.num_timesteps}, {checkpoint}; {sound}"
 
 
 def _env_name(env: VecEnv | None) -> str:

@@ -47,6 +47,7 @@ def check_before_sac(given: Mapping[str, Any], policy_names: Collection[str]) ->
             raise ValueError(f"{name}={given[name]!r} is not allowed; allowed: a dict or None")
     check_integer("verbose", given["verbose"], 0)
     check_bool("use_sde", given["use_sde"])
+    _warn_of_gradient_steps(given["gradient_steps"])
     _check_policy(given["policy"], policy_names)
     device = given["device"]
     try:
@@ -56,6 +57,15 @@ def check_before_sac(given: Mapping[str, Any], policy_names: Collection[str]) ->
     if not usable:
         # Apple's "mps" has no float64, in which weights are summed
         raise ValueError(f"device={device!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', 'cuda:0' and so on")
+
+
+def _warn_of_gradient_steps(gradient_steps: Any) -> None:
+    """SB3's scripts often have ``gradient_steps=1``, which here is a twentieth of the updates that MBPO is made for."""
+    if isinstance(gradient_steps, int | np.integer) and gradient_steps > 0:
+        text = (
+            f"gradient_steps={gradient_steps} makes {gradient_steps} per rollout, as in SB3, whatever update_to_data_ratio is"
+        )
+        warnings.warn(f"{text}: leave it out for update_to_data_ratio steps per transition", stacklevel=4)
 
 
 def _check_policy(policy: Any, names: Collection[str]) -> None:

@@ -1,9 +1,11 @@
 """The ratio and the remaining time in the log, whatever began before and however gradient steps are asked for."""
 
+import warnings
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
@@ -46,6 +48,18 @@ def test_the_ratio_that_was_reached_and_the_remaining_time_are_logged(
     assert "time/eta" in found
 
 
+@pytest.mark.parametrize("number", [1, np.int64(4)])
+def test_the_number_of_sb3s_scripts_is_warned_of(number: int) -> None:
+    """Scripts for SAC often say gradient_steps=1, which takes the place of the updates per transition."""
+    with pytest.warns(UserWarning, match=rf"gradient_steps={number} makes {number} per rollout, as in SB3"):
+        small_agent(Corridor(), gradient_steps=number, **TINY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for usual in (0, -1):
+            small_agent(Corridor(), gradient_steps=usual, **TINY)
+
+
+@pytest.mark.filterwarnings("ignore:gradient_steps=2")
 def test_nothing_is_logged_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = small_agent(Corridor(), learning_starts=1000, gradient_steps=2, **TINY).learn(60, log_interval=None)
     assert {"train/update_to_data_ratio", "time/eta"}.isdisjoint(dumped(agent, monkeypatch))
