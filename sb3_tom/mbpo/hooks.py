@@ -121,19 +121,21 @@ class SACHooks(SavedSAC):
         total_timesteps: float,
         callback: MaybeCallback = None,
         log_interval: int = 4,
-        tb_log_name: str = "MBPO",
+        tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfHooks:
         """
         As in SB3; accepts ``3e5`` too. The first call after :meth:`load_checkpoint` continues the interrupted one. If the envs
-        were stepped or reset since the last call, such as by an evaluation, they begin new episodes.
+        were stepped or reset since the last call, such as by an evaluation, they begin new episodes. TensorBoard's folder has
+        the name of the agent's class, unless ``tb_log_name`` is given.
         """
         asked = check_integer("total_timesteps", total_timesteps, 0)
         self.forget_place()
-        running = self.checkpointer.learning(self, asked, reset_num_timesteps, tb_log_name)
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        running = self.checkpointer.learning(self, asked, reset_num_timesteps, name)
         with self.remaining_time.running(), running as (steps, reset):
-            return super().learn(steps, callback, log_interval, tb_log_name, reset, progress_bar)
+            return super().learn(steps, callback, log_interval, name, reset, progress_bar)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         with self.guard.collection(self):

@@ -168,3 +168,11 @@ def test_the_progress_bar_counts_and_changes_nothing(algorithm: type[MBPO], monk
     shown = tiny(algorithm).learn(60, progress_bar=True)
     assert (60, 60) in bars
     assert_equal(shown.get_parameters(), tiny(algorithm).learn(60).get_parameters())
+
+
+def test_a_tensorboard_folder_has_the_name_of_the_class(tmp_path: Path) -> None:
+    """So that runs of several agents can share a ``tensorboard_log``, as those of SB3's do."""
+    for kind, name, folder in ((MBPO, None, "MBPO_1"), (DHMBPO, None, "DHMBPO_1"), (DHMBPO, "second", "second_1")):
+        agent = kind("MlpPolicy", Corridor(), tensorboard_log=str(tmp_path), **TINY)
+        agent.learn(1, tb_log_name=name)
+        assert (tmp_path / folder).is_dir()
