@@ -129,7 +129,7 @@ def _table(rows: Rows, head: tuple[str, ...], figures: Callable[[Rows], list[flo
     yield f"| data | variant | seeds | {' | '.join(head)} |"
     yield "|---" * (3 + len(head)) + "|"
     for (data, variant), found in sorted(grouped(rows, lambda row: (row["data"], row["variant"])).items(), key=_order):
-        seeds = ", ".join(row["seed"] for row in found)
+        seeds = ", ".join(sorted((row["seed"] for row in found), key=int))
         yield f"| {data} | `{variant}` | {seeds} | {' | '.join(f'{value:.2f}' for value in figures(found))} |"
 
 
