@@ -11,10 +11,13 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_tom import DHMBPO
+from sb3_tom.data.units import PolicyUnits
 from sb3_tom.policy_updates.double_horizon.policies import DoubleHorizonPolicy, LayerNormCritics
 from sb3_tom.policy_updates.standardized_features import StandardizedFeatures
+from tests.dynamics.cases import make_data
 from tests.mbpo.small import SMALL_NETWORK, small_agent
 from tests.policy_updates.double_horizon.cases import (
+    GAMMA,
     TINY,
     Fixed,
     context,
@@ -41,6 +44,15 @@ def test_the_critics_scale_is_that_of_the_first_rewards_for_ever(rewards: float,
     agent = make_sac()
     made(critic_scale=3.0, critic_warmup=0).end_phase(parts_of(agent), data, batches, make_world(), context())
     assert float(agent.critic.scale) == 3.0
+
+
+def test_the_critics_scale_is_that_of_the_rewards_that_they_learn() -> None:
+    """``VecNormalize`` divides those of the buffer."""
+    agent, batches = make_sac(), Fixed(starts())
+    batches.units = PolicyUnits(reward_std=4.0)
+    rows = make_data(60)._replace(rewards=th.full((60, 1), 8.0))
+    made(critic_warmup=0).end_phase(parts_of(agent), rows, batches, make_world(), context())
+    assert float(agent.critic.scale) == pytest.approx(2.0 / (1.0 - GAMMA), rel=1e-4)
 
 
 def test_the_scale_goes_where_the_networks_go() -> None:

@@ -6,7 +6,11 @@ import pytest
 import torch as th
 from stable_baselines3 import SAC
 
+from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.policy_update import PolicyParts
+from sb3_tom.contracts.types import Batch
 from sb3_tom.policy_updates.sac.sac_update import SACUpdate
+from sb3_tom.policy_updates.sac.update import SACPolicyUpdate
 from sb3_tom.policy_updates.steps import fuse, is_supported
 from tests.policy_updates.sac.oracle import (
     in_both_precisions,
@@ -88,3 +92,18 @@ def test_fuse_leaves_a_users_choice() -> None:
     sgd = th.optim.SGD([parameter], lr=0.1)
     fuse(sgd)
     assert not sgd.param_groups[0]["fused"]
+
+
+def test_figures_are_means_over_the_steps() -> None:
+    """Of three calls of one step each, where no step changes anything."""
+    batches, _ = make_batches(3, th.float64)
+    agent, context = make_sac(th.float64, learning_rate=0.0, tau=0.0), Context(generator=th.Generator().manual_seed(0))
+
+    def figures(rows: list[Batch]) -> dict[str, float]:
+        asked = lambda n_batches, batch_size: iter(rows)  # noqa: E731
+        return SACPolicyUpdate().update(PolicyParts.of(agent), asked, None, context, len(rows), len(rows[0].rewards))
+
+    single = [figures([batch]) for batch in batches]
+    context.generator.manual_seed(0)
+    for name, value in figures(batches).items():
+        assert value == pytest.approx(sum(one[name] for one in single) / 3, rel=1e-6), name
