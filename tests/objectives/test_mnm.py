@@ -11,7 +11,7 @@ from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.types import Batch
 from sb3_tom.dynamics.gaussian import log_density
 from sb3_tom.objectives.classifier import TransitionClassifier, accuracies, by_each, draw_members
-from tests.objectives.mnm_cases import Known, Said, linear_context, linear_law, objective_for
+from tests.objectives.mnm_cases import SLOPE, Known, Said, linear_context, linear_law, objective_for
 
 N_ROWS = 4
 
@@ -250,3 +250,38 @@ def test_the_augmented_reward_by_hand() -> None:
         th.testing.assert_close(real.rewards[minibatch, :2, 0], expected[:2])
         assert th.equal(real.rewards[minibatch, 2], batch.rewards[2]), "imagined rows have theirs"
     assert plain.relabel_batch(chunk, rows, context) is chunk
+
+
+def test_units_are_those_of_the_data_and_options_those_of_the_user() -> None:
+    """Also where a loaded file had other options."""
+    model, data = Said(N_ROWS), linear_law(30)
+    data = data._replace(rewards=data.rewards.abs() + 0.5)
+    objective = objective_for(model, learning_rate=2e-3, weight_decay=0.5)
+    objective.optimizer.param_groups[0].update(lr=1.0, weight_decay=7.0)
+    objective.n_fits += 1
+    objective.prepare(model, data, linear_context())
+    inputs = th.cat([data.observations, data.actions], -1)
+    th.testing.assert_close(objective.classifier.input_mean, inputs.mean(0))
+    th.testing.assert_close(objective.classifier.input_std, inputs.std(0, correction=0))
+    values = 5.0 + data.next_observations @ SLOPE
+    assert float(objective.value_scale) == pytest.approx(float(values.abs().mean()), rel=1e-5)
+    assert float(objective.least_reward) == float(data.rewards.min())
+    (group,) = objective.optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (2e-3, 0.5)
+
+
+def test_the_models_first_step_by_eq_9_begins_a_new_adam_at_its_own_rates() -> None:
+    """Of four steps of the classifiers, one in an earlier fit, the model shares in the last two."""
+    model, context = Said(N_ROWS), linear_context()
+    optimizer = th.optim.Adam([{"params": [model.mean]}, {"params": [model.log_var], "lr": 0.5}], lr=0.05)
+    (model.mean.sum() + model.log_var.sum()).backward()
+    for _ in range(5):  # of fits by the likelihood
+        optimizer.step()
+    objective = objective_for(model, classifier_steps=2)
+    objective.n_fits += 1
+    objective.n_steps += 1
+    objective.prepare(model, linear_law(30), context)
+    for _ in range(3):
+        objective.step(model, optimizer, a_batch(), th.ones(2, N_ROWS), {}, context)
+    assert [float(state["step"]) for state in optimizer.state.values()] == [2.0, 2.0]
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-3])

@@ -99,3 +99,18 @@ def test_each_critic_has_its_own_gradient_and_keeps_none() -> None:
     squares = squared_gradients(th.randn(4, 3), opposite)
     th.testing.assert_close(squares, layer.weight.detach().square().mean(0).expand(4, -1))  # and not 0, their signed mean's
     assert layer.weight.grad is None and not squares.requires_grad
+
+
+def test_the_loss_has_the_models_penalty_too() -> None:
+    class Penalised(Fixed):
+        penalty = 0.0
+
+        def regularization(self) -> th.Tensor:
+            return th.tensor(self.penalty)
+
+    batch = Transitions(*(field.unflatten(0, (2, 5)) for field in unit_data(10)))
+    model, losses = Penalised(th.zeros(2, 5, 4), th.zeros(2, 5, 4)), []
+    for model.penalty in (0.0, 3.0):
+        extras = {"coefficients": th.ones(2, 5, 4), "emphasis": th.ones(2, 5, 1)}
+        losses.append(float(objective_of().loss(model, batch, th.ones(2, 5), extras)))
+    assert losses[1] - losses[0] == pytest.approx(3.0, rel=1e-5)
