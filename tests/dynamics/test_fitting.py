@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_tom.contracts.context import Context
+from sb3_tom.contracts.context import Arrival, Context
 from sb3_tom.contracts.objective import Extras, ModelObjective
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
@@ -191,6 +191,7 @@ def test_bootstrap_draws_are_of_member_and_row_alone_and_exponential() -> None:
 
 @pytest.mark.parametrize("weighting", ["sample", "loss"])
 def test_members_weigh_rows_by_their_bootstrap(weighting: str) -> None:
+    """A row's draw follows it through a ring that is overwritten."""
     seen: list[tuple[th.Tensor, th.Tensor]] = []
 
     class Spy(LikelihoodObjective):
@@ -201,10 +202,12 @@ def test_members_weigh_rows_by_their_bootstrap(weighting: str) -> None:
     data = make_data(60)
     data = data._replace(observations=th.arange(60.0).unsqueeze(1).repeat(1, 2))
     given = 0.5 + (th.arange(60) % 2).float()
-    make_ensemble(bootstrap=True, max_epochs=1).fit(data, given, Spy(), make_context(), weighting)
+    view = Context(generator=th.Generator().manual_seed(0), arrival=Arrival(n_rows=60, n_stored=1000, oldest=17))
+    make_ensemble(bootstrap=True, max_epochs=1).fit(data, given, Spy(), view, weighting)
+    arrivals = 940 + (th.arange(60) - 17) % 60
     for rows, weights in seen:
         for member, (numbers, found) in enumerate(zip(rows, weights, strict=True)):
-            draws = bootstrap_factors(th.arange(60).expand(member + 1, -1))[member]
+            draws = bootstrap_factors(arrivals.expand(member + 1, -1))[member]
             expected = draws[numbers.long()] * (given[numbers.long()] if weighting == "loss" else 1.0)
             assert th.equal(found, expected)
 
@@ -268,3 +271,14 @@ def test_the_parameters_of_the_lowest_error_are_kept_also_if_it_is_hardly_lower(
         best.restore()
         kept[keep_start] = parameter.flatten(1)[:, 0].tolist()
     assert kept == {True: [2.0, 2.0, 2.0], False: [0.0, 2.0, 2.0]}
+
+
+def test_an_epoch_that_is_gathered_in_pieces_is_the_same_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, models = make_data(100), []
+    weights = 0.5 + th.rand(100, generator=th.Generator().manual_seed(3))
+    for gathered in (2**21, 2000, 1):
+        monkeypatch.setattr("sb3_tom.dynamics.fitting.GATHERED", gathered)
+        models.append(make_ensemble(first_max_epochs=1))
+        models[-1].fit(data, weights, LikelihoodObjective(), make_context(), "loss")
+    for model in models[1:]:
+        th.testing.assert_close(model.state_dict(), models[0].state_dict(), rtol=1e-4, atol=1e-5)
