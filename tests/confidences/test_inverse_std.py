@@ -7,7 +7,7 @@ import torch as th
 
 from sb3_tom import MBPO
 from sb3_tom.confidences.inverse_std import InverseStdConfidence
-from sb3_tom.contracts.dynamics import DynamicsModel
+from sb3_tom.contracts.dynamics import DynamicsModel, Prediction
 from sb3_tom.contracts.types import Transitions
 from tests.dynamics.cases import FACTORIES, OBS, built, fit, make_context, make_data
 
@@ -127,3 +127,17 @@ def test_the_factor_is_that_of_the_deviation() -> None:
 def test_a_bad_argument_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}=.* is not allowed; allowed: "):
         InverseStdConfidence(**wrong)
+
+
+def test_entries_that_never_varied_do_not_count_in_the_mean() -> None:
+    """One of two entries varies: a deviation of 1, and one of the reward."""
+
+    class Unsure:
+        def __call__(self, observations: th.Tensor, actions: th.Tensor) -> Prediction:
+            return Prediction(th.zeros(2, 4, 3), th.zeros(2, 4, 3))
+
+        def target_scales(self) -> th.Tensor:
+            return th.tensor([1.0, 5.0, 0.0])
+
+    found = said(Unsure(), make_data(4))  # type: ignore[arg-type]
+    th.testing.assert_close(found, th.full((4, 1), 1 / 3))

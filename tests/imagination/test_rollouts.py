@@ -6,6 +6,7 @@ import pytest
 import torch as th
 
 from sb3_tom import MBPO
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.compute.chunks import rows_at_once
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
@@ -148,3 +149,54 @@ def test_functions_of_the_user_may_write_into_what_they_get() -> None:
     careless = trained(_doubles, _ends)
     assert all(map(th.equal, pure.imagined.gather(th.arange(40)), careless.imagined.gather(th.arange(40))))
     assert all(map(th.equal, pure.replay_buffer.transitions(), careless.replay_buffer.transitions()))
+
+
+class Paid(LikelihoodObjective):
+    """Learns from larger rewards, and from no end."""
+
+    def relabel(self, batch: Transitions, context: Context) -> Transitions:
+        return batch._replace(rewards=batch.rewards + 100.0, terminated=th.zeros_like(batch.terminated))
+
+
+class OfReward(Trust):
+    """The less, the larger the reward is."""
+
+    def forward(self, model: Any, batch: Transitions, context: Context) -> th.Tensor:
+        return 1.0 / (1.0 + batch.rewards.abs())
+
+
+def test_rollouts_end_and_are_trusted_by_what_they_were_before_they_were_relabelled() -> None:
+    ring = ImaginedBuffer(100, 2, 1, "cpu", with_confidence=True)
+    figures = branched_rollouts(World(Counting(), above(2.0), Paid(), None, OfReward()), th.ones(4, 2), 5, context(), ring)
+    assert figures["length"] == 3.0 and ring.size == 12
+    *_, rewards, _, trust = ring.gather(th.arange(12))
+    th.testing.assert_close(trust, 1.0 / (rewards - 99.0))
+
+
+def test_the_mean_confidence_is_that_of_the_stored_rows() -> None:
+    """One of two rollouts ends after three of five steps."""
+    ring = ImaginedBuffer(100, 2, 1, "cpu", with_confidence=True)
+    world = World(Counting(), above(2.0), LikelihoodObjective(), None, OfReward())
+    figures = branched_rollouts(world, th.tensor([[1.0, 1.0], [-3.0, -3.0]]), 5, context(), ring)
+    trust = ring.gather(th.arange(ring.size))[-1]
+    assert ring.size == 8
+    assert figures["confidence_mean"] == pytest.approx(float(trust.mean()))
+    assert figures["confidence_effective_share"] == pytest.approx(float(trust.mean() ** 2 / trust.square().mean()))
+
+
+def test_the_model_is_not_asked_about_states_after_an_end() -> None:
+    class Narrow(Counting):
+        def sample(self, observations: th.Tensor, actions: th.Tensor, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
+            after, rewards = super().sample(observations, actions, generator)
+            return th.where(observations > 2.0, th.nan, after), rewards
+
+    ring = ImaginedBuffer(100, 2, 1, "cpu")
+    branched_rollouts(World(Narrow(), above(2.0), LikelihoodObjective(), None), th.ones(4, 2), 5, context(), ring)
+    assert ring.size == 12
+
+
+def test_all_chunks_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sb3_tom.imagination.rollouts.rows_at_once", lambda device: 1)
+    world = World(Counting(), above(1e30), LikelihoodObjective(), lambda _o, _a, after: 0.0 * after[:, :1])
+    with pytest.raises(DivergenceError, match="next observations"):
+        branched_rollouts(world, th.tensor([[1e20, 0.0], [0.0, 0.0]]), 1, context(), ImaginedBuffer(10, 2, 1, "cpu"))
