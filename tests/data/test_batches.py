@@ -60,3 +60,11 @@ def test_sb3_gets_its_own_type() -> None:
     assert sample.dones.shape == (8, 1)
     assert sample.discounts is None
     assert int((sample.rewards > 0).sum()) == 4
+
+
+def test_batches_are_drawn_by_their_own_generator() -> None:
+    before, drawn = th.get_rng_state(), []
+    for _ in range(2):
+        batches = make_batches(50, 0.5)
+        drawn.append([next(rows(1, 16)).rewards for rows in (batches, batches.raw, batches.real)])
+    assert all(map(th.equal, *drawn)) and th.equal(th.get_rng_state(), before)

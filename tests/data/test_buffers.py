@@ -221,3 +221,11 @@ def contents(ring: ImaginedBuffer) -> list[float]:
     assert th.equal(next_observations, observations + 0.5)
     assert th.equal(rewards, observations[:, :1] * 10)
     return sorted(observations[:, 0].tolist())
+
+
+def test_a_second_fit_to_the_same_rows_begins_no_new_block() -> None:
+    buffer = WeightedReplayBuffer(5, OBSERVATION_SPACE, ACTION_SPACE, "cpu")
+    fill(buffer, 1, seed=0)
+    assert [buffer.next_version() for _ in range(3)] == [1, 1, 1]
+    buffer.add(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+    assert buffer.next_version() == 2
