@@ -246,3 +246,19 @@ def test_actions_of_another_number_type_are_the_same_actions(tmp_path: Path) -> 
 
     small_sac().learn(20, callback=LearningCurveCallback(Double, tmp_path / "curve.csv", 20))
     assert steps_of(tmp_path / "curve.csv") == [20]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_episodes_are_played_with_the_actions_that_were_asked_for(deterministic: bool, tmp_path: Path) -> None:
+    """Steps of training are random here, so that the policy is asked for an evaluation only."""
+    agent, asked = small_sac(), set()
+    predict = agent.predict
+    agent.predict = lambda *args, **kwargs: (asked.add(kwargs["deterministic"]), predict(*args, **kwargs))[1]
+    agent.learn(10, callback=LearningCurveCallback(TenSteps, tmp_path / "curve.csv", 10, deterministic=deterministic))
+    assert asked == {deterministic}
+
+
+def test_weight_by_age_names_the_env_step_of_the_phase_with_several_envs(tmp_path: Path) -> None:
+    agent = small_agent(make_vec_env("Pendulum-v1", 3), weighter="pmac", dynamics="linear", update_to_data_ratio=0.1)
+    agent.learn(60, callback=WeightByAgeCallback(tmp_path / "ages.csv", n_bins=1))
+    assert steps_of(tmp_path / "ages.csv") == [51]

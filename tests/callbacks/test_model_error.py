@@ -191,3 +191,14 @@ def test_no_row_before_the_first_model_phase_of_an_agent_with_old_rows(tmp_path:
     assert agent.policy_version > 0
     agent.learn(100, callback=ModelErrorCallback("Pendulum-v1", tmp_path / "errors.csv", 30, n_episodes=1, horizon=2))
     assert {int(row["env_step"]) for row in read_table(tmp_path / "errors.csv")} == {90}
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_episodes_are_played_with_the_actions_that_were_asked_for(deterministic: bool, tmp_path: Path) -> None:
+    agent, asked = small_agent(Line(), dynamics="linear", update_to_data_ratio=0.1).learn(60), set()
+    agent.learning_starts = 10_000  # random steps: the policy is asked for new episodes only
+    predict = agent.predict
+    agent.predict = lambda *args, **kwargs: (asked.add(kwargs["deterministic"]), predict(*args, **kwargs))[1]
+    callback = ModelErrorCallback(Line, tmp_path / "e.csv", 10, horizon=1, n_episodes=1, deterministic=deterministic)
+    agent.learn(10, callback=callback, reset_num_timesteps=False)
+    assert asked == {deterministic}
