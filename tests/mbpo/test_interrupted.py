@@ -205,3 +205,12 @@ def test_a_round_of_rollouts_that_was_interrupted_is_repeated() -> None:
     assert agent.imagined.made_at == rounds and agent._since_rollouts >= 10
     agent.learn(1, reset_num_timesteps=False)
     assert len(agent.imagined.made_at) == len(rounds) + 1
+
+
+def test_an_interrupted_fit_does_not_age_the_rows_to_come() -> None:
+    agent = small_agent("Pendulum-v1", dynamics="linear", learning_starts=60).learn(60)
+    restore = interrupted(agent, "_record", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        agent.fit_model()
+    restore()
+    assert agent.replay_buffer.policy_version == agent.policy_version == 0

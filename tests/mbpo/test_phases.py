@@ -109,3 +109,18 @@ def test_the_share_of_real_rows_may_change(monkeypatch: pytest.MonkeyPatch) -> N
 def test_another_share_is_refused_by_name(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^real_ratio.* is not allowed; allowed: "):
         small_agent(real_ratio=value, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("verb", "paces"),
+    [("fit_model", {"model_train_freq": 40}), ("imagine", {"model_train_freq": 1000, "rollout_freq": 40})],
+    ids=["model", "rollouts"],
+)
+def test_collections_that_do_not_divide_a_pace_do_not_slow_it_down(
+    verb: str, paces: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The excess counts for the next time: once per 40 transitions on average."""
+    agent = small_agent(learning_starts=1, train_freq=30, update_to_data_ratio=0.1, **paces, **TINY)
+    calls = counted(agent, monkeypatch)
+    agent.learn(150)
+    assert calls[verb] == [30, 90, 120, 150]
