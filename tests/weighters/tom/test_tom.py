@@ -12,6 +12,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import moments_of_columns
 from sb3_tom.data.weights import usable_weights
+from sb3_tom.weighters.tom import averaging, discriminator, dual, weighter
 from sb3_tom.weighters.tom.networks import Standardizer
 from sb3_tom.weighters.tom.weighter import TOMWeighter
 from tests.weighters.small import VARIANTS, built, context, fit_and_weigh, newest, transitions
@@ -200,3 +201,43 @@ def test_standardizer() -> None:
     th.testing.assert_close(out[:, 1], th.zeros(100), atol=1e-6, rtol=0.0)
     th.testing.assert_close(out[:, 2], expected, atol=1e-4, rtol=0.0)
     assert float(scale(columns * 1e9).max()) == 10.0
+
+
+@pytest.mark.parametrize("anneal", [True, False])
+def test_learning_rates_fall_to_zero_if_they_are_annealed(anneal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: dict[str, list[float]] = {"discriminator": [], "dual": []}
+    for module, found in zip((discriminator, dual), rates.values(), strict=True):
+        monkeypatch.setattr(module, "set_learning_rate", lambda _, rate, *factors, found=found: found.append(rate))
+    tom, data = built(anneal=anneal, discriminator_steps=4, q_steps=4, q_learning_rate=1e-3), transitions(200)
+    tom.fit(data, newest(data), data.observations[:5], context())
+    for name, first in (("discriminator", tom.settings.discriminator_learning_rate), ("dual", 1e-3)):
+        assert rates[name] == pytest.approx([first * (1.0 - step / 4 * anneal) for step in range(4)]), name
+
+
+def test_the_discriminators_weight_decay_is_that_of_the_settings() -> None:
+    """Also where a loaded file had another."""
+    tom, data = built(discriminator_weight_decay=0.02, discriminator_steps=1), transitions(200)
+    tom.discriminator_optimizer.param_groups[0]["weight_decay"] = 0.5
+    tom.discriminator.fit(data, newest(data), tom.discriminator_optimizer, context())
+    assert tom.discriminator_optimizer.param_groups[0]["weight_decay"] == 0.02
+
+
+def test_held_out_rows_are_blocks_of_each_env(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the fit of Q and in the mean over s' alike: neighbours of a row would give it away."""
+    counted = []
+    for module, name in ((dual, "hold_out"), (averaging, "random_folds")):
+        split = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, split=split: (counted.append(args[-1]), split(*args))[1])
+    tom = built(discriminator=False, q_steps=1, average_steps=1)
+    fit_and_weigh(tom, transitions(600), replace(context(), n_envs=3))
+    assert counted == [3, 3]
+
+
+def test_weights_are_clipped_before_they_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    tom, data, given = built(max_weight=10.0), transitions(300), []
+    tom.ready.fill_(1.0)
+    raw = th.ones(300, dtype=th.float64).index_fill(0, th.tensor([7]), 1e6)
+    monkeypatch.setattr(tom.dual, "weights", lambda *_: raw)
+    monkeypatch.setattr(weighter, "average_next", lambda weights, *_: given.append(weights) or weights)
+    tom.weights(data, context())
+    assert float(given[0].max()) == pytest.approx(10.0 * float(raw.mean()))
