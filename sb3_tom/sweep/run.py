@@ -15,6 +15,7 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.utils import get_device
 
 from sb3_tom.callbacks.tables import read_table
 from sb3_tom.checkpoint import ResumeCallback, latest_checkpoint
@@ -91,6 +92,7 @@ def _train(spec: RunSpec, folder: Path, own: Path) -> None:
     th.set_num_threads(spec.num_threads)
     experiment = _experiment(spec, own)
     agent = experiment.agent
+    _check_device(spec.device, agent.device)
     agent.set_logger(configure(str(own), ["csv"]))
     callbacks = [*experiment.manager.callbacks, _curve(spec, folder, experiment), StepsCallback(folder)]
     checkpoints = ResumeCallback(folder / CHECKPOINTS, spec.save_freq)
@@ -106,6 +108,13 @@ def _train(spec: RunSpec, folder: Path, own: Path) -> None:
     rows = read_table(folder / CURVE)
     if rows and not math.isfinite(float(rows[-1]["return_mean"])):
         raise DivergenceError(f"the return of the last evaluation is {rows[-1]['return_mean']}")
+
+
+def _check_device(asked: str, found: th.device) -> None:
+    """Stable-Baselines3 trains on the CPU, without a word, where there is no CUDA."""
+    if asked != "auto" and th.device(asked).type != found.type:
+        there = f"the agent would be on {found.type!r} on the machine {socket.gethostname()}"
+        raise ValueError(f"device={asked!r} is not allowed: {there}; allowed: 'auto', or what all machines of the sweep have")
 
 
 def _experiment(spec: RunSpec, own: Path) -> ZooRun:
@@ -132,6 +141,7 @@ def _circumstances(spec: RunSpec, folder: Path) -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": socket.gethostname(),
         "process": os.getpid(),
+        "device": str(get_device(spec.device)),
         "from": checkpoint.name if checkpoint else "the start",
         "spec": asdict(spec),
         "versions": {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES},

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
+import torch as th
+
 from sb3_tom.checks.validation import check_integer, check_seed, close_names
 from sb3_tom.zoo.runs import check_env, import_packages, zoo_hyperparams
 
@@ -122,8 +124,6 @@ def _run(settings: Mapping[str, Any], env: str, method: _Method, seed: int, hype
     given = settings["n_timesteps"]
     n_timesteps = check_integer("n_timesteps", hyperparams["n_timesteps"] if given is None else given, 1)
     eval_freq = _frequency("eval_freq", settings, max(n_timesteps // EVALUATIONS, 1), n_timesteps)
-    if not isinstance(settings["device"], str):
-        raise ValueError(f"device={settings['device']!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', ...")
     return RunSpec(
         env=env,
         algo=method.algo,
@@ -134,7 +134,7 @@ def _run(settings: Mapping[str, Any], env: str, method: _Method, seed: int, hype
         eval_episodes=check_integer("eval_episodes", settings["eval_episodes"], 1),
         save_freq=_frequency("save_freq", settings, eval_freq, n_timesteps),
         hyperparams=hyperparams,
-        device=settings["device"],
+        device=_device(settings["device"]),
         num_threads=check_integer("num_threads", settings["num_threads"], 1),
         gym_packages=settings["gym_packages"],
     )
@@ -143,6 +143,18 @@ def _run(settings: Mapping[str, Any], env: str, method: _Method, seed: int, hype
 def _frequency(name: str, settings: Mapping[str, Any], default: int, n_timesteps: int) -> int:
     value = settings[name]
     return default if value is None else check_integer(name, value, 1, n_timesteps)
+
+
+def _device(value: Any) -> str:
+    """A device that PyTorch knows, not necessarily one of this machine: runs may be made on others."""
+    try:
+        if not isinstance(value, str):
+            raise TypeError(f"not {type(value).__name__}")
+        if value != "auto":
+            th.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={value!r} is not allowed; allowed: 'auto', 'cpu', 'cuda', 'cuda:0', ...") from error
+    return value
 
 
 def _hyperparams(env: str, method: _Method) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A run is a function of its spec and its folder: what it leaves, how it goes on, and how it fails."""
 
 import json
+import socket
 import subprocess
 import sys
 from copy import deepcopy
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 
 pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 
@@ -135,6 +137,21 @@ def test_a_bad_argument_ends_the_run_with_its_name(tmp_path: Path) -> None:
     (spec,) = make_runs({**small_words(seed=0), "algo": "mbpo", "params": {**MBPO, "real_ratio": 2}})
     outcome = run(spec, tmp_path)
     assert (outcome.state, outcome.is_final) == ("failed", True) and "real_ratio=2" in outcome.error
+
+
+@pytest.mark.parametrize("algo", ["sac", "mbpo"])
+def test_a_run_that_was_asked_for_a_gpu_never_trains_on_the_cpu(
+    algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SB3 would, without a word; another attempt would be no better."""
+    monkeypatch.setattr(th.cuda, "is_available", lambda: False)
+    outcome = run(small_run(algo, device="cuda:0"), tmp_path / "asked")
+    assert (outcome.state, outcome.is_final) == ("failed", True)
+    assert "device='cuda:0' is not allowed: the agent would be on 'cpu'" in outcome.error
+    assert socket.gethostname() in outcome.error and not (tmp_path / "asked" / "learning_curve.csv").exists()
+    assert run(small_run(algo, device="auto", n_timesteps=100), tmp_path / "auto") == Outcome("done")
+    for name in ("asked", "auto"):
+        assert json.loads((tmp_path / name / "attempt_1" / "started.json").read_text())["device"] == "cpu"
 
 
 def attempt(algo: str, folder: Path, fault: Path) -> Any:

@@ -114,12 +114,20 @@ def test_no_entry_of_the_zoos_own_files_is_refused(algo: str) -> None:
         ({"eval_episodes": 0}, "eval_episodes=0 is not allowed"),
         ({"num_threads": 0}, "num_threads=0 is not allowed"),
         ({"device": 0}, "device=0 is not allowed"),
+        ({"device": "gpu"}, "device='gpu' is not allowed; allowed: 'auto', 'cpu', 'cuda'"),
+        ({"device": "cuda:x"}, "device='cuda:x' is not allowed"),
+        ({"device": ""}, "device='' is not allowed"),
         ({"gym_packages": "no.such"}, "gym_packages='no.such' cannot be imported"),
     ],
 )
 def test_what_is_wrong_is_named_before_any_run(words: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         make_runs({"env": ENV, "algo": "sac", **words})
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:3"])
+def test_a_device_need_not_be_one_of_the_machine_that_starts_the_sweep(device: str) -> None:
+    assert [run.device for run in make_runs({"env": ENV, "algo": "sac", "device": device})] == [device]
 
 
 def test_a_file_without_the_env_is_named(tmp_path: Path) -> None:
