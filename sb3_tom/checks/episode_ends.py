@@ -2,6 +2,7 @@
 Checks that an episode's last observation is not the next one's first: model and termination learn episode ends from it.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,22 @@ _CAUSE = (
     "vectorised), and vectorised envs or wrappers that reset by themselves without infos[i]['terminal_observation']"
 )
 
+_ALIKE = (
+    "the last observation of an episode is equal to the first one of the next. So it should be if the env ends its episodes "
+    "where all of them start, which they do alike; if it does not, "
+)
+
 
 class EpisodeEnds:
     """
-    Checks the first episode ends of a run.
+    Checks the first episode ends of a run. While all episodes start alike, ends that are equal to the next start are only a
+    warning: the env may end where it starts.
     """
 
     def __init__(self) -> None:
+        self._is_passed = self._starts_differ = False
         self._seen = 0
+        self._start: np.ndarray | None = None
 
     def check(self, observations: np.ndarray, next_observations: np.ndarray, dones: np.ndarray, infos: Any) -> None:
         """
@@ -35,7 +44,8 @@ class EpisodeEnds:
         :param next_observations: ``[n_envs, O]`` after it; of the new episode where one has ended
         :param dones: ``[n_envs]``, whether an episode has ended
         :param infos: of each env
-        :raises ValueError: at an end without a terminal observation, or at the third that is equal to the next start
+        :raises ValueError: at an end without a terminal observation, or if the first three or more are equal to the next
+            start, and these starts differ
         """
         for index in np.flatnonzero(dones):
             terminal = infos[index].get(RAW_TERMINAL, infos[index].get("terminal_observation"))
@@ -44,14 +54,18 @@ class EpisodeEnds:
             self._look(observations[index], np.asarray(terminal), next_observations[index])
 
     def _look(self, before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -> None:
-        if self._seen >= ENDS:
+        if self._is_passed:
             return
         if not is_next_start(before, terminal, after):
-            self._seen = ENDS  # passed: no further ends are checked
+            self._is_passed = True  # no further ends are checked
             return
         self._seen += 1
+        self._start = after.copy() if self._start is None else self._start
+        self._starts_differ |= not np.array_equal(self._start, after)
+        if self._seen >= ENDS and self._starts_differ:
+            raise ValueError(f"at {self._seen} ends in a row {_CAUSE}")
         if self._seen == ENDS:
-            raise ValueError(f"at {ENDS} ends in a row {_CAUSE}")
+            warnings.warn(f"at {ENDS} ends in a row {_ALIKE}{_CAUSE}", stacklevel=3)
 
 
 def is_next_start(before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -> bool:
@@ -72,10 +86,14 @@ def check_stored_ends(observations: np.ndarray, next_observations: np.ndarray, d
     :param observations: ``[N, n_envs, O]``, in the order of collection
     :param next_observations: ``[N, n_envs, O]``
     :param dones: ``[N, n_envs]``
-    :raises ValueError: if there are :data:`ENDS` or more ends, and all are equal to the next start
+    :raises ValueError: if there are :data:`ENDS` or more ends, all are equal to the next start, and these starts differ
     """
     ends = np.argwhere(dones[:-1] > 0)
-    if len(ends) >= ENDS and all(
+    if len(ends) < ENDS or not all(
         is_next_start(observations[row, env], next_observations[row, env], observations[row + 1, env]) for row, env in ends
     ):
+        return
+    starts = [observations[row + 1, env] for row, env in ends]
+    if any(not np.array_equal(start, starts[0]) for start in starts):
         raise ValueError(f"the replay buffer is not allowed: at all of its {len(ends)} ends {_CAUSE}; allowed: other rows")
+    warnings.warn(f"in the replay buffer, at all of its {len(ends)} ends {_ALIKE}{_CAUSE}", stacklevel=2)

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvW
 from sb3_tom import MBPO
 from sb3_tom.callbacks.model_error import play_episode
 from sb3_tom.checkpoint.env_state import env_state, restore_env
+from sb3_tom.checks.episode_ends import EpisodeEnds
 from sb3_tom.envs import CopiedObservations
 from sb3_tom.envs.copied import with_copied_observations
 from tests.mbpo.small import small_agent
@@ -44,6 +45,26 @@ class Drift(gym.Env):
     def step(self, action: np.ndarray) -> Any:
         self.state = self.state + 0.5 + 0.1 * float(action[0])
         return self._observation(), 1.0, bool(self.state[0] > 3.0), False, {}
+
+
+class RoundTrip(gym.Env):
+    """Starts at 0, goes round a ring, and ends when it is back at 0."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.place = 0
+        return self._observation(), {}
+
+    def _observation(self) -> np.ndarray:
+        angle = 2 * np.pi * (self.place % 5) / 5
+        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+
+    def step(self, action: np.ndarray) -> Any:
+        self.place += 1
+        return self._observation(), 1.0, self.place == 5, False, {}
 
 
 class Forgetful(VecEnvWrapper):
@@ -104,12 +125,31 @@ def test_an_env_that_never_changes_may_end_where_it_starts() -> None:
 
 
 def test_two_ends_by_chance_are_no_fault() -> None:
-    from sb3_tom.checks.episode_ends import EpisodeEnds
-
     ends, start, end = EpisodeEnds(), np.zeros((1, 2)), np.ones((1, 2))
     chance = [(end, start, {"terminal_observation": start[0]})] * 2
     for before, after, info in [*chance, (start, start, {"terminal_observation": end[0]}), *chance, *chance]:
         ends.check(before, after, np.array([True]), [info])
+
+
+def test_an_env_may_end_where_all_its_episodes_start(tmp_path: Any) -> None:
+    """It is said once: with other starts it would be a fault, of which these tell nothing."""
+    with pytest.warns(UserWarning, match="at 3 ends in a row .* is equal to the first one of the next") as warned:
+        agent = small_agent(RoundTrip(), **TINY).learn(80)
+    assert len([one for one in warned if "ends in a row" in str(one.message)]) == 1
+    assert len(ends_of(agent)) == 16 and (ends_of(agent) == 1.0).all()
+    agent.save_replay_buffer(tmp_path / "rows")
+    with pytest.warns(UserWarning, match="in the replay buffer, at all of its 15 ends"):
+        small_agent(RoundTrip(), **TINY).load_replay_buffer(tmp_path / "rows")
+
+
+def test_the_first_other_start_tells_that_ends_are_missing() -> None:
+    ends, before = EpisodeEnds(), np.ones((1, 2))
+    starts = [np.full((1, 2), value) for value in (0.0, 0.0, 0.0, 0.0, 0.5)]
+    with pytest.warns(UserWarning, match="at 3 ends in a row"):
+        for start in starts[:-1]:
+            ends.check(before, start, np.array([True]), [{"terminal_observation": start[0]}])
+    with pytest.raises(ValueError, match=r"^at 5 ends in a row the last observation of an episode is missing"):
+        ends.check(before, starts[-1], np.array([True]), [{"terminal_observation": starts[-1][0]}])
 
 
 @pytest.mark.parametrize("route", ["load_replay_buffer", "from_sac"])
