@@ -1,6 +1,8 @@
 """CSV files: of a run, which survive an interruption, and complete ones."""
 
+import codecs
 import csv
+import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
@@ -47,7 +49,7 @@ class RunTable:
         rows = read_table(self.path)
         stranger: object = next((row for row in rows if not self._is_own(row)), None)
         if stranger is None and not rows and not self._has_own_header():
-            stranger = self.path.read_text()[:200]
+            stranger = self.path.read_text(encoding="utf-8", errors="replace")[:200]
         if stranger is not None:
             expected = f"the columns {self.columns} and {self.labels}"
             raise ValueError(f"{self.path} belongs to another run: expected {expected}, found {stranger!r}")
@@ -59,8 +61,8 @@ class RunTable:
 
     def _has_own_header(self) -> bool:
         """Or the beginning of it, or nothing at all: a run that was killed leaves that. Any other line is somebody's."""
-        first, newline, _ = self.path.read_text().partition("\n")
-        header = ",".join(self.columns)
+        first, newline, _ = self.path.read_bytes().partition(b"\n")
+        header = ",".join(self.columns).encode()
         return first == header if newline else header.startswith(first)
 
     def _move_aside(self) -> None:
@@ -103,7 +105,7 @@ class RunTable:
         """
         self.begin()
         texts = [self.labels | _texts(row) for row in rows]
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerows(texts)
         self.rows.extend(texts)
 
@@ -120,7 +122,7 @@ def write_table(path: str | os.PathLike[str], columns: Collection[str], rows: It
     :param columns: names of the columns, in order
     :param rows: values of all columns; floats are written with six significant digits
     """
-    with Path(path).open("w", newline="") as file:
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_texts(row) for row in rows)
@@ -134,8 +136,9 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     :raises ValueError: if it is no text or no CSV file, naming it
     """
     try:
-        complete, _, _ = Path(path).read_text().rpartition("\n")
-        return list(csv.DictReader(complete.splitlines()))
+        text = codecs.getincrementaldecoder("utf-8")().decode(Path(path).read_bytes())  # it may end within a letter
+        complete, _, _ = text.rpartition("\n")
+        return list(csv.DictReader(io.StringIO(complete, newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no CSV file: {error}") from error
 

@@ -133,7 +133,7 @@ class Sweep:
         :param retries: maximum number of further attempts after failures that are not final
         :param n_jobs: runs at a time; None: as many as the engine can hold
         :return: number of runs that are not done
-        :raises ValueError: if the folder belongs to another sweep
+        :raises ValueError: if the folder belongs to another sweep, or if a learning curve cannot be read at the end
         :raises OSError: if the table cannot be written at the end, or another process runs this sweep
         """
         if self.out.exists() and not self.out.is_dir():
@@ -174,11 +174,11 @@ class Sweep:
         self._progress.show()
 
     def _write(self) -> None:
-        """Write the table. A full disk does not stop runs, which may write elsewhere; the table is made of their files."""
+        """Write the table, made of the runs' files. A full disk, or a file that cannot be read, does not stop other runs."""
         try:
             write_sweep_table(self.out, self.runs, self.states, self.errors)
             self._unwritten = ""
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if str(error) != self._unwritten:
                 self.say(f"the table cannot be written: {error}")
             self._unwritten = str(error)

@@ -160,6 +160,7 @@ def write_sweep_table(out: Path, runs: Iterable[RunSpec], states: Mapping[str, s
     :param states: by name of a run: waiting, running, done or failed
     :param errors: by name of a failed run
     :raises OSError: if it cannot be written; the old table is kept
+    :raises ValueError: naming the learning curve that cannot be read
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

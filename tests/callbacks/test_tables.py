@@ -1,5 +1,8 @@
 """Run tables survive interruptions."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,46 @@ def test_a_line_cut_by_an_interruption_is_dropped(tmp_path: Path, cut: int) -> N
     assert [row["env_step"] for row in read_table(path)] == ["10"]
     make_table(path, env_step=10).append({"env_step": 20, "value": 3.5})
     assert [row["value"] for row in read_table(path)] == ["1.5", "3.5"]
+
+
+def test_a_line_cut_within_a_letter_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    labels = {"task": "t", "method": "größe"}
+    RunTable(path, ("env_step",), labels).append({"env_step": 10}, {"env_step": 20})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex("ö".encode()) + 1])
+    assert read_table(path) == [{"task": "t", "method": "größe", "env_step": "10"}]
+    RunTable(path, ("env_step",), labels, env_step=10).append({"env_step": 20})
+    assert path.read_bytes() == whole
+
+
+def test_a_header_cut_within_a_letter_leaves_nothing_to_keep(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_bytes("task,gr\u00f6".encode()[:-1])
+    RunTable(path, ("größe", "env_step"), {"task": "t"}).append({"größe": 1, "env_step": 10})
+    assert read_table(path) == [{"task": "t", "größe": "1", "env_step": "10"}]
+
+
+@pytest.mark.parametrize("label", ["a\u2028b", "a\x85b", "a\x0cb", "a\nb", 'a "b", c', "größe"])
+def test_a_label_comes_back_whatever_letters_it_has(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "run.csv"
+    labels = {"task": "t", "method": label}
+    RunTable(path, ("env_step",), labels).append({"env_step": 10})
+    RunTable(path, ("env_step",), labels, env_step=10).append({"env_step": 20})
+    assert read_table(path) == [{**labels, "env_step": step} for step in ("10", "20")]
+
+
+def test_tables_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    program = """
+import sys
+from sb3_tom.callbacks.tables import RunTable, read_table
+table = RunTable(sys.argv[1], ("env_step",), {"task": "gr\\xf6\\xdfe"})
+table.append({"env_step": 10})
+assert read_table(sys.argv[1]) == table.rows
+"""
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "run.csv")], env=environment, check=True)
+    assert (tmp_path / "run.csv").read_bytes() == "task,env_step\ngröße,10\n".encode()
 
 
 def test_a_resumed_run_keeps_what_lies_behind_it(tmp_path: Path) -> None:

@@ -129,6 +129,24 @@ def test_a_table_that_cannot_be_written_stops_no_run_but_is_said(
         another.run(InThisProcess(lambda run, folder: start(run, folder)), retries=0)
 
 
+def test_a_curve_that_cannot_be_read_stops_no_other_run(runs: list[RunSpec], tmp_path: Path) -> None:
+    """A disk has left zeros or worse."""
+    said: list[str] = []
+    start, curve = ending(), tmp_path / runs[0].name / "learning_curve.csv"
+
+    def spoil(run: RunSpec, folder: Path) -> Outcome:
+        if run is runs[0]:
+            curve.parent.mkdir(parents=True, exist_ok=True)
+            curve.write_bytes(b"env_step\n\xff\n")
+        if run is runs[-1]:
+            curve.unlink()
+        return start(run, folder)
+
+    assert Sweep(runs, tmp_path, said.append).run(InThisProcess(spoil), retries=0) == 0
+    assert sum(f"the table cannot be written: {curve} is no CSV file" in line for line in said) == 1
+    assert set(states(tmp_path).values()) == {"done"}
+
+
 def test_one_process_per_sweep(runs: list[RunSpec], tmp_path: Path) -> None:
     with only_one(tmp_path / "lock", 0.0, ""), pytest.raises(BlockingIOError, match=r"the sweep of .* by another process"):
         Sweep(runs, tmp_path).run(InThisProcess(ending()), retries=0)
