@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from sb3_tom.sweep.files import LOCK, claim, only_one, read_result, steps_of, write_sweep_table
+from sb3_tom.sweep.files import LOCK, check_folder, claim, only_one, read_result, steps_of, write_sweep_table
 from sb3_tom.sweep.run import Outcome
 from sb3_tom.sweep.spec import RunSpec
 
@@ -136,8 +136,7 @@ class Sweep:
         :raises ValueError: if the folder belongs to another sweep, or if a learning curve cannot be read at the end
         :raises OSError: if the table cannot be written at the end, or another process runs this sweep
         """
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"out={str(self.out)!r} is not allowed: it is no folder; allowed: a folder")
+        check_folder(self.out, self.runs)  # before the lock, which is a file in it
         with only_one(self.out / LOCK, 0.0, f"the sweep of {self.out}"):
             claim(self.out, self.runs)
             for run in self.runs:

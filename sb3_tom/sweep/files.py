@@ -67,17 +67,19 @@ def _locked(file: TextIO) -> bool:
     return True
 
 
-def claim(out: Path, runs: list[RunSpec]) -> None:
+def check_folder(out: Path, runs: list[RunSpec]) -> None:
     """
-    Make the folder of a sweep, or check that it belongs to this sweep.
+    Check that a folder is this sweep's, or may become it, without changing it.
 
     :param out: the folder
     :param runs: of the sweep
-    :raises ValueError: if it belongs to another, naming the folder and the first difference
+    :raises ValueError: if it belongs to another, naming the folder and the first difference, or holds something else
     """
-    path, asked = out / SPEC, as_json(runs)
+    path = out / SPEC
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={str(out)!r} is not allowed: it is no folder; allowed: a folder")
     if path.exists():
-        difference = _difference(_runs_of(path), asked)
+        difference = _difference(_runs_of(path), as_json(runs))
         if difference:
             raise ValueError(
                 f"out={str(out)!r} is of another sweep: {difference}; allowed: what {path} says, or another folder"
@@ -88,7 +90,19 @@ def claim(out: Path, runs: list[RunSpec]) -> None:
     if others:
         allowed = "allowed: a sweep's folder, or a new one"
         raise ValueError(f"out={str(out)!r} is not allowed: it holds {others[0]}, but no {SPEC}; {allowed}")
-    replace_file(path, json.dumps({"runs": asked}, indent=1) + "\n")
+
+
+def claim(out: Path, runs: list[RunSpec]) -> None:
+    """
+    Make the folder of a sweep, or check that it belongs to this sweep.
+
+    :param out: the folder
+    :param runs: of the sweep
+    :raises ValueError: see :func:`check_folder`
+    """
+    check_folder(out, runs)
+    if not (out / SPEC).exists():
+        replace_file(out / SPEC, json.dumps({"runs": as_json(runs)}, indent=1) + "\n")
 
 
 def _runs_of(path: Path) -> dict[str, Any]:

@@ -158,6 +158,14 @@ def test_a_file_is_no_folder(runs: list[RunSpec], tmp_path: Path) -> None:
         Sweep(runs, tmp_path / "out").run(InThisProcess(ending()), retries=0)
 
 
+@pytest.mark.parametrize(("name", "text"), [("thesis.tex", "years of work"), ("sweep.json", '{"runs": {"another": {}}}')])
+def test_a_refusal_changes_nothing_in_the_folder(runs: list[RunSpec], tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=r"out=.* (is not allowed|is of another sweep)"):
+        Sweep(runs, tmp_path).run(InThisProcess(ending()), retries=0)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, text)]
+
+
 def test_what_the_terminal_says(runs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 of 1,200 steps were done before, and 300 more in 10 seconds: 15 for the 450 that are left, none for the failed."""
     clock = [100.0]
