@@ -32,7 +32,10 @@ EVALUATIONS = 20
 """Number of evaluations of a run without ``eval_freq``."""
 
 LONGEST = 150
-"""Maximum number of letters of a folder's name; file systems allow 255 bytes."""
+"""Maximum number of bytes of a folder's name; file systems allow 255."""
+
+NO_FOLDERS = ("", ".", "..")
+"""Names that are of no folder, or of one that is there already."""
 
 ALGORITHM_KEYS = ("algo", "config", "params")
 """Settings of one labelled algorithm."""
@@ -223,15 +226,19 @@ def _listed(name: str, value: Any, kind: type, least: int = 1) -> list[Any]:
 def _as_folder(name: str) -> str:
     """A valid name for a single folder; values of a grid may contain any character, and may be long."""
     folder = "".join(letter if letter.isalnum() or letter in "._-=,+" else "_" for letter in name)
-    if len(folder) <= LONGEST:
+    if len(folder.encode()) <= LONGEST:
         return folder
     digits = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()[:8]  # tells apart names that begin alike
-    return f"{folder[: LONGEST - len(digits) - 1]}-{digits}"
+    return f"{folder.encode()[: LONGEST - len(digits) - 1].decode(errors='ignore')}-{digits}"
 
 
 def _check_names(runs: list[RunSpec]) -> None:
     names: dict[str, RunSpec] = {}
     for run in runs:
+        for what, name in (("env", run.env), ("algo", run.method)):
+            if _as_folder(name) in NO_FOLDERS:
+                allowed = f"allowed: any but {NO_FOLDERS}"
+                raise ValueError(f"{what}={name!r} is not allowed: no folder of a run has this name; {allowed}")
         other = names.setdefault(run.name, run)
         if other is not run:
             both = f"algo={run.method!r} and {other.method!r} of {run.env} and {other.env}"

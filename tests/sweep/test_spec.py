@@ -76,6 +76,15 @@ def test_long_values_of_a_grid_that_begin_alike_have_folders_of_their_own() -> N
     assert short.name == f"{ENV}/{'a' * 150}/seed_0"
 
 
+@pytest.mark.parametrize("letter", ["ö", "語", "𠀀"])
+def test_a_folder_of_other_letters_has_a_name_that_file_systems_allow(letter: str, tmp_path: Path) -> None:
+    """They count bytes."""
+    long = letter * 140
+    first, second = make_runs({"env": ENV, "algo": {name: {"algo": "sac"} for name in (long, long + letter)}})
+    assert first.name != second.name and f"/{letter * 30}" in first.name
+    (tmp_path / first.name).mkdir(parents=True)
+
+
 @pytest.mark.parametrize("algo", sorted(set(zoo_algorithms()) & {path.stem for path in ZOO_FILES.glob("*.yml")}))
 def test_no_entry_of_the_zoos_own_files_is_refused(algo: str) -> None:
     """But for wrappers: of packages that are not installed here, or moved since."""
@@ -107,6 +116,9 @@ def test_no_entry_of_the_zoos_own_files_is_refused(algo: str) -> None:
         ({"grid": {"tau": 0.1}}, "grid.tau=0.1 is not allowed; allowed: a list"),
         ({"grid": {"tau": []}}, r"grid.tau=\[\] is not allowed"),
         ({"grid": {"policy": ["Mlp/", "Mlp!"]}}, "would share the folder"),
+        ({"algo": {"..": {"algo": "sac"}}}, r"algo='\.\.' is not allowed: no folder of a run has this name"),
+        ({"algo": {".": {"algo": "sac"}}}, r"algo='\.' is not allowed"),
+        ({"algo": {"": {"algo": "sac"}}}, "algo='' is not allowed"),
         ({"n_timesteps": "1e5"}, "n_timesteps='1e5' is not allowed; allowed: an integer"),
         ({"n_timesteps": 0}, "n_timesteps=0 is not allowed"),
         ({"n_timesteps": 10, "eval_freq": 20}, "eval_freq=20 is not allowed"),
