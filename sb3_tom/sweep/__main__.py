@@ -2,8 +2,10 @@
 
 import argparse
 import ast
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +124,22 @@ def _read(path: Path) -> dict[str, Any]:
     return words
 
 
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """In the block SIGTERM, which Slurm and ``timeout`` send, is like Ctrl-C: Ray's own handler would end in a C++ trace."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run the sweep of the command line.
 
     :param arguments: of the command line; None: those of this process
-    :return: 0 if all runs are done
+    :return: 0 if all runs are done, 130 if it was stopped by Ctrl-C or SIGTERM
     :raises SystemExit: with one line, if it cannot be run
     """
     parser = _parser()
@@ -137,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words, resources = read_words(path, given)
         sweep = Sweep(make_runs(words), out)
         retries, n_jobs = resources.pop("retries"), resources["n_jobs"]
-        with connected(num_threads=sweep.runs[0].num_threads, **resources) as engine:
+        with connected(num_threads=sweep.runs[0].num_threads, **resources) as engine, _stopped_by_sigterm():
             missing = sweep.run(engine, retries, n_jobs)
     except ModuleNotFoundError as error:
         parser.error(f"{error}; python -m sb3_tom.sweep needs the RL Zoo and Ray: pip install 'sb3_tom[zoo,ray]'")

@@ -1,6 +1,7 @@
 """``python -m sb3_tom.sweep`` from its words to its pictures, with an engine that trains in this process."""
 
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb
 
 import sb3_tom.sweep.__main__ as command
 from sb3_tom.sweep.cluster import connected, run_there
-from sb3_tom.sweep.spec import make_runs
+from sb3_tom.sweep.run import Outcome
+from sb3_tom.sweep.spec import RunSpec, make_runs
 from tests.sweep.small import ENV, MBPO, InThisProcess, attempts, results, small_words
 
 
@@ -130,6 +132,32 @@ def test_what_is_wrong_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         command.main(["--out", str(tmp_path / "out"), "--env", ENV, "--algo", "sac", *words])
     assert named in capsys.readouterr().err and connections == [] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_sweep_with_one_line(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C, or SIGTERM of Slurm: while an engine is there whose handler ends the process, as Ray's does."""
+
+    def stop(run: RunSpec, folder: Path) -> Outcome:
+        signal.raise_signal(number)
+        return Outcome("done")
+
+    @contextmanager
+    def connected(**resources: Any) -> Iterator[InThisProcess]:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        yield InThisProcess(stop)
+        signal.signal(signal.SIGTERM, before)
+
+    monkeypatch.setattr(command, "connected", connected)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert command.main(["--out", str(tmp_path / "out"), "--env", ENV, "--algo", "sac"]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert f"stopped; the same command goes on with {tmp_path / 'out'}\n" in capsys.readouterr().out
+    assert [row["state"] for row in results(tmp_path / "out")["table"]] == ["waiting"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "local", "[::1]:x"])
