@@ -28,7 +28,8 @@ def objective(trial: optuna.Trial, task: str, steps: int, n_evaluations: int) ->
     sampled = SAMPLERS["mbpo_tom"](trial, env.action_space.shape[0], 1, {})
     settings: dict[str, Any] = {"learning_starts": steps // 10, **sampled}
     agent = MBPO("MlpPolicy", env, weighter="tom", **settings)
-    evaluation = TrialEvalCallback(Monitor(gym.make(task)), trial, n_eval_episodes=5, eval_freq=steps // n_evaluations)
+    eval_freq = max(steps // n_evaluations, 1)
+    evaluation = TrialEvalCallback(Monitor(gym.make(task)), trial, n_eval_episodes=5, eval_freq=eval_freq)
     try:
         agent.learn(steps, callback=evaluation)
     except DivergenceError as error:  # any other error would meet the next trial too, and ends the search

@@ -243,6 +243,12 @@ def test_tune(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(find_spec("rl_zoo3") is None, reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
+def test_tune_evaluates_fewer_steps_than_evaluations_too(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run("tune", *"--steps 2 --evaluations 3 --trials 1 --storage search.log".split())
+    assert "1 trials; best mean return -" in capsys.readouterr().out.replace("-inf", "none")
+
+
+@pytest.mark.skipif(find_spec("rl_zoo3") is None, reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 def test_tune_prunes_what_diverges_and_nothing_else(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
