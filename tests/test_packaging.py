@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -25,19 +26,23 @@ OF_TORCH = re.compile(r"(nvidia|cuda|triton)")
 """Packages that only torch's CUDA builds bring along; torch's own pin decides their versions."""
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this checkout, built in a copy so that nothing is left behind here."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def build(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A distribution of this checkout, built in a copy so that nothing is left behind here."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp(kind)
     for path in (path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")):
         shutil.copy(path, source)
     for folder in ("sb3_tom", "hyperparams", "tests", "examples"):
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(out)], cwd=source, check=True, capture_output=True, env=os.environ)
-    (path,) = out.glob("*.whl")
-    return zipfile.ZipFile(path)
+    (path,) = out.iterdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return zipfile.ZipFile(build("wheel", tmp_path_factory))
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +97,16 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
     hyperparams = {f"sb3_tom/hyperparams/{path.name}" for path in (ROOT / "hyperparams").glob("*.yml")}
     assert hyperparams <= names
+
+
+def test_source_distribution_holds_what_the_wheel_is_built_of_and_no_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Setuptools adds ``tests/test_*.py`` by itself, without what they import."""
+    with tarfile.open(build("sdist", tmp_path_factory)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = [ROOT / name for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md", "sb3_tom.pth", "sb3_tom.start")]
+    needed += [*(ROOT / "sb3_tom").rglob("*.py"), *(ROOT / "hyperparams").glob("*.yml"), ROOT / "_sb3_tom_zoo_hook.py"]
+    assert {str(path.relative_to(ROOT)) for path in needed} <= names
+    assert not [name for name in names if name.startswith("tests")]
 
 
 def test_metadata(wheel_metadata: email.message.Message) -> None:
