@@ -1,13 +1,16 @@
 """The command line: ``python -m sb3_tom.plots``."""
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from sb3_tom.plots.ages import draw_weight_by_age
 from sb3_tom.plots.curves import QUANTITIES, draw_curves
-from sb3_tom.plots.runs import Run, read_runs
+from sb3_tom.plots.drawing import NothingToDrawError
+from sb3_tom.plots.runs import Run, describe_sources, read_runs
+from sb3_tom.plots.statistics import LEAST_SEEDS
 
 PICTURES: dict[str, tuple[str, Callable[..., Path]]] = {
     "curves": ("learning_curves", draw_curves),
@@ -39,15 +42,27 @@ def _parser() -> argparse.ArgumentParser:
 
 def _draw_all(runs: Sequence[Run], folder: Path) -> list[Path]:
     """Draw every picture for which there is data."""
-    pictures = []
-    for name, draw in PICTURES.values():
+    pictures, without = [], []
+    for command, (name, draw) in PICTURES.items():
         try:
             pictures.append(draw(runs, folder / f"{name}.png"))
+        except NothingToDrawError:
+            without.append(command)
         except ValueError as error:
             print(f"no {name}: {error}")
     if not pictures:
-        raise ValueError("nothing was drawn")
+        raise ValueError(f"nothing was drawn: {describe_sources(runs)}")
+    if without:
+        print(f"not drawn (no data): {', '.join(without)}")
     return pictures
+
+
+def _say_why_no_interval(runs: Sequence[Run]) -> None:
+    """Print which numbers of seeds are too few for an interval of their mean. A single seed is drawn without a mean."""
+    numbers = Counter((run.task, run.method) for run in runs).values()
+    few = [str(number) for number in sorted(set(numbers)) if 1 < number < LEAST_SEEDS]
+    if few:
+        print(f"{' or '.join(few)} seeds: no interval below {LEAST_SEEDS} (docs/plots.md)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pictures = [PICTURES[parsed.command][1](runs, parsed.out)]
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    if parsed.command != "weights":  # which are of one run each
+        _say_why_no_interval(runs)
     print(*pictures, sep="\n")
 
 

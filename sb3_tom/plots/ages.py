@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from sb3_tom.plots.drawing import finish, panels, save
+from sb3_tom.plots.drawing import NothingToDrawError, finish, panels, save
 from sb3_tom.plots.readers import Phase
 from sb3_tom.plots.runs import PathLike, Run, describe_sources, read_runs
 
@@ -39,7 +39,7 @@ def draw_weight_by_age(runs: Sequence[Run], out: str | os.PathLike[str], n_phase
     """
     drawn = [run for run in runs if run.phases]
     if not drawn:
-        raise ValueError(f"nothing holds weight by age: {describe_sources(runs)}")
+        raise NothingToDrawError(f"nothing holds weight by age: {describe_sources(runs)}")
     figure, all_axes = panels(len(drawn))
     rows: list[dict[str, Any]] = []
     for axes, run in zip(all_axes, drawn, strict=True):

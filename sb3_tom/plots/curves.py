@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from sb3_tom.plots.drawing import finish, grouped, legend_text, panels, save
+from sb3_tom.plots.drawing import NothingToDrawError, finish, grouped, legend_text, panels, save
 from sb3_tom.plots.runs import PathLike, Run, describe_sources, read_runs
 from sb3_tom.plots.statistics import Summary, summarize
 
@@ -78,7 +78,7 @@ def draw_curves(runs: Sequence[Run], out: str | os.PathLike[str], column: str = 
     quantity, rows = QUANTITIES[column], []
     drawn = [run for run in runs if (run.profiles if quantity.over == PREDICTED else run.series.get(column))]
     if not drawn:
-        raise ValueError(f"nothing holds {column}: {describe_sources(runs)}")
+        raise NothingToDrawError(f"nothing holds {column}: {describe_sources(runs)}")
     tasks = grouped(drawn, lambda run: run.task)
     numbers = {method: number for number, method in enumerate(grouped(drawn, lambda run: run.method))}
     figure, all_axes = panels(len(tasks))

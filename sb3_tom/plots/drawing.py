@@ -15,6 +15,10 @@ COLUMNS = 4
 """Panels in a row."""
 
 
+class NothingToDrawError(ValueError):
+    """The runs have not the quantity of a picture."""
+
+
 def grouped(items: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
     """
     Items by key, in order of appearance.

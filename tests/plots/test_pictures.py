@@ -199,7 +199,28 @@ def test_everything_of_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{name}{end}" for name in names for end in (".png", "_summary.csv")
     }
-    assert "no learning_curves: nothing holds return_mean" in capsys.readouterr().out
+    assert "not drawn (no data): curves, global-error, local-error, compounding-error\n" in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = curve_file(tmp_path / "a.csv", "mbpo", 0, {10: 1.0})
+    main(["all", str(file), "--out", str(tmp_path / "out")])
+    without = "weights, ess, model-error, global-error, local-error, compounding-error"
+    picture = tmp_path / "out" / "learning_curves.png"
+    assert capsys.readouterr().out == f"not drawn (no data): {without}\n{picture}\n"
+
+
+def test_too_few_seeds_for_an_interval_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method, n_seeds in {"sac": 1, "mbpo": 5, "tom": 7}.items():
+        for seed in range(n_seeds):
+            curve_file(tmp_path / method / f"{seed}.csv", method, seed, {10: 1.0 + seed})
+    line = "5 seeds: no interval below 7 (docs/plots.md)"
+    for paths, said in (["sac"], []), (["tom"], []), (["sac", "mbpo", "tom"], [line]):
+        words = [str(tmp_path / name) for name in paths]
+        main(["curves", *words, "--out", str(tmp_path / "a.png")])
+        assert capsys.readouterr().out.splitlines() == [*said, str(tmp_path / "a.png")]
+        main(["all", *words, "--out", str(tmp_path / "out")])
+        assert [line for line in capsys.readouterr().out.splitlines() if "interval" in line] == said
 
 
 def test_pictures_may_lie_in_the_folder_that_is_read(tmp_path: Path) -> None:
