@@ -7,8 +7,12 @@ import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_tom.contracts.resolve import class_of
 from sb3_tom.envs.workers import ask
-from sb3_tom.mbpo.axes import AXES
+from sb3_tom.mbpo.axes import AXES, default_of
+
+OTHERS = ("dynamics", "policy_update", "confidence", "rollout_stop")
+"""Plugs that the zoo names no agents after."""
 
 
 def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
@@ -26,7 +30,10 @@ def run_labels(callback: Any, env: gym.Env | None = None) -> dict[str, Any]:
 
 
 def _method(agent: BaseAlgorithm) -> str:
-    """The agent's class, and its weighter and model objective unless they are the defaults, named as in the zoo."""
+    """
+    The agent's class, and its weighter and model objective unless they are the defaults, named as in the zoo; then its other
+    plugs that are not the class's defaults.
+    """
     name, kinds = type(agent).__name__.lower(), []
     for argument in ("weighter", "objective"):
         kind = _kind(argument, getattr(agent, argument, None))
@@ -34,7 +41,14 @@ def _method(agent: BaseAlgorithm) -> str:
             if type(agent).__module__.startswith("sb3_tom."):  # its own names of agents end in that of their plug
                 name = name.removesuffix(kind.replace("_", ""))
             kinds.append(kind)
+    kinds += [_kind(argument, getattr(agent, argument)) for argument in OTHERS if _is_chosen(agent, argument)]
     return "_".join([name, *kinds])
+
+
+def _is_chosen(agent: BaseAlgorithm, argument: str) -> bool:
+    """Whether a plug is not of the class that the agent's class would have by itself."""
+    plug, default = getattr(agent, argument, None), default_of(type(agent), argument)
+    return plug is not None and (default is None or type(plug) is not class_of(argument, AXES[argument], default))
 
 
 def _kind(argument: str, plug: Any) -> str:
@@ -47,13 +61,13 @@ def _kind(argument: str, plug: Any) -> str:
 
 
 def _task(env: gym.Env | VecEnv) -> str:
-    """The id of an environment, "unknown" if it has none or cannot send it."""
+    """The id of an environment, its class's name if it is not registered, "unknown" if another process cannot send the id."""
+    inner: Any = env.unwrapped
+    if isinstance(inner, DummyVecEnv):
+        env = inner.envs[0]
     if isinstance(env, gym.Env):
-        spec = env.spec
-    elif isinstance(env.unwrapped, DummyVecEnv) or ask(env, _spec_travels, [0])[0]:
-        spec = env.get_attr("spec", [0])[0]
-    else:
-        spec = None
+        return type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+    spec = env.get_attr("spec", [0])[0] if ask(env, _spec_travels, [0])[0] else None
     return "unknown" if spec is None else spec.id
 
 

@@ -1,22 +1,34 @@
 """What a run is called in its tables."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor
 
 from sb3_tom import DHMBPO, DHMBPOTOM, MBPO, MBPOTOM
 from sb3_tom.callbacks.labels import run_labels
+from sb3_tom.dynamics.smooth import SmoothEnsemble
 from sb3_tom.mbpo.variants import NAMED_AFTER_PLUGS
 from sb3_tom.weighters.uniform import UniformWeighter
 
 
 class MineWeighter(UniformWeighter):
     """Of a user."""
+
+
+class MineModel(SmoothEnsemble):
+    """Of a user."""
+
+
+class OfMine(MBPO):
+    """Of a user, with a model of his own."""
+
+    default_dynamics: ClassVar[str] = f"{__name__}:MineModel"
 
 
 class Still(gym.Env[np.ndarray, np.ndarray]):
@@ -47,7 +59,12 @@ def test_task_is_the_id_of_the_env() -> None:
         "method": "simplenamespace",
         "seed": 3,
     }
-    assert labels(DummyVecEnv([Still]))["task"] == "unknown"
+
+
+def test_an_env_that_is_not_registered_has_the_name_of_its_class() -> None:
+    assert labels(VecMonitor(DummyVecEnv([Still])))["task"] == "Still"
+    callback: Any = SimpleNamespace(task=None, method=None, model=SimpleNamespace(seed=3))
+    assert run_labels(callback, Monitor(Still()))["task"] == "Still"
 
 
 def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> None:
@@ -77,11 +94,18 @@ def test_other_processes_are_asked_for_what_they_can_send(lambda_id: str) -> Non
         (DHMBPO, {"weighter": "maper"}, "dhmbpo_maper"),
         (DHMBPO, {"weighter": "tom", "objective": "vagram"}, "dhmbpo_tom_vagram"),
         (MBPO, {"weighter": MineWeighter}, "mbpo_mine"),
+        (DHMBPO, {"dynamics": MineModel}, "dhmbpo_minemodel"),
+        (MBPO, {"dynamics": "smooth"}, "mbpo_smooth"),
+        (DHMBPO, {"dynamics": "smooth", "policy_update": "double_horizon"}, "dhmbpo"),
+        (MBPO, {"dynamics": "smooth", "policy_update": "double_horizon"}, "mbpo_smooth_double_horizon"),
+        (DHMBPOTOM, {"confidence": "inverse_std", "rollout_stop": "quantile"}, "dhmbpo_tom_inverse_std_quantile"),
+        (OfMine, {}, "ofmine"),
+        (OfMine, {"dynamics": "ensemble", "weighter": "pmac"}, "ofmine_pmac_ensemble"),
         *[(cls, {}, name) for name, cls in NAMED_AFTER_PLUGS.items()],
         (SAC, {}, "sac"),
     ],
 )
-def test_agents_that_differ_in_the_weighter_are_different_methods(algorithm: Any, kwargs: dict[str, Any], method: str) -> None:
+def test_agents_that_differ_in_a_plug_are_different_methods(algorithm: Any, kwargs: dict[str, Any], method: str) -> None:
     agent = algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, **kwargs)
     callback = SimpleNamespace(task=None, method=None, model=agent, training_env=agent.get_env())
     assert run_labels(callback)["method"] == method
