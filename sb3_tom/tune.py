@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         study = search.search(objective, storage, name, given.n_trials, given.p_threshold)
     except ValueError as error:
         parser.error(str(error))
-    print(search.report(study, len(given.seeds)))
+    others = ["--gym-packages", *given.gym_packages] if given.gym_packages else []
+    others += ["--conf-file", given.conf_file] if given.conf_file else []
+    others += ["--device", given.device] if given.device != parser.get_default("device") else []
+    print(search.report(study, len(given.seeds), given.storage, others))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from sb3_tom.checks.validation import check_choice, check_integer, check_integer
 from sb3_tom.mbpo.mbpo import MBPO
 from sb3_tom.zoo.runs import make_manager, zoo_hyperparams
 from sb3_tom.zoo.samplers import BUDGET, FIXED, SETTINGS, without_fixed
-from sb3_tom.zoo.trials import check_budget, store_fixed, warn_of_replaced
+from sb3_tom.zoo.storages import without_password
+from sb3_tom.zoo.trials import check_budget, store_fixed, training_command, warn_of_replaced
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """States of trials that count for ``n_trials``; the trial of a killed worker is queued again as another."""
@@ -260,12 +261,14 @@ def _check_same(study: optuna.Study, settings: dict[str, Any]) -> None:
             )
 
 
-def report(study: optuna.Study, n_seeds: int) -> str:
+def report(study: optuna.Study, n_seeds: int, storage: str = "", others: Sequence[str] = ()) -> str:
     """
     Summary of a study, with the best trial of those that ran all their seeds.
 
     :param study: with at least one trial
     :param n_seeds: number of seeds of a complete trial
+    :param storage: its name, for the command that trains the best trial; empty: no command
+    :param others: further words of that command
     """
     states = {state: sum(trial.state == state for trial in study.trials) for state in TrialState}
     counts = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items() if count)
@@ -280,4 +283,7 @@ def report(study: optuna.Study, n_seeds: int) -> str:
         lines += [f"    {name}: {value}" for name, value in sampled.items()]
         fixed = [name for name in settings.get(FIXED, ()) if name not in sampled]
         lines += [f"    {name}: {settings['hyperparams'][name]} (fixed)" for name in fixed]
+        if storage and settings:
+            words = ("--storage", without_password(storage), "--study-name", study.study_name)
+            lines += [f"train it: {training_command(settings, sampled, best.number, words, others)}"]
     return "\n".join(lines)

@@ -46,9 +46,18 @@ def open_storage(name: str, retries: int = 2, heartbeat: int = HEARTBEAT) -> Bas
     try:
         return _open(name, retries, heartbeat)
     except (OSError, ImportError, RuntimeError, OptunaError, SQLAlchemyError) as error:
-        shown = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", name)  # a password is nobody's business
+        shown = without_password(name)
         reason = (str(error) or repr(error)).splitlines()[0]
         raise ValueError(f"storage={shown!r} cannot be opened: {reason}; {ALLOWED}, of what is there") from error
+
+
+def without_password(name: str) -> str:
+    """
+    The name of a storage for messages: a password is nobody's business.
+
+    :param name: see :func:`open_storage`
+    """
+    return re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", name)
 
 
 def _open(name: str, retries: int, heartbeat: int) -> BaseStorage:

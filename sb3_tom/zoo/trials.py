@@ -4,8 +4,9 @@ What the trials of a search train with: what its search space samples, but for w
 """
 
 import inspect
+import shlex
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -160,6 +161,39 @@ def load_trial(
     if forgotten := sorted(set(fixed) - set(given)):
         warnings.warn(f"trial {trial_id} had {forgotten} by -params: give them again", stacklevel=2)
     return loaded
+
+
+def training_command(
+    settings: Mapping[str, Any], sampled: Mapping[str, Any], number: int, study: Sequence[str], others: Sequence[str]
+) -> str:
+    """
+    The zoo's command line that trains an agent as a trial of ``sb3_tom.tune`` did. The zoo ignores ``--trial-id 0``: what that
+    trial sampled is in ``-params``.
+
+    :param settings: of the search
+    :param sampled: arguments of the trial's agents that it sampled
+    :param number: of the trial
+    :param study: words that name storage and study
+    :param others: further words
+    """
+    from rl_zoo3.utils import ALGOS
+
+    from sb3_tom.zoo.storages import PROXY
+
+    is_own = issubclass(ALGOS[settings["algo"]], MBPO)
+    is_proxy = any(word.startswith(f"{PROXY}://") for word in study)
+    if not is_own and (number == 0 or is_proxy):  # an argument of another algorithm may be more than plain values
+        return f"by -params, since the RL Zoo {'reads no proxy' if is_proxy else 'ignores --trial-id 0'}"
+    fixed = {name: settings["hyperparams"][name] for name in settings.get(FIXED, ())}
+    if number == 0:
+        params = {**fixed, **sampled}
+    else:
+        others = [*study, "--trial-id", str(number), *others]
+        params = {name: value for name, value in fixed.items() if is_own or name not in sampled}  # load_trial drops the others
+    if params:
+        others = [*others, "-params", *(f"{name}:{value!r}" for name, value in params.items())]
+    words = ["python", "-m", "rl_zoo3.train", "--algo", settings["algo"], "--env", settings["env"]]
+    return shlex.join([*words, "-n", str(settings["n_timesteps"]), *others])
 
 
 def prepared(trial: Any, manager: Any, algorithm: type[MBPO], sampler: Sampler, place: str) -> None:

@@ -1,5 +1,7 @@
 """What a search may go on with, what is fixed for all of its trials, and which runs are long enough for one."""
 
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ import pytest
 pytest.importorskip("rl_zoo3", reason="rl_zoo3 is not installed: pip install 'sb3_tom[zoo]'")
 
 import optuna
-from optuna.storages import InMemoryStorage
+import rl_zoo3.train
+from optuna.storages import BaseStorage, InMemoryStorage
 
 from sb3_tom.zoo.search import Search, report, search
+from sb3_tom.zoo.storages import open_storage
 from tests.zoo.test_search import known
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -50,14 +54,16 @@ class Stopped(Search):
 
     made: list[Any]
 
-    def run_all(self, monkeypatch: pytest.MonkeyPatch, n_trials: int) -> optuna.Study:
+    def run_all(
+        self, monkeypatch: pytest.MonkeyPatch, n_trials: int, storage: BaseStorage | None = None, best: int = 0
+    ) -> optuna.Study:
         def learn(agent: Any, n_timesteps: int, callbacks: list[Any], which: str) -> None:
+            callbacks[-1].callback.values.append(2.0 if len(type(self).made) == best else 1.0)
             type(self).made.append(agent)
-            callbacks[-1].callback.values.append(1.0)
 
         monkeypatch.setattr(Stopped, "made", [], raising=False)
         monkeypatch.setattr("sb3_tom.zoo.search._learn", learn)
-        return search(self, InMemoryStorage(), "s", n_trials)
+        return search(self, storage or InMemoryStorage(), "s", n_trials)
 
 
 @pytest.mark.parametrize(
@@ -141,3 +147,48 @@ def test_a_plug_of_the_file_is_fixed_too(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (tmp_path / "mine.yml").write_text("\n".join(lines))
     objective = Stopped("mbpo", "Pendulum-v1", 60, (0,), 1, 1, {"learning_starts": 20}, str(tmp_path / "mine.yml"))
     assert "dynamics_kwargs" not in objective.run_all(monkeypatch, 1).trials[0].user_attrs["sampled"]
+
+
+@pytest.mark.parametrize("best", [0, 2])
+@pytest.mark.parametrize("algo", ["mbpo", "sac"])
+def test_the_report_ends_with_the_command_that_trains_the_best_trial(
+    algo: str, best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the zoo makes of it is the trial's agent, also where a mapping that was fixed was replaced."""
+    fixed = {"buffer_size": 4_000, "learning_starts": 20, "gamma": 0.9}
+    fixed |= {"dynamics_kwargs": {"n_members": 3}} if algo == "mbpo" else {}
+    objective, storage = Stopped(algo, "Pendulum-v1", 60, (0,), 1, 1, hyperparams=fixed), str(tmp_path / "a search.log")
+    study = objective.run_all(monkeypatch, 3, open_storage(storage), best)
+    *_, line = report(study, 1, storage, ["--device", "cpu"]).splitlines()
+    if (algo, best) == ("sac", 0):
+        assert line == "train it: by -params, since the RL Zoo ignores --trial-id 0"
+        return
+    words = shlex.split(line.removeprefix("train it: "))
+    assert words[:9] == ["python", "-m", "rl_zoo3.train", "--algo", algo, "--env", "Pendulum-v1", "-n", "60"]
+    assert words[9:15] == ["--storage", storage, "--study-name", "s", "--trial-id", "2"] or best == 0
+    agents: list[Any] = []
+    monkeypatch.setattr("rl_zoo3.exp_manager.ExperimentManager.learn", lambda manager, agent: agents.append(agent))
+    monkeypatch.setattr("rl_zoo3.exp_manager.ExperimentManager.save_trained_model", lambda manager, agent: None)
+    monkeypatch.setattr(sys, "argv", [*words[2:], "-f", str(tmp_path), "--eval-freq", "-1"])
+    rl_zoo3.train.train()
+    expected, (made,) = objective.made[best], agents
+    for name in ("gamma", "tau", "batch_size", "buffer_size", "learning_starts"):
+        assert getattr(made, name) == getattr(expected, name), name
+    assert made.lr_schedule(1) == expected.lr_schedule(1)
+    assert made.policy.net_arch == expected.policy.net_arch
+    if algo == "mbpo":
+        assert made.plug_arguments() == expected.plug_arguments()
+
+
+def test_no_command_names_a_proxy_for_an_algorithm_that_the_zoo_loads_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for algo in ("mbpo", "sac"):
+        objective = Stopped(algo, "Pendulum-v1", 60, (0,), 1, 1, hyperparams={"learning_starts": 20})
+        said = report(objective.run_all(monkeypatch, 2, best=1), 1, "grpc://host:13000")
+        assert ("--storage grpc://host:13000" in said) == (algo == "mbpo")
+        assert said.endswith("train it: by -params, since the RL Zoo reads no proxy") == (algo == "sac")
+
+
+def test_no_password_is_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Stopped("mbpo", "Pendulum-v1", 60, (0,), 1, 1, hyperparams={"learning_starts": 20}).run_all(monkeypatch, 2, best=1)
+    said = report(study, 1, "postgresql://me:secret@host/database")
+    assert "--storage 'postgresql://me:***@host/database' --study-name s --trial-id 1" in said and "secret" not in said
