@@ -57,6 +57,8 @@ def make_sac(**kwargs: Any) -> SAC:
         agent.log_ent_coef.data = agent.log_ent_coef.data.double()
     for parameter in agent.policy.parameters():  # critics begin at 0: let them say something
         parameter.data += 0.1 * th.randn(parameter.shape, generator=th.Generator().manual_seed(7), dtype=th.float64)
+    for parameter in agent.critic_target.parameters():  # other things than the critics
+        parameter.data += 0.1 * th.randn(parameter.shape, generator=th.Generator().manual_seed(8), dtype=th.float64)
     return agent
 
 
