@@ -61,7 +61,7 @@ def _kind(argument: str, plug: Any) -> str:
 
 
 def _task(env: gym.Env | VecEnv) -> str:
-    """The id of an environment, its class's name if it is not registered, "unknown" if another process cannot send the id."""
+    """The id of an environment; of one that is not registered the class's name, or "unknown" if it is in another process."""
     inner: Any = env.unwrapped
     if isinstance(inner, DummyVecEnv):
         env = inner.envs[0]

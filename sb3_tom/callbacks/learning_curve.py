@@ -53,8 +53,8 @@ class LearningCurveCallback(BaseCallback):
     :param eval_env: environment id, or a function that makes a new environment with each call; closed at the end of training
     :param csv_path: the file; a resumed agent keeps its earlier rows
     :param eval_freq: env steps (all training envs together) between evaluations
-    :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
-    :param task: label of the task; default: the environment's id
+    :param method: label of the method; default: the agent's class and its plugs, ``mbpo_tom``
+    :param task: label of the task; default: the environment's id, or its class's name if it has none
     :param n_eval_episodes: episodes of an evaluation
     :param eval_seed: seed of the first episode of every evaluation
     :param deterministic: evaluate the mean action

@@ -203,8 +203,8 @@ class ModelErrorCallback(BaseCallback):
     :param n_samples: samples of each prediction
     :param deterministic: play new episodes with mean actions; by default with sampled ones, as in training
     :param seed: of the new episodes' first states
-    :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
-    :param task: label of the task; default: the environment's id
+    :param method: label of the method; default: the agent's class and its plugs, ``mbpo_tom``
+    :param task: label of the task; default: the environment's id, or its class's name if it has none
     :raises ValueError: naming the argument, what came and what is allowed
     """
 

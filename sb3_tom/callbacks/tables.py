@@ -138,6 +138,8 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(Path(path).read_bytes())  # it may end within a letter
         complete, _, _ = text.rpartition("\n")
+        while complete.count('"') % 2:  # cut within a quoted label that has a line break
+            complete, _, _ = complete.rpartition("\n")
         return list(csv.DictReader(io.StringIO(complete, newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no CSV file: {error}") from error

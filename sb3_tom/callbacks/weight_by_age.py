@@ -26,8 +26,8 @@ class WeightByAgeCallback(BaseCallback):
 
     :param csv_path: the file; a resumed agent keeps its earlier rows
     :param n_bins: number of bins
-    :param method: label of the method; default: the agent's class and its weighter, ``mbpo_tom``
-    :param task: label of the task; default: the environment's id
+    :param method: label of the method; default: the agent's class and its plugs, ``mbpo_tom``
+    :param task: label of the task; default: the environment's id, or its class's name if it has none
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class EpisodeEnds:
     def __init__(self) -> None:
         self._is_passed = self._starts_differ = False
         self._seen = 0
-        self._start: np.ndarray | None = None
+        self._starts: dict[int, np.ndarray] = {}  # of each env
 
     def check(self, observations: np.ndarray, next_observations: np.ndarray, dones: np.ndarray, infos: Any) -> None:
         """
@@ -51,17 +51,16 @@ class EpisodeEnds:
             terminal = infos[index].get(RAW_TERMINAL, infos[index].get("terminal_observation"))
             if terminal is None:
                 raise ValueError(f"env {index}: {_CAUSE}")
-            self._look(observations[index], np.asarray(terminal), next_observations[index])
+            self._look(int(index), observations[index], np.asarray(terminal), next_observations[index])
 
-    def _look(self, before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -> None:
+    def _look(self, env: int, before: np.ndarray, terminal: np.ndarray, after: np.ndarray) -> None:
         if self._is_passed:
             return
         if not is_next_start(before, terminal, after):
             self._is_passed = True  # no further ends are checked
             return
         self._seen += 1
-        self._start = after.copy() if self._start is None else self._start
-        self._starts_differ |= not np.array_equal(self._start, after)
+        self._starts_differ |= not np.array_equal(self._starts.setdefault(env, after.copy()), after)
         if self._seen >= ENDS and self._starts_differ:
             raise ValueError(f"at {self._seen} ends in a row {_CAUSE}")
         if self._seen == ENDS:
@@ -93,7 +92,8 @@ def check_stored_ends(observations: np.ndarray, next_observations: np.ndarray, d
         is_next_start(observations[row, env], next_observations[row, env], observations[row + 1, env]) for row, env in ends
     ):
         return
-    starts = [observations[row + 1, env] for row, env in ends]
-    if any(not np.array_equal(start, starts[0]) for start in starts):
+    firsts: dict[int, np.ndarray] = {}
+    starts = [(int(env), observations[row + 1, env]) for row, env in ends]
+    if any(not np.array_equal(firsts.setdefault(env, start), start) for env, start in starts):
         raise ValueError(f"the replay buffer is not allowed: at all of its {len(ends)} ends {_CAUSE}; allowed: other rows")
     warnings.warn(f"in the replay buffer, at all of its {len(ends)} ends {_ALIKE}{_CAUSE}", stacklevel=2)

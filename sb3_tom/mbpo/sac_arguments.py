@@ -62,10 +62,8 @@ def check_before_sac(given: Mapping[str, Any], policy_names: Collection[str]) ->
 def _warn_of_gradient_steps(gradient_steps: Any) -> None:
     """SB3's scripts often have ``gradient_steps=1``, which here is a twentieth of the updates that MBPO is made for."""
     if isinstance(gradient_steps, int | np.integer) and gradient_steps > 0:
-        text = (
-            f"gradient_steps={gradient_steps} makes {gradient_steps} per rollout, as in SB3, whatever update_to_data_ratio is"
-        )
-        warnings.warn(f"{text}: leave it out for update_to_data_ratio steps per transition", stacklevel=4)
+        text = f"gradient_steps={gradient_steps} makes {gradient_steps} after each collection, as in SB3"
+        warnings.warn(f"{text}; leave it out for update_to_data_ratio of them per transition", stacklevel=4)
 
 
 def _check_policy(policy: Any, names: Collection[str]) -> None:

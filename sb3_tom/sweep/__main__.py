@@ -4,6 +4,7 @@ import argparse
 import ast
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +128,9 @@ def _read(path: Path) -> dict[str, Any]:
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
     """In the block SIGTERM, which Slurm and ``timeout`` send, is like Ctrl-C: Ray's own handler would end in a C++ trace."""
+    if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
+        yield
+        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

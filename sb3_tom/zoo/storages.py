@@ -57,7 +57,8 @@ def without_password(name: str) -> str:
 
     :param name: see :func:`open_storage`
     """
-    return re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", name)
+    shown = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", name)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", shown)
 
 
 def _open(name: str, retries: int, heartbeat: int) -> BaseStorage:

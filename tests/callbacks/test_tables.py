@@ -57,6 +57,18 @@ def test_a_label_comes_back_whatever_letters_it_has(tmp_path: Path, label: str) 
     assert read_table(path) == [{**labels, "env_step": step} for step in ("10", "20")]
 
 
+def test_a_table_cut_anywhere_is_the_rows_before(tmp_path: Path) -> None:
+    """A label with a line break is quoted: the end of a line within it is none of a row."""
+    path, labels = tmp_path / "run.csv", {"task": "a\nb"}
+    for step in (10, 20):
+        RunTable(path, ("env_step",), labels, env_step=step - 10).append({"env_step": step})
+    whole = path.read_bytes()
+    first = whole.index(b"20") - len(b'"a\nb",')
+    for cut in range(first, len(whole)):
+        path.write_bytes(whole[:cut])
+        assert [row["env_step"] for row in read_table(path)] == ["10"]
+
+
 def test_tables_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
     program = """
 import sys

@@ -142,6 +142,16 @@ def test_an_env_may_end_where_all_its_episodes_start(tmp_path: Any) -> None:
         small_agent(RoundTrip(), **TINY).load_replay_buffer(tmp_path / "rows")
 
 
+def test_each_of_several_envs_may_end_where_it_always_starts() -> None:
+    ends, starts = EpisodeEnds(), np.array([[0.0, 0.0], [0.5, 0.5]])
+    infos = [{"terminal_observation": start} for start in starts]
+    with pytest.warns(UserWarning, match="at 3 ends in a row"):
+        for _ in range(3):
+            ends.check(np.ones((2, 2)), starts, np.array([True, True]), infos)
+    with pytest.raises(ValueError, match="the last observation of an episode is missing"):
+        ends.check(np.ones((2, 2)), starts[::-1], np.array([True, True]), infos[::-1])
+
+
 def test_the_first_other_start_tells_that_ends_are_missing() -> None:
     ends, before = EpisodeEnds(), np.ones((1, 2))
     starts = [np.full((1, 2), value) for value in (0.0, 0.0, 0.0, 0.0, 0.5)]

@@ -51,7 +51,7 @@ def test_the_ratio_that_was_reached_and_the_remaining_time_are_logged(
 @pytest.mark.parametrize("number", [1, np.int64(4)])
 def test_the_number_of_sb3s_scripts_is_warned_of(number: int) -> None:
     """Scripts for SAC often say gradient_steps=1, which takes the place of the updates per transition."""
-    with pytest.warns(UserWarning, match=rf"gradient_steps={number} makes {number} per rollout, as in SB3"):
+    with pytest.warns(UserWarning, match=rf"gradient_steps={number} makes {number} after each collection, as in SB3"):
         small_agent(Corridor(), gradient_steps=number, **TINY)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -188,7 +188,14 @@ def test_no_command_names_a_proxy_for_an_algorithm_that_the_zoo_loads_itself(mon
         assert said.endswith("train it: by -params, since the RL Zoo reads no proxy") == (algo == "sac")
 
 
-def test_no_password_is_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("storage", "shown"),
+    [
+        ("postgresql://me:secret@host/database", "postgresql://me:***@host/database"),
+        ("postgresql://host/database?user=me&password=secret", "postgresql://host/database?user=me&password=***"),
+    ],
+)
+def test_no_password_is_in_the_command(storage: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Stopped("mbpo", "Pendulum-v1", 60, (0,), 1, 1, hyperparams={"learning_starts": 20}).run_all(monkeypatch, 2, best=1)
-    said = report(study, 1, "postgresql://me:secret@host/database")
-    assert "--storage 'postgresql://me:***@host/database' --study-name s --trial-id 1" in said and "secret" not in said
+    said = report(study, 1, storage)
+    assert f"--storage '{shown}' --study-name s --trial-id 1" in said and "secret" not in said

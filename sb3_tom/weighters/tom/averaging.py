@@ -34,7 +34,7 @@ _STEEPEST = 20.0
 """Upper bound of the log-weights: sums of its exponential fit into float32."""
 
 Inputs = Callable[[th.Tensor], th.Tensor]
-"""Network inputs of rows by their numbers: int64 ``[...]`` to ``[..., O + A]``."""
+"""Network inputs of rows by their numbers: int64 ``[...]`` to ``[..., D]``."""
 
 
 class _Regression(nn.Module):
@@ -96,7 +96,7 @@ def average_next(
     data: Transitions,
     n_steps: int,
     context: Context,
-    known: th.Tensor | None = None,
+    policy_columns: th.Tensor | None = None,
 ) -> th.Tensor:
     """
     The mean of weights over s', as a function of (s, a).
@@ -106,7 +106,7 @@ def average_next(
     :param data: N rows, in the order of collection
     :param n_steps: gradient steps
     :param context: its generator and ``n_envs`` are used
-    :param known: ``[N, X]``, further inputs that are functions of (s, a), of the order of 1
+    :param policy_columns: ``[N, X]``, further inputs that are functions of (s, a), of the order of 1
     :return: ``[N]`` for all rows, float64, positive with mean 1; ones if a fold has none of the M rows
     """
     folds = random_folds(data.size, context.generator, context.n_envs)
@@ -114,16 +114,17 @@ def average_next(
     if int(th.bincount(own, minlength=_FOLDS).amin()) == 0:
         return th.ones(data.size, dtype=th.float64, device=data.device)
     n_columns = data.observations.shape[1] + data.actions.shape[1]
-    known = data.actions[:, :0] if known is None else known
+    if policy_columns is None:
+        policy_columns = data.actions[:, :0]
     with th.device("meta"):  # does not draw from torch's global generator
-        regression, scale = _Regression(n_columns + known.shape[1]), Standardizer(n_columns)
+        regression, scale = _Regression(n_columns + policy_columns.shape[1]), Standardizer(n_columns)
     regression.to_empty(device=data.device).reset(context.generator)
 
     def columns(numbers: th.Tensor) -> th.Tensor:
         return th.cat([data.observations[numbers], data.actions[numbers]], dim=-1)
 
     def inputs(numbers: th.Tensor) -> th.Tensor:
-        return th.cat([scale(columns(numbers)), known[numbers]], dim=-1)
+        return th.cat([scale(columns(numbers)), policy_columns[numbers]], dim=-1)
 
     scale.to_empty(device=data.device).fit(moments_of_columns(len(rows), lambda some: columns(rows[some])))
     _fit(regression, rows, inputs, (weights / weights.mean()).float(), own, n_steps, context.generator)
@@ -132,7 +133,7 @@ def average_next(
 
 def of_all_rows(regression: _Regression, folds: th.Tensor, inputs: Inputs) -> th.Tensor:
     """
-    Evaluate the regression on all rows: the only part whose time grows with their number.
+    Evaluate the regression on all rows: the part whose time grows with their number.
 
     :param regression: fitted
     :param folds: int64 ``[N]``

@@ -8,14 +8,13 @@ The log-ratio of occupancies has two parts,
 
 A discriminator has to find both in a thousand recent rows, although the second needs none of them: the policy :math:`\pi` is
 known, and :math:`\beta`, the policy that filled the buffer, can be fitted to all rows. Their log-ratio is an input and not a
-summand, so that the held-out rows decide how far it is followed: the recent rows are those of the last policies, not of the
+summand, so that the discriminator learns how far to follow it: the recent rows are those of the last policies, not of the
 current one, and :math:`\beta` is a single Gaussian (before tanh, as SAC's policy is) for a mixture of policies.
 """
 
 import math
 
 import torch as th
-from stable_baselines3.common.distributions import TanhBijector
 from torch import nn
 
 from sb3_tom.compute.chunks import joined, rows_at_once
@@ -24,8 +23,9 @@ from sb3_tom.compute.optimizers import set_learning_rate
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import moments_of, moments_of_columns
+from sb3_tom.weighters.tom.folds import places
 from sb3_tom.weighters.tom.holdout import BestState, hold_out
-from sb3_tom.weighters.tom.networks import Standardizer, mlp
+from sb3_tom.weighters.tom.networks import Standardizer, mlp, reinitialize
 
 _WIDTHS = (128, 128)
 _STEPS = 400
@@ -38,6 +38,9 @@ _LOOK = 50
 """Steps between two evaluations of the held-out rows."""
 _LOG_STDS = (-5.0, 2.0)
 """Bounds of a log standard deviation, in units of the buffer's actions before tanh."""
+_INSIDE = 1.0 - th.finfo(th.float32).eps
+_EPSILON = 1e-6
+"""As in SB3's squashed Gaussian: actions are moved off the bounds, and so is the derivative of tanh."""
 
 
 class BehaviorPolicy(nn.Module):
@@ -50,19 +53,25 @@ class BehaviorPolicy(nn.Module):
 
     def __init__(self, observation_dim: int, action_dim: int) -> None:
         super().__init__()
-        self.observations, self.actions = Standardizer(observation_dim), Standardizer(action_dim)
+        self.observation_scale, self.action_scale = Standardizer(observation_dim), Standardizer(action_dim)
         self.network = nn.Sequential(mlp((observation_dim, *_WIDTHS), nn.Tanh), nn.Linear(_WIDTHS[-1], 2 * action_dim))
 
-    def fit(self, data: Transitions, context: Context) -> None:
+    def fit(self, data: Transitions, recent: Transitions, context: Context) -> None:
         """
         Fit a re-initialised network to all rows by maximum likelihood, with early stopping on held-out rows.
 
-        :param data: N rows, in the order of collection
+        :param data: N rows of the buffer, in the order of collection
+        :param recent: rows to be compared with them. Those that are not in the buffer are fitted to as well: what the network
+            remembers of its rows would tell them from others
         :param context: its generator and ``n_envs`` are used
         """
         generator = context.generator
-        self.observations.fit(moments_of(data, "observations"))
-        self.actions.fit(moments_of_columns(data.size, lambda rows: TanhBijector.inverse(data.actions[rows])))
+        foreign = recent.rows(places(recent, data) < 0)
+        if foreign.size:
+            data = Transitions(*map(th.cat, zip(data, foreign, strict=True)))
+        reinitialize(self, generator)
+        self.observation_scale.fit(moments_of(data, "observations"))
+        self.action_scale.fit(moments_of_columns(data.size, lambda rows: _before_tanh(data.actions[rows])))
         rows, held = hold_out(data.size, _HELD_OUT, generator, context.n_envs)
         if len(held) == 0:  # too few rows for a block of their own
             held = rows
@@ -87,7 +96,8 @@ class BehaviorPolicy(nn.Module):
         :param data: B rows
         :param context: its policy is compared with this one
         :return: ``[B, 1]``, :math:`\operatorname{sign}(x) \log(1 + |x|)` of :math:`x = \log \pi(a|s) - \log \beta(a|s)`: where
-            the policy is far from an action, x is minus thousands, next to which all other rows would look equal
+            the policy is far from an action, x is minus thousands, next to which all other rows would look equal. So it is
+            with the own actions of a policy whose mean before tanh is beyond 8, where float32 has only the bound
         """
         ratios = joined((self._log_ratio(part, context) for part in data.split(rows_at_once(data.device))), data.size)
         return ratios.sign() * ratios.abs().log1p()
@@ -97,20 +107,21 @@ class BehaviorPolicy(nn.Module):
 
     def log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
-        Log-probabilities of actions, with the same cut at the bounds as SB3's SAC.
+        Log-probabilities of actions.
 
         :param observations: ``[B, O]``
         :param actions: ``[B, A]`` in [-1, 1]
         :return: ``[B, 1]``
         """
-        standardized = self.actions(TanhBijector.inverse(actions))
-        scaled = self._log_prob(self.observations(observations), standardized) - self.actions.std.log().sum()
-        return scaled.unsqueeze(-1) - th.log(1.0 - actions.square() + TanhBijector().epsilon).sum(-1, keepdim=True)
+        standardized = self.action_scale(_before_tanh(actions))
+        scaled = self._log_prob(self.observation_scale(observations), standardized) - self.action_scale.std.log().sum()
+        slope = 1.0 - actions.clamp(-_INSIDE, _INSIDE).square() + _EPSILON
+        return (scaled - slope.log().sum(-1)).unsqueeze(-1)
 
     @th.no_grad()
     def _inputs(self, data: Transitions, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Standardised observations and actions before tanh."""
-        return self.observations(data.observations[rows]), self.actions(TanhBijector.inverse(data.actions[rows]))
+        return self.observation_scale(data.observations[rows]), self.action_scale(_before_tanh(data.actions[rows]))
 
     def _log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """Log-densities ``[B]`` of standardised actions before tanh."""
@@ -121,3 +132,7 @@ class BehaviorPolicy(nn.Module):
 
     def _loss(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         return -self._log_prob(observations, actions).mean()
+
+
+def _before_tanh(actions: th.Tensor) -> th.Tensor:
+    return actions.clamp(-_INSIDE, _INSIDE).atanh()

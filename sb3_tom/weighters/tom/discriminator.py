@@ -53,9 +53,9 @@ class TransitionDiscriminator(nn.Module):
     def __init__(self, observation_dim: int, action_dim: int, settings: TOMSettings) -> None:
         super().__init__()
         self.settings = settings
-        sizes: tuple[int, ...] = (observation_dim, action_dim, observation_dim)
-        self.standardizer = Standardizer(sum(sizes))
-        sizes += (1,) * settings.policy_input
+        columns = (observation_dim, action_dim, observation_dim)
+        self.standardizer = Standardizer(sum(columns))
+        sizes = (*columns, 1) if settings.policy_input else columns
         linear = linear_of(settings.folds)
         width, *hidden = settings.discriminator_arch
         if settings.separate_encoders:
@@ -144,16 +144,13 @@ class TransitionDiscriminator(nn.Module):
             slope, offset = self.calibration
             logits = slope * joined((self._unseen(part, context) for part in pieces), data.size) + offset
         else:
-            logits = joined((self(self._features(part, context)) for part in pieces), data.size)
+            logits = joined((self(self.features(part, self.policy_columns(part, context))) for part in pieces), data.size)
         bound = self.settings.ratio_bound
         return logits if bound is None else logits.clamp(-bound, bound)
 
-    def _features(self, data: Transitions, context: Context) -> th.Tensor:
-        return self.features(data, self.policy_columns(data, context))
-
     def _unseen(self, data: Transitions, context: Context) -> th.Tensor:
         """Logits ``[B]`` of networks that were not trained on the rows."""
-        features = self._features(data, context)
+        features = self.features(data, self.policy_columns(data, context))
         if not isinstance(data, NumberedRows):
             logits: th.Tensor = self(features.expand(self.settings.folds, *features.shape))
             return logits.mean(0)
@@ -181,30 +178,32 @@ class TransitionDiscriminator(nn.Module):
         :return: figures for the log, scalars on the device
         """
         settings = self.settings
-        reinitialize(self, context.generator)
+        for part in (self.encoder, self.head):
+            reinitialize(part, context.generator)
         optimizer.state.clear()
         set_options(optimizer, settings.discriminator_learning_rate, (settings.discriminator_weight_decay,))
         columns = ("observations", "actions", CHANGES if settings.delta_input else "next_observations")
         self.standardizer.fit(moments_of(data, *columns) if settings.standardize else None)
         if self.behavior is not None:
-            self.behavior.fit(data, context)
+            self.behavior.fit(data, recent, context)
         with th.no_grad():
-            footprint, known = self._features(recent, context), self.policy_columns(data, context)
+            features = self.features(recent, self.policy_columns(recent, context))
+            policy_columns = self.policy_columns(data, context)
 
         @th.no_grad()
         def inputs(numbers: th.Tensor) -> th.Tensor:
-            return self.features(data.rows(numbers), known[numbers])
+            return self.features(data.rows(numbers), policy_columns[numbers])
 
         if settings.folds > 1:
-            return self._fit_folds(data, recent, footprint, inputs, optimizer, context)
-        loss, _ = self._descend(optimizer, self._batches(footprint, inputs, data.size, context.generator))
+            return self._fit_folds(data, recent, features, inputs, optimizer, context)
+        loss, _ = self._descend(optimizer, self._batches(features, inputs, data.size, context.generator))
         return {"discriminator_loss": loss}
 
     def _fit_folds(
         self,
         data: Transitions,
         recent: Transitions,
-        footprint: th.Tensor,
+        features: th.Tensor,
         inputs: Inputs,
         optimizer: th.optim.Optimizer,
         context: Context,
@@ -216,10 +215,10 @@ class TransitionDiscriminator(nn.Module):
         # Foreign rows count as consecutive steps of one env
         numbers = th.where(found >= 0, found, n_envs * th.arange(recent.size, device=data.device))
         looked_at = th.randperm(data.size, generator=generator, device=data.device)[:LOOKED_AT]
-        ours, theirs = self._part(footprint, numbers), self._part(inputs(looked_at), looked_at)
+        ours, theirs = self._part(features, numbers), self._part(inputs(looked_at), looked_at)
         held_out = HeldOut(self, ours, theirs, self.settings.buffer_label)
         folds = self._folds(numbers), self._folds(th.arange(data.size, device=data.device))
-        batches = self._fold_batches(footprint, inputs, folds, generator)
+        batches = self._fold_batches(features, inputs, folds, generator)
         loss, n_steps = self._descend(optimizer, batches, held_out)
         held_out_loss, found_calibration = held_out.restore(), held_out.calibration()
         self.calibration.copy_(th.stack(found_calibration[:2]))
@@ -255,7 +254,7 @@ class TransitionDiscriminator(nn.Module):
         return loss, n_steps
 
     def _fold_batches(
-        self, footprint: th.Tensor, inputs: Inputs, folds: tuple[th.Tensor, th.Tensor], generator: th.Generator
+        self, features: th.Tensor, inputs: Inputs, folds: tuple[th.Tensor, th.Tensor], generator: th.Generator
     ) -> Iterator[tuple[th.Tensor, ...]]:
         """Arguments of :meth:`_loss` for each step: for each network equally many rows of both classes, not of its fold."""
         n_folds, batch_size = self.settings.folds, self.settings.discriminator_batch_size
@@ -264,7 +263,7 @@ class TransitionDiscriminator(nn.Module):
         for start in range(0, n_steps, LOOK):
             drawn = min(LOOK, n_steps - start), batch_size, generator
             for first, second in zip(ours.draw(*drawn), theirs.draw(*drawn), strict=True):
-                yield footprint[first], inputs(second), *self._places((n_folds, batch_size, 1), generator)
+                yield features[first], inputs(second), *self._places((n_folds, batch_size, 1), generator)
 
     def _places(self, shape: tuple[int, ...], generator: th.Generator) -> tuple[th.Tensor, ...]:
         """Random positions between the classes for the gradient penalty, if there is one."""
@@ -273,13 +272,13 @@ class TransitionDiscriminator(nn.Module):
         return (th.rand(shape, generator=generator, device=generator.device),)
 
     def _batches(
-        self, footprint: th.Tensor, inputs: Inputs, n_rows: int, generator: th.Generator
+        self, features: th.Tensor, inputs: Inputs, n_rows: int, generator: th.Generator
     ) -> Iterator[tuple[th.Tensor, ...]]:
         """Arguments of :meth:`_loss` for each step: features of equally many rows of ``recent`` and of the buffer."""
         shape = (self.settings.discriminator_steps, self.settings.discriminator_batch_size)
-        rows = [th.randint(size, shape, generator=generator, device=footprint.device) for size in (len(footprint), n_rows)]
+        rows = [th.randint(size, shape, generator=generator, device=features.device) for size in (len(features), n_rows)]
         for ours, theirs in zip(*rows, strict=True):
-            yield footprint[ours], inputs(theirs), *self._places((shape[1], 1), generator)
+            yield features[ours], inputs(theirs), *self._places((shape[1], 1), generator)
 
     def _loss(self, ours: th.Tensor, theirs: th.Tensor, place: th.Tensor | None = None) -> th.Tensor:
         """

@@ -100,7 +100,7 @@ class TOMSettings:
     ess_floor: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(self):  # whose types are classes, as long as annotations are not postponed
             name, value = field.name, getattr(self, field.name)
             if field.type is bool:
                 self._replace(name, check_bool(name, value))

@@ -12,6 +12,7 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.weighters.tom import behavior as behavior_module
 from sb3_tom.weighters.tom.averaging import average_next
 from sb3_tom.weighters.tom.behavior import BehaviorPolicy
+from sb3_tom.weighters.tom.ratio import RatioWeighter
 from tests.weighters.small import built, context, newest, transitions
 
 
@@ -47,7 +48,8 @@ def test_recovers_the_policy_that_filled_the_buffer() -> None:
 
     def divergence(sees: float) -> float:
         behavior = BehaviorPolicy(3, 2)
-        behavior.fit(data._replace(observations=sees * data.observations), context())
+        rows = data._replace(observations=sees * data.observations)
+        behavior.fit(rows, newest(rows), context())
         with th.no_grad():
             found = behavior.log_prob(sees * fresh.observations, fresh.actions)
         assert found.shape == (5000, 1)
@@ -59,7 +61,7 @@ def test_recovers_the_policy_that_filled_the_buffer() -> None:
 def test_the_feature_is_the_log_ratio_on_a_logarithmic_scale() -> None:
     data = transitions(6000)
     behavior = BehaviorPolicy(3, 2)
-    behavior.fit(data, context())
+    behavior.fit(data, newest(data, 10), context())
     own = behavior.log_prob(data.observations, data.actions)
     wanted = th.linspace(-2000.0, 20.0, 6000).unsqueeze(1)  # more than one chunk of rows
 
@@ -72,10 +74,50 @@ def test_the_feature_is_the_log_ratio_on_a_logarithmic_scale() -> None:
     th.testing.assert_close(feature, expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_rows_of_one_policy_weigh_the_same_wherever_they_lie(is_foreign: bool) -> None:
+    """A fit to the buffer alone would remember its rows: 500 others of the same policy would weigh twice as much."""
+    gain, log_std = th.zeros(17, 45), th.zeros(17, 45)
+    data, log_prob = squashed(gain, log_std, 2500)
+    buffer, recent = (
+        (data.rows(th.arange(2000)), data.rows(th.arange(2000, 2500))) if is_foreign else (data, newest(data, 500))
+    )
+
+    def policy(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        normal = th.distributions.Normal(0.0, float(th.tensor(-1.0).exp()))
+        return (normal.log_prob(actions.atanh()) - th.log(1.0 - actions.square() + 1e-6)).sum(1, keepdim=True)
+
+    th.testing.assert_close(policy(data.observations, data.actions), log_prob, rtol=1e-3, atol=1e-3)
+    ratio = RatioWeighter(policy_input=True)
+    ratio.build(45, 17)
+    view = dataclasses.replace(context(), log_prob=policy)
+    ratio.fit(buffer, recent, buffer.observations[:1], view)
+    found = ratio.discriminator.log_ratio(recent, view).exp().mean() / ratio.weights(buffer, view).mean()
+    assert 0.85 <= float(found) <= 1.15
+
+
+@pytest.mark.parametrize("mean", [0.0, 6.0])
+def test_a_policy_compared_with_itself_has_a_ratio_of_one(mean: float) -> None:
+    """Also at the bounds, where both densities have the same cut."""
+    generator = th.Generator().manual_seed(0)
+    data = transitions(4000)
+    data = data._replace(actions=(mean + th.randn(4000, 2, generator=generator)).tanh())
+
+    def log_prob(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        inside = actions.clamp(-(1.0 - 2.0**-23), 1.0 - 2.0**-23)
+        density = th.distributions.Normal(mean, 1.0).log_prob(inside.atanh())
+        return (density - th.log(1.0 - inside.square() + 1e-6)).sum(1, keepdim=True)
+
+    behavior = BehaviorPolicy(3, 2)
+    behavior.fit(data, newest(data), context())
+    feature = behavior.log_ratio(data, Context(log_prob=log_prob))
+    assert float(feature.abs().mean()) < 0.15
+
+
 def test_a_few_rows_have_none_held_out() -> None:
     data = transitions(30)
     behavior = BehaviorPolicy(3, 2)
-    behavior.fit(data, context())
+    behavior.fit(data, newest(data, 10), context())
     assert bool(th.isfinite(behavior.log_prob(data.observations, data.actions)).all())
 
 
