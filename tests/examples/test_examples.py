@@ -84,7 +84,7 @@ def test_train(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = Path("here/InvertedPendulum-v5/pmac_0")
     names = {path.name for path in out.iterdir()}
     assert {"agent.zip", "learning_curve.csv", "weight_by_age.csv"} <= names
-    assert list(out.glob("MBPO_1/events.out.tfevents.*"))
+    assert list(out.glob(f"{type(only_agent()).__name__}_1/events.out.tfevents.*"))
     assert len((out / "learning_curve.csv").read_text().splitlines()) == 1 + 2
     assert isinstance(only_agent().weighter, sb3_tom.PMACWeighter) and only_agent().policy_version > 0
     assert str(out) in capsys.readouterr().out

@@ -152,10 +152,12 @@ def test_a_signal_stops_the_sweep_with_one_line(
 
     monkeypatch.setattr(command, "connected", connected)
     before = signal.getsignal(signal.SIGTERM)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
     try:
         assert command.main(["--out", str(tmp_path / "out"), "--env", ENV, "--algo", "sac"]) == 130
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
     assert f"stopped; the same command goes on with {tmp_path / 'out'}\n" in capsys.readouterr().out
     assert [row["state"] for row in results(tmp_path / "out")["table"]] == ["waiting"]
 
