@@ -63,9 +63,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         several: dict[str, Any] = {"nargs": "+"} if is_run else {"nargs": 1, "required": True}
         tasks, groups = ", ".join(TASKS), tuple(GROUPS) if is_run else ()  # a job is one run
         command.add_argument("--task", choices=tuple(TASKS), metavar="TASK", help=tasks, required=True, nargs=several["nargs"])
-        names = (*METHODS, *VARIANTS, *groups)
-        listed = f"names of curves_methods.py{f', or a group: {groups}' if groups else ''}"  # 120 names are no help
-        command.add_argument("--method", choices=names, metavar="METHOD", default=["all"], help=listed, **several)
+        names = (*METHODS, *VARIANTS, *groups)  # too many to be of help
+        where = "a method of curves_methods.py" + (f", or of these groups all: {', '.join(groups)}" if is_run else "")
+        command.add_argument("--method", choices=names, metavar="METHOD", default=["all"], help=where, **several)
         command.add_argument("--seed", type=int, default=[0], **several)
         command.add_argument("--steps", type=int, help="env steps; default: the task's")
         command.add_argument("--eval-freq", type=int, help="env steps between evaluations; default: the task's")

@@ -4,8 +4,9 @@ import torch as th
 from stable_baselines3.sac import policies
 from stable_baselines3.sac.policies import Actor
 
+from sb3_tom.data.squashed import SQUASH_EPSILON, before_tanh
+
 LOG_SQRT_TWO_PI = 0.9189385332046727
-SQUASH_EPSILON = 1e-6  # SB3's SquashedDiagGaussianDistribution
 
 
 def log_std_bounds() -> tuple[float, float]:
@@ -74,7 +75,5 @@ def log_prob_of(actor: Actor, observations: th.Tensor, actions: th.Tensor) -> th
         distribution = actor.action_dist.proba_distribution(mean, log_std, **extra).distribution
     else:
         distribution = th.distributions.Normal(mean, log_std.exp())
-    inside = 1.0 - th.finfo(actions.dtype).eps
-    actions = actions.clamp(-inside, inside)
-    log_prob = distribution.log_prob(th.atanh(actions)) - th.log(1.0 - actions.square() + SQUASH_EPSILON)
-    return log_prob.sum(dim=-1, keepdim=True)
+    gaussian, log_slope = before_tanh(actions)
+    return (distribution.log_prob(gaussian) - log_slope).sum(dim=-1, keepdim=True)

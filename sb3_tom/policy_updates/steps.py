@@ -12,8 +12,8 @@ from torch import nn
 from sb3_tom.checks.untouched import methods_are_known
 from sb3_tom.compute.optimizers import counters_to_device
 from sb3_tom.contracts.policy_update import PolicyParts
+from sb3_tom.data.squashed import SQUASH_EPSILON
 from sb3_tom.policy_updates.direct_adam import Steppers
-from sb3_tom.policy_updates.sampling import SQUASH_EPSILON
 
 SAMPLING = ("action_log_prob",)
 DISTRIBUTION = ("log_prob_from_params", "proba_distribution", "sample", "log_prob")

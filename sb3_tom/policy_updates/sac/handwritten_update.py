@@ -21,11 +21,12 @@ from torch import nn
 
 from sb3_tom.checks.untouched import module_is_untouched, no_mode_is_on, optimizer_is_untouched, tensors_are_untouched
 from sb3_tom.contracts.types import Batch
+from sb3_tom.data.squashed import SQUASH_EPSILON
 from sb3_tom.policy_updates.direct_adam import Steppers
 from sb3_tom.policy_updates.sac.activations import ACTIVATIONS, Activation
 from sb3_tom.policy_updates.sac.sac_update import Losses, SACUpdate
 from sb3_tom.policy_updates.sac.stacked_mlp import Pass, StackedMLP
-from sb3_tom.policy_updates.sampling import LOG_SQRT_TWO_PI, SQUASH_EPSILON, log_std_bounds
+from sb3_tom.policy_updates.sampling import LOG_SQRT_TWO_PI, log_std_bounds
 from sb3_tom.policy_updates.steps import clip_gradients
 
 

@@ -14,22 +14,18 @@ import torch as th
 from torch import nn
 
 from sb3_tom.compute.chunks import joined, rows_at_once
-from sb3_tom.compute.cuda_graphs import descent
 from sb3_tom.compute.ensemble_linear import EnsembleLinear
-from sb3_tom.compute.optimizers import set_learning_rate
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import moments_of_columns
 from sb3_tom.weighters.tom.folds import shuffled_blocks
-from sb3_tom.weighters.tom.holdout import BLOCK, BestState
+from sb3_tom.weighters.tom.holdout import BLOCK, descend_to_best
 from sb3_tom.weighters.tom.networks import Standardizer
 
 _FOLDS = 4
 _WIDTHS = (64, 64)
 _BATCH = 256
 _LEARNING_RATE = 2e-3
-_LOOK = 50
-"""Steps between two evaluations of the held-out rows."""
 _STEEPEST = 20.0
 """Upper bound of the log-weights: sums of its exponential fit into float32."""
 
@@ -168,12 +164,5 @@ def _fit(
         values = th.cat([regression.of_fold(number, rows[mine], inputs) for number, mine in enumerate(own)])
         return (values.exp() - weights[th.cat(own)] * values).mean()
 
-    optimizer = th.optim.Adam(regression.parameters(), lr=_LEARNING_RATE, fused=True)
-    best = BestState(regression, unseen)
-    with descent(optimizer, regression.loss, "mean of the weights over s'", rows.device) as descend:
-        for step, chosen in enumerate(batches):
-            set_learning_rate(optimizer, _LEARNING_RATE * (1.0 - step / n_steps))
-            descend(inputs(rows[chosen]), weights[chosen])
-            if (step + 1) % _LOOK == 0 or step + 1 == n_steps:
-                best.offer(step + 1)
-    best.restore()
+    made = ((inputs(rows[chosen]), weights[chosen]) for chosen in batches)
+    descend_to_best(regression, regression.loss, unseen, made, n_steps, _LEARNING_RATE, "mean of the weights over s'")

@@ -18,13 +18,12 @@ import torch as th
 from torch import nn
 
 from sb3_tom.compute.chunks import joined, rows_at_once
-from sb3_tom.compute.cuda_graphs import descent
-from sb3_tom.compute.optimizers import set_learning_rate
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.data.moments import moments_of, moments_of_columns
+from sb3_tom.data.squashed import before_tanh
 from sb3_tom.weighters.tom.folds import places
-from sb3_tom.weighters.tom.holdout import BestState, hold_out
+from sb3_tom.weighters.tom.holdout import descend_to_best, hold_out
 from sb3_tom.weighters.tom.networks import Standardizer, mlp, reinitialize
 
 _WIDTHS = (128, 128)
@@ -34,13 +33,8 @@ _LEARNING_RATE, _WEIGHT_DECAY = 3e-3, 3e-2  # with less decay it remembers its r
 _HELD_OUT = 0.1
 _LOOKED_AT = 4096
 """Maximum number of held-out rows."""
-_LOOK = 50
-"""Steps between two evaluations of the held-out rows."""
 _LOG_STDS = (-5.0, 2.0)
 """Bounds of a log standard deviation, in units of the buffer's actions before tanh."""
-_INSIDE = 1.0 - th.finfo(th.float32).eps
-_EPSILON = 1e-6
-"""As in SB3's squashed Gaussian: actions are moved off the bounds, and so is the derivative of tanh."""
 
 
 class BehaviorPolicy(nn.Module):
@@ -71,22 +65,16 @@ class BehaviorPolicy(nn.Module):
             data = Transitions(*map(th.cat, zip(data, foreign, strict=True)))
         reinitialize(self, generator)
         self.observation_scale.fit(moments_of(data, "observations"))
-        self.action_scale.fit(moments_of_columns(data.size, lambda rows: _before_tanh(data.actions[rows])))
+        self.action_scale.fit(moments_of_columns(data.size, lambda rows: before_tanh(data.actions[rows])[0]))
         rows, held = hold_out(data.size, _HELD_OUT, generator, context.n_envs)
         if len(held) == 0:  # too few rows for a block of their own
             held = rows
         held = held[th.randperm(len(held), generator=generator, device=held.device)[:_LOOKED_AT]]
         drawn = th.randint(len(rows), (_STEPS, _BATCH), generator=generator, device=rows.device)
         unseen = self._inputs(data, held)
-        optimizer = th.optim.Adam(self.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True)
-        best = BestState(self, lambda: self._loss(*unseen))
-        with descent(optimizer, self._loss, "fit of the policy that filled the buffer", rows.device) as descend:
-            for step, numbers in enumerate(drawn):
-                set_learning_rate(optimizer, _LEARNING_RATE * (1.0 - step / _STEPS))
-                descend(*self._inputs(data, rows[numbers]))
-                if (step + 1) % _LOOK == 0:
-                    best.offer(step + 1)
-        best.restore()
+        batches = (self._inputs(data, rows[numbers]) for numbers in drawn)
+        title = "fit of the policy that filled the buffer"
+        descend_to_best(self, self._loss, lambda: self._loss(*unseen), batches, _STEPS, _LEARNING_RATE, title, _WEIGHT_DECAY)
 
     @th.no_grad()
     def log_ratio(self, data: Transitions, context: Context) -> th.Tensor:
@@ -113,15 +101,14 @@ class BehaviorPolicy(nn.Module):
         :param actions: ``[B, A]`` in [-1, 1]
         :return: ``[B, 1]``
         """
-        standardized = self.action_scale(_before_tanh(actions))
-        scaled = self._log_prob(self.observation_scale(observations), standardized) - self.action_scale.std.log().sum()
-        slope = 1.0 - actions.clamp(-_INSIDE, _INSIDE).square() + _EPSILON
-        return (scaled - slope.log().sum(-1)).unsqueeze(-1)
+        inner, log_slope = before_tanh(actions)
+        standardized = self._log_prob(self.observation_scale(observations), self.action_scale(inner))
+        return (standardized - self.action_scale.std.log().sum() - log_slope.sum(-1)).unsqueeze(-1)
 
     @th.no_grad()
     def _inputs(self, data: Transitions, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Standardised observations and actions before tanh."""
-        return self.observation_scale(data.observations[rows]), self.action_scale(_before_tanh(data.actions[rows]))
+        return self.observation_scale(data.observations[rows]), self.action_scale(before_tanh(data.actions[rows])[0])
 
     def _log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """Log-densities ``[B]`` of standardised actions before tanh."""
@@ -132,7 +119,3 @@ class BehaviorPolicy(nn.Module):
 
     def _loss(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         return -self._log_prob(observations, actions).mean()
-
-
-def _before_tanh(actions: th.Tensor) -> th.Tensor:
-    return actions.clamp(-_INSIDE, _INSIDE).atanh()

@@ -5,7 +5,7 @@ import pytest
 import torch as th
 
 from sb3_tom.contracts.types import Transitions
-from sb3_tom.weighters.tom import averaging
+from sb3_tom.weighters.tom import averaging, holdout
 from sb3_tom.weighters.tom.averaging import average_next, random_folds
 from tests.weighters.small import VARIANTS, built, context, fit_and_weigh, transitions
 from tests.weighters.tom.finite_mdp import collected, random_mdp
@@ -111,6 +111,6 @@ def test_the_law_of_a_finite_mdp_stays(seed: int) -> None:
 
 def test_the_learning_rate_falls_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    monkeypatch.setattr(averaging, "set_learning_rate", lambda _, rate: rates.append(rate))
+    monkeypatch.setattr(holdout, "set_learning_rate", lambda _, rate: rates.append(rate))
     average_next(th.rand(400), th.arange(400), transitions(400), 4, context())
     assert rates == pytest.approx([averaging._LEARNING_RATE * (1.0 - step / 4) for step in range(4)])
