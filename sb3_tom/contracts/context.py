@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch as th
@@ -71,8 +72,9 @@ class Arrival(NamedTuple):
     n_stored: int
 
 
-def _absent(*_: Any) -> NoReturn:
-    raise ValueError("this context was made without that part of an agent; allowed: the one that the agent gives to its plugs")
+def _absent(part: str, *_: Any) -> NoReturn:
+    reason = f"context.{part}: this context was made without that part of an agent"
+    raise ValueError(f"{reason}; allowed: the one that the agent gives to its plugs (fit_weights without policy=)")
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,18 @@ class Context:
     :param arrival: insertion order of the replay buffer's rows; None: they are in this order already
     """
 
-    policy: PolicyFunction = _absent
-    values: ValueFunction = _absent
+    policy: PolicyFunction = field(default=partial(_absent, "policy"))
+    values: ValueFunction = field(default=partial(_absent, "values"))
     gamma: float = 0.99
     policy_version: int = 0
     generator: th.Generator = field(default_factory=th.Generator)
     action_sampler: ActionSampler | None = None
     n_envs: int = 1
-    target_values: ValueFunction = _absent
+    target_values: ValueFunction = field(default=partial(_absent, "target_values"))
     ent_coef: th.Tensor | None = None
-    mean_action: Callable[[th.Tensor], th.Tensor] = _absent
-    log_prob: Callable[[th.Tensor, th.Tensor], th.Tensor] = _absent
-    snapshot: Callable[[], FrozenPolicy] = _absent
+    mean_action: Callable[[th.Tensor], th.Tensor] = field(default=partial(_absent, "mean_action"))
+    log_prob: Callable[[th.Tensor, th.Tensor], th.Tensor] = field(default=partial(_absent, "log_prob"))
+    snapshot: Callable[[], FrozenPolicy] = field(default=partial(_absent, "snapshot"))
     model: ReadableModel | None = None
     arrival: Arrival | None = None
 
