@@ -11,7 +11,7 @@ from marked_page import over_seeds, write_between
 from matplotlib.figure import Figure
 
 from sb3_tom.callbacks.tables import read_table, write_table
-from sb3_tom.plots.curves import draw_method
+from sb3_tom.plots.curves import draw_method, style_of
 from sb3_tom.plots.drawing import grouped
 from sb3_tom.plots.statistics import Curve, summarize
 
@@ -214,7 +214,7 @@ def draw_task(task: str, rows: Rows, published: Rows, path: Path) -> None:
     for index, (method, method_rows) in enumerate(grouped(rows, lambda row: row["method"]).items()):
         for column, axes in columns.items():
             curves = curves_of(method_rows, column)
-            draw_method(axes, method, curves, summarize(curves), f"C{index % 10}")
+            draw_method(axes, method, curves, summarize(curves), **style_of(index))
     old = [
         row for row in published if row["task"].partition("-")[0] == task.partition("-")[0] and int(row["env_step"]) <= steps
     ]

@@ -5,13 +5,14 @@ Accuracy of weights on data whose true weights are known.
     python benchmarks/weights_truth.py page
 
 Nulls: 10,000 rows of one policy, so that all true weights are 1; and their power, the same with the newest 1,000 by another
-policy. Ratios by formula: a linear system with Gaussian noise. ``run`` can be stopped and started again: it
-skips the rows that ``docs/results/weights_truth.csv`` has. ``page`` writes the tables of ``docs/results/weights_truth.md``.
+policy. The same with 20,000 rows whose newest 5,000 are five episodes. Ratios by formula: a linear system with Gaussian noise.
+``run`` can be stopped and started again: it skips the rows that ``docs/results/weights_truth.csv`` has. ``page`` writes the
+tables of ``docs/results/weights_truth.md``.
 """
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch as th
 from marked_page import run_and_page, write_between
 from scipy.stats import spearmanr
-from weights_truth_data import N_RECENT, Array, Known, linear_system, rollout
+from weights_truth_data import Array, Known, linear_system, rollout
 
 from sb3_tom import Context
 from sb3_tom.callbacks.tables import read_table, write_table
@@ -38,20 +39,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default_penalty": {"gradient_penalty": 10.0},
     "default_two_folds": {"folds": 2},
     "policy_input": {"policy_input": True},
+    "whole_episodes": {"recent_size": 5_000, "block_steps": 1_000},
 }
 TASKS = ("Humanoid-v5", "Hopper-v5", "HalfCheetah-v5")
 SIZES = {4: 2, 17: 6, 45: 17}
+FIVE_EPISODES = {"n_rows": 20_000, "n_recent": 5_000}
 DATA: dict[str, Callable[[int], Known]] = {
     **{f"{task}, one policy": partial(rollout, task) for task in TASKS},
     "HalfCheetah-v5, one policy, episodes of 100 steps": partial(rollout, "HalfCheetah-v5", max_episode_steps=100),
+    "HalfCheetah-v5, one policy, five episodes": partial(rollout, "HalfCheetah-v5", **FIVE_EPISODES),
     **{f"{task}, mean action + 0.3": partial(rollout, task, shift=0.3) for task in TASKS},
+    "HalfCheetah-v5, mean action + 0.3, five episodes": partial(rollout, "HalfCheetah-v5", shift=0.3, **FIVE_EPISODES),
     **{
         f"{kind}, {size} dimensions": partial(linear_system, size, n, kind)
         for kind in ("shift", "gain")
         for size, n in SIZES.items()
     },
 }
-COLUMNS = ("data", "variant", "seed", "newest", "ess", "rank", "slope")
+COLUMNS = ("data", "variant", "seed", "newest", "ess", "rank", "slope", "newest_true")
 BEGIN, END = "<!-- weights: begin -->", "<!-- weights: end -->"
 
 Rows = list[dict[str, str]]
@@ -65,7 +70,8 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
     :param seed: of the networks
     :param arguments: of the weighter
     :return: ``newest``, the mean weight of the newest rows; ``ess``, the effective sample size as a share; where the true
-        ratio is known, ``rank``, Spearman's correlation of the weights with it, and ``slope``, of log w over its log
+        ratio is known, ``rank``, Spearman's correlation of the weights with it, ``slope``, of log w over its log, and
+        ``newest_true``, the mean weight of the newest rows by the true ratios of all rows
     """
     data = known.data
     weighter = RatioWeighter(**arguments)
@@ -73,14 +79,16 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
         th.manual_seed(seed)
         weighter.build(data.observations.shape[1], data.actions.shape[1])
     context = Context(generator=th.Generator().manual_seed(seed), log_prob=known.log_prob)
-    recent = data.rows(th.arange(data.size - N_RECENT, data.size))
+    recent = data.rows(th.arange(data.size - known.n_recent, data.size))
     weighter.fit(data, recent, data.observations[:1], context)
     usable = usable_weights(weighter.weights(data, context), weighter, data.size)
     weights = usable.double().numpy()
-    figures = {"newest": weights[-N_RECENT:].mean(), "ess": effective_sample_size(usable)}
+    figures = {"newest": weights[-known.n_recent :].mean(), "ess": effective_sample_size(usable)}
     if known.log_ratio is not None:
         figures["rank"] = rank_correlation(weights, known.log_ratio)
         figures["slope"] = np.polyfit(known.log_ratio, np.log(weights), 1)[0]
+        true = np.exp(known.log_ratio)
+        figures["newest_true"] = true[-known.n_recent :].mean() / true.mean()
     return {name: float(value) for name, value in figures.items()}
 
 
@@ -89,18 +97,20 @@ def rank_correlation(first: Array, second: Array) -> float:
     return 0.0 if np.ptp(first) == 0 or np.ptp(second) == 0 else float(spearmanr(first, second).statistic)
 
 
-def run(variants: list[str], seeds: list[int], table: Path) -> None:
+def run(names: list[str], variants: list[str], seeds: list[int], table: Path) -> None:
     """
     Measure what the table lacks.
 
+    :param names: of :data:`DATA`
     :param variants: of :data:`VARIANTS`
     :param seeds: of data and networks
     :param table: CSV file, rewritten after each fit
     """
     rows: Rows = read_table(table) if table.exists() else []
     known = {(row["data"], row["variant"], row["seed"]) for row in rows}
-    for name, seed, make in ((name, seed, make) for name, make in DATA.items() for seed in seeds):
-        missing = [variant for variant in variants if (name, variant, str(seed)) not in known]
+    for name, seed, make in ((name, seed, DATA[name]) for name in names for seed in seeds):
+        fitting = [variant for variant in variants if variant != "whole_episodes" or "five episodes" in name]
+        missing = [variant for variant in fitting if (name, variant, str(seed)) not in known]
         data = make(seed) if missing else None
         for variant in missing:
             figures = measure(data, seed, VARIANTS[variant])
@@ -154,34 +164,20 @@ def _power(rows: Rows) -> list[float]:
 
 def _ratio(rows: Rows) -> list[float]:
     rank, slope = _column(rows, "rank"), _column(rows, "slope")
-    truth = [newest_truth(row["data"], int(row["seed"])) for row in rows]
-    ranks = [float(np.median(rank)), rank.min()]
-    return [*ranks, float(np.median(slope)), slope.min(), slope.max(), _column(rows, "newest").mean(), float(np.mean(truth))]
-
-
-@cache
-def newest_truth(name: str, seed: int) -> float:
-    """
-    True mean weight of the newest rows, by the ratios of all rows as they are in these data.
-
-    :param name: of :data:`DATA`
-    :param seed: of the data
-    """
-    log_ratio = DATA[name](seed).log_ratio
-    assert log_ratio is not None
-    weights = np.exp(log_ratio)
-    return float(weights[-N_RECENT:].mean() / weights.mean())
+    means = [_column(rows, name).mean() for name in ("newest", "newest_true")]
+    return [float(np.median(rank)), rank.min(), float(np.median(slope)), slope.min(), slope.max(), *means]
 
 
 def main() -> int:
     """Run the command; return the exit code."""
     parser, command = run_and_page(__doc__)
+    command.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), metavar="DATA", help="of the tables")
     command.add_argument("--variant", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     command.add_argument("--seed", type=int, nargs="+", default=list(range(5)))
     arguments = parser.parse_args()
     table = arguments.out / "weights_truth.csv"
     if arguments.command == "run":
-        run(arguments.variant, arguments.seed, table)
+        run(arguments.data, arguments.variant, arguments.seed, table)
     else:
         write_between(arguments.out / "weights_truth.md", BEGIN, END, page_text(read_table(table)))
     return 0

@@ -30,12 +30,14 @@ class Known(NamedTuple):
     :param log_ratio: true log d^pi / d^D of each; None if only its mean is known
     :param mean_action: of the policy of the newest rows, as a function of observations ``[n, O]``
     :param action_std: standard deviation of its actions
+    :param n_recent: number of rows of ``recent``
     """
 
     data: Transitions
     log_ratio: Array | None
     mean_action: Callable[[Array], Array]
     action_std: float
+    n_recent: int = N_RECENT
 
     def log_prob(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
@@ -91,7 +93,7 @@ def rollout(
         changes = number == n_rows - n_recent - 1  # the other policy begins with an episode of its own
         observation = env.reset()[0] if terminated or truncated or changes else following
     env.close()
-    return Known(rows_of(steps), None, lambda seen: np.clip(seen, -5, 5) @ gain.T + shift, 0.4)
+    return Known(rows_of(steps), None, lambda seen: np.clip(seen, -5, 5) @ gain.T + shift, 0.4, n_recent)
 
 
 class Policy(NamedTuple):

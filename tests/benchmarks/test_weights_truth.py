@@ -17,7 +17,11 @@ from sb3_tom.callbacks.tables import read_table
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 SEEDS = range(5)
-NULLS = ("Humanoid-v5, one policy", "Hopper-v5, one policy", "HalfCheetah-v5, one policy, episodes of 100 steps")
+NULLS = (
+    "Humanoid-v5, one policy",
+    "Hopper-v5, one policy",
+    "HalfCheetah-v5, one policy, episodes of 100 steps",
+)
 
 
 def test_the_page_is_that_of_the_table() -> None:
@@ -38,9 +42,9 @@ def test_run_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
         weights_truth, "VARIANTS", {"one": {"discriminator_steps": 5}, "two": {"folds": 1, "discriminator_steps": 5}}
     )
     table = tmp_path / "weights_truth.csv"
-    weights_truth.run(["one"], [0], table)
-    weights_truth.run(["one", "two"], [0, 1], table)
-    weights_truth.run(["one", "two"], [0, 1], table)
+    weights_truth.run(["few rows"], ["one"], [0], table)
+    weights_truth.run(["few rows"], ["one", "two"], [0, 1], table)
+    weights_truth.run(["few rows"], ["one", "two"], [0, 1], table)
     assert [(row["variant"], row["seed"]) for row in read_table(table)] == [
         ("one", "0"),
         ("two", "0"),
@@ -120,6 +124,19 @@ def test_one_policy_has_weights_of_one(name: str) -> None:
     assert 0.93 <= column("newest").mean() <= 1.07
     assert ((column("newest") >= 0.85) & (column("newest") <= 1.15)).all(), column("newest")
     assert np.median(column("ess")) >= 0.85
+
+
+@pytest.mark.expensive
+def test_one_policy_has_weights_of_one_where_whole_episodes_stay_in_a_fold() -> None:
+    """HalfCheetah's episodes differ as wholes: in the body's mean angle for example."""
+    whole = weights_truth.VARIANTS["whole_episodes"]
+    found = [measure(DATA["HalfCheetah-v5, one policy, five episodes"](seed), seed, whole) for seed in range(10)]
+    newest = np.array([figures["newest"] for figures in found])
+    assert 0.93 <= newest.mean() <= 1.07
+    assert ((newest >= 0.85) & (newest <= 1.15)).all(), newest
+    assert np.median([figures["ess"] for figures in found]) >= 0.85
+    seen = measure(DATA["HalfCheetah-v5, mean action + 0.3, five episodes"](0), 0, whole)
+    assert seen["newest"] >= 0.7 * 4
 
 
 @pytest.mark.expensive

@@ -6,8 +6,7 @@ With the label 1 for ``recent``, :math:`\epsilon` for the buffer, and equally ma
 .. math::
     R(s,a,s') = \log \frac{p + \epsilon q}{(1 - \epsilon) q}, \qquad p = d^\pi,\; q = d^D,
 
-which is :math:`\log(p / q)` for :math:`\epsilon = 0`. A gradient penalty, which pulls the norm of R's gradient to 1, would
-limit it further.
+which is :math:`\log(p / q)` for :math:`\epsilon = 0`. A gradient penalty, which pulls R's slope to 1, would limit it further.
 
 A network memorises which of its training rows were recent. So there are K networks (``folds``), the rows are split into K
 folds, and R of a row comes from the network that was not trained on its fold. The held-out rows of all networks decide when
@@ -38,7 +37,7 @@ Inputs = Callable[[th.Tensor], th.Tensor]
 """Network inputs of the buffer's rows by their numbers: int64 ``[...]`` to ``[..., D]``."""
 
 _PER_BLOCK = 4
-"""Parts of a block that count as independent in the standard error of the slope."""
+"""Parts of a block of default length that count as independent in the standard error of the slope."""
 
 
 class TransitionDiscriminator(nn.Module):
@@ -210,7 +209,8 @@ class TransitionDiscriminator(nn.Module):
     ) -> dict[str, th.Tensor]:
         """Fit each network to the rows of the other folds, with early stopping on those of its own."""
         n_folds, n_envs, generator = self.settings.folds, context.n_envs, context.generator
-        self.blocks.copy_(self.blocks.new_tensor([block_length(recent.size, n_folds, n_envs), n_envs]))
+        length = block_length(recent.size, n_folds, n_envs, self.settings.block_steps)
+        self.blocks.copy_(self.blocks.new_tensor([length, n_envs]))
         found = places(recent, data)
         # Foreign rows count as consecutive steps of one env
         numbers = th.where(found >= 0, found, n_envs * th.arange(recent.size, device=data.device))
@@ -234,7 +234,8 @@ class TransitionDiscriminator(nn.Module):
 
     def _part(self, features: th.Tensor, numbers: th.Tensor) -> Part:
         """Held-out rows, given by their features and numbers, for the networks that are not trained on them."""
-        blocks = blocks_of(numbers, (self.blocks[0] / _PER_BLOCK).clamp(min=1.0), self.blocks[1])
+        steps = self.blocks[0] / (_PER_BLOCK if self.settings.block_steps is None else 1)
+        blocks = blocks_of(numbers, steps.clamp(min=1.0), self.blocks[1])
         return Part.of(features, blocks, self._folds(numbers), self.settings.folds)
 
     def _descend(

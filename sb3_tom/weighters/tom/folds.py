@@ -12,7 +12,7 @@ from sb3_tom.data.moments import StoredRows
 from sb3_tom.weighters.tom.row_keys import FIELDS, columns_of, row_keys
 
 BLOCK = 200
-"""Maximum number of consecutive steps in a block; an episode across the edge of a block may be in two folds."""
+"""Default of the maximum number of consecutive steps in a block; an episode across its edge may be in two folds."""
 _KEY_COLUMNS = 16
 """Columns that are hashed to find equal rows; then all columns are compared."""
 
@@ -44,7 +44,7 @@ class NumberedRows(StoredRows):
         return [self.of(*parts) for parts in zip(super().split(n_rows), self.numbers.split(n_rows), strict=True)]
 
 
-def block_length(n_recent: int, n_folds: int, n_envs: int) -> int:
+def block_length(n_recent: int, n_folds: int, n_envs: int, most: int | None = None) -> int:
     """
     Number of consecutive steps in a block: small enough that a small ``recent`` has rows in each fold. The envs spread over
     the folds by themselves (:func:`folds_of`), so that with K envs or more a block may be all of the steps: in shorter ones
@@ -53,8 +53,9 @@ def block_length(n_recent: int, n_folds: int, n_envs: int) -> int:
     :param n_recent: rows of ``recent``
     :param n_folds: K
     :param n_envs: environments whose rows alternate in ``recent``
+    :param most: maximum number of steps; None: :data:`BLOCK`
     """
-    return max(1, min(BLOCK, n_recent // n_envs // max(n_folds - n_envs + 1, 1)))
+    return max(1, min(most or BLOCK, n_recent // n_envs // max(n_folds - n_envs + 1, 1)))
 
 
 def blocks_of(numbers: th.Tensor, block: th.Tensor | int, n_envs: th.Tensor | int) -> th.Tensor:

@@ -15,6 +15,7 @@ delta_input                   True        False       feed s' - s instead of s'
 policy_input                  False       False       feed how likely the policy finds a, against the buffer's actions too
 standardize                   True        False       standardise the inputs of both networks on the buffer
 folds                         5           1           networks, cross-fitted; 1: one, evaluated on the rows it was fitted to
+block_steps                   None        None        steps in a row that stay in a fold and count as one; None: 200, as four
 buffer_label                  0.0         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
 gradient_penalty              0.0         10.0        coefficient of (norm of R's input gradient - 1)^2
 discriminator_weight_decay    0.01        0.0         L2 coefficient
@@ -68,6 +69,7 @@ class TOMSettings:
     policy_input: bool = False
     standardize: bool = True
     folds: int = 5
+    block_steps: int | None = None
     buffer_label: float = 0.0
     gradient_penalty: float = 0.0
     discriminator_weight_decay: float = 1e-2
@@ -104,12 +106,10 @@ class TOMSettings:
             name, value = field.name, getattr(self, field.name)
             if field.type is bool:
                 self._replace(name, check_bool(name, value))
-            elif field.type is int:
+            elif field.type is int or (field.type == int | None and value is not None):
                 self._replace(name, check_integer(name, value, 1))
             elif field.type is float or (field.type == float | None and value is not None):
                 self._replace(name, check_number(name, value, **_LIMITS[name]))
-        if self.pool_size is not None:
-            self._replace("pool_size", check_integer("pool_size", self.pool_size, 1))
         self._replace("discriminator_arch", check_integers("discriminator_arch", self.discriminator_arch, 1, 1))
         self._replace("q_arch", check_integers("q_arch", self.q_arch, 1))
         check_choice("divergence", self.divergence, DIVERGENCES)
@@ -136,6 +136,12 @@ class TOMSettings:
     def _check_combinations(self) -> None:
         if self.policy_input and not self.discriminator:
             raise ValueError("policy_input=True is not allowed with discriminator=False; allowed: discriminator=True")
+        longest = self.recent_size // self.folds
+        if self.block_steps is not None and self.block_steps > longest:
+            raise ValueError(
+                f"block_steps={self.block_steps} is not allowed with recent_size={self.recent_size} and folds={self.folds}; "
+                f"allowed: at most {longest}, so that the newest rows are in all folds, or a larger recent_size"
+            )
         if self.terminal == "mask" and self.occupancy_gamma == 1.0:
             raise ValueError("occupancy_gamma=1.0 is not allowed with terminal='mask'; allowed: a number in [0, 1)")
         if self.nonnegative and self.mass_shift:

@@ -49,6 +49,12 @@ def test_blocks_are_as_long_as_the_envs_allow(n_envs: int, least: int) -> None:
     assert block_length(1000, 5, n_envs) == least
 
 
+def test_blocks_may_be_whole_episodes() -> None:
+    assert block_length(5000, 5, 1, 1000) == 1000
+    assert block_length(5000, 5, 1, 700) == 700
+    assert block_length(5000, 5, 2, 1000) == 625, "no longer than leaves each fold rows of recent"
+
+
 @pytest.mark.parametrize("n_envs", [1, 8])
 def test_one_policy_in_several_slow_envs_has_no_newer_rows(n_envs: int) -> None:
     """States with a memory of 50 steps: rows of a fold must not be neighbours of the rows that its network has learned."""
@@ -70,6 +76,16 @@ def test_one_policy_in_several_slow_envs_has_no_newer_rows(n_envs: int) -> None:
     weighter.fit(data, data.rows(th.arange(len(before) - 1000, len(before))), before[:1], seen)
     weights = weighter.weights(data, seen)
     assert float(weights[-1000:].mean() / weights.mean()) < 1.15
+
+
+def test_a_given_block_counts_as_one_independent_observation() -> None:
+    data = transitions(600)
+    for settings, labels in (({}, [0, 1, 2, 3, 4, 5, 6, 7]), ({"block_steps": 20}, [0, 0, 0, 0, 1, 1, 1, 1])):
+        tom = built(recent_size=100, **settings)
+        tom.fit(data, newest(data, 100), data.observations[:1], context())
+        assert tom.discriminator.blocks.tolist() == [20.0, 1.0]
+        part = tom.discriminator._part(th.zeros(8, 1), th.arange(0, 40, 5))
+        assert part.blocks[part.valid].sort().values.tolist() == labels
 
 
 def test_newest_rows_find_themselves_also_among_equal_ones() -> None:
