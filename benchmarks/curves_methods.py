@@ -223,6 +223,11 @@ POLICY_INPUT = {
     for weighter in ("tom", "ratio")
 }
 """TOM and its discriminator alone, which also see what the policy says of an action."""
+TOM_ESS = {
+    f"dhmbpo_tom_ess_{name}": Method(DHMBPO, weighter="tom", weighter_kwargs={"ess_floor": floor})
+    for name, floor in {"05": 0.5, "075": 0.75}.items()
+}
+"""TOM's weights tempered until their effective sample size is half, or three quarters, of the rows."""
 PMAC_ALPHA = {
     f"mbpo_pmac_alpha_{name}": Method(weighter="pmac", weighter_kwargs={"alpha": alpha})
     for name, alpha in {"05": 0.5, "07": 0.7, "08": 0.8, "095": 0.95, "099": 0.99}.items()
@@ -244,7 +249,7 @@ CHI2_SHARP_ABLATIONS = {
 }
 """The same parts changed in the earlier defaults."""
 VARIANTS = ABLATIONS | CHI2_SHARP_ABLATIONS | CLAMPS | POLICIES | MODELS | DOUBLE_HORIZON
-VARIANTS |= PMAC_PARTS | PMAC_ALPHA | TOM_PLACES | POLICY_INPUT | MODEL_FREE
+VARIANTS |= PMAC_PARTS | PMAC_ALPHA | TOM_PLACES | TOM_ESS | POLICY_INPUT | MODEL_FREE
 
 GROUPS = {
     "all": METHODS,

@@ -46,7 +46,7 @@ NEWEST = 1_000
 NEAR = 0.6
 DRAWN = (
     *("mbpo_tom", "mbpo_tom_chi2_sharp", "mbpo_tom_official", "mbpo_pmac"),
-    *("dhmbpo_tom", "dhmbpo_tom_one_network", "dhmbpo_tom_policy_input", "dhmbpo_ratio", "dhmbpo_pmac"),
+    *("dhmbpo_tom", "dhmbpo_tom_one_network", "dhmbpo_tom_policy_input", "dhmbpo_ratio", "dhmbpo_pmac", "dhmbpo_recency"),
 )
 BEGIN, END = "<!-- same data: begin -->", "<!-- same data: end -->"
 
@@ -236,6 +236,8 @@ def draw(rows: Rows, path: Path) -> None:
                 for (name, step, near), place in places.items()
                 for ratio in _ratios([place], method, "local")
             ]
+            if not points:
+                continue
             table += points
             columns = ([point[name] for point in points] for name in ("near_newest", "local"))
             axis.scatter(*columns, color=f"C{number}", label=f"{method} ({len(points)} buffers)", marker="osx^Dv"[number])
