@@ -5,8 +5,8 @@ torch thread; the result is the median of the ratios of pairs.
     python benchmarks/speed_against.py HEAD~3
     python benchmarks/speed_against.py HEAD~3 --pairs 31 --parts update
 
-Parts: ``update``, 100 SAC updates of batch 256 on Hopper; ``run``, 50 env steps with one model phase at 5,000 real rows. Run
-it on idle cores.
+Parts: ``update``, 100 SAC updates of batch 256 on Hopper; ``run``, 50 env steps with one model phase at 5,000 real rows;
+``weights``, TOM's weights of 100,000 rows, with the defaults of each side. Run it on idle cores.
 """
 
 import argparse
@@ -26,20 +26,25 @@ from line_process import LineProcess
 from same_as import SIDES, commit_of, worktree
 
 PROGRAM = "import sys; sys.path[:0] = sys.argv[1:3]; from speed_against import serve; serve(sys.argv[3])"
-ROWS, STEPS, UPDATES = 5_000, 50, 100
+ROWS, MANY_ROWS, STEPS, UPDATES = 5_000, 100_000, 50, 100
+PARTS = ("update", "run", "weights")
 
 
 def make_part(name: str) -> Callable[[], Any]:
     """
     One of the parts, ready to run.
 
-    :param name: "update" or "run"
+    :param name: of :data:`PARTS`
     """
     import torch as th
 
     from sb3_tom import MBPO
 
     th.set_num_threads(1)
+    if name == "weights":
+        agent = MBPO("MlpPolicy", "Hopper-v5", weighter="tom", learning_starts=MANY_ROWS, device="cpu", seed=0)
+        agent.learn(MANY_ROWS)
+        return agent.fit_weights
     # One phase per call of `run`, of the budget that phases of 250 steps have for 50
     settings: dict[str, Any] = {"rollout_batch_size": 20_000, "model_train_freq": STEPS, "device": "cpu", "seed": 0}
     agent = MBPO("MlpPolicy", "Hopper-v5", learning_starts=ROWS, dynamics_kwargs={"max_epochs": 3}, **settings)
@@ -111,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision", metavar="REV", help="the other commit")
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--parts", nargs="+", choices=("update", "run"), default=["update", "run"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["update", "run"])
     arguments = parser.parse_args()
     with ExitStack() as stack:
         place = Path(stack.enter_context(TemporaryDirectory(prefix="speed_against_")))
