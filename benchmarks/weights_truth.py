@@ -23,7 +23,7 @@ from marked_page import run_and_page, write_between
 from scipy.stats import spearmanr
 from weights_truth_data import Array, Known, linear_system, rollout
 
-from sb3_tom import Context
+from sb3_tom import Context, Weighter
 from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.data.weights import effective_sample_size, usable_weights
 from sb3_tom.plots.drawing import grouped
@@ -44,12 +44,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 TASKS = ("Humanoid-v5", "Hopper-v5", "HalfCheetah-v5")
 SIZES = {4: 2, 17: 6, 45: 17}
 FIVE_EPISODES = {"n_rows": 20_000, "n_recent": 5_000}
+LONG: dict[str, Callable[[int], Known]] = {
+    "HalfCheetah-v5, one policy, five episodes": partial(rollout, "HalfCheetah-v5", **FIVE_EPISODES),
+    "HalfCheetah-v5, mean action + 0.3, five episodes": partial(rollout, "HalfCheetah-v5", shift=0.3, **FIVE_EPISODES),
+}
+"""Data whose footprint is several long episodes."""
 DATA: dict[str, Callable[[int], Known]] = {
     **{f"{task}, one policy": partial(rollout, task) for task in TASKS},
     "HalfCheetah-v5, one policy, episodes of 100 steps": partial(rollout, "HalfCheetah-v5", max_episode_steps=100),
-    "HalfCheetah-v5, one policy, five episodes": partial(rollout, "HalfCheetah-v5", **FIVE_EPISODES),
     **{f"{task}, mean action + 0.3": partial(rollout, task, shift=0.3) for task in TASKS},
-    "HalfCheetah-v5, mean action + 0.3, five episodes": partial(rollout, "HalfCheetah-v5", shift=0.3, **FIVE_EPISODES),
+    **LONG,
     **{
         f"{kind}, {size} dimensions": partial(linear_system, size, n, kind)
         for kind in ("shift", "gain")
@@ -73,15 +77,7 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
         ratio is known, ``rank``, Spearman's correlation of the weights with it, ``slope``, of log w over its log, and
         ``newest_true``, the mean weight of the newest rows by the true ratios of all rows
     """
-    data = known.data
-    weighter = RatioWeighter(**arguments)
-    with th.random.fork_rng():
-        th.manual_seed(seed)
-        weighter.build(data.observations.shape[1], data.actions.shape[1])
-    context = Context(generator=th.Generator().manual_seed(seed), log_prob=known.log_prob)
-    recent = data.rows(th.arange(data.size - known.n_recent, data.size))
-    weighter.fit(data, recent, data.observations[:1], context)
-    usable = usable_weights(weighter.weights(data, context), weighter, data.size)
+    usable = fitted_weights(RatioWeighter(**arguments), known, seed)
     weights = usable.double().numpy()
     figures = {"newest": weights[-known.n_recent :].mean(), "ess": effective_sample_size(usable)}
     if known.log_ratio is not None:
@@ -90,6 +86,25 @@ def measure(known: Known, seed: int, arguments: dict[str, Any]) -> dict[str, flo
         true = np.exp(known.log_ratio)
         figures["newest_true"] = true[-known.n_recent :].mean() / true.mean()
     return {name: float(value) for name, value in figures.items()}
+
+
+def fitted_weights(weighter: Weighter, known: Known, seed: int, starts: th.Tensor | None = None) -> th.Tensor:
+    """
+    Usable weights ``[N]`` of a new weighter that was fitted to the data.
+
+    :param weighter: is built here
+    :param known: data
+    :param seed: of the networks and the fit
+    :param starts: observations at which episodes begin; None: the first row's
+    """
+    data, generator = known.data, th.Generator().manual_seed(seed)
+    with th.random.fork_rng():
+        th.manual_seed(seed)
+        weighter.build(data.observations.shape[1], data.actions.shape[1])
+    context = Context(generator=generator, log_prob=known.log_prob, policy=known.policy(generator))
+    recent = data.rows(th.arange(data.size - known.n_recent, data.size))
+    weighter.fit(data, recent, data.observations[:1] if starts is None else starts, context)
+    return usable_weights(weighter.weights(data, context), weighter, data.size)
 
 
 def rank_correlation(first: Array, second: Array) -> float:
@@ -109,7 +124,7 @@ def run(names: list[str], variants: list[str], seeds: list[int], table: Path) ->
     rows: Rows = read_table(table) if table.exists() else []
     known = {(row["data"], row["variant"], row["seed"]) for row in rows}
     for name, seed, make in ((name, seed, DATA[name]) for name in names for seed in seeds):
-        fitting = [variant for variant in variants if variant != "whole_episodes" or "five episodes" in name]
+        fitting = [variant for variant in variants if variant != "whole_episodes" or name in LONG]
         missing = [variant for variant in fitting if (name, variant, str(seed)) not in known]
         data = make(seed) if missing else None
         for variant in missing:

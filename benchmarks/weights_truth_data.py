@@ -10,6 +10,7 @@ from scipy.linalg import solve_discrete_lyapunov
 from scipy.optimize import brentq
 
 from sb3_tom import Transitions
+from sb3_tom.contracts.types import PolicyFunction
 
 N_ROWS, N_RECENT = 10_000, 1_000
 SPREAD = 1.3
@@ -49,6 +50,20 @@ class Known(NamedTuple):
         """
         mean = th.as_tensor(self.mean_action(observations.numpy()), dtype=th.float32)
         return th.distributions.Normal(mean, self.action_std).log_prob(actions).sum(-1, keepdim=True)
+
+    def policy(self, generator: th.Generator) -> PolicyFunction:
+        """
+        That policy, its actions cut at the bounds as those of the rows.
+
+        :param generator: source of randomness
+        """
+
+        def sample(observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+            mean = th.as_tensor(self.mean_action(observations.numpy()), dtype=th.float32)
+            actions = (mean + self.action_std * th.randn(mean.shape, generator=generator)).clamp(-1, 1)
+            return actions, self.log_prob(observations, actions)
+
+        return sample
 
 
 def rows_of(steps: list[tuple[Array, Array, Array, float]]) -> Transitions:

@@ -15,7 +15,7 @@ delta_input                   True        False       feed s' - s instead of s'
 policy_input                  False       False       feed how likely the policy finds a, against the buffer's actions too
 standardize                   True        False       standardise the inputs of both networks on the buffer
 folds                         5           1           networks, cross-fitted; 1: one, evaluated on the rows it was fitted to
-block_steps                   None        None        steps in a row that stay in a fold and count as one; None: 200, as four
+block_steps                   None        None        steps in a row kept in one fold, as one observation; None: 200, as four
 buffer_label                  0.0         0.1         target of the buffer's rows; 0.1 bounds R from below by -2.2
 gradient_penalty              0.0         10.0        coefficient of (norm of R's input gradient - 1)^2
 discriminator_weight_decay    0.01        0.0         L2 coefficient
@@ -136,16 +136,22 @@ class TOMSettings:
     def _check_combinations(self) -> None:
         if self.policy_input and not self.discriminator:
             raise ValueError("policy_input=True is not allowed with discriminator=False; allowed: discriminator=True")
-        longest = self.recent_size // self.folds
-        if self.block_steps is not None and self.block_steps > longest:
-            raise ValueError(
-                f"block_steps={self.block_steps} is not allowed with recent_size={self.recent_size} and folds={self.folds}; "
-                f"allowed: at most {longest}, so that the newest rows are in all folds, or a larger recent_size"
-            )
+        if self.block_steps is not None:
+            self._check_block(self.block_steps, self.recent_size // self.folds)
         if self.terminal == "mask" and self.occupancy_gamma == 1.0:
             raise ValueError("occupancy_gamma=1.0 is not allowed with terminal='mask'; allowed: a number in [0, 1)")
         if self.nonnegative and self.mass_shift:
             raise ValueError("nonnegative=True is not allowed with mass_shift=True; allowed: mass_shift=False")
+
+    def _check_block(self, block: int, longest: int) -> None:
+        if self.folds == 1 or not self.discriminator:
+            unfit = "folds=1" if self.discriminator else "discriminator=False"
+            raise ValueError(f"block_steps={block} is not allowed with {unfit}, where no rows are kept apart; allowed: None")
+        if block > longest:
+            raise ValueError(
+                f"block_steps={block} is not allowed with recent_size={self.recent_size} and folds={self.folds}; "
+                f"allowed: at most {longest}, so that the newest rows are in all folds, or a larger recent_size"
+            )
 
 
 _LIMITS: dict[str, dict[str, Any]] = {

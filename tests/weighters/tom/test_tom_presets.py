@@ -58,6 +58,8 @@ def test_the_divergence_is_the_presets_unless_it_is_given() -> None:
         ({"buffer_label": 0.5}, "buffer_label=0.5 is not allowed"),
         ({"pool_size": 0}, "pool_size=0 is not allowed"),
         ({"block_steps": 0}, "block_steps=0 is not allowed"),
+        ({"block_steps": 100, "folds": 1}, "block_steps=100 is not allowed with folds=1"),
+        ({"block_steps": 100, "discriminator": False}, "block_steps=100 is not allowed with discriminator=False"),
         ({"block_steps": 201}, "block_steps=201 is not allowed with recent_size=1000 and folds=5; allowed: at most 200"),
         ({"max_weight": 0.5}, "max_weight=0.5 is not allowed"),
         ({"uniform_mix": 1.5}, "uniform_mix=1.5 is not allowed"),
