@@ -6,12 +6,12 @@ TOM's Figure 4: weights of a buffer that is half random rows and half a whole tr
 
 A checkpoint of ``benchmarks/curves.py`` gives the rows of its run, in their order, and its policy, the policy of interest; Ma
 et al. (2023, Sec. 5.2) take both from D4RL. As many random rows come before them. New agents on the run's backbone weigh this
-buffer. ``tom_fresh`` and ``ratio_fresh`` get 1,000 fresh rows of the policy instead of the newest 1,000, which are of policies
+buffer, with its settings. ``tom_fresh`` and ``ratio_fresh`` get 1,000 fresh rows of the policy instead of the newest 1,000, which are of policies
 shortly before it. The truth, d^pi / d^D, is estimated from 100,000 other fresh rows as in
 ``benchmarks/nearest_ratio.py``, whose table shows its accuracy: by ``distances``, whose order is the better one, and by
 ``matches``, whose means no single row dominates. Random rows count as a part of the run's warm-up: version 0 for PMAC, the
-oldest for ``recency``. ``pdml`` is left out: it compares the policies of the run's model phases, and the checkpoint of a run
-without it has none of them. ``run`` skips what ``docs/results/curated_buffer.csv`` has. ``page`` draws ``curated_buffer.png``
+oldest for ``recency``. ``pdml`` compares the policies of the run's model phases, which only the checkpoint of a run with it
+has: the run's own weighter weighs its buffer, and other runs have no such line. ``run`` skips what ``docs/results/curated_buffer.csv`` has. ``page`` draws ``curated_buffer.png``
 and writes the second table of ``docs/results/curated_buffer.md``.
 """
 
@@ -24,19 +24,20 @@ import checkout  # noqa: F401
 import numpy as np
 import torch as th
 from curated_buffer_data import curated_buffer, policy_rows
-from curves_jobs import Job, agent_class
+from curves_jobs import agent_class
 from marked_page import draw_and_write, run_and_page
 from nearest_ratio import N_FRESH, distances_and_halves, matches, mean_one, same_units
-from run_checkpoints import describe, method_of, resumed
+from run_checkpoints import describe, method_of, resumed, same_backbone
 from weights_truth import rank_correlation
 from weights_truth_data import Array
 
-from sb3_tom import Transitions
+from sb3_tom import MBPO, Transitions
 from sb3_tom.callbacks.tables import read_table, write_table
 from sb3_tom.data.weights import effective_sample_size
 from sb3_tom.plots.drawing import finish, grouped, panels, save
 
 N_BINS, N_FOOTPRINT = 100, 1_000
+PDML = "pdml"
 TRUTH, MATCHES = "truth", "matches"
 """Two estimates of the truth; the first one's line has the agreement of the estimates from both halves of the fresh rows."""
 WEIGHTERS: dict[str, tuple[str, dict[str, Any], bool]] = {
@@ -47,6 +48,7 @@ WEIGHTERS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "ratio_fresh": ("ratio", {}, True),
     "pmac": ("pmac", {}, False),
     "recency": ("recency", {}, False),
+    PDML: (PDML, {}, False),
 }
 """Weighter of ``benchmarks/curves.py``, changed arguments, and whether ``recent`` is fresh rows."""
 FIGURES = ("rank_rows", "rank_bins", "run_rows", "run_bins")
@@ -71,7 +73,8 @@ def run(checkpoints: list[Path], names: list[str], table: Path, n_fresh: int = N
     known = {tuple(row[name] for name in KEY) for row in rows}
     for path in checkpoints:
         labels = dict(zip(KEY, describe(path), strict=False))
-        missing = [name for name in (TRUTH, MATCHES, *names) if (*labels.values(), name) not in known]
+        possible = [name for name in names if name != PDML or method_of(path).endswith(f"_{PDML}")]
+        missing = [name for name in (TRUTH, MATCHES, *possible) if (*labels.values(), name) not in known]
         for found in measure(path, labels["task"], [name for name in missing if name in names], n_fresh) if missing else ():
             row = labels | found
             rows = [old for old in rows if any(old[name] != row[name] for name in KEY)] + [row]
@@ -86,7 +89,7 @@ def _place(row: dict[str, str]) -> tuple[str, str, int]:
 
 def measure(path: Path, task: str, names: list[str], n_fresh: int) -> Iterator[dict[str, str]]:
     """Rows of one checkpoint: the truth, and the weighters."""
-    backbone, (driver, env) = method_of(path), resumed(path)
+    driver, env = resumed(path)
     driver.replay_buffer = curated_buffer(driver, env)
     fresh, returns = policy_rows(driver, env, N_FOOTPRINT + n_fresh)
     footprint, judges = fresh.rows(th.arange(N_FOOTPRINT)), fresh.rows(th.arange(N_FOOTPRINT, fresh.size))
@@ -98,11 +101,16 @@ def measure(path: Path, task: str, names: list[str], n_fresh: int) -> Iterator[d
     yield labels | {"method": TRUTH} | figures(truth, truth) | {name: agreement[name] for name in FIGURES}
     yield labels | {"method": MATCHES} | figures(matches(buffer, others), truth)
     for name in names:
-        weighter, changes, is_fresh = WEIGHTERS[name]
-        job = Job(task, f"{backbone}_{weighter}", 0, 0, 0, changes)
-        agent = agent_class(job.compared).from_sac(driver, env, seed=0, device="cpu", **job.agent_kwargs())
-        weights = agent.fit_weights(recent=footprint if is_fresh else None).double().numpy()
+        agent = driver if name == PDML else _agent(path, driver, env, name)
+        weights = agent.fit_weights(recent=footprint if WEIGHTERS[name][2] else None).double().numpy()
         yield labels | {"method": name} | figures(weights, truth)
+
+
+def _agent(path: Path, driver: MBPO, env: Any, name: str) -> MBPO:
+    weighter, changes, _ = WEIGHTERS[name]
+    job = same_backbone(path, weighter, changes)
+    agent: MBPO = agent_class(job.compared).from_sac(driver, env, seed=0, device="cpu", **job.agent_kwargs())
+    return agent
 
 
 def _pairs(rows: Transitions) -> Array:

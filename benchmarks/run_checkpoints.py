@@ -5,6 +5,7 @@ from typing import Any
 
 import checkout  # noqa: F401
 from curves_jobs import Job, agent_class, make_env
+from curves_kinds import DHMBPO
 from curves_methods import METHODS, TASKS, VARIANTS
 
 from sb3_tom import MBPO
@@ -25,6 +26,20 @@ def method_of(path: Path) -> str:
     if method not in METHODS | VARIANTS:
         raise SystemExit(f"{path} is not allowed: no method is called {method!r}; allowed: <task>/<method>_seed<number>/...")
     return method
+
+
+def same_backbone(path: Path, weighter: str, changes: dict[str, Any]) -> Job:
+    """
+    Settings of a checkpoint's run, but with another weighter.
+
+    :param path: below ``<task>/<run>/``
+    :param weighter: name of a weighter of ``curves_methods.py``
+    :param changes: arguments of the agent that are not the method's
+    """
+    run = (METHODS | VARIANTS)[method_of(path)]
+    family = "dhmbpo" if run.agent == DHMBPO else "mbpo"
+    own = {name: value for name, value in run.changes.items() if not name.startswith("weighter")}
+    return Job(describe(path)[0], f"{family}_{weighter}", 0, 0, 0, own | changes)
 
 
 def resumed(path: Path) -> tuple[MBPO, Any]:

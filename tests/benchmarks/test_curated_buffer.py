@@ -10,6 +10,7 @@ from curated_buffer import COLUMNS, MATCHES, N_BINS, TRUTH, figures
 from curated_buffer_data import curated_buffer as make_buffer
 from curated_buffer_data import policy_rows
 from curves_jobs import Job, make_env
+from run_checkpoints import same_backbone
 
 from sb3_tom import MBPO
 from sb3_tom.callbacks.tables import read_table
@@ -97,6 +98,38 @@ def test_each_weighter_is_asked_once(checkpoint: Path, tmp_path: Path, monkeypat
     ages = np.array(rows["recency"]["bins"].split(), dtype=float)
     assert (np.diff(ages) >= 0).all() and ages[-1] > ages[0]
     assert 0.0 < float(rows["truth"]["rank_rows"]) < 1.0, "of both halves of the fresh rows"
+
+
+def test_the_settings_are_the_runs() -> None:
+    """Of runs with changed settings too, as the page's commands name them."""
+    job = same_backbone(Path("Hopper-v5/dhmbpo_gamma_0995_seed0/checkpoints/checkpoint_25000_steps.zip"), "tom", {"tau": 0.1})
+    assert job.compared.weighter == "tom" and job.compared.agent.endswith("DHMBPO")
+    assert (job.agent_kwargs()["gamma"], job.agent_kwargs()["tau"]) == (0.995, 0.1)
+    job = same_backbone(Path("Hopper-v5/dhmbpo_pdml_seed0/checkpoints/checkpoint_25000_steps.zip"), "pmac", {})
+    assert job.agent_kwargs()["weighter"] == "pmac"
+
+
+def test_pdml_weighs_with_the_policies_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curated_buffer, "N_FOOTPRINT", 60)
+    folder = tmp_path / "Reacher-v5" / "mbpo_pdml_seed3" / "checkpoints"
+    changes: dict[str, Any] = TINY | {"buffer_size": 200, "policy_kwargs": {"net_arch": [8]}, "update_to_data_ratio": 1}
+    agent = MBPO("MlpPolicy", "Reacher-v5", model_train_freq=20, weighter="pdml", seed=3, **changes)
+    agent.learn(200, callback=ResumeCallback(folder, 100))
+    table = tmp_path / "curated_buffer.csv"
+    curated_buffer.run([folder / "checkpoint_200_steps.zip"], ["pdml"], table, n_fresh=400)
+    row = next(row for row in read_table(table) if row["method"] == "pdml")
+    own = agent.fit_weights().double().numpy()
+    run = np.array(row["bins"].split(), dtype=float)[N_BINS // 2 :]
+    by_bins = np.array([part.mean() for part in np.array_split(own, N_BINS // 2)])
+    assert np.corrcoef(run, by_bins)[0, 1] > 0.95 and run.std() > 0.1, "at other states, and with more rows of the warm-up"
+
+
+def test_runs_without_pdml_have_no_line_of_it(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curated_buffer, "measure", lambda path, task, names, n_fresh: pytest.fail("nothing is missing"))
+    known = {name: "1" for name in COLUMNS} | {"task": "Reacher-v5", "run": "mbpo_seed3", "env_step": "100"}
+    table = tmp_path / "curated_buffer.csv"
+    curated_buffer.write_table(table, COLUMNS, [known | {"method": name} for name in (TRUTH, MATCHES)])
+    curated_buffer.run([checkpoint], ["pdml"], table, n_fresh=400)
 
 
 def test_figures_of_known_weights() -> None:
