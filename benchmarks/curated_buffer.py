@@ -5,14 +5,15 @@ TOM's Figure 4: weights of a buffer that is half random rows and half a whole tr
     python benchmarks/curated_buffer.py page
 
 A checkpoint of ``benchmarks/curves.py`` gives the rows of its run, in their order, and its policy, the policy of interest; Ma
-et al. (2023, Sec. 5.2) take both from D4RL. As many random rows come before them. New agents on the run's backbone weigh this
-buffer, with its settings. ``tom_fresh`` and ``ratio_fresh`` get 1,000 fresh rows of the policy instead of the newest 1,000, which are of policies
-shortly before it. The truth, d^pi / d^D, is estimated from 100,000 other fresh rows as in
+et al. (2023, Sec. 5.2) take both from D4RL. As many random rows come before them. New agents on the run's backbone, with its
+settings, weigh this buffer. ``tom_fresh`` and ``ratio_fresh`` get 1,000 fresh rows of the policy instead of the newest 1,000,
+which are of policies shortly before it. The truth, d^pi / d^D, is estimated from 100,000 other fresh rows as in
 ``benchmarks/nearest_ratio.py``, whose table shows its accuracy: by ``distances``, whose order is the better one, and by
 ``matches``, whose means no single row dominates. Random rows count as a part of the run's warm-up: version 0 for PMAC, the
 oldest for ``recency``. ``pdml`` compares the policies of the run's model phases, which only the checkpoint of a run with it
-has: the run's own weighter weighs its buffer, and other runs have no such line. ``run`` skips what ``docs/results/curated_buffer.csv`` has. ``page`` draws ``curated_buffer.png``
-and writes the second table of ``docs/results/curated_buffer.md``.
+has: there the run's own weighter weighs the buffer, and other runs have no such line. ``run`` skips what
+``docs/results/curated_buffer.csv`` has. ``page`` draws ``curated_buffer.png`` and writes the second table of
+``docs/results/curated_buffer.md``.
 """
 
 import sys

@@ -6,7 +6,8 @@ torch thread; the result is the median of the ratios of pairs.
     python benchmarks/speed_against.py HEAD~3 --pairs 31 --parts update
 
 Parts: ``update``, 100 SAC updates of batch 256 on Hopper; ``run``, 50 env steps with one model phase at 5,000 real rows;
-``weights``, TOM's weights of 100,000 rows, with the defaults of each side. Run it on idle cores.
+``weights``, TOM's weights of 100,000 rows, with the defaults of each side; ``double_horizon``, 50 gradient steps of DHMBPO on
+Hopper. Run it on idle cores.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from same_as import SIDES, commit_of, worktree
 
 PROGRAM = "import sys; sys.path[:0] = sys.argv[1:3]; from speed_against import serve; serve(sys.argv[3])"
 ROWS, MANY_ROWS, STEPS, UPDATES = 5_000, 100_000, 50, 100
-PARTS = ("update", "run", "weights")
+PARTS = ("update", "run", "weights", "double_horizon")
 
 
 def make_part(name: str) -> Callable[[], Any]:
@@ -38,9 +39,13 @@ def make_part(name: str) -> Callable[[], Any]:
     """
     import torch as th
 
-    from sb3_tom import MBPO
+    from sb3_tom import DHMBPO, MBPO
 
     th.set_num_threads(1)
+    if name == "double_horizon":
+        short = DHMBPO("MlpPolicy", "Hopper-v5", learning_starts=1_000, device="cpu", seed=0)
+        short.learn(1_001)
+        return lambda: short.train_policy(STEPS)
     if name == "weights":
         agent = MBPO("MlpPolicy", "Hopper-v5", weighter="tom", learning_starts=MANY_ROWS, device="cpu", seed=0)
         agent.learn(MANY_ROWS)

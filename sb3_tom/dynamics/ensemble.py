@@ -135,10 +135,11 @@ class ProbabilisticEnsemble(NormalizedDynamics):
     def _predict(self, inputs: th.Tensor, members: th.Tensor | None, drop: bool = False) -> Prediction:
         n_used = self.n_members if members is None else members.numel()
         hidden = inputs if inputs.dim() == 3 else inputs.expand(n_used, *inputs.shape)
-        for number, layer in enumerate(self.layers[:-1]):
+        *layers, last = self.layers
+        for number, layer in enumerate(layers):
             hidden = F.silu(layer(self._norm(hidden, number), members))
             hidden = self._dropped(hidden) if drop else hidden
-        outputs = self.layers[-1](self._norm(hidden, len(self.layers) - 1), members)
+        outputs = last(self._norm(hidden, len(layers)), members)
         if self.homoscedastic:
             return Prediction(outputs, self.bounds(outputs, members))
         mean, log_var = outputs.chunk(2, dim=-1)
@@ -185,7 +186,8 @@ class ProbabilisticEnsemble(NormalizedDynamics):
             chosen = th.randperm(self.n_elites, generator=generator, device=device)
             members = chosen if members is None else members[chosen]
         order = th.randperm(n_rows, generator=generator, device=device)
-        dealt = order[th.arange(self.n_elites * per_member, device=device) % n_rows]
+        n_dealt = self.n_elites * per_member
+        dealt = order if n_dealt == n_rows else order[th.arange(n_dealt, device=device) % n_rows]
         inputs = self.normalizer.inputs(observations, actions)[dealt].view(self.n_elites, per_member, -1)
         mean, log_var = (values.flatten(0, 1) for values in self._predict(inputs, members))
         if len(mean) > n_rows:  # even a full slice would copy the gradient

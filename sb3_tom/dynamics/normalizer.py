@@ -161,6 +161,8 @@ class Normalizer(nn.Module):
         :return: next observations ``[..., O]``, rewards ``[..., 1]``
         """
         states, rewards = self.raw_outcomes(targets, observations)
+        if self.margin == th.inf:
+            return states, rewards
         return th.clamp(states, self.low[1:], self.high[1:]), th.clamp(rewards, self.low[:1], self.high[:1])
 
     def raw_outcomes(self, targets: th.Tensor, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -172,7 +174,7 @@ class Normalizer(nn.Module):
         :return: next observations ``[..., O]``, rewards ``[..., 1]``
         """
         raw = targets * self.target_std + self.target_mean
-        rewards, states = raw[..., :1], raw[..., 1:]
+        rewards, states = raw.split([1, raw.shape[-1] - 1], dim=-1)
         return observations + states if self.predict == "delta" else states, rewards
 
     def _raw_targets(self, batch: Transitions) -> th.Tensor:

@@ -4,10 +4,12 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 
 from sb3_tom.plots.ages import draw_weight_by_age
 from sb3_tom.plots.curves import QUANTITIES, draw_curves
+from sb3_tom.plots.differences import COMPARABLE, draw_differences
 from sb3_tom.plots.drawing import NothingToDrawError
 from sb3_tom.plots.runs import Run, describe_sources, read_runs
 from sb3_tom.plots.statistics import LEAST_SEEDS
@@ -29,7 +31,7 @@ PATHS = "files (CSV files of the callbacks, progress.csv, evaluations.npz, Tenso
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sb3_tom.plots", description="Pictures (PNG) and tables (CSV) of runs.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in (*PICTURES, "all"):
+    for name in (*PICTURES, "differences", "all"):
         command = commands.add_parser(name)
         command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=PATHS)
         kind = ("FOLDER", "for all pictures that can be drawn") if name == "all" else ("PNG", "the picture")
@@ -37,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--task", help="label for all runs in place of what their files and folders tell")
         command.add_argument("--method", help="label for all runs in place of what their files and folders tell")
     commands.choices["curves"].add_argument("--column", choices=sorted(QUANTITIES), default="return_mean")
+    differences = commands.choices["differences"]
+    differences.add_argument("--column", choices=sorted(COMPARABLE), default="return_mean")
+    differences.add_argument(
+        "--baseline", metavar="METHOD", help="to compare the others with; default: the first found"
+    )
+    differences.add_argument("--first", type=int, metavar="STEP", default=0, help="first env step of the means")
+    differences.add_argument("--last", type=int, metavar="STEP", default=inf, help="last env step of the means")
     return parser
 
 
@@ -55,6 +64,14 @@ def _draw_all(runs: Sequence[Run], folder: Path) -> list[Path]:
     if without:
         print(f"not drawn (no data): {', '.join(without)}")
     return pictures
+
+
+def _compare(runs: Sequence[Run], parsed: argparse.Namespace) -> Path:
+    """Draw the differences, and print a line of each."""
+    window = (parsed.first, parsed.last)
+    picture, differences = draw_differences(runs, parsed.out, parsed.column, parsed.baseline, window)
+    print(*differences, sep="\n")
+    return picture
 
 
 def _say_why_no_interval(runs: Sequence[Run]) -> None:
@@ -80,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pictures = _draw_all(runs, parsed.out)
         elif parsed.command == "curves":
             pictures = [draw_curves(runs, parsed.out, parsed.column)]
+        elif parsed.command == "differences":
+            pictures = [_compare(runs, parsed)]
         else:
             pictures = [PICTURES[parsed.command][1](runs, parsed.out)]
     except (ValueError, OSError) as error:

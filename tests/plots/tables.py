@@ -11,7 +11,7 @@ from sb3_tom.callbacks.learning_curve import CURVE_COLUMNS
 from sb3_tom.callbacks.model_error import ERROR_COLUMNS
 from sb3_tom.callbacks.tables import RunTable
 from sb3_tom.callbacks.weight_by_age import AGE_COLUMNS
-from sb3_tom.plots import ages, curves
+from sb3_tom.plots import ages, curves, differences
 
 
 def curve_file(path: Path, method: str, seed: int, points: dict[int, float], task: str = "t") -> Path:
@@ -59,7 +59,7 @@ def log_files(folder: Path, formats: list[str], rows: dict[int, dict[str, float]
 def saved_figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that are saved from now on."""
     saved: list[Any] = []
-    for module in (curves, ages):
+    for module in (curves, ages, differences):
         original = module.save
         spy = lambda figure, *rest, original=original: (saved.append(figure), original(figure, *rest))[1]  # noqa: E731
         monkeypatch.setattr(module, "save", spy)

@@ -1,0 +1,183 @@
+"""Draws how methods differ: seed by seed, by the means of their evaluations over the same env steps."""
+
+import os
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from sb3_tom.plots.curves import PREDICTED, QUANTITIES
+from sb3_tom.plots.drawing import NothingToDrawError, grouped, legend_text, panels, save
+from sb3_tom.plots.runs import Run, describe_sources
+from sb3_tom.plots.statistics import LEAST_SEEDS, Curve, mean_interval
+
+Window = tuple[float, float]
+"""First and last env step, both included."""
+
+COMPARABLE = tuple(name for name, quantity in QUANTITIES.items() if not quantity.interpolate and quantity.over != PREDICTED)
+"""Quantities that all seeds have at the same env steps."""
+
+
+class Difference(NamedTuple):
+    """
+    A method minus the baseline, on S seeds that both have.
+
+    :param task: of both
+    :param method: the one
+    :param baseline: the other
+    :param window: first and last env step of the means
+    :param seeds: S labels
+    :param left_out: labels of seeds that both have, but not at all env steps of the means
+    :param values: ``[S]`` differences of the seeds' means
+    :param baseline_mean: mean of the baseline over these seeds and env steps
+    """
+
+    task: str
+    method: str
+    baseline: str
+    window: Window
+    seeds: tuple[str, ...]
+    left_out: tuple[str, ...]
+    values: np.ndarray
+    baseline_mean: float
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """Mean, and ends of its interval; see :func:`~sb3_tom.plots.statistics.mean_interval`."""
+        mean, low, high = mean_interval(self.values)
+        return float(mean), float(low), float(high)
+
+    def __str__(self) -> str:
+        mean, low, high = self.interval
+        first, last = self.window
+        seeds = len(self.values)
+        interval = f"[{low:+.5g}, {high:+.5g}]" if seeds >= LEAST_SEEDS else "without an interval"
+        greater = int((self.values > 0).sum())
+        without = f"; left out, since a run ends before: {', '.join(self.left_out)}" if self.left_out else ""
+        return (
+            f"{self.task}: {self.method} - {self.baseline}, env steps {first:,.0f} to {last:,.0f}: {mean:+.5g} {interval}, "
+            f"greater in {greater} of {seeds} seeds{without}"
+        )
+
+
+def find_differences(
+    runs: Sequence[Run], column: str = "return_mean", baseline: str | None = None, window: Window = (0, inf)
+) -> list[Difference]:
+    """
+    Compare each method with a baseline, on each task that has runs of both and on the seeds that both have. What a run counts
+    is the mean of its values within the window, at the env steps that occur with both methods. A seed of which a run has not
+    all of them, since it has not ended yet or has diverged, is left out.
+
+    :param runs: from :func:`sb3_tom.plots.read_runs`
+    :param column: one of :data:`COMPARABLE`
+    :param baseline: a method; None: the first one of the runs
+    :param window: env steps, both ends included
+    :raises ValueError: if an argument is not allowed, or if no two methods can be compared
+    """
+    if column not in COMPARABLE:
+        raise ValueError(f"column={column!r} is not allowed; allowed: one of {sorted(COMPARABLE)}")
+    if not window[0] <= window[1]:
+        raise ValueError(f"window={window} is not allowed; allowed: two env steps, the first not above the last")
+    known = [run for run in runs if run.series.get(column)]
+    if not known:
+        raise NothingToDrawError(f"nothing holds {column}: {describe_sources(runs)}")
+    methods = list(grouped(known, lambda run: run.method))
+    chosen = methods[0] if baseline is None else baseline
+    if chosen not in methods:
+        raise ValueError(f"baseline={chosen!r} is not allowed; allowed: one of {methods}")
+    found = []
+    for task, task_runs in grouped(known, lambda run: run.task).items():
+        by_method = {
+            method: {run.seed: run.series[column] for run in method_runs}
+            for method, method_runs in grouped(task_runs, lambda run: run.method).items()
+        }
+        theirs = by_method.pop(chosen, {})
+        compared = (_difference((task, method, chosen), ours, theirs, window) for method, ours in by_method.items())
+        found += [difference for difference in compared if difference is not None]
+    if not found:
+        raise NothingToDrawError(
+            f"no method shares a seed and its env steps within {window} with the baseline {chosen!r}: {describe_sources(runs)}"
+        )
+    return found
+
+
+def _difference(
+    labels: tuple[str, str, str], ours: dict[str, Curve], theirs: dict[str, Curve], window: Window
+) -> Difference | None:
+    both = [seed for seed in ours if seed in theirs]
+    occurring = [{step for seed in both for step in curves[seed]} for curves in (ours, theirs)]
+    steps = {step for step in set.intersection(*occurring) if window[0] <= step <= window[1]}
+    seeds = tuple(seed for seed in both if steps <= ours[seed].keys() & theirs[seed].keys())
+    if not steps or not seeds:
+        return None
+    means = np.array([[np.mean([curves[seed][step] for step in steps]) for seed in seeds] for curves in (ours, theirs)])
+    left_out = tuple(seed for seed in both if seed not in seeds)
+    ends = (min(steps), max(steps))
+    return Difference(*labels, ends, seeds, left_out, means[0] - means[1], float(means[1].mean()))
+
+
+def draw_differences(
+    runs: Sequence[Run],
+    out: str | os.PathLike[str],
+    column: str = "return_mean",
+    baseline: str | None = None,
+    window: Window = (0, inf),
+) -> tuple[Path, list[Difference]]:
+    """
+    A panel per task: a point per seed, the mean, and from seven seeds on its interval of 95 %.
+
+    :param runs: from :func:`sb3_tom.plots.read_runs`
+    :param out: the PNG to write; the figures go into ``<name>_summary.csv`` beside it
+    :param column: see :func:`find_differences`, also for the rest
+    :param baseline: a method
+    :param window: env steps
+    :return: the PNG's path, and what is drawn
+    :raises ValueError: see :func:`find_differences`
+    """
+    found = find_differences(runs, column, baseline, window)
+    tasks = grouped(found, lambda difference: difference.task)
+    figure, all_axes = panels(len(tasks))
+    for axes, (task, differences) in zip(all_axes, tasks.items(), strict=True):
+        _draw(axes, differences)
+        axes.set(title=task, xlabel=f"{QUANTITIES[column].label}, minus that of {legend_text(found[0].baseline)}")
+        axes.grid(alpha=0.3)
+    return save(figure, out, [_row(difference) for difference in found]), found
+
+
+def _draw(axes: Axes, differences: Sequence[Difference]) -> None:
+    places = range(len(differences))
+    axes.axvline(0.0, color="grey", linewidth=1.0)
+    for place, difference in zip(places, differences, strict=True):
+        mean, low, high = difference.interval
+        axes.plot(difference.values, [place] * len(difference.values), "o", color=f"C{place % 10}", alpha=0.5)
+        axes.plot([low, high], [place, place], color=f"C{place % 10}", linewidth=2.0)  # NaN without an interval: no line
+        axes.plot([mean], [place], "|", color=f"C{place % 10}", markersize=18, markeredgewidth=2.5)
+    axes.set_yticks([*places], [_name(difference) for difference in differences])
+    axes.set_ylim(len(differences) - 0.5, -0.5)
+
+
+def _name(difference: Difference) -> str:
+    n_seeds = len(difference.values)
+    return f"{legend_text(difference.method)}\n({n_seeds} seed{'s' if n_seeds > 1 else ''})"
+
+
+def _row(difference: Difference) -> dict[str, Any]:
+    mean, low, high = difference.interval
+    return {
+        "task": difference.task,
+        "method": difference.method,
+        "baseline": difference.baseline,
+        "first_step": difference.window[0],
+        "last_step": difference.window[1],
+        "baseline_mean": difference.baseline_mean,
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "greater": int((difference.values > 0).sum()),
+        "seeds": " ".join(difference.seeds),
+        "left_out": " ".join(difference.left_out),
+        "differences": " ".join(f"{value:.6g}" for value in difference.values),
+    }
