@@ -41,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["curves"].add_argument("--column", choices=sorted(QUANTITIES), default="return_mean")
     differences = commands.choices["differences"]
     differences.add_argument("--column", choices=sorted(COMPARABLE), default="return_mean")
-    differences.add_argument(
-        "--baseline", metavar="METHOD", help="to compare the others with; default: the first found"
-    )
+    differences.add_argument("--baseline", metavar="METHOD", help="to compare the others with; default: the first found")
     differences.add_argument("--first", type=int, metavar="STEP", default=0, help="first env step of the means")
     differences.add_argument("--last", type=int, metavar="STEP", default=inf, help="last env step of the means")
     return parser
