@@ -89,7 +89,7 @@ def objective(mdp: MDP, policy: Array, model: Array, rewards: Array) -> float:
 def best_model(mdp: MDP, values: Array) -> Array:
     r"""
     The model that is best for both objectives, given values of states: :math:`q \propto p \, e^{\gamma V(s')}`, the optimum of
-    Eq. 9 under the best classifier. It is optimistic.
+    Eq. 9 under the best classifier, with :math:`\gamma V` as Eq. 2 has it. It is optimistic.
 
     :param values: V, ``[S]``
     :return: ``[S, A, S]``

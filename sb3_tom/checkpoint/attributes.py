@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecMonitor
 
 from sb3_tom.checkpoint.codec import is_plain, shown
 from sb3_tom.checkpoint.fits import NUMBERS, check_form, data_of, fits, is_running_statistics, outline_of
 from sb3_tom.checks.validation import check_integer
 
-_CLOCKS = ("t_start",)
-"""Attributes with a starting ``time.time()``; saved as the time since then."""
+_CLOCK = "t_start"
+"""Attribute of SB3's monitors with a starting ``time.time()``; saved as the time since then."""
 
 _BITS: dict[str, type[np.random.BitGenerator]] = {
     kind.__name__: kind
@@ -80,13 +82,18 @@ def attributes_state(owner: Any, skip: Collection[str] = ()) -> tuple[dict[str, 
             state[name] = generator_state(value)
         elif is_running_statistics(value):
             state[name] = attributes_state(value)[0]
-        elif name in _CLOCKS and isinstance(value, float):
+        elif _is_clock(owner, name, value):
             state[name] = time.time() - value
         elif is_plain(value):
             state[name] = copy.deepcopy(value)
         else:
             unknown[name] = type(value).__qualname__
     return state, unknown
+
+
+def _is_clock(owner: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is that of a monitor, and not a user's number of the same name."""
+    return name == _CLOCK and isinstance(owner, Monitor | VecMonitor) and isinstance(value, float)
 
 
 def _is_stateless(value: Any) -> bool:
@@ -125,7 +132,7 @@ def _restore(owner: Any, name: str, value: Any, current: Any) -> None:
         setattr(owner, name, restore_generator(old, value))
     elif is_running_statistics(current):
         restore_attributes(current, value)
-    elif name in _CLOCKS and isinstance(value, float):
+    elif _is_clock(owner, name, value):
         setattr(owner, name, time.time() - value)
     elif isinstance(current, Counter | defaultdict) and isinstance(value, dict):
         kept = copy.copy(current)  # of its own class, and with its own default

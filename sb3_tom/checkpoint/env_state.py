@@ -85,7 +85,13 @@ def _adapter(env: gym.Env[Any, Any]) -> EnvAdapter | None:
 
 def _skipped(layer: Any, base: Any, adapter: EnvAdapter | None) -> tuple[str, ...]:
     """Attributes of a layer that are not read: without influence, or the adapter's."""
-    return _SKIPPED if adapter is None or layer is not base else (*_SKIPPED, *adapter.handled)
+    names = tuple(name for name in _SKIPPED if not _is_number(vars(layer).get(name)))
+    return names if adapter is None or layer is not base else (*names, *adapter.handled)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a user's number, such as a step counter that is called ``clock``, and not a part of a display."""
+    return isinstance(value, int | float | np.generic | np.ndarray) and not isinstance(value, bool)
 
 
 def env_state(env: gym.Env[Any, Any]) -> State:
@@ -169,7 +175,7 @@ def _restore_wrappers(env: Any, wrappers: list[State]) -> None:
     for layer in _chain(env):
         place = _key(type(layer)), numbers[_key(type(layer))]
         if place in left:
-            restore_attributes(layer, left.pop(place), _SKIPPED)
+            restore_attributes(layer, left.pop(place), _skipped(layer, None, None))
         numbers[place[0]] += 1
     if left:
         raise ValueError(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
 
 from sb3_tom.checkpoint.attributes import attributes_state, restore_attributes
 from sb3_tom.checkpoint.codec import State
@@ -14,14 +14,20 @@ from sb3_tom.checkpoint.reading import MALFORMED
 from sb3_tom.envs.moves import MOVES
 from sb3_tom.envs.workers import ask, layers_of
 
-_FIXED = ("venv", "envs", "num_envs", "class_attributes", "metadata", "keys", "render_mode", "results_writer")
-_OVERWRITTEN = ("actions", "buf_infos", "buf_obs", "buf_dones", "buf_rews", "reset_infos", "_obs", "_actions")
-_OF_PROCESSES = ("waiting", "closed", "remotes", "work_remotes", "processes")
-_SKIPPED = (*_FIXED, *_OVERWRITTEN, *_OF_PROCESSES, "step_wait", *MOVES)
+_FIXED = ("num_envs", "metadata", "render_mode", "reset_infos", "results_writer", "step_wait", *MOVES)
 """
-Attributes without a state, and those that the next step writes before it reads. The methods are those that
-:mod:`sb3_tom.envs.vec_normalize` and :mod:`sb3_tom.envs.moves` replace.
+Attributes of all layers without a state. The methods are those that :mod:`sb3_tom.envs.vec_normalize` and
+:mod:`sb3_tom.envs.moves` replace.
 """
+_OF_WRAPPERS = (*_FIXED, "venv", "class_attributes")
+_OVERWRITTEN = ("actions", "buf_infos", "buf_obs", "buf_dones", "buf_rews")
+"""Those that the next step writes before it reads; a wrapper of the user's may mean something else by such a name."""
+_OF_ENVS = (*_FIXED, *_OVERWRITTEN, "envs", "keys", "waiting", "closed", "remotes", "work_remotes", "processes")
+
+
+def _skipped(layer: VecEnv) -> tuple[str, ...]:
+    """Attributes of a layer that are not read."""
+    return _OF_WRAPPERS if isinstance(layer, VecEnvWrapper) else _OF_ENVS
 
 
 def _errand(state: State | None, wrapper: Any) -> bool:
@@ -57,7 +63,7 @@ def vec_env_state(env: VecEnv) -> State:
     """
     layers = []
     for layer in layers_of(env):
-        state, unknown = attributes_state(layer, _SKIPPED)
+        state, unknown = attributes_state(layer, _skipped(layer))
         layers.append({"class": type(layer).__qualname__, "state": state, "unknown": unknown})
     return {"layers": layers, "envs": _env_states(env.unwrapped)}
 
@@ -107,7 +113,7 @@ def restore_vec_env(env: VecEnv, state: State) -> Any:
         )
     env.reset()  # creates attributes that exist only after a reset
     for layer, saved_layer in zip(layers, state["layers"], strict=True):
-        restore_attributes(layer, saved_layer["state"], _SKIPPED)
+        restore_attributes(layer, saved_layer["state"], _skipped(layer))
     for index, one in enumerate(state["envs"]):
         _restore_one(env.unwrapped, index, one)
     return env.reset() if boundary_reasons(state) else None

@@ -16,7 +16,7 @@ except ImportError as error:  # pragma: no cover
 
 from sb3_tom.plots.ages import draw_weight_by_age, plot_weight_by_age
 from sb3_tom.plots.curves import QUANTITIES, draw_curves, plot_learning_curves
-from sb3_tom.plots.differences import Difference, draw_differences, find_differences
+from sb3_tom.plots.differences import Comparison, Difference, draw_differences, find_differences
 from sb3_tom.plots.readers import Phase
 from sb3_tom.plots.runs import Run, read_runs
 from sb3_tom.plots.statistics import LEAST_SEEDS, Summary, interquartile_mean, mean_interval, summarize
@@ -24,6 +24,7 @@ from sb3_tom.plots.statistics import LEAST_SEEDS, Summary, interquartile_mean, m
 __all__ = [
     "LEAST_SEEDS",
     "QUANTITIES",
+    "Comparison",
     "Difference",
     "Phase",
     "Run",

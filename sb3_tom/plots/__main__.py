@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -67,14 +67,14 @@ def _draw_all(runs: Sequence[Run], folder: Path) -> list[Path]:
 def _compare(runs: Sequence[Run], parsed: argparse.Namespace) -> Path:
     """Draw the differences, and print a line of each."""
     window = (parsed.first, parsed.last)
-    picture, differences = draw_differences(runs, parsed.out, parsed.column, parsed.baseline, window)
-    print(*differences, sep="\n")
+    picture, comparison = draw_differences(runs, parsed.out, parsed.column, parsed.baseline, window)
+    print(*comparison.differences, *(f"not compared: {reason}" for reason in comparison.not_compared), sep="\n")
+    _say_why_no_interval(len(difference.values) for difference in comparison.differences)
     return picture
 
 
-def _say_why_no_interval(runs: Sequence[Run]) -> None:
+def _say_why_no_interval(numbers: Iterable[int]) -> None:
     """Print which numbers of seeds are too few for an interval of their mean. A single seed is drawn without a mean."""
-    numbers = Counter((run.task, run.method) for run in runs).values()
     few = [str(number) for number in sorted(set(numbers)) if 1 < number < LEAST_SEEDS]
     if few:
         print(f"{' or '.join(few)} seeds: no interval below {LEAST_SEEDS} (docs/plots.md)")
@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pictures = [PICTURES[parsed.command][1](runs, parsed.out)]
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    if parsed.command != "weights":  # which are of one run each
-        _say_why_no_interval(runs)
+    if parsed.command not in ("weights", "differences"):  # the first are of one run each
+        _say_why_no_interval(Counter((run.task, run.method) for run in runs).values())
     print(*pictures, sep="\n")
 
 

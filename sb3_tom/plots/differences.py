@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,12 @@ from sb3_tom.plots.statistics import LEAST_SEEDS, Curve, mean_interval
 Window = tuple[float, float]
 """First and last env step, both included."""
 
-COMPARABLE = tuple(name for name, quantity in QUANTITIES.items() if not quantity.interpolate and quantity.over != PREDICTED)
-"""Quantities that all seeds have at the same env steps."""
+COMPARABLE = tuple(
+    name
+    for name, quantity in QUANTITIES.items()
+    if not quantity.interpolate and quantity.over != PREDICTED and name != "cumulative_max"
+)
+"""Quantities that all seeds have at the same env steps; not the best one so far, which begins before any window."""
 
 
 class Difference(NamedTuple):
@@ -56,20 +60,32 @@ class Difference(NamedTuple):
         seeds = len(self.values)
         interval = f"[{low:+.5g}, {high:+.5g}]" if seeds >= LEAST_SEEDS else "without an interval"
         greater = int((self.values > 0).sum())
-        without = f"; left out, since a run ends before: {', '.join(self.left_out)}" if self.left_out else ""
+        without = f"; left out, without all these env steps: {', '.join(self.left_out)}" if self.left_out else ""
         return (
             f"{self.task}: {self.method} - {self.baseline}, env steps {first:,.0f} to {last:,.0f}: {mean:+.5g} {interval}, "
             f"greater in {greater} of {seeds} seeds{without}"
         )
 
 
+class Comparison(NamedTuple):
+    """
+    What the runs say.
+
+    :param differences: of each task and method that can be compared
+    :param not_compared: a sentence for each one that cannot
+    """
+
+    differences: list[Difference]
+    not_compared: list[str]
+
+
 def find_differences(
     runs: Sequence[Run], column: str = "return_mean", baseline: str | None = None, window: Window = (0, inf)
-) -> list[Difference]:
+) -> Comparison:
     """
     Compare each method with a baseline, on each task that has runs of both and on the seeds that both have. What a run counts
     is the mean of its values within the window, at the env steps that occur with both methods. A seed of which a run has not
-    all of them, since it has not ended yet or has diverged, is left out.
+    all of them, as finite values, is left out: it has not ended yet, or has diverged.
 
     :param runs: from :func:`sb3_tom.plots.read_runs`
     :param column: one of :data:`COMPARABLE`
@@ -88,31 +104,40 @@ def find_differences(
     chosen = methods[0] if baseline is None else baseline
     if chosen not in methods:
         raise ValueError(f"baseline={chosen!r} is not allowed; allowed: one of {methods}")
-    found = []
+    said: list[Difference | str] = []
     for task, task_runs in grouped(known, lambda run: run.task).items():
         by_method = {
-            method: {run.seed: run.series[column] for run in method_runs}
+            method: {run.seed: _finite(run.series[column]) for run in method_runs}
             for method, method_runs in grouped(task_runs, lambda run: run.method).items()
         }
         theirs = by_method.pop(chosen, {})
-        compared = (_difference((task, method, chosen), ours, theirs, window) for method, ours in by_method.items())
-        found += [difference for difference in compared if difference is not None]
-    if not found:
-        raise NothingToDrawError(
-            f"no method shares a seed and its env steps within {window} with the baseline {chosen!r}: {describe_sources(runs)}"
-        )
-    return found
+        said += [_difference((task, method, chosen), ours, theirs, window) for method, ours in by_method.items()]
+    differences = [one for one in said if isinstance(one, Difference)]
+    not_compared = [one for one in said if isinstance(one, str)]
+    if not differences:
+        raise NothingToDrawError("; ".join(not_compared) or f"there are only runs of {chosen}: {describe_sources(runs)}")
+    return Comparison(differences, not_compared)
+
+
+def _finite(curve: Curve) -> Curve:
+    return {step: value for step, value in curve.items() if isfinite(value)}
 
 
 def _difference(
     labels: tuple[str, str, str], ours: dict[str, Curve], theirs: dict[str, Curve], window: Window
-) -> Difference | None:
+) -> Difference | str:
+    """The difference of a method, or why there is none."""
     both = [seed for seed in ours if seed in theirs]
     occurring = [{step for seed in both for step in curves[seed]} for curves in (ours, theirs)]
     steps = {step for step in set.intersection(*occurring) if window[0] <= step <= window[1]}
     seeds = tuple(seed for seed in both if steps <= ours[seed].keys() & theirs[seed].keys())
-    if not steps or not seeds:
-        return None
+    task, method, baseline = labels
+    if not both:
+        return f"{task}: {method} shares no seed with {baseline}"
+    if not steps:
+        return f"{task}: {method} shares no env step with {baseline} within {window}"
+    if not seeds:
+        return f"{task}: no seed of {method} and {baseline} has all their env steps; try a smaller window"
     means = np.array([[np.mean([curves[seed][step] for step in steps]) for seed in seeds] for curves in (ours, theirs)])
     left_out = tuple(seed for seed in both if seed not in seeds)
     ends = (min(steps), max(steps))
@@ -125,7 +150,7 @@ def draw_differences(
     column: str = "return_mean",
     baseline: str | None = None,
     window: Window = (0, inf),
-) -> tuple[Path, list[Difference]]:
+) -> tuple[Path, Comparison]:
     """
     A panel per task: a point per seed, the mean, and from seven seeds on its interval of 95 %.
 
@@ -134,17 +159,18 @@ def draw_differences(
     :param column: see :func:`find_differences`, also for the rest
     :param baseline: a method
     :param window: env steps
-    :return: the PNG's path, and what is drawn
+    :return: the PNG's path, and what was compared
     :raises ValueError: see :func:`find_differences`
     """
-    found = find_differences(runs, column, baseline, window)
+    comparison = find_differences(runs, column, baseline, window)
+    found = comparison.differences
     tasks = grouped(found, lambda difference: difference.task)
     figure, all_axes = panels(len(tasks))
     for axes, (task, differences) in zip(all_axes, tasks.items(), strict=True):
         _draw(axes, differences)
         axes.set(title=task, xlabel=f"{QUANTITIES[column].label}, minus that of {legend_text(found[0].baseline)}")
         axes.grid(alpha=0.3)
-    return save(figure, out, [_row(difference) for difference in found]), found
+    return save(figure, out, [_row(difference) for difference in found]), comparison
 
 
 def _draw(axes: Axes, differences: Sequence[Difference]) -> None:

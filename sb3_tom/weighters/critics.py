@@ -29,6 +29,8 @@ def td_errors(data: Transitions, context: Context) -> th.Tensor:
     .. math:: \delta_{c,i} = r_i + \gamma\, (1 - d_i)\, \bigl(\min_k \bar Q_k(s'_i, a'_i) - \alpha \log \pi(a'_i | s'_i)\bigr)
         - Q_c(s_i, a_i), \qquad a'_i \sim \pi(\cdot | s'_i).
 
+    Rewards are not clipped: a row whose reward ``VecNormalize`` clips before the critics learn from it keeps an error.
+
     :param data: N rows; after a time-out the value of the next state counts
     :param context: view of the agent; without an entropy coefficient :math:`\alpha` is 0
     :return: ``[C, N]`` for C critics, in the unit of the rewards

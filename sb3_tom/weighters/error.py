@@ -39,7 +39,8 @@ class ErrorWeighter(Weighter):
         if not model.is_fitted:
             return th.ones(data.size, dtype=th.float64, device=data.device)
         errors = prediction_errors(model, data)
-        return (errors / errors.max()).pow(self.power) if bool(errors.max() > 0) else th.ones_like(errors)
+        # NaN stays NaN, which is refused
+        return th.ones_like(errors) if bool(errors.max() == 0) else (errors / errors.max()).pow(self.power)
 
 
 def prediction_errors(model: ReadableModel, data: Transitions) -> th.Tensor:

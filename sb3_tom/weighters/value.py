@@ -37,4 +37,4 @@ class ValueWeighter(Weighter):
         below = row_values(data, context).double()
         below -= below.max()
         unit = self.temperature * below.std(correction=0)
-        return (below / unit).exp() if bool(unit > 0) else th.ones_like(below)
+        return th.ones_like(below) if bool(unit == 0) else (below / unit).exp()  # NaN stays NaN, which is refused

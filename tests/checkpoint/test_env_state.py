@@ -1,5 +1,6 @@
 """Environments that are restored go on as the originals do, bit for bit."""
 
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,14 @@ from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecMonitor,
+    VecNormalize,
+)
 
 from sb3_tom import MBPO
 from sb3_tom.checkpoint import env_state as adapters
@@ -185,6 +193,37 @@ def test_registered_envs(handle: bool, register: Callable[[], None], reason: str
         assert_equal(steps(other, actions), steps(env, actions))
 
 
+class Reference(Drift):
+    """Attributes of the user's that are called like those of a display or of a monitor."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        answer = super().reset(seed=seed)
+        self.clock, self.screen, self.t_start = 0, None, float(self.np_random.uniform())
+        return answer
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.clock += 1
+        self.screen = object()
+        observation, *rest = super().step(action)
+        return np.float32(observation + self.t_start + self.clock), *rest  # type: ignore[return-value]
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_users_clock_is_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    register_env(Reference)
+    env, other = (Monitor(TimeLimit(Reference(), 1000)) for _ in range(2))
+    actions = actions_of(env, 20)
+    env.reset(seed=1)
+    other.reset(seed=2)
+    steps(env, actions)
+    state, passed = env_state(env), env.t_start
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 100.0)
+    restore_env(other, state)
+    assert other.t_start - passed == pytest.approx(100.0, abs=1.0), "the monitor's is the time since its start"
+    assert_equal(steps(other, actions), steps(env, actions))
+
+
 def venv_steps(venv: Any, n: int) -> list[Any]:
     actions = np.random.default_rng(1).uniform(-1, 1, (n, venv.num_envs, 1)).astype(np.float32)
     answers = []
@@ -195,13 +234,35 @@ def venv_steps(venv: Any, n: int) -> list[Any]:
     return answers
 
 
-@pytest.mark.parametrize("kind", ["plain", "monitored", "normalised"])
+class LowPass(VecEnvWrapper):
+    """A filter of a user, whose state is called like a buffer of SB3's."""
+
+    def reset(self) -> Any:
+        self._actions = self.actions = np.zeros((self.num_envs, 1))
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = self.actions = 0.5 * self._actions + 0.5 * actions
+        self.venv.step_async(self._actions.astype(np.float32))
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()
+
+
+WRAPPERS: dict[str, Callable[[VecEnv], VecEnv]] = {
+    "plain": lambda venv: venv,
+    "normalised": VecNormalize,
+    "checked": VecCheckNan,
+    "filtered": LowPass,
+}
+
+
+@pytest.mark.parametrize("kind", [*WRAPPERS, "monitored"])
 def test_a_restored_vec_env_goes_on(kind: str) -> None:
     def make() -> Any:
         if kind == "monitored":
             return VecMonitor(DummyVecEnv([lambda: gym.make("InvertedPendulum-v5")] * 3))
-        venv = make_vec_env("InvertedPendulum-v5", 3)
-        return VecNormalize(venv) if kind == "normalised" else venv
+        return WRAPPERS[kind](make_vec_env("InvertedPendulum-v5", 3))
 
     venv, other = make(), make()
     venv.seed(4)

@@ -63,7 +63,7 @@ def test_vmbpo_believes_in_luck(example: Any) -> None:
 
 
 def test_no_other_model_is_better_than_the_best(example: Any) -> None:
-    """Eq. 9 under the best classifier: the expected value of the next state and the logits."""
+    """Eq. 9 under the best classifier, with gamma V: the expected value of the next state and the logits."""
     rng = np.random.default_rng(2)
     for _ in range(200):
         task, _, other = random_task(example, rng)

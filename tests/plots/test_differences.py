@@ -22,7 +22,7 @@ def write(folder: Path, method: str, curves: dict[int, dict[int, float]], task: 
 
 
 def found(folder: Path, **arguments: Any) -> list[Difference]:
-    return find_differences(plots.read_runs(folder), **arguments)
+    return find_differences(plots.read_runs(folder), **arguments).differences
 
 
 def test_seeds_are_paired_whatever_their_order(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_run_that_ends_early_is_left_out_and_named(tmp_path: Path) -> None:
     write(tmp_path, "b", {0: {10: 1.0, 20: 3.0}, 1: {10: 50.0}})
     (difference,) = found(tmp_path)
     assert (difference.seeds, *difference.values, difference.left_out) == (("0",), 2.0, ("1",))
-    assert "left out, since a run ends before: 1" in str(difference)
+    assert "left out, without all these env steps: 1" in str(difference)
     (both,) = found(tmp_path, window=(0, 10))
     assert both.seeds == ("0", "1") and "left out" not in str(both), "up to its end it can be compared"
 
@@ -81,13 +81,46 @@ def test_each_task_with_a_baseline_is_compared(tmp_path: Path) -> None:
     assert [(one.task, one.method, *one.values) for one in differences] == [("t", "a", -1.0), ("u", "c", 1.0)]
 
 
+def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    write(runs, "a", {0: {10: 1.0, 20: 1.0}, 1: {10: 1.0}})
+    write(runs, "b", {0: {10: 2.0}, 1: {10: 2.0, 20: 2.0}})
+    write(runs, "c", {0: {10: 3.0, 20: 3.0}})
+    write(runs, "d", {5: {10: 3.0}})
+    write(runs, "d", {5: {10: 3.0}}, task="u")
+    main(["differences", str(runs), "--baseline", "a", "--out", str(tmp_path / "d.png")])
+    said = capsys.readouterr().out
+    assert "t: c - a, env steps 10 to 20: +2 " in said
+    assert "not compared: t: no seed of b and a has all their env steps; try a smaller window\n" in said
+    assert "not compared: t: d shares no seed with a\n" in said and "not compared: u: d shares no seed with a\n" in said
+    assert [one.method for one in found(runs, baseline="a", window=(0, 10))] == ["b", "c"]
+
+
+def test_a_value_that_is_not_finite_leaves_its_seed_out(tmp_path: Path) -> None:
+    write(tmp_path, "a", {seed: {10: 0.0, 20: 0.0} for seed in range(8)})
+    write(tmp_path, "b", {seed: {10: 1.0, 20: float("nan") if seed == 3 else 2.0} for seed in range(8)})
+    (difference,) = found(tmp_path)
+    assert difference.left_out == ("3",) and difference.values.tolist() == [1.5] * 7
+
+
+@pytest.mark.parametrize("n_shared", [6, 7])
+def test_seeds_that_are_too_few_are_those_that_both_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], n_shared: int
+) -> None:
+    write(tmp_path / "runs", "a", {seed: {10: 0.0} for seed in range(9)})
+    write(tmp_path / "runs", "b", {seed + 9 - n_shared: {10: 1.0 + seed} for seed in range(9)})
+    main(["differences", str(tmp_path / "runs"), "--out", str(tmp_path / "d.png")])
+    assert ("6 seeds: no interval below 7" in capsys.readouterr().out) == (n_shared == 6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"baseline": "z"}, r"baseline='z' is not allowed; allowed: one of \['a', 'b'\]"),
         ({"column": "ess"}, r"column='ess' is not allowed"),
         ({"window": (30, 10)}, r"window=\(30, 10\) is not allowed"),
-        ({"window": (11, inf)}, "no method shares a seed and its env steps"),
+        ({"column": "cumulative_max"}, r"column='cumulative_max' is not allowed"),
+        ({"window": (11, inf)}, r"t: b shares no env step with a within \(11, inf\)"),
         ({"column": "global_error"}, "nothing holds global_error"),
     ],
 )
@@ -108,7 +141,7 @@ def test_the_command_prints_and_draws_the_same(
     main(["differences", str(tmp_path / "runs"), "--baseline", "b", "--first", "15", "--last", "20", "--out", str(picture)])
     said = capsys.readouterr().out
     line = "t: _a$ - b, env steps 20 to 20: -0.5 without an interval, greater in 1 of 2 seeds"
-    assert f"{line}; left out, since a run ends before: 2\n" in said and str(picture) in said
+    assert f"{line}; left out, without all these env steps: 2\n" in said and str(picture) in said
     (row,) = read_table(tmp_path / "new" / "d_summary.csv")
     assert (row["seeds"], row["differences"], row["left_out"], row["mean"], row["low"]) == ("0 1", "-3 2", "2", "-0.5", "nan")
     (axes,) = figures[0].axes

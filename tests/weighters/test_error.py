@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.data.weights import usable_weights
@@ -85,6 +86,15 @@ def test_no_errors_and_no_fit_are_uniform_weights() -> None:
     model.is_fitted = False
     assert th.equal(ErrorWeighter().weights(data, with_model(model)), th.ones(10).double())
     assert model.asked == 0
+
+
+def test_a_bad_model_is_refused() -> None:
+    """Not taken for one without errors."""
+    data, model = known(6)
+    model.misses[2] = float("nan")
+    raw = ErrorWeighter().weights(data, with_model(model))
+    with pytest.raises(DivergenceError, match="not finite"):
+        usable_weights(raw, ErrorWeighter(), 6)
 
 
 def test_a_context_without_a_model_is_refused() -> None:

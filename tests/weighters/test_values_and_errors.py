@@ -8,6 +8,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_tom.checks.guards import DivergenceError
 from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.types import Transitions
@@ -244,6 +245,17 @@ def test_other_policies_values_are_the_critics(weighter: str) -> None:
 def test_arguments_are_checked(name: str, argument: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{argument}=.* is not allowed; allowed: a number in"):
         CLASSES[name](**{argument: value})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["per", "value"])
+def test_bad_critics_are_refused(name: str, bad: float) -> None:
+    """Not taken for critics without an opinion."""
+    data = transitions(6, 3)
+    values = th.tensor([[0.0, 1.0, bad, 2.0, 3.0, 4.0]])
+    view = replace(known(), values=lambda observations, actions: values)
+    with pytest.raises(DivergenceError, match="not finite"):
+        usable(CLASSES[name](), data, view)
 
 
 def test_the_error_of_a_model_is_that_of_the_rewards_that_it_learns() -> None:
