@@ -76,7 +76,7 @@ def run(checkpoints: list[Path], names: list[str], table: Path, n_fresh: int = N
         labels = dict(zip(KEY, describe(path), strict=False))
         possible = [name for name in names if name != PDML or method_of(path).endswith(f"_{PDML}")]
         missing = [name for name in (TRUTH, MATCHES, *possible) if (*labels.values(), name) not in known]
-        for found in measure(path, labels["task"], [name for name in missing if name in names], n_fresh) if missing else ():
+        for found in measure(path, [name for name in missing if name in names], n_fresh) if missing else ():
             row = labels | found
             rows = [old for old in rows if any(old[name] != row[name] for name in KEY)] + [row]
             write_table(table, COLUMNS, sorted(rows, key=_place))
@@ -88,7 +88,7 @@ def _place(row: dict[str, str]) -> tuple[str, str, int]:
     return row["task"], row["run"], [TRUTH, MATCHES, *WEIGHTERS].index(row["method"])
 
 
-def measure(path: Path, task: str, names: list[str], n_fresh: int) -> Iterator[dict[str, str]]:
+def measure(path: Path, names: list[str], n_fresh: int) -> Iterator[dict[str, str]]:
     """Rows of one checkpoint: the truth, and the weighters."""
     driver, env = resumed(path)
     driver.replay_buffer = curated_buffer(driver, env)

@@ -35,10 +35,14 @@ class Method:
         return self.agent in (MBPO, DHMBPO)
 
     @property
+    def family(self) -> str:
+        """The backbone, with which names of methods and of files begin."""
+        return "dhmbpo" if self.agent == DHMBPO else "mbpo"
+
+    @property
     def yaml_file(self) -> str:
         """Name of the file below ``hyperparams`` that has the settings, or the warm-up and the environment's."""
-        family = "dhmbpo" if self.agent == DHMBPO else "mbpo"
-        return f"{family}_{self.weighter}.yml" if self.weighter in ("pmac", "tom") else f"{family}.yml"
+        return f"{self.family}_{self.weighter}.yml" if self.weighter in ("pmac", "tom") else f"{self.family}.yml"
 
     def settings(self, task: "Task") -> dict[str, Any]:
         """Settings that the YAML file does not have."""

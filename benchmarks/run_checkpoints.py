@@ -5,7 +5,6 @@ from typing import Any
 
 import checkout  # noqa: F401
 from curves_jobs import Job, agent_class, make_env
-from curves_kinds import DHMBPO
 from curves_methods import METHODS, TASKS, VARIANTS
 
 from sb3_tom import MBPO
@@ -28,6 +27,11 @@ def method_of(path: Path) -> str:
     return method
 
 
+def _job(path: Path) -> Job:
+    """The settings of a checkpoint's run."""
+    return Job(describe(path)[0], method_of(path), 0, 0, 0, {})
+
+
 def same_backbone(path: Path, weighter: str, changes: dict[str, Any]) -> Job:
     """
     Settings of a checkpoint's run, but with another weighter.
@@ -36,10 +40,9 @@ def same_backbone(path: Path, weighter: str, changes: dict[str, Any]) -> Job:
     :param weighter: name of a weighter of ``curves_methods.py``
     :param changes: arguments of the agent that are not the method's
     """
-    run = (METHODS | VARIANTS)[method_of(path)]
-    family = "dhmbpo" if run.agent == DHMBPO else "mbpo"
-    own = {name: value for name, value in run.changes.items() if not name.startswith("weighter")}
-    return Job(describe(path)[0], f"{family}_{weighter}", 0, 0, 0, own | changes)
+    job = _job(path)
+    own = {name: value for name, value in job.compared.changes.items() if not name.startswith("weighter")}
+    return Job(job.task, f"{job.compared.family}_{weighter}", 0, 0, 0, own | changes)
 
 
 def resumed(path: Path) -> tuple[MBPO, Any]:
@@ -48,7 +51,7 @@ def resumed(path: Path) -> tuple[MBPO, Any]:
 
     :param path: below ``<task>/<run>/``
     """
-    job = Job(describe(path)[0], method_of(path), 0, 0, 0, {})
+    job = _job(path)
     env = make_env(job)()
     agent: MBPO = agent_class(job.compared).resume(path, env, device="cpu")
     return agent, env

@@ -15,6 +15,7 @@ import numpy as np
 
 from sb3_tom.checkpoint.attributes import attributes_state, generator_state, restore_attributes
 from sb3_tom.checkpoint.codec import State
+from sb3_tom.checkpoint.fits import NUMBERS
 from sb3_tom.checkpoint.mujoco_state import restore_mujoco, save_mujoco
 from sb3_tom.envs.copied import CopiedObservations
 
@@ -91,7 +92,7 @@ def _skipped(layer: Any, base: Any, adapter: EnvAdapter | None) -> tuple[str, ..
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a user's number, such as a step counter that is called ``clock``, and not a part of a display."""
-    return isinstance(value, int | float | np.generic | np.ndarray) and not isinstance(value, bool)
+    return isinstance(value, (*NUMBERS, np.ndarray)) and not isinstance(value, bool)
 
 
 def env_state(env: gym.Env[Any, Any]) -> State:

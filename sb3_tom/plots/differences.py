@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from sb3_tom.plots.curves import PREDICTED, QUANTITIES
-from sb3_tom.plots.drawing import NothingToDrawError, grouped, legend_text, panels, save
+from sb3_tom.plots.curves import PREDICTED, QUANTITIES, style_of
+from sb3_tom.plots.drawing import NothingToDrawError, finish, grouped, legend_text, panels, save
 from sb3_tom.plots.runs import Run, describe_sources
 from sb3_tom.plots.statistics import LEAST_SEEDS, Curve, mean_interval
 
@@ -54,16 +54,20 @@ class Difference(NamedTuple):
         mean, low, high = mean_interval(self.values)
         return float(mean), float(low), float(high)
 
+    @property
+    def greater(self) -> int:
+        """Number of seeds with which the method has more."""
+        return int((self.values > 0).sum())
+
     def __str__(self) -> str:
         mean, low, high = self.interval
         first, last = self.window
         seeds = len(self.values)
         interval = f"[{low:+.5g}, {high:+.5g}]" if seeds >= LEAST_SEEDS else "without an interval"
-        greater = int((self.values > 0).sum())
         without = f"; left out, without all these env steps: {', '.join(self.left_out)}" if self.left_out else ""
         return (
             f"{self.task}: {self.method} - {self.baseline}, env steps {first:,.0f} to {last:,.0f}: {mean:+.5g} {interval}, "
-            f"greater in {greater} of {seeds} seeds{without}"
+            f"greater in {self.greater} of {seeds} seeds{without}"
         )
 
 
@@ -168,8 +172,7 @@ def draw_differences(
     figure, all_axes = panels(len(tasks))
     for axes, (task, differences) in zip(all_axes, tasks.items(), strict=True):
         _draw(axes, differences)
-        axes.set(title=task, xlabel=f"{QUANTITIES[column].label}, minus that of {legend_text(found[0].baseline)}")
-        axes.grid(alpha=0.3)
+        finish(axes, title=task, xlabel=f"{QUANTITIES[column].label}, minus that of {legend_text(found[0].baseline)}")
     return save(figure, out, [_row(difference) for difference in found]), comparison
 
 
@@ -177,10 +180,10 @@ def _draw(axes: Axes, differences: Sequence[Difference]) -> None:
     places = range(len(differences))
     axes.axvline(0.0, color="grey", linewidth=1.0)
     for place, difference in zip(places, differences, strict=True):
-        mean, low, high = difference.interval
-        axes.plot(difference.values, [place] * len(difference.values), "o", color=f"C{place % 10}", alpha=0.5)
-        axes.plot([low, high], [place, place], color=f"C{place % 10}", linewidth=2.0)  # NaN without an interval: no line
-        axes.plot([mean], [place], "|", color=f"C{place % 10}", markersize=18, markeredgewidth=2.5)
+        (mean, low, high), color = difference.interval, style_of(place)["color"]
+        axes.plot(difference.values, [place] * len(difference.values), "o", color=color, alpha=0.5)
+        axes.plot([low, high], [place, place], color=color, linewidth=2.0)  # NaN without an interval: no line
+        axes.plot([mean], [place], "|", color=color, markersize=18, markeredgewidth=2.5)
     axes.set_yticks([*places], [_name(difference) for difference in differences])
     axes.set_ylim(len(differences) - 0.5, -0.5)
 
@@ -202,7 +205,7 @@ def _row(difference: Difference) -> dict[str, Any]:
         "mean": mean,
         "low": low,
         "high": high,
-        "greater": int((difference.values > 0).sum()),
+        "greater": difference.greater,
         "seeds": " ".join(difference.seeds),
         "left_out": " ".join(difference.left_out),
         "differences": " ".join(f"{value:.6g}" for value in difference.values),

@@ -49,7 +49,7 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def finish(axes: Axes, legend_title: str | None = None, **texts: Any) -> None:
     """
-    Set titles, grid and legend.
+    Set titles and grid, and a legend if anything has a label.
 
     :param axes: one panel
     :param legend_title: of the legend
@@ -57,7 +57,8 @@ def finish(axes: Axes, legend_title: str | None = None, **texts: Any) -> None:
     """
     axes.set(**texts)
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize="small", title=legend_title)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", fontsize="small", title=legend_title)
 
 
 def legend_text(name: str) -> str:

@@ -82,9 +82,9 @@ def test_each_weighter_is_asked_once(checkpoint: Path, tmp_path: Path, monkeypat
     first = {row["method"]: row for row in read_table(table)}
     asked, measure = [], curated_buffer.measure
 
-    def measured(path: Path, task: str, names: list[str], n_fresh: int) -> Any:
+    def measured(path: Path, names: list[str], n_fresh: int) -> Any:
         asked.extend(names)
-        return measure(path, task, names, n_fresh)
+        return measure(path, names, n_fresh)
 
     monkeypatch.setattr(curated_buffer, "measure", measured)
     curated_buffer.run([checkpoint], ["recency", "pmac", "tom_fresh"], table, n_fresh=400)
@@ -125,7 +125,7 @@ def test_pdml_weighs_with_the_policies_of_its_run(tmp_path: Path, monkeypatch: p
 
 
 def test_runs_without_pdml_have_no_line_of_it(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curated_buffer, "measure", lambda path, task, names, n_fresh: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(curated_buffer, "measure", lambda path, names, n_fresh: pytest.fail("nothing is missing"))
     known = {name: "1" for name in COLUMNS} | {"task": "Reacher-v5", "run": "mbpo_seed3", "env_step": "100"}
     table = tmp_path / "curated_buffer.csv"
     curated_buffer.write_table(table, COLUMNS, [known | {"method": name} for name in (TRUTH, MATCHES)])
