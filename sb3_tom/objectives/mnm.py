@@ -33,9 +33,10 @@ unit of the value           V is divided by the mean absolute value over the dat
 ``gradient_penalty``        keeps logits as smooth as the model's noise: real and sampled outcomes of a
                             deterministic task do not overlap, and the optimal logit is unbounded
 ``likelihood_coef``         weight of the likelihood of s' beside Eq. 9: where there are no samples the
-                            classifier gives no direction
-rates                       the model's is a tenth of its usual one and of the classifier's, so that the
-                            classifier can follow the model
+                            classifier gives no direction. It is the model's own likelihood, with its weighting
+                            of errors by the noise (``beta_nll``)
+rates                       the classifier's is the model's usual one. A tenth of it for the model would let the
+                            classifier follow more closely, and the model not learn what is new in a run
 optimiser                   the model's Adam is reset before Eq. 9, whose gradients have another size
 stopping                    none: Eq. 9 has no held-out error. Members are chosen by the model's own error
 terminal rows               have no value term: critics learn nothing about terminal states
@@ -68,13 +69,13 @@ class MnMObjective(LikelihoodObjective):
     """
     Fits the model to fool a classifier and to reach value (MnM-approx). For models whose samples are differentiable in all
     parameters: ``"ensemble"`` and ``"smooth"``. Mixtures, whose component is drawn, are refused. The model's ``beta_nll`` and
-    ``dropout_rate`` are used in the fits by the likelihood only.
+    ``dropout_rate`` are used in the likelihood, not in the samples.
 
     :param value_coef: weight of the value, in units of one over the mean absolute value; 0: fool the classifier only
     :param augmented_reward: the full method's reward (Eq. 5): the policy learns from log r + log C/(1-C). Rewards have to be
         above 0. Imagined rows get it when they are made, real ones when they are drawn
     :param likelihood_fits: number of first fits of an agent by the plain likelihood, at least 1
-    :param likelihood_coef: weight of the likelihood of s' beside Eq. 9, at least 0
+    :param likelihood_coef: weight of the likelihood of s' beside Eq. 9, at least 0; the model's own likelihood of a fit
     :param model_learning_rate: of the model's optimiser in the fits by Eq. 9
     :param net_arch: widths of the classifiers' hidden layers
     :param learning_rate: of the classifiers' AdamW
@@ -96,8 +97,8 @@ class MnMObjective(LikelihoodObjective):
         value_coef: float = 1.0,
         augmented_reward: bool = False,
         likelihood_fits: int = 4,
-        likelihood_coef: float = 0.1,
-        model_learning_rate: float = 1e-4,
+        likelihood_coef: float = 1.0,
+        model_learning_rate: float = 1e-3,
         net_arch: Sequence[int] = (200, 200),
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
@@ -187,7 +188,7 @@ class MnMObjective(LikelihoodObjective):
         loss.backward(inputs=list(self.classifier.parameters()))
         self.optimizer.step()
         if self._steps > self.classifier_steps:
-            self._step_model(model, optimizer, self.model_loss(drawn, batch, weights, context) + model.regularization())
+            self._step_model(model, optimizer, self.model_loss(model, drawn, batch, weights, context) + model.regularization())
 
     def _step_model(self, model: DynamicsModel, optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
         if self._steps == self.classifier_steps + 1:
@@ -198,19 +199,24 @@ class MnMObjective(LikelihoodObjective):
         loss.backward(inputs=list(model.parameters()))  # not for policy and critics
         optimizer.step()
 
-    def model_loss(self, drawn: Drawn, batch: Transitions, weights: th.Tensor, context: Context) -> th.Tensor:
+    def model_loss(
+        self, model: DynamicsModel, drawn: Drawn, batch: Transitions, weights: th.Tensor, context: Context
+    ) -> th.Tensor:
         """
         Eq. 9 and the likelihoods, negative; on the scale of :class:`LikelihoodObjective`, summed over members.
 
-        :param drawn: predictions and samples for the batch, with gradients
+        :param model: the model
+        :param drawn: its predictions and samples for the batch, with gradients
         :param batch: fields ``[E, B, .]``
         :param weights: ``[E, B]``
         :param context: view of the agent; its policy and critics are used
         :return: scalar
         """
         mean, log_var = drawn.prediction
-        density = -0.5 * ((drawn.real - mean).square() * th.exp(-log_var) + log_var)
-        gain = density[..., 0] + self.likelihood_coef * density[..., 1:].sum(-1)
+        reward_density = -0.5 * ((drawn.real - mean).square() * th.exp(-log_var) + log_var)[..., 0]
+        gain = (1.0 - self.likelihood_coef) * reward_density
+        if self.likelihood_coef > 0.0:  # as the model weights it (beta_nll), or it would take what is new for noise
+            gain = gain + self.likelihood_coef * drawn.real.shape[-1] * model.fit_likelihood(batch)
         # The classifier is a fixed function of (s, a, s'): no gradient through the prediction among its inputs
         gain = gain + self.classifier(batch, drawn.made, Prediction(*(part.detach() for part in drawn.prediction)))
         if self.value_coef > 0.0:

@@ -9,7 +9,7 @@ from torch import nn
 from sb3_tom import Context, DynamicsModel, Transitions
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
-from sb3_tom.dynamics.gaussian import draw
+from sb3_tom.dynamics.gaussian import draw, log_density
 from sb3_tom.objectives.mnm import MnMObjective
 
 STATE_MAP = th.tensor([[0.9, 0.2], [-0.1, 0.8]])
@@ -17,6 +17,7 @@ ACTION_MAP = th.tensor([0.5, -0.2])
 NOISE = th.tensor([0.3, 0.1])
 SLOPE = th.tensor([2.0, 0.0])
 """Of the value."""
+N_ROWS = 4
 
 
 class Paid(RewardWrapper):
@@ -53,9 +54,12 @@ class Said(DynamicsModel):
         return th.cat([batch.rewards, batch.next_observations], dim=-1)
 
     def log_likelihood(self, batch: Transitions) -> th.Tensor:
+        return log_density(self.targets(batch), self.mean, self.log_var).mean(-1)
+
+    def validation_error(self, batch: Transitions) -> th.Tensor:
         raise NotImplementedError
 
-    validation_error = sample = fit = log_likelihood  # type: ignore[assignment]
+    sample = fit = validation_error  # type: ignore[assignment]
 
 
 class Known(nn.Module):
@@ -98,6 +102,12 @@ def objective_for(model: DynamicsModel, sizes: tuple[int, int] = (2, 1), **argum
     objective.check_model(model)
     objective.build(*sizes)
     return objective
+
+
+def a_batch(n_rows: int = N_ROWS) -> Transitions:
+    """Other rows for each of two members; one of them ends an episode."""
+    batch = Transitions(*(field.unflatten(0, (2, n_rows)) for field in linear_law(2 * n_rows)))
+    return batch._replace(terminated=th.eye(2, n_rows).unsqueeze(-1))
 
 
 def small_ensemble(**arguments: Any) -> ProbabilisticEnsemble:

@@ -11,15 +11,17 @@ from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.types import Batch
 from sb3_tom.dynamics.gaussian import log_density
 from sb3_tom.objectives.classifier import TransitionClassifier, accuracies, by_each, draw_members
-from tests.objectives.mnm_cases import SLOPE, Known, Said, linear_context, linear_law, objective_for
-
-N_ROWS = 4
-
-
-def a_batch(n_rows: int = N_ROWS) -> Transitions:
-    """Other rows for each of two members; one of them ends an episode."""
-    batch = Transitions(*(field.unflatten(0, (2, n_rows)) for field in linear_law(2 * n_rows)))
-    return batch._replace(terminated=th.eye(2, n_rows).unsqueeze(-1))
+from tests.objectives.mnm_cases import (
+    N_ROWS,
+    SLOPE,
+    Known,
+    Said,
+    a_batch,
+    linear_context,
+    linear_law,
+    objective_for,
+    small_ensemble,
+)
 
 
 def by_finite_differences(parameter: th.Tensor, loss: Any, step: float = 1e-6) -> th.Tensor:
@@ -55,7 +57,7 @@ def test_the_models_gradient_is_that_of_finite_differences(value_coef: float, li
 
     def loss() -> th.Tensor:
         context = Context(policy, values, 0.99, 1, th.Generator().manual_seed(7))
-        return objective.model_loss(draw_members(model, batch, context.generator), batch, weights, context)
+        return objective.model_loss(model, draw_members(model, batch, context.generator), batch, weights, context)
 
     loss().backward()
     for parameter in (model.mean, model.log_var):
@@ -76,7 +78,26 @@ def test_without_value_the_loss_is_the_sum_by_hand() -> None:
         for row in range(N_ROWS):
             gain = density[member, row, 0] + 0.5 * density[member, row, 1:].sum() + logits[member, row]
             expected -= 2.0 / 3.0 * float(weights[member, row]) * gain / N_ROWS
-    assert float(objective.model_loss(drawn, batch, weights, linear_context()).detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(objective.model_loss(model, drawn, batch, weights, linear_context()).detach()) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("likelihood_coef", [1.0, 0.3])
+def test_the_likelihood_is_the_models_own(likelihood_coef: float) -> None:
+    """With ``beta_nll``, so that new data are learned and not taken for noise; the reward's part of 1 - coef is plain."""
+    model, batch = small_ensemble(beta_nll=0.5), a_batch()
+    objective = objective_for(model, value_coef=0.0, likelihood_coef=likelihood_coef)  # its logits are 0 until it is trained
+    parameters, weights = list(model.parameters()), th.rand(2, N_ROWS, generator=th.Generator().manual_seed(3))
+    drawn = draw_members(model, batch, th.Generator().manual_seed(7))
+    found = th.autograd.grad(objective.model_loss(model, drawn, batch, weights, linear_context()), parameters)
+    mean, log_var = model(batch.observations, batch.actions)
+    plain = log_density(model.targets(batch), mean, log_var)[..., 0] / 3.0
+    gain = likelihood_coef * model.fit_likelihood(batch) + (1.0 - likelihood_coef) * plain
+    expected = th.autograd.grad(-2.0 * (weights * gain).mean(-1).sum(), parameters)
+    th.testing.assert_close(found, expected)
+    unlike = -2.0 * (weights * model.log_likelihood(batch)).mean(-1).sum()
+    assert not th.allclose(th.autograd.grad(unlike, parameters)[0], found[0]), "the test can fail"
 
 
 def test_value_moves_the_means_up_its_slope_but_not_where_an_episode_ended() -> None:
@@ -88,7 +109,7 @@ def test_value_moves_the_means_up_its_slope_but_not_where_an_episode_ended() -> 
         objective.value_scale.fill_(4.0)
         model.zero_grad()
         drawn = draw_members(model, batch, th.Generator().manual_seed(7))
-        objective.model_loss(drawn, batch, th.ones(2, N_ROWS), linear_context()).backward()
+        objective.model_loss(model, drawn, batch, th.ones(2, N_ROWS), linear_context()).backward()
         found.append(model.mean.grad.clone())
     goes_on = 1.0 - batch.terminated
     expected = -2.0 / 3.0 * 3.0 / 4.0 / N_ROWS * th.tensor([0.0, 2.0, 0.0]) * goes_on
@@ -103,7 +124,7 @@ def test_the_classifier_is_the_samples_alone() -> None:
         for parameter in objective.classifier.layers[-1].parameters():
             parameter.normal_(generator=th.Generator().manual_seed(2))
     drawn = draw_members(model, batch, th.Generator().manual_seed(7))
-    objective.model_loss(drawn, batch, th.ones(2, N_ROWS), linear_context()).backward()
+    objective.model_loss(model, drawn, batch, th.ones(2, N_ROWS), linear_context()).backward()
     outcomes = drawn.made.detach().requires_grad_()
     logits = objective.classifier(batch, outcomes, Prediction(*(part.detach() for part in drawn.prediction)))
     (slopes,) = th.autograd.grad(logits.sum(), outcomes)
@@ -268,20 +289,3 @@ def test_units_are_those_of_the_data_and_options_those_of_the_user() -> None:
     assert float(objective.least_reward) == float(data.rewards.min())
     (group,) = objective.optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (2e-3, 0.5)
-
-
-def test_the_models_first_step_by_eq_9_begins_a_new_adam_at_its_own_rates() -> None:
-    """Of four steps of the classifiers, one in an earlier fit, the model shares in the last two."""
-    model, context = Said(N_ROWS), linear_context()
-    optimizer = th.optim.Adam([{"params": [model.mean]}, {"params": [model.log_var], "lr": 0.5}], lr=0.05)
-    (model.mean.sum() + model.log_var.sum()).backward()
-    for _ in range(5):  # of fits by the likelihood
-        optimizer.step()
-    objective = objective_for(model, classifier_steps=2)
-    objective.n_fits += 1
-    objective.n_steps += 1
-    objective.prepare(model, linear_law(30), context)
-    for _ in range(3):
-        objective.step(model, optimizer, a_batch(), th.ones(2, N_ROWS), {}, context)
-    assert [float(state["step"]) for state in optimizer.state.values()] == [2.0, 2.0]
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-3])

@@ -15,9 +15,11 @@ from sb3_tom.objectives.mnm import MnMObjective
 from tests.dynamics.cases import built, make_context, make_data, same_state
 from tests.mbpo.small import small_agent
 from tests.objectives.mnm_cases import (
+    N_ROWS,
     NOISE,
     Paid,
     Said,
+    a_batch,
     law_of,
     linear_context,
     linear_law,
@@ -199,3 +201,20 @@ def test_by_its_name_and_who_refuses_it() -> None:
     with pytest.raises(ValueError, match=r"context\.model=None"):
         objective_for(Said(3), augmented_reward=True).relabel(linear_law(3), linear_context())
     assert MnMObjective().value_coef == 1.0
+
+
+def test_the_models_first_step_by_eq_9_begins_a_new_adam_at_its_own_rates() -> None:
+    """Of four steps of the classifiers, one in an earlier fit, the model shares in the last two."""
+    model, context = Said(N_ROWS), linear_context()
+    optimizer = th.optim.Adam([{"params": [model.mean]}, {"params": [model.log_var], "lr": 0.5}], lr=0.05)
+    (model.mean.sum() + model.log_var.sum()).backward()
+    for _ in range(5):  # of fits by the likelihood
+        optimizer.step()
+    objective = objective_for(model, classifier_steps=2, model_learning_rate=1e-4)
+    objective.n_fits += 1
+    objective.n_steps += 1
+    objective.prepare(model, linear_law(30), context)
+    for _ in range(3):
+        objective.step(model, optimizer, a_batch(), th.ones(2, N_ROWS), {}, context)
+    assert [float(state["step"]) for state in optimizer.state.values()] == [2.0, 2.0]
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-3])
