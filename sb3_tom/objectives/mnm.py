@@ -75,7 +75,8 @@ class MnMObjective(LikelihoodObjective):
     :param augmented_reward: the full method's reward (Eq. 5): the policy learns from log r + log C/(1-C). Rewards have to be
         above 0. Imagined rows get it when they are made, real ones when they are drawn
     :param likelihood_fits: number of first fits of an agent by the plain likelihood, at least 1
-    :param likelihood_coef: weight of the likelihood of s' beside Eq. 9, at least 0; the model's own likelihood of a fit
+    :param likelihood_coef: weight of the model's own likelihood beside Eq. 9, at least 0; below 1 the plain one of the reward
+        has the rest
     :param model_learning_rate: of the model's optimiser in the fits by Eq. 9
     :param net_arch: widths of the classifiers' hidden layers
     :param learning_rate: of the classifiers' AdamW
@@ -214,7 +215,7 @@ class MnMObjective(LikelihoodObjective):
         """
         mean, log_var = drawn.prediction
         reward_density = -0.5 * ((drawn.real - mean).square() * th.exp(-log_var) + log_var)[..., 0]
-        gain = (1.0 - self.likelihood_coef) * reward_density
+        gain = max(0.0, 1.0 - self.likelihood_coef) * reward_density  # never negative: beyond 1 the model's own has it
         if self.likelihood_coef > 0.0:  # as the model weights it (beta_nll), or it would take what is new for noise
             gain = gain + self.likelihood_coef * drawn.real.shape[-1] * model.fit_likelihood(batch)
         # The classifier is a fixed function of (s, a, s'): no gradient through the prediction among its inputs

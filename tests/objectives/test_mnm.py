@@ -83,9 +83,9 @@ def test_without_value_the_loss_is_the_sum_by_hand() -> None:
     )
 
 
-@pytest.mark.parametrize("likelihood_coef", [1.0, 0.3])
+@pytest.mark.parametrize("likelihood_coef", [1.0, 0.3, 2.0])
 def test_the_likelihood_is_the_models_own(likelihood_coef: float) -> None:
-    """With ``beta_nll``, so that new data are learned and not taken for noise; the reward's part of 1 - coef is plain."""
+    """With ``beta_nll``, so that new data are learned and not taken for noise; the reward's part up to 1 is plain."""
     model, batch = small_ensemble(beta_nll=0.5), a_batch()
     objective = objective_for(model, value_coef=0.0, likelihood_coef=likelihood_coef)  # its logits are 0 until it is trained
     parameters, weights = list(model.parameters()), th.rand(2, N_ROWS, generator=th.Generator().manual_seed(3))
@@ -93,7 +93,7 @@ def test_the_likelihood_is_the_models_own(likelihood_coef: float) -> None:
     found = th.autograd.grad(objective.model_loss(model, drawn, batch, weights, linear_context()), parameters)
     mean, log_var = model(batch.observations, batch.actions)
     plain = log_density(model.targets(batch), mean, log_var)[..., 0] / 3.0
-    gain = likelihood_coef * model.fit_likelihood(batch) + (1.0 - likelihood_coef) * plain
+    gain = likelihood_coef * model.fit_likelihood(batch) + max(0.0, 1.0 - likelihood_coef) * plain
     expected = th.autograd.grad(-2.0 * (weights * gain).mean(-1).sum(), parameters)
     th.testing.assert_close(found, expected)
     unlike = -2.0 * (weights * model.log_likelihood(batch)).mean(-1).sum()
