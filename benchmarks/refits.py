@@ -42,10 +42,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def rows_of(path: Path) -> Transitions:
-    """The rows of a checkpoint's replay buffer, oldest first."""
+    """
+    The rows of a checkpoint's replay buffer, oldest first.
+
+    :raises SystemExit: if there are fewer than ``LAST + EVERY``
+    """
     agent, env = resumed(path)
     env.close()
     data = agent.replay_buffer.transitions()
+    if data.size < LAST + EVERY:
+        raise SystemExit(f"{path} is not allowed: it has {data.size} rows; allowed: at least {LAST + EVERY}")
     return data.rows(agent.replay_buffer.newest_rows(data.size))
 
 

@@ -213,8 +213,8 @@ class MnMObjective(LikelihoodObjective):
         :param context: view of the agent; its policy and critics are used
         :return: scalar
         """
-        mean, log_var = drawn.prediction
-        reward_density = -0.5 * ((drawn.real - mean).square() * th.exp(-log_var) + log_var)[..., 0]
+        mean, log_var = (part[..., 0] for part in drawn.prediction)
+        reward_density = -0.5 * ((drawn.real[..., 0] - mean).square() * th.exp(-log_var) + log_var)
         gain = max(0.0, 1.0 - self.likelihood_coef) * reward_density  # never negative: beyond 1 the model's own has it
         if self.likelihood_coef > 0.0:  # as the model weights it (beta_nll), or it would take what is new for noise
             gain = gain + self.likelihood_coef * drawn.real.shape[-1] * model.fit_likelihood(batch)

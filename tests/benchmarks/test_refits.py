@@ -1,5 +1,7 @@
 """Refits to a growing buffer: each fit sees the rows so far and is judged on the newest, all, and the next ones."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +33,13 @@ def test_a_fit_per_growth_and_its_errors(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [row["rows"] for row in found] == [60, 80, 100]
     for part, rows in {"newest": th.arange(80, 100), "all": th.arange(100), "next": th.arange(100, 120)}.items():
         assert found[-1][part] == pytest.approx(float(agent.dynamics.validation_error(data.rows(rows)).mean().detach()))
+
+
+def test_a_run_that_is_too_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = SimpleNamespace(close=lambda: None)
+    monkeypatch.setattr(refits, "resumed", lambda path: (small_agent().learn(60), env))
+    with pytest.raises(SystemExit, match=r"short.zip is not allowed: it has 60 rows; allowed: at least 6250"):
+        refits.rows_of(Path("short.zip"))
 
 
 def test_mnm_begins_as_often_with_the_likelihood_as_the_measurement() -> None:
