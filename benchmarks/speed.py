@@ -6,12 +6,13 @@ Where the time goes: each part compared with what it replaces, as medians of pai
     python benchmarks/speed.py --gpu --out docs/results/speed_gpu.csv
     python benchmarks/speed.py --sections processes
     python benchmarks/speed.py --sections growth --threads 1 --sizes 10000 1000000
-    python benchmarks/speed.py --sections backbones tried --threads 1
+    python benchmarks/speed.py --sections backbones tried weighters --threads 1
 
 SBX (``pip install sbx-rl``) runs in a process of its own that takes turns with the others; without it its row is left out.
 ``processes`` measures the cost of several runs on one machine, ``growth`` of a model phase with few and with many rows,
 ``backbones`` (in processor time) of an env step with either policy update, ``tried`` of alternatives for a step of the double
-horizon. Other times are wall times; on a shared machine only ratios within one run are meaningful.
+horizon, ``weighters`` (in processor time) of the weights of all rows. Other times are wall times; on a shared machine only
+ratios within one run are meaningful.
 """
 
 import argparse
@@ -33,6 +34,7 @@ import checkout  # noqa: F401
 import speed_backbones
 import speed_growth
 import speed_parts
+import speed_weighters
 import torch as th
 from curves_jobs import machine
 from speed_parts import Part
@@ -224,8 +226,9 @@ SECTIONS = {
     "growth": growth,
     "backbones": speed_backbones.table,
     "tried": speed_backbones.tried,
+    "weighters": speed_weighters.table,
 }
-ON_DEMAND = ("processes", "growth", "backbones", "tried")
+ON_DEMAND = ("processes", "growth", "backbones", "tried", "weighters")
 """Sections that only run on request."""
 
 

@@ -42,6 +42,12 @@ class DynamicsModel(Plug):
     is_reparameterised: bool = True
     """Whether samples are differentiable in inputs and parameters; False for mixtures, whose component is drawn."""
 
+    beta_nll: float = 0.0
+    """
+    Power of the predicted variance by which :meth:`fit_likelihood` weights the log-density of each dimension. Objectives
+    weight what they add to it in the same way.
+    """
+
     @property
     def is_fitted(self) -> bool:
         """

@@ -35,6 +35,9 @@ unit of the value           V is divided by the mean absolute value over the dat
 ``likelihood_coef``         weight of the likelihood of s' beside Eq. 9: where there are no samples the
                             classifier gives no direction. It is the model's own likelihood, with its weighting
                             of errors by the noise (``beta_nll``)
+weighting by the noise      gradients through a sample are weighted in each dimension as those of the likelihood
+                            are (``beta_nll``): where the noise is small, those of the classifier are large and
+                            random, and Adam would learn little else
 rates                       the classifier's is the model's usual one. A tenth of it for the model would let the
                             classifier follow more closely, and the model not learn what is new in a run
 optimiser                   the model's Adam is reset before Eq. 9, whose gradients have another size
@@ -68,8 +71,8 @@ LEAST_VALUE = 1e-8
 class MnMObjective(LikelihoodObjective):
     """
     Fits the model to fool a classifier and to reach value (MnM-approx). For models whose samples are differentiable in all
-    parameters: ``"ensemble"`` and ``"smooth"``. Mixtures, whose component is drawn, are refused. The model's ``beta_nll`` and
-    ``dropout_rate`` are used in the likelihood, not in the samples.
+    parameters: ``"ensemble"`` and ``"smooth"``. Mixtures, whose component is drawn, are refused. The model's ``dropout_rate``
+    is used in the likelihood, not in the samples.
 
     :param value_coef: weight of the value, in units of one over the mean absolute value; 0: fool the classifier only
     :param augmented_reward: the full method's reward (Eq. 5): the policy learns from log r + log C/(1-C). Rewards have to be
@@ -218,10 +221,13 @@ class MnMObjective(LikelihoodObjective):
         gain = max(0.0, 1.0 - self.likelihood_coef) * reward_density  # never negative: beyond 1 the model's own has it
         if self.likelihood_coef > 0.0:  # as the model weights it (beta_nll), or it would take what is new for noise
             gain = gain + self.likelihood_coef * drawn.real.shape[-1] * model.fit_likelihood(batch)
+        shares = th.exp(model.beta_nll * drawn.prediction.log_var[..., 1:]).detach()
         # The classifier is a fixed function of (s, a, s'): no gradient through the prediction among its inputs
-        gain = gain + self.classifier(batch, drawn.made, Prediction(*(part.detach() for part in drawn.prediction)))
+        fixed = Prediction(*(part.detach() for part in drawn.prediction))
+        gain = gain + self.classifier(batch, weigh_gradient(drawn.made, shares), fixed)
         if self.value_coef > 0.0:
-            values = values_of(drawn.next_observations.flatten(0, 1), context).view_as(gain)
+            reached = weigh_gradient(drawn.next_observations, shares)
+            values = values_of(reached.flatten(0, 1), context).view_as(gain)
             goes_on = 1.0 - batch.terminated.squeeze(-1)
             gain = gain + self.value_coef / self.value_scale * goes_on * values
         return -2.0 / drawn.real.shape[-1] * (weights * gain).mean(-1).sum()
@@ -273,6 +279,11 @@ class MnMObjective(LikelihoodObjective):
         prediction = model.forward(batch.observations, batch.actions)
         logits = self.classifier.of_mixture(batch, model.targets(batch)[..., 1:], prediction)
         return batch.rewards.maximum(self.least_reward).log() + logits.unsqueeze(-1)
+
+
+def weigh_gradient(values: th.Tensor, shares: th.Tensor) -> th.Tensor:
+    """Equal values, whose gradients are multiplied by the constants ``shares``, which are broadcast to them."""
+    return values.detach() + shares * (values - values.detach())
 
 
 def values_of(observations: th.Tensor, context: Context) -> th.Tensor:

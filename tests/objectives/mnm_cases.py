@@ -10,6 +10,7 @@ from sb3_tom import Context, DynamicsModel, Transitions
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.dynamics.ensemble import ProbabilisticEnsemble
 from sb3_tom.dynamics.gaussian import draw, log_density
+from sb3_tom.objectives.classifier import TransitionClassifier
 from sb3_tom.objectives.mnm import MnMObjective
 
 STATE_MAP = th.tensor([[0.9, 0.2], [-0.1, 0.8]])
@@ -68,6 +69,13 @@ class Known(nn.Module):
     def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
         first, second = outcomes.unbind(-1)
         return th.sin(first) * second - 0.3 * second.square() + batch.observations[..., 0] * first
+
+
+class Formula(TransitionClassifier):
+    """Whose logits are known, with the losses of the real one."""
+
+    def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
+        return Known()(batch, outcomes, prediction)
 
 
 def linear_law(n_rows: int, seed: int = 0) -> Transitions:

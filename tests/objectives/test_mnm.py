@@ -1,8 +1,7 @@
-"""MnM's two losses against finite differences and sums by hand, whom they teach, and the augmented reward."""
+"""MnM's loss of the model against finite differences and sums by hand, whom its steps teach, and the augmented reward."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch as th
 
@@ -10,10 +9,11 @@ from sb3_tom import Context, Transitions
 from sb3_tom.contracts.dynamics import Prediction
 from sb3_tom.contracts.types import Batch
 from sb3_tom.dynamics.gaussian import log_density
-from sb3_tom.objectives.classifier import TransitionClassifier, accuracies, by_each, draw_members
+from sb3_tom.objectives.classifier import by_each, draw_members
 from tests.objectives.mnm_cases import (
     N_ROWS,
     SLOPE,
+    Formula,
     Known,
     Said,
     a_batch,
@@ -100,6 +100,28 @@ def test_the_likelihood_is_the_models_own(likelihood_coef: float) -> None:
     assert not th.allclose(th.autograd.grad(unlike, parameters)[0], found[0]), "the test can fail"
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("coefs", [{"value_coef": 0.0}, {"value_coef": 1.0}])
+def test_gradients_through_samples_are_weighted_as_those_of_the_likelihood(beta: float, coefs: dict[str, float]) -> None:
+    """Dimension by dimension, by the predicted variance to the power ``beta_nll``; the loss is the same."""
+    found = []
+    for power in (0.0, beta):
+        model, batch = Said(N_ROWS), a_batch()
+        model.beta_nll = power
+        objective = objective_for(model, likelihood_coef=0.0, **coefs)
+        objective.classifier = Known()
+        drawn = draw_members(model, batch, th.Generator().manual_seed(7))
+        loss = objective.model_loss(model, drawn, batch, th.ones(2, N_ROWS), linear_context())
+        (gradient,) = th.autograd.grad(loss, model.mean)
+        found.append((loss.detach(), gradient))
+    (plain_loss, plain), (loss, weighted) = found
+    shares = th.exp(beta * model.log_var.detach())
+    shares[..., 0] = 1.0  # the reward is not sampled
+    assert th.equal(loss, plain_loss)
+    th.testing.assert_close(weighted, shares * plain)
+    assert beta == 0.0 or not th.allclose(weighted, plain), "the test can fail"
+
+
 def test_value_moves_the_means_up_its_slope_but_not_where_an_episode_ended() -> None:
     """The derivative of V(mean + noise) by the mean is V's: 2 along the first coordinate, in units of the mean value."""
     model, batch = Said(N_ROWS), a_batch()
@@ -130,69 +152,6 @@ def test_the_classifier_is_the_samples_alone() -> None:
     (slopes,) = th.autograd.grad(logits.sum(), outcomes)
     assert float(slopes.abs().max()) > 0.0
     th.testing.assert_close(model.mean.grad[..., 1:], -2.0 / 3.0 / N_ROWS * slopes)
-
-
-def test_the_cross_entropy_and_its_penalty_by_hand() -> None:
-    model, batch = Said(N_ROWS).double(), Transitions(*(field.double() for field in a_batch()))
-    classifier = Formula(2, 2, 1, (8,)).double()
-    drawn = draw_members(model, batch, th.Generator().manual_seed(7))
-    weights = th.rand(2, N_ROWS, dtype=th.float64, generator=th.Generator().manual_seed(3))
-
-    def logit(member: int, row: int, outcome: np.ndarray) -> float:
-        rows = batch.observations[member, row]
-        return float(np.sin(outcome[0]) * outcome[1] - 0.3 * outcome[1] ** 2 + float(rows[0]) * outcome[0])
-
-    expected = 0.0
-    for member in range(2):
-        for row in range(N_ROWS):
-            loss, noise = 0.0, np.exp(0.5 * model.log_var[member, row, 1:].detach().numpy())
-            for outcomes, sign in ((drawn.real[..., 1:], -1.0), (drawn.made, 1.0)):
-                outcome = outcomes[member, row].detach().numpy()
-                loss += np.log1p(np.exp(sign * logit(member, row, outcome)))
-                steps = np.eye(2) * 1e-6
-                slopes = [(logit(member, row, outcome + step) - logit(member, row, outcome - step)) / 2e-6 for step in steps]
-                loss += 0.4 * float((np.square(slopes) * np.square(noise)).sum())
-            expected += float(weights[member, row]) * loss / N_ROWS
-    assert float(classifier.loss(batch, drawn, weights, 0.4).detach()) == pytest.approx(expected, rel=1e-6)
-    assert float(classifier.loss(batch, drawn, weights, 0.0).detach()) < expected
-
-
-class Formula(TransitionClassifier):
-    """Whose logits are known, with the losses of the real one."""
-
-    def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
-        return Known()(batch, outcomes, prediction)
-
-
-def test_of_a_mixture_the_densities_are_averaged() -> None:
-    """Two Gaussian members and a real law whose densities are known."""
-    classifier, batch = Ratio(2, 1, 1, (8,)), linear_law(6)
-    outcomes = batch.next_observations[:, :1]
-    said = classifier.of_mixture(batch, outcomes, Prediction(th.zeros(2, 6, 2), th.zeros(2, 6, 2)))
-    real, one, other = (th.distributions.Normal(*law).log_prob(outcomes[:, 0]).exp() for law in Ratio.laws)
-    th.testing.assert_close(said, (real / (0.5 * one + 0.5 * other)).log(), rtol=1e-4, atol=1e-5)
-
-
-class Ratio(TransitionClassifier):
-    """Log-ratios of normal laws: the real one, and those of two members."""
-
-    laws = ((0.0, 1.0), (0.5, 0.7), (-1.0, 2.0))
-
-    def forward(self, batch: Transitions, outcomes: th.Tensor, prediction: Prediction) -> th.Tensor:
-        real, *members = (th.distributions.Normal(*law).log_prob(outcomes[0, :, 0]) for law in self.laws)
-        return th.stack([real - member for member in members])
-
-
-def test_accuracy_counts_a_guess_as_half() -> None:
-    real, made = th.tensor([1.0, -2.0, 0.0, 3.0]), th.tensor([-1.0, -0.5, 0.0, 4.0])
-    assert accuracies(real, made).tolist() == [1.0, 0.5, 0.5, 0.5]
-
-
-def test_an_untrained_classifier_has_no_opinion() -> None:
-    model, batch = Said(N_ROWS), a_batch()
-    objective = objective_for(model)
-    drawn = draw_members(model, batch, th.Generator().manual_seed(7))
-    assert bool((objective.classifier(batch, drawn.made, drawn.prediction) == 0.0).all())
 
 
 @pytest.mark.parametrize("value_coef", [0.0, 1.0])

@@ -38,7 +38,8 @@ def test_it_finds_the_law_and_leans_towards_value_by_as_much_as_it_should(value_
     has the greatest E[k V + log p / q]. Without a value that is the real law. No penalty: it would let the model lean further.
     """
     data, model = linear_law(4000), small_ensemble()
-    objective = objective_for(model, value_coef=value_coef, gradient_penalty=0.0, likelihood_coef=0.0, classifier_steps=100)
+    settings = {"gradient_penalty": 0.0, "likelihood_coef": 0.0, "classifier_steps": 100, "model_learning_rate": 1e-4}
+    objective = objective_for(model, value_coef=value_coef, **settings)
     for _ in range(4):
         model.fit(data, th.ones(data.size), objective, linear_context())
     bias, noise = law_of(model, data)
