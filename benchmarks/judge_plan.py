@@ -19,7 +19,8 @@ were when this was written) their model was the better one where the policy goes
 BY_VALUES = ("dhmbpo_vagram", "dhmbpo_per")
 """
 What the critics say decides what the model learns: their gradients, their errors. Of the papers' methods those with the
-largest means on the seeds 0 to 2; added on 30 November, when the other two studies of the double pendulum were decided.
+largest means on the seeds 0 to 2, but for PMAC's weights, which are judged; added on 30 November, when the other two studies
+of the double pendulum were decided.
 """
 
 STUDIES = {

@@ -23,8 +23,10 @@ from run_checkpoints import describe, resumed
 from sb3_tom import Transitions
 from sb3_tom.callbacks.tables import read_table, write_table
 
-FIRST, EVERY, LAST, FIRST_FITS = 3_500, 250, 6_000, 4
-COLUMNS = ("setting", "rows", "newest", "all", "next", "classifier_accuracy")
+FIRST = {"Hopper-v5": 3_500, "InvertedDoublePendulum-v5": 1_750}
+"""Rows of the first fits, soon after which those runs' policies reached what they had not seen."""
+EVERY, REFITS, FIRST_FITS = 250, 10, 4
+COLUMNS = ("task", "setting", "rows", "newest", "all", "next", "classifier_accuracy")
 
 
 def mnm(**changes: float) -> dict[str, Any]:
@@ -37,21 +39,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "likelihood_beta_0": {"dynamics_kwargs": {"beta_nll": 0.0}},
     "mnm": mnm(),
     "mnm_likelihood_01": mnm(likelihood_coef=0.1),
-    "mnm_rate_1e-4": mnm(model_learning_rate=1e-4),
 }
 
 
-def rows_of(path: Path) -> Transitions:
+def rows_of(path: Path, least: int) -> Transitions:
     """
     The rows of a checkpoint's replay buffer, oldest first.
 
-    :raises SystemExit: if there are fewer than ``LAST + EVERY``
+    :param path: of the checkpoint
+    :param least: number of rows that are needed
+    :raises SystemExit: if there are fewer
     """
     agent, env = resumed(path)
     env.close()
     data = agent.replay_buffer.transitions()
-    if data.size < LAST + EVERY:
-        raise SystemExit(f"{path} is not allowed: it has {data.size} rows; allowed: at least {LAST + EVERY}")
+    if data.size < least:
+        raise SystemExit(f"{path} is not allowed: it has {data.size} rows; allowed: at least {least}")
     return data.rows(agent.replay_buffer.newest_rows(data.size))
 
 
@@ -60,10 +63,10 @@ def measure(job: Job, data: Transitions) -> list[dict[str, Any]]:
     A line per fit after the first ones.
 
     :param job: settings of an agent
-    :param data: at least ``LAST + EVERY`` rows, oldest first
+    :param data: at least :data:`REFITS` + 1 times :data:`EVERY` rows more than :data:`FIRST` of the task, oldest first
     """
-    agent, found = make_agent(job), []
-    sizes = [*[FIRST] * FIRST_FITS, *range(FIRST + EVERY, LAST + 1, EVERY)]
+    agent, found, first = make_agent(job), [], FIRST[job.task]
+    sizes = [*[first] * FIRST_FITS, *(first + EVERY * number for number in range(1, REFITS + 1))]
     for size in sizes:
         rows = data.rows(th.arange(size))
         figures = agent.dynamics.fit(rows, th.ones(size), agent.objective, agent._context())
@@ -83,13 +86,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "refits.csv")
     arguments = parser.parse_args()
     th.set_num_threads(1)
-    data, task = rows_of(arguments.checkpoint), describe(arguments.checkpoint)[0]
+    task = describe(arguments.checkpoint)[0]
+    if task not in FIRST:
+        raise SystemExit(f"{arguments.checkpoint} is not allowed: its task is {task}; allowed: a run on one of {[*FIRST]}")
+    data = rows_of(arguments.checkpoint, FIRST[task] + (REFITS + 1) * EVERY)
     table: list[dict[str, Any]] = [*read_table(arguments.out)] if arguments.out.exists() else []
-    known = {row["setting"] for row in table}
+    known = {row["setting"] for row in table if row["task"] == task}
     for name in arguments.setting:
         if name not in known:
             found = measure(Job(task, "dhmbpo", 0, 0, 0, SETTINGS[name]), data)
-            table += [{"setting": name, **row} for row in found]
+            table += [{"task": task, "setting": name, **row} for row in found]
             write_table(arguments.out, COLUMNS, table)
 
 

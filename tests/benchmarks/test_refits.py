@@ -15,7 +15,7 @@ from tests.mbpo.small import small_agent
 
 
 def test_a_fit_per_growth_and_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"FIRST": 60, "EVERY": 20, "LAST": 100, "FIRST_FITS": 2}.items():
+    for name, value in {"FIRST": {"Hopper-v5": 60}, "EVERY": 20, "REFITS": 2, "FIRST_FITS": 2}.items():
         monkeypatch.setattr(refits, name, value)
     agent, data, sizes = small_agent(), make_data(120), []
     data = data._replace(actions=data.actions[:, :1])  # Pendulum's
@@ -39,7 +39,7 @@ def test_a_run_that_is_too_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     env = SimpleNamespace(close=lambda: None)
     monkeypatch.setattr(refits, "resumed", lambda path: (small_agent().learn(60), env))
     with pytest.raises(SystemExit, match=r"short.zip is not allowed: it has 60 rows; allowed: at least 6250"):
-        refits.rows_of(Path("short.zip"))
+        refits.rows_of(Path("short.zip"), 6250)
 
 
 def test_mnm_begins_as_often_with_the_likelihood_as_the_measurement() -> None:
