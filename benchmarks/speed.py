@@ -50,22 +50,9 @@ Row = tuple[str, str, float, str, str]
 """Part, variant, median, unit, what it is compared with: ratios to the other variants."""
 
 
-def paired_times(parts: dict[str, Part], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each part; the parts take turns, so that all see the same machine."""
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for part in parts.values():
-        part()
-    for _ in range(repeats):
-        for name, part in parts.items():
-            start = time.perf_counter()
-            part()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
 def table(title: str, parts: dict[str, Part], repeats: int, scale: float, unit: str, ours: str | None = None) -> list[Row]:
     """Rows of one comparison; the row of ``ours`` carries the medians of its ratios to the others."""
-    times = paired_times(parts, repeats)
+    times = speed_parts.paired_times(parts, repeats)
     ratios = {
         name: statistics.median(a / b for a, b in zip(times[ours], values, strict=True))
         for name, values in times.items()

@@ -32,6 +32,25 @@ def synchronized(part: Part, device: str) -> Part:
     return run
 
 
+def paired_times(parts: dict[str, Part], repeats: int, now: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
+    """
+    Seconds of each part but for its first call; the parts take turns, so that all see the same machine.
+
+    :param parts: by names
+    :param repeats: number of calls that count
+    :param now: the clock
+    """
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for part in parts.values():
+        part()
+    for _ in range(repeats):
+        for name, part in parts.items():
+            start = now()
+            part()
+            times[name].append(now() - start)
+    return times
+
+
 def random_transitions(n_rows: int, device: str = "cpu") -> Transitions:
     """Random rows of Hopper's sizes with dynamics that can be learned."""
     observations, actions = th.randn(n_rows, OBSERVATIONS), th.rand(n_rows, ACTIONS) * 2 - 1

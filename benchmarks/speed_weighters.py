@@ -32,16 +32,13 @@ def table(arguments: argparse.Namespace) -> list[tuple[str, str, float, str, str
     A row per weighter and size: the median of calls, in which the sizes take turns.
 
     :param arguments: ``rows``, number of the many; ``repeats``, number of calls
+    :raises SystemExit: if the many are not more than the few
     """
+    if arguments.rows <= FEW:
+        raise SystemExit(f"--rows={arguments.rows} is not allowed with --sections weighters; allowed: more than {FEW}")
     rows = []
     for weighter in WEIGHTERS:
-        parts = {n_rows: part(weighter, n_rows) for n_rows in (FEW, arguments.rows)}
-        spent: dict[int, list[float]] = {n_rows: [] for n_rows in parts}
-        for number in range(arguments.repeats + 1):
-            for n_rows, call in parts.items():
-                start = time.process_time()
-                call()
-                spent[n_rows] += [time.process_time() - start] if number else []  # the first copies the rows
-        for n_rows, seconds in spent.items():
-            rows.append((f"weights of {n_rows} rows, processor time", weighter, statistics.median(seconds), "s", ""))
+        parts = {f"weights of {size} rows, processor time": part(weighter, size) for size in (FEW, arguments.rows)}
+        times = speed_parts.paired_times(parts, arguments.repeats, time.process_time)
+        rows += [(title, weighter, statistics.median(seconds), "s", "") for title, seconds in times.items()]
     return rows

@@ -40,3 +40,8 @@ def test_each_is_a_weighter_whose_weights_differ(monkeypatch: pytest.MonkeyPatch
     assert agent.replay_buffer.size() == 900
     assert agent.dynamics.is_fitted
     assert float(agent.replay_buffer.row_weights().std()) > 0.0
+
+
+def test_the_many_are_more_than_the_few() -> None:
+    with pytest.raises(SystemExit, match=r"--rows=10000 is not allowed with --sections weighters; allowed: more than 10000"):
+        speed_weighters.table(argparse.Namespace(rows=10_000, repeats=3))
