@@ -8,7 +8,14 @@ from sb3_tom.contracts.context import Context
 from sb3_tom.contracts.types import Transitions
 from sb3_tom.weighters.tom.weighter import TOMWeighter
 
-QUICK: dict[str, Any] = {"discriminator_steps": 20, "q_steps": 20, "q_batch_size": 64, "pool_size": 300, "recent_size": 50}
+QUICK: dict[str, Any] = {
+    "discriminator_steps": 20,
+    "q_steps": 20,
+    "average_steps": 40,
+    "q_batch_size": 64,
+    "pool_size": 300,
+    "recent_size": 50,
+}
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"divergence": "chi2", "buffer_label": 0.0, "gradient_penalty": 0.0},

@@ -25,6 +25,8 @@ SMALL = (
     "model_train_freq:100 update_to_data_ratio:1 dynamics_kwargs:dict(net_arch=[16],max_epochs=2,steps_per_epoch=5) "
     "weighter_kwargs:dict(recent_size=100,discriminator_steps=5,q_steps=5)"
 )
+TRAIN = "python -m rl_zoo3.train --env Pendulum-v1 -f logs --eval-freq -1 --device cpu"
+RUN = Path("logs", "mbpo_tom", "Pendulum-v1_1")
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +70,20 @@ def sh(command: str | list[str], folder: Path, path: Path) -> str:
     return output
 
 
-def check_commands(folder: Path, binaries: Path) -> None:
-    """Train, continue with checkpoints, enjoy, record a video, and stay out of the way."""
+def check_training(folder: Path, binaries: Path) -> None:
+    """Train with checkpoints, and stay out of the way."""
     folder.mkdir()
-    train = "python -m rl_zoo3.train --env Pendulum-v1 -f logs --eval-freq -1 --device cpu"
-    sh(f"{train} --algo mbpo_tom -n 300 --save-freq 150 --tensorboard-log tb -params {SMALL}", folder, binaries)
-    run = folder / "logs" / "mbpo_tom" / "Pendulum-v1_1"
+    sh(f"{TRAIN} --algo mbpo_tom -n 300 --save-freq 150 --tensorboard-log tb -params {SMALL}", folder, binaries)
     assert list(folder.glob("tb/Pendulum-v1/*/events.out.tfevents.*"))
-    assert {"Pendulum-v1.zip", "rl_model_150_steps.zip", "rl_model_300_steps.zip"} <= {path.name for path in run.iterdir()}
-    sh(f"{train} --algo mbpo_tom -n 150 -i {run}/Pendulum-v1.zip -params {SMALL}", folder, binaries)
+    names = {path.name for path in (folder / RUN).iterdir()}
+    assert {"Pendulum-v1.zip", "rl_model_150_steps.zip", "rl_model_300_steps.zip"} <= names
+    check = "import sys; print(sorted({'torch', 'sb3_tom', 'numpy'} & set(sys.modules)), type(sys.meta_path[0]).__name__)"
+    assert sh(["python", "-c", check], folder, binaries) == "[] _Finder\n"
+
+
+def check_commands(folder: Path, binaries: Path) -> None:
+    """After a training: continue, enjoy, record a video, the other names, an algorithm that is not the package's."""
+    sh(f"{TRAIN} --algo mbpo_tom -n 150 -i {RUN}/Pendulum-v1.zip -params {SMALL}", folder, binaries)
     enjoyed = sh("python -m rl_zoo3.enjoy --algo mbpo_tom --env Pendulum-v1 -f logs --no-render -n 200", folder, binaries)
     assert "Loading logs/mbpo_tom/Pendulum-v1_2/Pendulum-v1.zip" in enjoyed and "Episode Length 200" in enjoyed
     enjoyed = sh("python -m sb3_tom.enjoy --algo mbpo_tom --env Pendulum-v1 -f logs --no-render -n 200", folder, binaries)
@@ -84,15 +91,16 @@ def check_commands(folder: Path, binaries: Path) -> None:
     sh("python -m rl_zoo3.record_video --algo mbpo_tom --env Pendulum-v1 -f logs -o videos -n 20", folder, binaries)
     assert [path.stat().st_size > 1000 for path in (folder / "videos").glob("*.mp4")] == [True]
     for algo in ("mbpo", "mbpo_pmac"):
-        sh(f"{train} --algo {algo} -n 120 -params {SMALL.partition(' weighter_kwargs')[0]}", folder, binaries)
-    sh(f"{train} --algo sac -n 120", folder, binaries)
-    check = "import sys; print(sorted({'torch', 'sb3_tom', 'numpy'} & set(sys.modules)), type(sys.meta_path[0]).__name__)"
-    assert sh(["python", "-c", check], folder, binaries) == "[] _Finder\n"
+        sh(f"{TRAIN} --algo {algo} -n 120 -params {SMALL.partition(' weighter_kwargs')[0]}", folder, binaries)
+    sh(f"{TRAIN} --algo sac -n 120", folder, binaries)
 
 
 @pytest.mark.expensive
 def test_literal_commands_after_plain_and_editable_install(source: Path, tmp_path: Path) -> None:
-    """One environment, since installing torch and the zoo takes the time: a wheel, its removal, then an editable install."""
+    """
+    One environment, since installing torch and the zoo takes the time: a wheel, its removal, then an editable install, which
+    differs in where the package and its files of hyperparameters lie, and so in whether the zoo's training finds them.
+    """
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
     constraints = ROOT / "constraints.txt"
@@ -100,9 +108,10 @@ def test_literal_commands_after_plain_and_editable_install(source: Path, tmp_pat
     pip = "python -m pip --disable-pip-version-check"
     sh(f"{pip} install {torch}", tmp_path, binaries)
     sh(f"{pip} install -c {constraints} {source}[zoo]", tmp_path, binaries)
+    check_training(tmp_path / "plain", binaries)
     check_commands(tmp_path / "plain", binaries)
     sh(f"{pip} uninstall -y sb3_tom", tmp_path, binaries)
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     assert [path.name for path in packages.iterdir() if "sb3_tom" in path.name] == []
     sh(f"{pip} install -c {constraints} --no-deps -e {source}", tmp_path, binaries)
-    check_commands(tmp_path / "editable", binaries)
+    check_training(tmp_path / "editable", binaries)
