@@ -34,7 +34,7 @@ ENV, ROWS, BLOCK, FITS, POLICY_STEPS = "Hopper-v5", 10_000, 200, 2, 2_000
 MODEL: dict[str, Any] = {"n_members": 3, "n_elites": 3}
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "likelihood": {},
-    "mnm": {"objective": "mnm", "objective_kwargs": {"likelihood_coef": 0.1, "model_learning_rate": 1e-4}},
+    "mnm": {"objective": "mnm"},
 }
 COLUMNS = ("objective", "error", "ratio", "noise", "own", "fresh", "fresh_residuals", "value", "return_low", "return_high")
 MOST_STEPS, LOOK, PATIENCE, BATCH, WIDTH = 6_000, 200, 6, 256, 256

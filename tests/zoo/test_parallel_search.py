@@ -60,7 +60,7 @@ def test_server_asks_for_a_password_and_is_gone_afterwards(monkeypatch: pytest.M
 def start_worker(server: Server, folder: Path) -> "subprocess.Popen[str]":
     options = f"--algo mbpo_pmac --env Pendulum-v1 -n 120 -f {folder} --storage {server.url} --study-name s --device cpu"
     search = "-optimize --n-trials 2 --n-startup-trials 4 --n-evaluations 1 --eval-episodes 1 --no-optim-plots"
-    small = "-params learning_starts:100 buffer_size:1000 rollout_batch_size:200"
+    small = "-params learning_starts:100 buffer_size:1000 rollout_batch_size:200 dynamics:'linear'"
     command = [sys.executable, "-m", "sb3_tom.train", *f"{options} {search} {small}".split()]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
