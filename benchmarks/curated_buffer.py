@@ -25,10 +25,9 @@ import checkout  # noqa: F401
 import numpy as np
 import torch as th
 from curated_buffer_data import curated_buffer, policy_rows
-from curves_jobs import agent_class
 from marked_page import draw_and_write, run_and_page
 from nearest_ratio import N_FRESH, distances_and_halves, matches, mean_one, same_units
-from run_checkpoints import describe, method_of, resumed, same_backbone
+from run_checkpoints import describe, method_of, resumed, same_backbone, successor
 from weights_truth import rank_correlation
 from weights_truth_data import Array
 
@@ -109,9 +108,7 @@ def measure(path: Path, names: list[str], n_fresh: int) -> Iterator[dict[str, st
 
 def _agent(path: Path, driver: MBPO, env: Any, name: str) -> MBPO:
     weighter, changes, _ = WEIGHTERS[name]
-    job = same_backbone(path, weighter, changes)
-    agent: MBPO = agent_class(job.compared).from_sac(driver, env, seed=0, device="cpu", **job.agent_kwargs())
-    return agent
+    return successor(driver, env, same_backbone(path, weighter, changes))
 
 
 def _pairs(rows: Transitions) -> Array:

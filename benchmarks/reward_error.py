@@ -22,7 +22,7 @@ import torch as th
 from curves_jobs import Job
 from curves_methods import TASKS
 from marked_page import run_and_page, write_between
-from run_checkpoints import describe, resumed
+from run_checkpoints import describe, resumed, successor
 
 from sb3_tom import MBPO
 from sb3_tom.callbacks.tables import read_table, write_table
@@ -75,7 +75,7 @@ def reward_errors(driver: MBPO, env: Any, job: Job, phases: int) -> dict[str, st
     :param job: its method decides weights and objective
     :param phases: model phases
     """
-    agent = MBPO.from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
+    agent = successor(driver, env, job)
     agent.fit_weights()
     for _ in range(phases):
         agent.fit_model()

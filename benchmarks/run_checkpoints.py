@@ -27,7 +27,7 @@ def method_of(path: Path) -> str:
     return method
 
 
-def _job(path: Path) -> Job:
+def job_of(path: Path) -> Job:
     """The settings of a checkpoint's run."""
     return Job(describe(path)[0], method_of(path), 0, 0, 0, {})
 
@@ -40,7 +40,7 @@ def same_backbone(path: Path, weighter: str, changes: dict[str, Any]) -> Job:
     :param weighter: name of a weighter of ``curves_methods.py``
     :param changes: arguments of the agent that are not the method's
     """
-    job = _job(path)
+    job = job_of(path)
     own = {name: value for name, value in job.compared.changes.items() if not name.startswith("weighter")}
     return Job(job.task, f"{job.compared.family}_{weighter}", 0, 0, 0, own | changes)
 
@@ -51,7 +51,19 @@ def resumed(path: Path) -> tuple[MBPO, Any]:
 
     :param path: below ``<task>/<run>/``
     """
-    job = _job(path)
+    job = job_of(path)
     env = make_env(job)()
     agent: MBPO = agent_class(job.compared).resume(path, env, device="cpu")
     return agent, env
+
+
+def successor(driver: MBPO, env: Any, job: Job) -> MBPO:
+    """
+    A new agent that begins with another one's policy, critics and rows.
+
+    :param driver: the other one
+    :param env: of the task
+    :param job: its method and its seed are the new agent's
+    """
+    agent: MBPO = agent_class(job.compared).from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
+    return agent

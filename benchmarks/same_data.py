@@ -24,10 +24,10 @@ from typing import Any
 import checkout  # noqa: F401
 import numpy as np
 import torch as th
-from curves_jobs import Job, agent_class
+from curves_jobs import Job
 from curves_methods import METHODS, VARIANTS
 from marked_page import draw_and_write, run_and_page
-from run_checkpoints import describe, resumed
+from run_checkpoints import describe, resumed, successor
 
 from sb3_tom import MBPO
 from sb3_tom.callbacks.model_error import Episode, error_scale, model_errors, play_episode
@@ -134,7 +134,7 @@ def fitted_errors(driver: MBPO, env: Any, episodes: list[Episode], job: Job, pha
     :param job: its method decides the weights, its seed the rest
     :param phases: after which phases to measure; each weighs the data and fits the model, from their current state
     """
-    agent = agent_class(job.compared).from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
+    agent = successor(driver, env, job)
     for phase in range(1, max(phases) + 1):
         weights = agent.fit_weights()
         agent.fit_model()

@@ -19,9 +19,9 @@ from typing import Any
 import checkout  # noqa: F401
 import numpy as np
 import torch as th
-from curves_jobs import Job, agent_class
+from curves_jobs import Job
 from marked_page import run_and_page, write_between
-from run_checkpoints import describe, method_of, resumed
+from run_checkpoints import describe, job_of, resumed, successor
 
 from sb3_tom import MBPO
 from sb3_tom.callbacks.tables import read_table, write_table
@@ -48,10 +48,11 @@ def run(checkpoints: list[Path], phases: int, table: Path) -> None:
     rows: Rows = read_table(table) if table.exists() else []
     for path in checkpoints:
         task, name, step = describe(path)
-        labels = {"task": task, "run": name, "env_step": step, "method": method_of(path), "phases": str(phases)}
+        job = job_of(path)
+        labels = {"task": task, "run": name, "env_step": step, "method": job.method, "phases": str(phases)}
         if any(labels.items() <= row.items() for row in rows):
             continue
-        found = [labels | row for row in measure(path, Job(task, method_of(path), 0, 0, 0, {}), phases)]
+        found = [labels | row for row in measure(path, job, phases)]
         write_table(table, COLUMNS, rows := rows + found)
         print(*(", ".join(f"{column} {row[column]}" for column in COLUMNS) for row in found), sep="\n", flush=True)
 
@@ -82,7 +83,7 @@ def fitted(driver: MBPO, env: Any, job: Job, phases: int) -> list[tuple[float, f
     :param job: its method decides the weights
     :param phases: see :func:`run`
     """
-    agent = agent_class(job.compared).from_sac(driver, env, seed=job.seed, device="cpu", **job.agent_kwargs())
+    agent = successor(driver, env, job)
     for _ in range(phases):
         weights = agent.fit_weights()
         agent.fit_model()

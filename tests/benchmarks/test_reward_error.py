@@ -7,7 +7,7 @@ import reward_error
 from curves_jobs import Job
 
 from sb3_tom.callbacks.tables import read_table
-from tests.mbpo.small import small_agent
+from tests.benchmarks.random_run import random_run
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -33,12 +33,9 @@ def test_no_model_phase_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:health/")
 def test_the_jump_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """InvertedPendulum pays 1 for each step that does not end the episode, and nothing else: nothing is left to learn."""
-    agent = small_agent("InvertedPendulum-v5", learning_starts=1000).learn(300)
-    path = tmp_path / "InvertedPendulum-v5" / "mbpo_seed0" / "checkpoints" / "checkpoint_300_steps.zip"
-    path.parent.mkdir(parents=True)
-    agent.save_checkpoint(path)
+    path, policy_kwargs = random_run(tmp_path, "mbpo")
     model = {"n_members": 2, "n_elites": 1, "net_arch": [32], "max_epochs": 4}
-    small = {"dynamics_kwargs": model, "policy_kwargs": agent.policy_kwargs}
+    small = {"dynamics_kwargs": model, "policy_kwargs": policy_kwargs}
     monkeypatch.setattr(Job, "agent_kwargs", lambda job: small | job.compared.settings(reward_error.TASKS[job.task]))
     monkeypatch.setattr(reward_error, "METHODS", ("mbpo", "mbpo_survive"))
     table = tmp_path / "reward_error.csv"

@@ -7,7 +7,7 @@ import value_quarters
 from curves_jobs import Job
 
 from sb3_tom.callbacks.tables import read_table
-from tests.mbpo.small import small_agent
+from tests.benchmarks.random_run import random_run
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -36,12 +36,9 @@ def test_no_model_phase_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:health/")
 def test_rows_without_weight_are_not_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RECALL gives all weight to the last quarter."""
-    agent = small_agent("InvertedPendulum-v5", learning_starts=1000).learn(300)
-    path = tmp_path / "InvertedPendulum-v5" / "mbpo_recall_seed0" / "checkpoints" / "checkpoint_300_steps.zip"
-    path.parent.mkdir(parents=True)
-    agent.save_checkpoint(path)
+    path, policy_kwargs = random_run(tmp_path, "mbpo_recall")
     model = {"n_members": 2, "n_elites": 1, "net_arch": [32], "max_epochs": 20, "first_max_epochs": 20}
-    small = {"dynamics_kwargs": model, "policy_kwargs": agent.policy_kwargs}
+    small = {"dynamics_kwargs": model, "policy_kwargs": policy_kwargs}
     monkeypatch.setattr(Job, "agent_kwargs", lambda job: small | {"weighter": job.compared.weighter})
     table = tmp_path / "value_quarters.csv"
     value_quarters.run([path], 2, table)
